@@ -1,0 +1,138 @@
+"""Choose channels, normalise and resize: from an image as read to what a network sees.
+
+References
+----------
+Stringer et al. 2021, Nat Methods 18:100, Methods "Model training": intensities are scaled so that
+the 1st percentile becomes 0 and the 99th becomes 1.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from cellwatch.core.arrays import Float32
+from cellwatch.core.parameters import Normalisation
+
+FLAT = 1e-3  # a channel whose percentiles are closer than this is constant (Cellpose, normalize99)
+
+BLOCK = 4  # px; side of the blocks whose means tell noise from objects
+BLANK_SIGMAS = 6.5  # pure noise stays within 5.5 in a million blocks
+MEDIAN_STEP = 0.9539  # median |a - b| of two normal values with σ = 1
+
+
+def percentiles(plane: Float32, normalisation: Normalisation) -> list[tuple[float, float]]:
+    """Return the two intensities of each channel that become 0 and 1.
+
+    Parameters
+    ----------
+    plane : (C, ...) float32
+        One plane, or all planes of an acquisition stacked behind the channel axis.
+    normalisation : Normalisation
+        Which percentiles.
+
+    Returns
+    -------
+    list of (float, float)
+        One pair per channel; NaN pixels are left out.
+    """
+    asked = (normalisation.low, normalisation.high)
+    limits = []
+    for channel in plane:
+        finite = channel if np.isfinite(channel).all() else channel[np.isfinite(channel)]
+        pair = np.percentile(finite, asked) if finite.size else (0.0, 0.0)
+        limits.append((float(pair[0]), float(pair[1])))
+    return limits
+
+
+def normalise(plane: Float32, limits: Sequence[tuple[float, float]]) -> Float32:
+    """Scale each channel so that its two limits become 0 and 1.
+
+    Parameters
+    ----------
+    plane : (C, Y, X) float32
+    limits : sequence of (float, float)
+        One pair per channel.
+
+    Returns
+    -------
+    (C, Y, X) float32
+        Not clipped. A channel whose limits are closer than `FLAT` becomes 0 everywhere, and so do
+        pixels that are not finite.
+    """
+    scaled = np.zeros(plane.shape, np.float32)
+    for channel, (low, high), out in zip(plane, limits, scaled, strict=True):
+        if high - low > FLAT:
+            np.subtract(channel, np.float32(low), out=out)
+            out /= np.float32(high - low)
+            if not np.isfinite(out).all():
+                out[~np.isfinite(out)] = 0
+    return scaled
+
+
+def contrast(limits: Sequence[tuple[float, float]]) -> float:
+    """Return the distance between the percentiles of the first channel, in grey levels."""
+    return limits[0][1] - limits[0][0]
+
+
+def is_blank(channel: Float32) -> bool:
+    """Say whether a channel holds nothing but uncorrelated noise.
+
+    Camera noise, stretched to the full range, would look like texture to the network. The means of
+    small blocks tell noise from objects: of *n* independent pixels they scatter by σ/√n, with σ
+    from the differences of neighbouring pixels. One block further out means an object, uneven
+    light or anything else that the network should judge.
+
+    Parameters
+    ----------
+    channel : (Y, X) float32
+
+    Notes
+    -----
+    Even one dim cell of 8 px across and one σ in height makes several blocks stand out by 4.
+    A channel smaller than four blocks is never called blank.
+    """
+    rows, columns = channel.shape[0] // BLOCK, channel.shape[1] // BLOCK
+    if rows * columns < 4:
+        return False
+    whole = np.asarray(channel[: rows * BLOCK, : columns * BLOCK], np.float64)
+    steps = np.abs(np.diff(whole, axis=1))
+    sigma = float(np.median(steps)) / MEDIAN_STEP
+    if not np.isfinite(sigma) or sigma <= 0:
+        return False
+    means = whole.reshape(rows, BLOCK, columns, BLOCK).mean(axis=(1, 3))
+    furthest = np.abs(means - np.median(means)).max()
+    return bool(furthest * BLOCK < BLANK_SIGMAS * sigma)
+
+
+def with_channels(plane: Float32, n_channels: int) -> Float32:
+    """Append channels of zeros until there are `n_channels`, as networks with two inputs expect."""
+    missing = n_channels - plane.shape[0]
+    if missing <= 0:
+        return plane
+    return np.concatenate([plane, np.zeros((missing, *plane.shape[1:]), plane.dtype)])
+
+
+def resize(maps: Float32, shape: tuple[int, int]) -> Float32:
+    """Resize maps bilinearly, without anti-aliasing, as Cellpose does.
+
+    Parameters
+    ----------
+    maps : (C, Y, X) float32
+    shape : (int, int), px
+
+    Returns
+    -------
+    (C, *shape) float32
+        Pixel centres at half-integer positions (OpenCV's INTER_LINEAR, torch's align_corners=False).
+    """
+    if maps.shape[1:] == shape:
+        return maps
+    batch = torch.from_numpy(np.ascontiguousarray(maps))[None]
+    return functional.interpolate(batch, size=shape, mode="bilinear")[0].numpy()  # type: ignore[no-any-return]
+
+
+def scaled_shape(shape: tuple[int, ...], zoom: float) -> tuple[int, int]:
+    """Return the size of an image of `shape` after scaling by `zoom`, truncated, at least 1 px."""
+    return max(1, int(shape[-2] * zoom)), max(1, int(shape[-1] * zoom))

@@ -1,0 +1,270 @@
+"""From rest points to a label image, and what cleans a label image.
+
+References
+----------
+Stringer et al. 2021, Nat Methods 18:100, Methods "Gradient flow tracking" and "Recombination"; the
+numbers are those of Cellpose 3.1 (get_masks, remove_bad_flow_masks, fill_holes_and_remove_small).
+Where that program drops the wrong ROI after the flow check, this one renumbers first.
+"""
+
+import numpy as np
+from numba import njit
+from scipy.ndimage import maximum_filter
+
+from cellwatch.core.arrays import Bool, Float32, Float64, Int32, Int64
+from cellwatch.core.flows import bounding_boxes, flows_of
+
+MARGIN = 20  # px around the histogram of rest points
+SEED_WINDOW = 5  # px; a seed is the highest pixel of this neighbourhood
+SEED_MIN_POINTS = 10  # a seed needs more rest points than this
+GROWN_MIN_POINTS = 2  # a seed grows over pixels with more rest points than this
+GROWTH = 5  # px that a seed grows
+MAX_AREA = 0.4  # of the image; a larger ROI is taken for background
+
+
+def labels_from_endpoints(endpoints: Int32, foreground: Bool) -> Int32:
+    """Gather pixels that came to rest together into ROIs.
+
+    Parameters
+    ----------
+    endpoints : (n, 2) int32
+        Rest points of the foreground pixels in raster order.
+    foreground : (Y, X) bool
+
+    Returns
+    -------
+    (Y, X) int32
+        0 = background, 1..n in the raster order of their first pixels. Where two seeds grow into
+        each other the one with more rest points wins; among equals the later in raster order.
+    """
+    histogram = np.zeros([side + 2 * MARGIN for side in foreground.shape], np.int64)
+    np.add.at(histogram, (endpoints[:, 0] + MARGIN, endpoints[:, 1] + MARGIN), 1)
+    grown = _grow(histogram, _seeds(histogram))
+    labels = np.zeros(foreground.shape, np.int32)
+    labels[foreground] = grown[endpoints[:, 0] + MARGIN, endpoints[:, 1] + MARGIN]
+    return number_in_raster_order(_without_giants(labels))
+
+
+def flow_errors(labels: Int32, flows: Float32) -> Float64:
+    """Compare the flows of each ROI with those the network predicted.
+
+    Parameters
+    ----------
+    labels : (Y, X) int32
+        1..n without gaps.
+    flows : (2, Y, X) float32
+        Predicted, as unit vectors.
+
+    Returns
+    -------
+    (n,) float64
+        The mean over each ROI's pixels of the squared distance between the two vectors.
+    """
+    squared = np.square(flows_of(labels) - flows).sum(axis=0, dtype=np.float64)
+    counts = np.bincount(labels.ravel())[1:]
+    sums = np.bincount(labels.ravel(), weights=squared.ravel())[1:]
+    return np.asarray(sums / counts, dtype=np.float64)
+
+
+def drop_bad_flows(labels: Int32, flows: Float32, threshold: float) -> Int32:
+    """Drop the ROIs whose flow error is above a threshold and renumber the rest."""
+    if not labels.any():
+        return labels
+    return _keep(labels, flow_errors(labels, flows) <= threshold)
+
+
+def drop_small(labels: Int32, min_size: int) -> Int32:
+    """Drop ROIs of fewer than `min_size` px and renumber the rest.
+
+    Examples
+    --------
+    >>> drop_small(np.array([[1, 1, 2]], np.int32), min_size=2)
+    array([[1, 1, 0]], dtype=int32)
+    """
+    return _keep(labels, np.bincount(labels.ravel())[1:] >= max(1, min_size))
+
+
+def fill_holes(labels: Int32) -> Int32:
+    """Fill the holes of every ROI.
+
+    Parameters
+    ----------
+    labels : (Y, X) int32
+
+    Returns
+    -------
+    (Y, X) int32
+        A hole is what cannot be reached from outside the ROI by steps along y or x. ROIs are
+        filled in the order of their labels; one that lies in another's hole is swallowed by it.
+    """
+    filled = labels.copy()
+    _fill_holes(filled, bounding_boxes(labels))
+    return filled
+
+
+def relabel(labels: Int32) -> Int32:
+    """Renumber labels to 1..n without gaps, in their order."""
+    return _keep(labels, np.ones(int(labels.max(initial=0)), bool))
+
+
+@njit(cache=True, nogil=True)
+def number_in_raster_order(labels: Int32) -> Int32:
+    """Renumber labels to 1..n in the order in which their first pixels are met, row by row."""
+    numbers = np.zeros(labels.max() + 1, np.int32)
+    renumbered = np.zeros_like(labels)
+    n_labels = 0
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            label = labels[y, x]
+            if label > 0:
+                if numbers[label] == 0:
+                    n_labels += 1
+                    numbers[label] = n_labels
+                renumbered[y, x] = numbers[label]
+    return renumbered
+
+
+def resize_labels(labels: Int32, shape: tuple[int, int]) -> Int32:
+    """Resize a label image to `shape` by nearest neighbour (OpenCV's rule: truncated positions)."""
+    rows, columns = (
+        np.minimum((np.arange(new) * (old / new)).astype(np.int64), old - 1)
+        for new, old in zip(shape, labels.shape, strict=True)
+    )
+    return labels[rows[:, None], columns[None, :]]
+
+
+def stitch_planes(planes: list[Int32], threshold: float) -> list[Int32]:
+    """Give ROIs of consecutive planes one label where they overlap.
+
+    Parameters
+    ----------
+    planes : list of (Y, X) int32
+        Label images along z, each 1..n.
+    threshold : float
+        Least IoU of two ROIs to be one. Of several ROIs below one ROI only the best is joined.
+
+    Returns
+    -------
+    list of (Y, X) int32
+    """
+    stitched = [planes[0].copy()] if planes else []
+    n_labels = int(planes[0].max(initial=0)) if planes else 0
+    for plane in planes[1:]:
+        below = stitched[-1]
+        n_new = int(plane.max(initial=0))
+        overlap = iou_matrix(plane, below)
+        overlap[overlap < threshold] = 0
+        if overlap.size:
+            overlap[overlap < overlap.max(axis=0, keepdims=True)] = 0
+        numbers = np.zeros(n_new + 1, np.int32)
+        for label in range(1, n_new + 1):
+            row = overlap[label - 1]
+            if row.size and row.max() > 0:
+                numbers[label] = row.argmax() + 1
+            else:
+                n_labels += 1
+                numbers[label] = n_labels
+        stitched.append(numbers[plane])
+    return stitched
+
+
+def iou_matrix(first: Int32, second: Int32) -> Float64:
+    """Return the intersection over union of every ROI of one label image with every of another.
+
+    Parameters
+    ----------
+    first, second : (Y, X) int32
+        Of one shape.
+
+    Returns
+    -------
+    (n, m) float64
+        Row i, column j: ROI i + 1 of `first` with ROI j + 1 of `second`; 0 where a label is absent.
+    """
+    n, m = int(first.max(initial=0)), int(second.max(initial=0))
+    pairs = first.ravel().astype(np.int64) * (m + 1) + second.ravel()
+    overlap = np.bincount(pairs, minlength=(n + 1) * (m + 1)).reshape(n + 1, m + 1)
+    union = overlap.sum(1)[1:, None] + overlap.sum(0)[None, 1:] - overlap[1:, 1:]
+    return np.asarray(overlap[1:, 1:] / np.maximum(union, 1), np.float64)
+
+
+def _seeds(histogram: Int64) -> Int64:
+    highest = maximum_filter(histogram, size=SEED_WINDOW, mode="constant")
+    seeds = np.argwhere((histogram == highest) & (histogram > SEED_MIN_POINTS))
+    # The fullest are painted last, over the others.
+    order = np.argsort(histogram[seeds[:, 0], seeds[:, 1]], kind="stable")
+    return seeds[order].astype(np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _grow(histogram: Int64, seeds: Int64) -> Int32:
+    grown = np.zeros(histogram.shape, np.int32)
+    side = 2 * GROWTH + 1
+    for k in range(len(seeds)):
+        top, left = seeds[k, 0] - GROWTH, seeds[k, 1] - GROWTH
+        now = np.zeros((side + 2, side + 2), np.bool_)
+        now[GROWTH + 1, GROWTH + 1] = True
+        for _ in range(GROWTH):
+            before = now.copy()
+            for y in range(1, side + 1):
+                for x in range(1, side + 1):
+                    if histogram[top + y - 1, left + x - 1] > GROWN_MIN_POINTS:
+                        now[y, x] = before[y - 1 : y + 2, x - 1 : x + 2].any()
+        for y in range(side):
+            for x in range(side):
+                if now[y + 1, x + 1]:
+                    grown[top + y, left + x] = k + 1
+    return grown
+
+
+def _without_giants(labels: Int32) -> Int32:
+    counts = np.bincount(labels.ravel())
+    giant = counts > MAX_AREA * labels.size
+    giant[0] = False
+    return np.where(giant[labels], np.int32(0), labels)
+
+
+def _keep(labels: Int32, is_kept: Bool) -> Int32:
+    # Entry k of `is_kept` speaks of label k + 1; absent labels leave no gap.
+    present = np.bincount(labels.ravel(), minlength=len(is_kept) + 1)[1:] > 0
+    kept = is_kept & present
+    numbers = np.zeros(len(kept) + 1, np.int32)
+    numbers[1:][kept] = np.arange(1, int(kept.sum()) + 1)
+    return numbers[labels]
+
+
+@njit(cache=True, nogil=True)
+def _fill_holes(labels: Int32, boxes: Int64) -> None:
+    for k in range(len(boxes)):
+        y0, y1, x0, x1 = boxes[k]
+        if y1 - y0 < 3 or x1 - x0 < 3:  # too small for a hole
+            continue
+        outside = _reached_from_outside(labels, k + 1, boxes[k])
+        for y in range(y1 - y0):
+            for x in range(x1 - x0):
+                if not outside[y + 1, x + 1]:
+                    labels[y0 + y, x0 + x] = k + 1
+
+
+@njit(cache=True, nogil=True)
+def _reached_from_outside(labels: Int32, label: int, box: Int64) -> Bool:
+    y0, y1, x0, x1 = box
+    height, width = y1 - y0 + 2, x1 - x0 + 2
+    reached = np.zeros((height, width), np.bool_)
+    stack = np.empty((height * width, 2), np.int64)
+    stack[0] = 0, 0
+    reached[0, 0] = True
+    depth = 1
+    while depth > 0:
+        depth -= 1
+        y, x = stack[depth]
+        for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            ny, nx = y + dy, x + dx
+            if not (0 <= ny < height and 0 <= nx < width) or reached[ny, nx]:
+                continue
+            on_rim = ny in (0, height - 1) or nx in (0, width - 1)
+            if on_rim or labels[y0 + ny - 1, x0 + nx - 1] != label:
+                reached[ny, nx] = True
+                stack[depth] = ny, nx
+                depth += 1
+    return reached

@@ -1,0 +1,103 @@
+"""Match the ROIs of two label images and score the match.
+
+References
+----------
+Pachitariu & Stringer 2022, Methods "Quantification of segmentation quality".
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from cellwatch.core.arrays import Float64, Int32
+from cellwatch.core.labels import iou_matrix, relabel
+
+IOU_THRESHOLDS = (0.5, 0.75, 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How two label images agree at one IoU threshold.
+
+    Attributes
+    ----------
+    threshold : float
+    true_positives, false_positives, false_negatives : int
+    """
+
+    threshold: float
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+
+    @property
+    def average_precision(self) -> float:
+        """Return TP / (TP + FP + FN).
+
+        Two empty images agree perfectly and score 1: nothing was there and nothing was found.
+        (Cellpose has 0/0 there, which its mean then silently loses.)
+        """
+        total = self.true_positives + self.false_positives + self.false_negatives
+        return self.true_positives / total if total else 1.0
+
+    @property
+    def f1(self) -> float:
+        """Return 2 TP / (2 TP + FP + FN), 1 for two empty images."""
+        total = 2 * self.true_positives + self.false_positives + self.false_negatives
+        return 2 * self.true_positives / total if total else 1.0
+
+
+def match(
+    truth: Int32, predicted: Int32, thresholds: Sequence[float] = IOU_THRESHOLDS
+) -> list[Match]:
+    """Match the ROIs of a predicted label image with the true ones, one to one.
+
+    Parameters
+    ----------
+    truth, predicted : (Y, X) int32
+        Of one shape; labels may have gaps.
+    thresholds : sequence of float
+        Least IoU of a pair that counts.
+
+    Returns
+    -------
+    list of Match, one per threshold
+    """
+    overlap = iou_matrix(relabel(truth), relabel(predicted))
+    n_truth, n_predicted = overlap.shape
+    matches = []
+    for threshold in thresholds:
+        hits = _hits(overlap, threshold)
+        matches.append(Match(threshold, hits, n_predicted - hits, n_truth - hits))
+    return matches
+
+
+def mean_matched_iou(truth: Int32, predicted: Int32, threshold: float = 0.5) -> float:
+    """Return the mean IoU of the pairs matched at a threshold; NaN when there is none."""
+    overlap = iou_matrix(relabel(truth), relabel(predicted))
+    rows, columns = _assign(overlap, threshold)
+    matched = overlap[rows, columns]
+    matched = matched[matched >= threshold]
+    return float(matched.mean()) if matched.size else math.nan
+
+
+def _hits(overlap: Float64, threshold: float) -> int:
+    rows, columns = _assign(overlap, threshold)
+    return int((overlap[rows, columns] >= threshold).sum())
+
+
+def _assign(overlap: Float64, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    # Only ROIs that touch a partner above the threshold take part: the assignment is cubic.
+    candidates = overlap >= threshold
+    rows = np.flatnonzero(candidates.any(axis=1))
+    columns = np.flatnonzero(candidates.any(axis=0))
+    if not rows.size:
+        return rows, rows
+    part = overlap[np.ix_(rows, columns)]
+    # A pair above the threshold always beats one below it, whatever their IoUs sum to.
+    cost = -(part >= threshold).astype(np.float64) - part / (2 * min(part.shape))
+    i, j = linear_sum_assignment(cost)
+    return rows[i], columns[j]

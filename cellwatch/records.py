@@ -1,0 +1,268 @@
+"""The facts that travel between layers, frozen, and the states they can be in.
+
+Everything here turns into JSON and back: jobs and outcomes cross the pipe between the supervisor
+and its workers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, NewType
+
+AcquisitionId = NewType("AcquisitionId", int)
+ModelId = NewType("ModelId", str)
+
+
+class AcquisitionState(StrEnum):
+    """Where an acquisition stands."""
+
+    WAITING = "waiting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+    INTERRUPTED = "interrupted"
+    BLOCKED = "blocked"
+    SKIPPED = "skipped"
+    MISSING = "missing"
+
+
+class DaemonState(StrEnum):
+    """Where the daemon stands."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    DEGRADED = "degraded"
+    STOPPED = "stopped"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelChoice:
+    """Which channels of a file the network is fed.
+
+    Attributes
+    ----------
+    cell : str or int or None
+        Name (case does not matter, globs allowed) or index from 0 of the channel that holds the
+        ROIs; None: the only channel, or the grey mean of RGB.
+    nucleus : str or int or None
+        The second channel; None: none.
+    """
+
+    cell: str | int | None = None
+    nucleus: str | int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What a file says of itself, known without reading pixels.
+
+    Attributes
+    ----------
+    path : str
+    format : str
+        `ome-tiff`, `imagej`, `tiff` or `png`.
+    axes : str
+        Letters of `shape`, from P (position), T, Z, C, Y, X and S (RGB samples).
+    shape : tuple of int
+    dtype : str
+    pixel_size_um : float or None
+        None: the file does not say.
+    channels : tuple of str
+        Names, or "" where a channel has none.
+    whole : bool
+        Whether the file is structurally complete.
+    reason : str
+        Why it is not whole, or cannot be used.
+    """
+
+    path: str
+    format: str = ""
+    axes: str = ""
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    pixel_size_um: float | None = None
+    channels: tuple[str, ...] = ()
+    whole: bool = True
+    reason: str = ""
+
+    def size(self, axis: str) -> int:
+        """Return the length of an axis; 1 when it is absent."""
+        return self.shape[self.axes.index(axis)] if axis in self.axes else 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What is known of a model.
+
+    Attributes
+    ----------
+    id : str
+    sha256 : str
+        Of `weights.safetensors`.
+    parent : str or None
+        The model it was trained from; None: from scratch.
+    data : tuple of mapping
+        One entry per set: `set`, `images`, `rois`, `licence`.
+    channels : tuple of str
+        What the inputs were in training: `("cell",)` or `("cell", "nucleus")`.
+    diam_mean, diam_labels : float, px
+    recipe : mapping
+        The plan, and how the images were prepared.
+    steps : int
+    seed : int
+    code_version : str
+    scores : mapping
+    """
+
+    id: str
+    sha256: str
+    diam_mean: float
+    diam_labels: float
+    parent: str | None = None
+    data: tuple[Mapping[str, Any], ...] = ()  # Any: free JSON for people
+    channels: tuple[str, ...] = ("cell",)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 0
+    seed: int = 0
+    code_version: str = ""
+    scores: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_nucleus(self) -> bool:
+        """Say whether the model was trained with a nuclear channel."""
+        return "nucleus" in self.channels
+
+
+@dataclass(frozen=True, slots=True)
+class TargetJob:
+    """One thing to segment in an acquisition, with everything the worker needs.
+
+    Attributes
+    ----------
+    name : str
+        Also the name of the label image.
+    model_id : str
+    model_folder : str
+    model_sha256 : str
+    channels : ChannelChoice
+    params : mapping
+        `SegmentationParams` as JSON (see `storage.provenance`).
+    """
+
+    name: str
+    model_id: str
+    model_folder: str
+    model_sha256: str
+    channels: ChannelChoice
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One acquisition to segment; a worker needs nothing else and never opens the ledger.
+
+    Attributes
+    ----------
+    acquisition_id : int
+    path : str
+    fingerprint : str
+        Of the content as the intake saw it; the worker refuses another.
+    store : str
+        Where the mask store goes.
+    targets : tuple of TargetJob
+    axes : str
+        Declared for the folder; "": the file's own.
+    pixel_size_um : float or None
+        Declared for the folder; None: the file's own.
+    include_image : bool
+    also : tuple of str
+        Further formats beside the store: "tif".
+    """
+
+    acquisition_id: int
+    path: str
+    fingerprint: str
+    store: str
+    targets: tuple[TargetJob, ...]
+    axes: str = ""
+    pixel_size_um: float | None = None
+    include_image: bool = True
+    also: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the job as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Job":
+        """Read what `to_json` wrote."""
+        targets = tuple(
+            TargetJob(**{**t, "channels": ChannelChoice(**t["channels"])}) for t in data["targets"]
+        )
+        return cls(**{**data, "targets": targets, "also": tuple(data["also"])})
+
+
+@dataclass(frozen=True, slots=True)
+class TargetResult:
+    """What segmenting one target gave.
+
+    Attributes
+    ----------
+    name : str
+    rois : int
+        Over all planes.
+    diameter : float, px
+        Median over the planes of the diameter used.
+    channels : tuple of mapping
+        Index and name of each channel fed.
+    notes : tuple of str
+    """
+
+    name: str
+    rois: int
+    diameter: float
+    channels: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes
+    ----------
+    acquisition_id : int
+    reason : str
+        Why it failed; "" when it did not.
+    is_final : bool
+        Whether trying again cannot help (the file itself is at fault).
+    planes : int
+    content_sha256 : str
+        Of the source file, read whole.
+    targets : tuple of TargetResult
+    seconds : float
+    """
+
+    acquisition_id: int
+    reason: str = ""
+    is_final: bool = False
+    planes: int = 0
+    content_sha256: str = ""
+    targets: tuple[TargetResult, ...] = ()
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Outcome":
+        """Read what `to_json` wrote."""
+        results = tuple(
+            TargetResult(**{**t, "channels": tuple(t["channels"]), "notes": tuple(t["notes"])})
+            for t in data["targets"]
+        )
+        return cls(**{**data, "targets": results})

@@ -1,0 +1,1 @@
+"""Arrays in, network and scores out; no database, and no files but the run folder."""

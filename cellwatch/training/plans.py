@@ -1,0 +1,121 @@
+"""How a network is trained: the schedules of the paper and what else a run is made of.
+
+Each schedule is a function of the epoch. A shorter or longer run stretches it: epoch *e* of *n*
+takes the learning rate that the paper has at the same fraction of its own length.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from cellwatch.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Say how the learning rate runs over the epochs.
+
+    Attributes
+    ----------
+    epochs : int
+        Length in the paper.
+    learning_rate : float
+        Reached after the warm-up.
+    weight_decay : float
+    warm_up : int, epochs
+        The rate rises linearly from 0 over these.
+    anneal_from : int or None, epochs
+        From here the rate is halved every `anneal_every` epochs; None: never.
+    anneal_every : int, epochs
+    """
+
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+    warm_up: int = 10
+    anneal_from: int | None = None
+    anneal_every: int = 10
+
+    def rate_at(self, epoch: float) -> float:
+        """Return the learning rate at an epoch, counted from 0, of the paper's own length.
+
+        Examples
+        --------
+        >>> SCHEDULES["generalist"].rate_at(5), SCHEDULES["generalist"].rate_at(415)
+        (0.1, 0.05)
+        """
+        if epoch < self.warm_up:
+            return self.learning_rate * epoch / self.warm_up
+        if self.anneal_from is None or epoch < self.anneal_from:
+            return self.learning_rate
+        halvings = 1 + math.floor((epoch - self.anneal_from) / self.anneal_every)
+        return float(self.learning_rate * 0.5**halvings)
+
+
+# Pachitariu & Stringer 2022, Methods "Training": the three ways the paper trains.
+SCHEDULES: Mapping[str, Schedule] = MappingProxyType(
+    {
+        "online": Schedule(epochs=100, learning_rate=0.1, weight_decay=1e-4),
+        "offline": Schedule(300, 0.1, 1e-4, anneal_from=250, anneal_every=5),
+        "generalist": Schedule(500, 0.2, 1e-5, anneal_from=400, anneal_every=10),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """Fix everything about a training run but its data and the network it starts from.
+
+    Attributes
+    ----------
+    schedule : str
+        A name in `SCHEDULES`.
+    epochs : int
+        Length of this run; the schedule is stretched to it.
+    images_per_epoch : int
+        Drawn with replacement when the set has another size.
+    batch_size : int
+    crop : int, px
+    momentum : float
+    seed : int
+    min_rois : int
+        Images with fewer ROIs are left out (and reported).
+    """
+
+    schedule: str
+    epochs: int
+    images_per_epoch: int = 8  # the paper's minimum
+    batch_size: int = 8  # the paper's
+    crop: int = 224  # Cellpose's code
+    momentum: float = 0.9  # Cellpose's code
+    seed: int = 0
+    min_rois: int = 5  # the paper's
+
+    def learning_rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch of this run, counted from 0."""
+        schedule = schedule_named(self.schedule)
+        return schedule.rate_at(epoch * schedule.epochs / self.epochs)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return the number of batches in an epoch."""
+        return math.ceil(self.images_per_epoch / self.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Return the number of batches in the run."""
+        return self.epochs * self.steps_per_epoch
+
+
+def schedule_named(name: str) -> Schedule:
+    """Return a schedule of the paper.
+
+    Raises
+    ------
+    UsageError
+        When there is none of that name.
+    """
+    if name not in SCHEDULES:
+        raise UsageError(f"there is no schedule '{name}'; there are {', '.join(SCHEDULES)}")
+    return SCHEDULES[name]

@@ -1,0 +1,160 @@
+"""Networks in files: safetensors that cellwatch writes, checkpoints that Cellpose wrote.
+
+Every key is accounted for: a missing, an extra or a misshapen one is an error that names it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cellwatch.core.network import CPNet, NetworkConfig
+from cellwatch.errors import WeightsError
+
+NAMED_AT_MOST = 5  # keys in an error message
+
+
+def load_network(path: Path) -> CPNet:
+    """Read a network that `save_network` wrote, in evaluation mode, in float32.
+
+    Raises
+    ------
+    WeightsError
+        When the file is no safetensors file, or is not this network key for key.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} cannot be read as weights: {error}") from error
+    return network_from(tensors, str(path))
+
+
+def load_checkpoint(path: Path) -> CPNet:
+    """Read a checkpoint of Cellpose 1 to 3, executing nothing that it contains.
+
+    Raises
+    ------
+    WeightsError
+        When the file is no such checkpoint.
+    """
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path} cannot be read as a Cellpose checkpoint: {reason}") from error
+    if not isinstance(tensors, Mapping) or not all(torch.is_tensor(t) for t in tensors.values()):
+        raise WeightsError(f"{path} holds no state dict of tensors")
+    if "W2" in tensors:
+        raise WeightsError(f"{path} is a Cellpose 4 (SAM) checkpoint; cellwatch runs Cellpose 1–3")
+    return network_from(tensors, str(path))
+
+
+def network_from(tensors: Mapping[str, Tensor], source: str) -> CPNet:
+    """Build the network that a state dict describes, in evaluation mode.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        The state dict, in any floating precision.
+    source : str
+        How errors call it.
+
+    Raises
+    ------
+    WeightsError
+        When keys are missing, extra or of another shape; all of them are named.
+    """
+    network = CPNet(_config_of(tensors, source))
+    expected = network.state_dict()
+    problems = [f"missing {key}" for key in expected if key not in tensors]
+    problems += [f"unknown {key}" for key in tensors if key not in expected]
+    problems += [
+        f"{key} has shape {tuple(tensors[key].shape)}, not {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in tensors and tensors[key].shape != value.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - NAMED_AT_MOST} more" * (len(problems) > NAMED_AT_MOST)
+        raise WeightsError(f"{source}: {'; '.join(problems[:NAMED_AT_MOST])}{more}")
+    bad = [key for key, value in tensors.items() if not bool(torch.isfinite(value.float()).all())]
+    if bad:
+        raise WeightsError(f"{source}: {bad[0]} holds values that are not numbers")
+    network.load_state_dict({k: v.to(expected[k].dtype) for k, v in tensors.items()})
+    return network.eval()
+
+
+def save_network(network: CPNet, path: Path, *, is_half: bool) -> str:
+    """Write a network and return the file's sha256.
+
+    Parameters
+    ----------
+    network : CPNet
+    path : Path
+        Must not exist: weights never change after they are written.
+    is_half : bool
+        Whether convolution and linear weights are stored in float16; one-dimensional tensors,
+        running statistics and diameters stay in float32.
+    """
+    if path.exists():
+        raise WeightsError(f"{path} exists; weights are never overwritten")
+    tensors = {
+        name: _stored(value, is_half=is_half) for name, value in network.state_dict().items()
+    }
+    aside = path.with_name(f".{path.name}.partial")
+    save_file(tensors, aside, {"format": "pt", "widths": json.dumps(network.config.widths)})
+    aside.rename(path)
+    return file_sha256(path)
+
+
+def save_checkpoint(network: CPNet, path: Path) -> None:
+    """Write a checkpoint that Cellpose 3.1.1.3 loads."""
+    torch.save({k: v.float() if v.is_floating_point() else v
+                for k, v in network.state_dict().items()}, path)
+
+
+def with_diameters(network: CPNet, *, diam_labels: float) -> CPNet:
+    """Return the network with another mean training diameter, weights shared."""
+    config = replace(network.config, diam_labels=diam_labels)
+    changed = CPNet(config)
+    tensors = network.state_dict()
+    tensors["diam_labels"] = torch.tensor([diam_labels])
+    changed.load_state_dict(tensors)
+    return changed.train(network.training)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stored(value: Tensor, *, is_half: bool) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    return value.half() if is_half and value.dim() > 1 else value
+
+
+def _config_of(tensors: Mapping[str, Tensor], source: str) -> NetworkConfig:
+    # Widths are read off the encoder, so that small networks of tests are networks like any other.
+    widths = []
+    while (key := f"downsample.down.res_down_{len(widths)}.conv.conv_0.2.weight") in tensors:
+        widths.append(int(tensors[key].shape[0]))
+    first = tensors.get("downsample.down.res_down_0.conv.conv_0.2.weight")
+    lacking = [key for key in ("diam_mean", "diam_labels") if key not in tensors]
+    if first is None or first.dim() != 4:
+        raise WeightsError(f"{source}: missing downsample.down.res_down_0.conv.conv_0.2.weight")
+    if lacking:
+        raise WeightsError(f"{source}: missing {', '.join(lacking)}")
+    return NetworkConfig(
+        channels=int(first.shape[1]),
+        widths=tuple(widths),
+        diam_mean=float(tensors["diam_mean"]),
+        diam_labels=float(tensors["diam_labels"]),
+    )
