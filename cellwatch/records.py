@@ -28,6 +28,16 @@ class AcquisitionState(StrEnum):
     MISSING = "missing"
 
 
+class Trouble(StrEnum):
+    """What is at fault when a job has no masks, and so what is done about it."""
+
+    NONE = ""
+    FILE = "file"  # the image itself: not tried again until it changes
+    MISSING = "missing"  # the image is gone
+    SURROUNDINGS = "surroundings"  # disk or device: tried again, the attempt does not count
+    OTHER = "other"  # tried again a few times
+
+
 class DaemonState(StrEnum):
     """Where the daemon stands."""
 
@@ -237,8 +247,8 @@ class Outcome:
     acquisition_id : int
     reason : str
         Why it failed; "" when it did not.
-    is_final : bool
-        Whether trying again cannot help (the file itself is at fault).
+    trouble : Trouble
+        What is at fault.
     planes : int
     content_sha256 : str
         Of the source file, read whole.
@@ -248,7 +258,7 @@ class Outcome:
 
     acquisition_id: int
     reason: str = ""
-    is_final: bool = False
+    trouble: Trouble = Trouble.NONE
     planes: int = 0
     content_sha256: str = ""
     targets: tuple[TargetResult, ...] = ()
@@ -265,4 +275,4 @@ class Outcome:
             TargetResult(**{**t, "channels": tuple(t["channels"]), "notes": tuple(t["notes"])})
             for t in data["targets"]
         )
-        return cls(**{**data, "targets": results})
+        return cls(**{**data, "targets": results, "trouble": Trouble(data["trouble"])})

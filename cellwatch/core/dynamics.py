@@ -60,7 +60,8 @@ def _sample(field: torch.Tensor, points: torch.Tensor, limits: torch.Tensor) -> 
     width = limits[1] + 1
     top = field[:, y0 * width + x0] * (1 - part_x) + field[:, y0 * width + x1] * part_x
     bottom = field[:, y1 * width + x0] * (1 - part_x) + field[:, y1 * width + x1] * part_x
-    return top * (1 - part_y) + bottom * part_y  # (2, n)
+    moved: torch.Tensor = top * (1 - part_y) + bottom * part_y  # (2, n)
+    return moved
 
 
 @njit(cache=True, nogil=True, parallel=True)

@@ -125,7 +125,7 @@ def resize(maps: Float32, shape: tuple[int, int]) -> Float32:
     Returns
     -------
     (C, *shape) float32
-        Pixel centres at half-integer positions (OpenCV's INTER_LINEAR, torch's align_corners=False).
+        Pixel centres lie at half-integer positions, as in OpenCV's INTER_LINEAR.
     """
     if maps.shape[1:] == shape:
         return maps

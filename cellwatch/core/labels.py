@@ -130,7 +130,8 @@ def resize_labels(labels: Int32, shape: tuple[int, int]) -> Int32:
         np.minimum((np.arange(new) * (old / new)).astype(np.int64), old - 1)
         for new, old in zip(shape, labels.shape, strict=True)
     )
-    return labels[rows[:, None], columns[None, :]]
+    resized: Int32 = labels[rows[:, None], columns[None, :]]
+    return resized
 
 
 def stitch_planes(planes: list[Int32], threshold: float) -> list[Int32]:

@@ -160,7 +160,8 @@ class _DownBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv
         x = self.proj(x) + conv["conv_1"](conv["conv_0"](x))
-        return x + conv["conv_3"](conv["conv_2"](x))  # (B, width, Y, X)
+        deeper: Tensor = conv["conv_3"](conv["conv_2"](x))
+        return x + deeper  # (B, width, Y, X)
 
 
 class _Decoder(nn.Module):
@@ -174,7 +175,7 @@ class _Decoder(nn.Module):
 
     def forward(self, levels: Sequence[Tensor], style: Tensor) -> Tensor:
         deepest = len(levels) - 1
-        x = self.up[f"res_up_{deepest}"](levels[deepest], levels[deepest], style)
+        x: Tensor = self.up[f"res_up_{deepest}"](levels[deepest], levels[deepest], style)
         for n in range(deepest - 1, -1, -1):
             x = functional.interpolate(x, scale_factor=2, mode="nearest")
             x = self.up[f"res_up_{n}"](x, levels[n], style)  # (B, widths[n], Y/2^n, X/2^n)
@@ -191,7 +192,8 @@ class _UpBlock(nn.Module):
     def forward(self, x: Tensor, skip: Tensor, style: Tensor) -> Tensor:
         conv = self.conv
         x = self.proj(x) + conv["conv_1"](conv["conv_0"](x) + skip, style)
-        return x + conv["conv_3"](conv["conv_2"](x, style), style)  # (B, width, Y, X)
+        deeper: Tensor = conv["conv_3"](conv["conv_2"](x, style), style)
+        return x + deeper  # (B, width, Y, X)
 
 
 class _StyledConv(nn.Module):
@@ -201,7 +203,9 @@ class _StyledConv(nn.Module):
         self.full = nn.Linear(style, width)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        return self.conv(x + self.full(style)[:, :, None, None])  # type: ignore[no-any-return]
+        styled = x + self.full(style)[:, :, None, None]
+        convolved: Tensor = self.conv(styled)
+        return convolved  # (B, width, Y, X)
 
 
 def _activated_conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:

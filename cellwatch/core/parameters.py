@@ -1,8 +1,9 @@
 """What a person may choose about a segmentation, with the defaults; light to import."""
 
 import re
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from cellwatch.errors import CalibrationError, ParameterError
 
@@ -33,7 +34,7 @@ class Normalisation:
         """Refuse percentiles that are not in order."""
         if not 0 <= self.low < self.high <= 100:
             raise ParameterError(
-                f"normalise: percentiles {self.low:g} and {self.high:g} are not 0 ≤ low < high ≤ 100"
+                f"normalise: {self.low:g} and {self.high:g} are no percentiles 0 ≤ low < high ≤ 100"
             )
 
 
@@ -122,8 +123,9 @@ class MinSize:
         word = str(text).strip().lower()
         for square in ("um2", "um²", "µm²", "μm²", "µm2"):
             word = word.replace(square, "um")
-        value, unit = _parse_length(word.replace("px2", "px").replace("px²", "px"),
-                                    "min_size", "15 px or 20 um2")
+        value, unit = _parse_length(
+            word.replace("px2", "px").replace("px²", "px"), "min_size", "15 px or 20 um2"
+        )
         return cls(value, "um2" if unit == "um" else "px")
 
     def in_px(self, pixel_size_um: float | None) -> int:
@@ -136,7 +138,9 @@ class MinSize:
         """
         if self.unit == "px":
             return round(self.value)
-        return round(self.value / checked_pixel_size(pixel_size_um, f"min_size {self.value:g} um2") ** 2)
+        return round(
+            self.value / checked_pixel_size(pixel_size_um, f"min_size {self.value:g} um2") ** 2
+        )
 
     def __str__(self) -> str:
         """Return the text that `parse` reads."""
@@ -186,6 +190,22 @@ class SegmentationParams:
     batch_size: int = 8
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values, as a person would write them in the configuration."""
+        data = asdict(self)
+        data |= {"diameter": str(self.diameter), "min_size": str(self.min_size)}
+        data["normalise"] = data.pop("normalisation")
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "SegmentationParams":  # Any: JSON
+        """Read what `to_json` wrote."""
+        values = dict(data)
+        values["normalisation"] = Normalisation(**values.pop("normalise"))
+        values["diameter"] = Diameter.parse(values["diameter"])
+        values["min_size"] = MinSize.parse(values["min_size"])
+        return cls(**values)
+
 
 def checked_pixel_size(pixel_size_um: float | None, wanted: str) -> float:
     """Return the pixel size, in µm, if it can be one.
@@ -202,7 +222,7 @@ def checked_pixel_size(pixel_size_um: float | None, wanted: str) -> float:
         )
     if not SMALLEST_PIXEL_UM <= pixel_size_um <= LARGEST_PIXEL_UM:
         raise CalibrationError(
-            f"{wanted} needs the pixel size, and the file says {pixel_size_um:g} µm, which cannot be; "
+            f"{wanted} needs the pixel size, and the file says {pixel_size_um:g} µm: nonsense; "
             "set pixel_size: for the folder, or give the length in px"
         )
     return pixel_size_um

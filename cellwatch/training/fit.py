@@ -103,7 +103,7 @@ def fit(
         When the loss is not a number or beyond `DIVERGED`, or the checkpoint is of another plan.
     """
     network.to(device).train()
-    optimiser = _optimiser(network, plan)
+    optimiser = make_optimiser(network, plan)
     first = _resume(network, optimiser, plan, folder)
     with ThreadPoolExecutor(1, "batches") as pool:
         upcoming = _ahead(pool, images, plan, network.config.diam_mean, first)
@@ -184,9 +184,7 @@ def _run_epoch(
     rate = plan.learning_rate(epoch)
     for group in optimiser.param_groups:
         group["lr"] = rate
-    losses = [
-        train_step(network, optimiser, next(upcoming)) for _ in range(plan.steps_per_epoch)
-    ]
+    losses = [train_step(network, optimiser, next(upcoming)) for _ in range(plan.steps_per_epoch)]
     loss = float(np.mean(losses))
     if not math.isfinite(loss) or loss > DIVERGED:
         raise TrainingError(
@@ -207,7 +205,7 @@ def train_step(network: CPNet, optimiser: torch.optim.Optimizer, batch: Batch) -
     optimiser.zero_grad(set_to_none=True)
     maps, _ = network(tiles)
     loss = segmentation_loss(maps, targets[:, :2], targets[:, 2])
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     optimiser.step()
     return float(loss.detach())
 
@@ -219,10 +217,11 @@ def with_channels_batch(tiles: Float32, n_channels: int) -> Float32:
     return np.stack([with_channels(tile, n_channels) for tile in tiles])
 
 
-def _optimiser(network: CPNet, plan: FitPlan) -> torch.optim.SGD:
+def make_optimiser(network: CPNet, plan: FitPlan) -> torch.optim.SGD:
+    """Return the optimiser of a plan; its learning rate is set at each epoch."""
     return torch.optim.SGD(
         [p for p in network.parameters() if p.requires_grad],
-        lr=0.0,  # set at each epoch
+        lr=0.0,
         momentum=plan.momentum,
         weight_decay=schedule_named(plan.schedule).weight_decay,
     )

@@ -110,14 +110,17 @@ def save_network(network: CPNet, path: Path, *, is_half: bool) -> str:
     }
     aside = path.with_name(f".{path.name}.partial")
     save_file(tensors, aside, {"format": "pt", "widths": json.dumps(network.config.widths)})
+    aside.chmod(0o644)  # safetensors makes files that only their owner can read
     aside.rename(path)
     return file_sha256(path)
 
 
 def save_checkpoint(network: CPNet, path: Path) -> None:
     """Write a checkpoint that Cellpose 3.1.1.3 loads."""
-    torch.save({k: v.float() if v.is_floating_point() else v
-                for k, v in network.state_dict().items()}, path)
+    torch.save(
+        {k: v.float() if v.is_floating_point() else v for k, v in network.state_dict().items()},
+        path,
+    )
 
 
 def with_diameters(network: CPNet, *, diam_labels: float) -> CPNet:
@@ -143,7 +146,7 @@ def _stored(value: Tensor, *, is_half: bool) -> Tensor:
 
 def _config_of(tensors: Mapping[str, Tensor], source: str) -> NetworkConfig:
     # Widths are read off the encoder, so that small networks of tests are networks like any other.
-    widths = []
+    widths: list[int] = []
     while (key := f"downsample.down.res_down_{len(widths)}.conv.conv_0.2.weight") in tensors:
         widths.append(int(tensors[key].shape[0]))
     first = tensors.get("downsample.down.res_down_0.conv.conv_0.2.weight")

@@ -1,0 +1,1 @@
+"""Arguments in; text, tables or JSON and an exit code out."""

@@ -1,0 +1,249 @@
+"""Commands on image files, without a station: segment and inspect."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cellwatch.cli.talk import JsonOption, complain, print_json, print_table, progress, tell
+from cellwatch.core.parameters import Diameter, MinSize, SegmentationParams
+from cellwatch.errors import EXIT_FAILED, CellwatchError, UnreadableImage, UsageError
+from cellwatch.records import ChannelChoice, ImageInfo
+from cellwatch.storage.stems import masks_name
+from cellwatch.storage.suffixes import SUFFIXES
+
+if TYPE_CHECKING:
+    from cellwatch.daemon.acquisition import Model
+
+OURS = ("_masks", "_cp_masks", "_flows", "_seg", "_cp_output")
+
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Zoo id, model folder, or Cellpose checkpoint file.")
+]
+DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
+ChannelsOption = Annotated[
+    str, typer.Option(help="CELL[,NUCLEUS]: names (globs allowed) or indices from 0.")
+]
+ZooOption = Annotated[Path | None, typer.Option(help="Folder of further models.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(segment)
+    app.command()(inspect)
+
+
+def segment(
+    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks.")],
+    model: ModelOption = "nuclei",
+    diameter: Annotated[
+        str, typer.Option("--diameter", "-d", help="auto, model, 30 px or 18 um.")
+    ] = "auto",
+    channels: ChannelsOption = "",
+    min_size: Annotated[str, typer.Option(help="15 px or 20 um2.")] = "15 px",
+    flow_threshold: Annotated[float, typer.Option(help="Largest flow error; 0: off.")] = 0.4,
+    cellprob_threshold: Annotated[float, typer.Option(help="Least cell logit.")] = 0.0,
+    file_format: Annotated[
+        Literal["tif", "zarr"], typer.Option("--format", help="What to write.")
+    ] = "tif",
+    recursive: Annotated[bool, typer.Option(help="Also folders within folders.")] = False,
+    mirror: Annotated[
+        Path | None, typer.Option(help="Keep the folders below this one in --out.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace masks that are there.")] = False,
+    device: DeviceOption = "auto",
+    zoo: ZooOption = None,
+) -> None:
+    """Segment images and write NAME_masks.tif for each."""
+    params = SegmentationParams(
+        diameter=Diameter.parse(diameter),
+        min_size=MinSize.parse(min_size),
+        flow_threshold=flow_threshold,
+        cellprob_threshold=cellprob_threshold,
+    )
+    choice = parse_channels(channels)
+    images = find_images(paths, is_recursive=recursive)
+    places = _places(images, out, mirror, file_format)
+    if not overwrite and (there := [p for p in places if p.exists()]):
+        raise UsageError(f"{there[0]} exists ({len(there)} in all); say --overwrite to replace")
+    ready = load_for(model, zoo, device)
+    failed = 0
+    with progress("segmenting", len(images)) as advance:
+        for image, place in zip(images, places, strict=True):
+            try:
+                tell(_segment_one(image, place, ready, params, choice))
+            except CellwatchError as error:
+                complain(str(error))
+                failed += 1
+            advance()
+    if failed:
+        complain(f"{failed} of {len(images)} images failed")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def inspect(
+    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    as_json: JsonOption = False,
+    recursive: Annotated[bool, typer.Option(help="Also folders within folders.")] = False,
+) -> None:
+    """Say what files hold, without reading pixels. Exit code 1 when one is not whole."""
+    infos = [inspected(path) for path in find_images(paths, is_recursive=recursive)]
+    if as_json:
+        print_json([asdict(info) for info in infos])
+    else:
+        columns = ["path", "format", "axes", "shape", "dtype", "µm/px", "channels", "whole"]
+        print_table("", columns, [_row(info) for info in infos])
+    if not all(info.whole for info in infos):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def inspected(path: Path) -> ImageInfo:
+    """Describe a file and judge whether it is whole."""
+    from cellwatch.storage.images import describe
+    from cellwatch.watching.structure import why_not_whole
+
+    reason = why_not_whole(path)
+    try:
+        info = describe(path)
+    except UnreadableImage as error:
+        return ImageInfo(str(path), whole=False, reason=reason or error.reason)
+    return replace(info, whole=not reason, reason=reason)
+
+
+def parse_channels(text: str) -> ChannelChoice:
+    """Read CELL[,NUCLEUS]."""
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if len(parts) > 2 or not all(parts):
+        raise UsageError(f"--channels: '{text}' is not CELL or CELL,NUCLEUS")
+    values = [int(part) if part.isdecimal() else part for part in parts]
+    return ChannelChoice(*values)
+
+
+def find_images(paths: list[Path], *, is_recursive: bool) -> list[Path]:
+    """List the image files that arguments name; in folders, masks are left out."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = path.rglob("*") if is_recursive else path.iterdir()
+            images = sorted(p for p in inside if p.suffix.lower() in SUFFIXES and _is_input(p))
+            if not images:
+                raise UsageError(f"{path} holds no image ({', '.join(SUFFIXES)})")
+            found += images
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UsageError(f"there is no file {path}")
+    return found
+
+
+def load_for(model: str, zoo: Path | None, device: str) -> "Model":
+    """Load a model for this process to run."""
+    from cellwatch.daemon.acquisition import Model
+    from cellwatch.daemon.device import (
+        choose_device,
+        keep_freed_memory,
+        optimised,
+    )
+    from cellwatch.zoo.cards import find_model
+    from cellwatch.zoo.catalog import load_model
+
+    keep_freed_memory()
+    place = find_model(model, zoo)
+    network = load_model(place)
+    optimised(network, choose_device(device))
+    return Model(network, place.card)
+
+
+def _is_input(path: Path) -> bool:
+    return not path.stem.endswith(OURS) and not path.name.startswith(".") and path.is_file()
+
+
+def _places(images: list[Path], out: Path, mirror: Path | None, file_format: str) -> list[Path]:
+    places: dict[Path, Path] = {}
+    for image in images:
+        folder = out
+        if mirror is not None:
+            if not image.absolute().is_relative_to(mirror.absolute()):
+                raise UsageError(f"{image} is not below {mirror} (--mirror)")
+            folder = out / image.absolute().parent.relative_to(mirror.absolute())
+        name = masks_name(image.name) if file_format == "tif" else f"{image.name}.zarr"
+        place = folder / name
+        if place in places:
+            raise UsageError(
+                f"{places[place]} and {image} would both become {place}; "
+                "keep their folders apart with --mirror ROOT, or rename one"
+            )
+        places[place] = image
+    return list(places)
+
+
+def _segment_one(
+    path: Path, place: Path, model: "Model", params: SegmentationParams, choice: ChannelChoice
+) -> str:
+    from cellwatch.daemon.acquisition import segment_acquisition
+    from cellwatch.storage.images import load
+    from cellwatch.storage.labelfiles import write_label_tiff
+    from cellwatch.watching.structure import why_not_whole
+
+    if reason := why_not_whole(path):
+        raise UnreadableImage(path, reason)
+    image = load(path)
+    target = segment_acquisition(image, model, params, choice)
+    superseded = place.parent / ".superseded"
+    if place.suffix == ".zarr":
+        _store_writer(path)(place, image, target, superseded)
+    else:
+        write_label_tiff(place, target.labels, superseded)
+    notes = "".join(f"\n  {note}" for note in target.result.notes)
+    return f"{path}: {target.result.rois} ROIs, diameter {target.result.diameter:.1f} px{notes}"
+
+
+def _store_writer(path: Path) -> Callable[..., None]:
+    from cellwatch import __version__
+    from cellwatch.daemon.acquisition import SegmentedTarget
+    from cellwatch.storage.images import Image
+    from cellwatch.storage.maskstore import StoreContent, write_store
+    from cellwatch.watching.identity import content_sha256, fingerprint
+
+    def write(place: Path, image: Image, target: SegmentedTarget, superseded: Path) -> None:
+        provenance = {
+            "cellwatch_version": __version__,
+            "source": {
+                "path": str(path.absolute()),
+                "fingerprint": fingerprint(path),
+                "sha256": content_sha256(path),
+            },
+            "targets": {target.result.name: dict(target.provenance)},
+            "declared": {"axes": "", "pixel_size_um": None},
+            "planes": image.n_planes,
+            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        content = StoreContent(
+            labels={target.result.name: target.labels},
+            axes="".join(axis for axis in "TZ" if axis in image.info.axes),
+            provenance=provenance,
+            image=image.pixels,
+            channels=image.info.channels,
+            pixel_size_um=image.info.pixel_size_um,
+        )
+        write_store(place, content, superseded)
+
+    return write
+
+
+def _row(info: ImageInfo) -> list[str]:
+    pixel = f"{info.pixel_size_um:g}" if info.pixel_size_um else ""
+    return [
+        info.path,
+        info.format,
+        info.axes,
+        "×".join(str(n) for n in info.shape),
+        info.dtype,
+        pixel,
+        ", ".join(name for name in info.channels if name),
+        "yes" if info.whole else f"no: {info.reason}",
+    ]

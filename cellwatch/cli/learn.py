@@ -1,0 +1,301 @@
+"""Commands on models: train, evaluate, compare, models."""
+
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellwatch.cli.images import (
+    ChannelsOption,
+    DeviceOption,
+    ModelOption,
+    ZooOption,
+    load_for,
+    parse_channels,
+)
+from cellwatch.cli.talk import JsonOption, print_json, print_table, progress, tell
+from cellwatch.core.parameters import Diameter, SegmentationParams
+from cellwatch.errors import UsageError
+from cellwatch.training.plans import SCHEDULES, FitPlan
+from cellwatch.zoo.cards import find_model, list_models
+
+if TYPE_CHECKING:
+    import torch
+
+    from cellwatch.daemon.learning import Prepared, RunRequest
+    from cellwatch.training.evaluate import ImageScore
+
+_TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h)\s*$")
+_SECONDS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+
+models_app = typer.Typer(help="Look at the models.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(train)
+    app.command()(evaluate)
+    app.command()(compare)
+    app.add_typer(models_app, name="models")
+
+
+def train(
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Folder of images and masks; may be repeated.")
+    ] = None,
+    start: Annotated[str, typer.Option("--from", help="The model to start from, or scratch.")] = "",
+    schedule: Annotated[str, typer.Option(help=f"One of {', '.join(SCHEDULES)}.")] = "online",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Batches in all; the schedule is scaled to it.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time, as in 90 min; the schedule is scaled to it.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    channels: ChannelsOption = "",
+    images_per_epoch: Annotated[int | None, typer.Option(min=1)] = None,
+    diam_mean: Annotated[
+        float, typer.Option(help="Network diameter, px, when from scratch (nuclei: 17).")
+    ] = 30.0,
+    min_rois: Annotated[
+        int | None, typer.Option(min=0, help="Leave out images with fewer ROIs.")
+    ] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    model_id: Annotated[str, typer.Option("--id", help="Name for the card.")] = "",
+    licence: Annotated[str, typer.Option(help="Of the data, for the card.")] = "",
+    device: DeviceOption = "auto",
+    zoo: ZooOption = None,
+) -> None:
+    """Train a network on images and masks; the run folder becomes a model folder."""
+    from cellwatch.daemon.device import choose_device, keep_freed_memory
+    from cellwatch.daemon.learning import RunRequest, count_images, prepare
+
+    keep_freed_memory()
+    chosen = choose_device(device)
+    if resume is not None:
+        if data or start or out or steps or budget:
+            raise UsageError("--resume goes on with the run as it was begun; give nothing else")
+        request, folder = RunRequest.read(resume), resume
+    else:
+        if not data or not start or out is None:
+            raise UsageError("--data, --from and --out are needed (or --resume)")
+        if steps and budget:
+            raise UsageError("give --steps or --budget, not both")
+        folder = out
+        request = _request(
+            data, start, schedule, channels, diam_mean, licence, model_id or out.name, zoo
+        )
+        plan = _plan(schedule, count_images(data), images_per_epoch, min_rois, seed)
+        request = replace(request, plan=plan)
+        if steps:
+            request = _with_steps(request, steps)
+    with progress("preparing", count_images([Path(d) for d in request.data])) as advance:
+        prepared = prepare(request, advance)
+    if budget:
+        from cellwatch.daemon.learning import steps_within
+
+        seconds = _seconds(budget)
+        request = _with_steps(request, steps_within(prepared, request.plan, seconds, chosen))
+    folder.mkdir(parents=True, exist_ok=True)
+    _fit(request, prepared, folder, chosen)
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Folder of images and masks.")],
+    model: ModelOption = "nuclei",
+    diameter: Annotated[
+        str, typer.Option("--diameter", "-d", help="truth (each image's own), model, auto or px.")
+    ] = "auto",
+    channels: ChannelsOption = "",
+    flow_threshold: Annotated[float, typer.Option()] = 0.4,
+    cellprob_threshold: Annotated[float, typer.Option()] = 0.0,
+    per_image: Annotated[bool, typer.Option(help="Also each image's scores.")] = False,
+    as_json: JsonOption = False,
+    device: DeviceOption = "auto",
+    zoo: ZooOption = None,
+) -> None:
+    """Score a model on images that it was not trained on."""
+    from cellwatch.daemon.learning import count_images, evaluate_folder
+
+    is_true = diameter == "truth"
+    params = SegmentationParams(
+        diameter=Diameter("model") if is_true else Diameter.parse(diameter),
+        flow_threshold=flow_threshold,
+        cellprob_threshold=cellprob_threshold,
+    )
+    n_images = count_images([data])
+    ready = load_for(model, zoo, device)
+    with progress("evaluating", n_images) as advance:
+        scores = evaluate_folder(
+            data,
+            ready,
+            params,
+            parse_channels(channels),
+            is_true_diameter=is_true,
+            on_image=advance,
+        )
+    _show_scores(scores, {"model": ready.card.id, "diameter": diameter}, as_json, per_image)
+
+
+def compare(
+    predicted: Annotated[Path, typer.Argument(help="Folder of label images.")],
+    truth: Annotated[Path, typer.Argument(help="Folder of the true label images.")],
+    per_image: Annotated[bool, typer.Option(help="Also each image's scores.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score label images of any tool against the truth, matched by name."""
+    from cellwatch.daemon.learning import compare_folders
+
+    _show_scores(compare_folders(predicted, truth), {}, as_json, per_image)
+
+
+@models_app.command("list")
+def models_list(as_json: JsonOption = False, zoo: ZooOption = None) -> None:
+    """List the models that have an id."""
+    cards = list_models(zoo)
+    if as_json:
+        print_json([asdict(card) for card in cards])
+        return
+    rows = [
+        [
+            card.id,
+            f"{card.diam_labels:.1f}",
+            ", ".join(card.channels),
+            str(card.steps),
+            card.parent or "scratch",
+            card.sha256[:12],
+        ]
+        for card in cards
+    ]
+    print_table("", ["id", "diameter px", "channels", "steps", "from", "sha256"], rows)
+
+
+@models_app.command("show")
+def models_show(
+    model: Annotated[str, typer.Argument(help="Zoo id or model folder.")],
+    as_json: JsonOption = False,
+    zoo: ZooOption = None,
+) -> None:
+    """Show a model's card."""
+    place = find_model(model, zoo)
+    card = asdict(place.card)
+    if as_json:
+        print_json(card)
+        return
+    print_table("", ["", place.card.id], [[key, str(value)] for key, value in card.items()])
+
+
+def _request(
+    data: list[Path],
+    start: str,
+    schedule: str,
+    channels: str,
+    diam_mean: float,
+    licence: str,
+    model_id: str,
+    zoo: Path | None,
+) -> "RunRequest":
+    from cellwatch.daemon.learning import RunRequest, default_plan
+
+    return RunRequest(
+        data=tuple(str(folder.absolute()) for folder in data),
+        start=start,
+        plan=default_plan(schedule, 1),
+        channels=parse_channels(channels),
+        diam_mean=diam_mean,
+        licence=licence,
+        model_id=model_id,
+        zoo=str(zoo.absolute()) if zoo else None,
+    )
+
+
+def _plan(
+    schedule: str, n_images: int, images_per_epoch: int | None, min_rois: int | None, seed: int
+) -> FitPlan:
+    from cellwatch.daemon.learning import default_plan
+
+    plan = default_plan(schedule, n_images)
+    least = min_rois if min_rois is not None else 1 if schedule == "online" else 5
+    return replace(
+        plan,
+        seed=seed,
+        min_rois=least,
+        images_per_epoch=images_per_epoch or plan.images_per_epoch,
+    )
+
+
+def _with_steps(request: "RunRequest", steps: int) -> "RunRequest":
+    from cellwatch.daemon.learning import epochs_for
+
+    return replace(request, plan=replace(request.plan, epochs=epochs_for(steps, request.plan)))
+
+
+def _fit(request: "RunRequest", prepared: "Prepared", folder: Path, device: "torch.device") -> None:
+    from cellwatch.daemon.learning import train as run_training
+
+    plan = request.plan
+    if prepared.left_out:
+        names = ", ".join(Path(image.name).name for image in prepared.left_out[:5])
+        few = f"{len(prepared.left_out)} images with fewer than {plan.min_rois} ROIs"
+        tell(f"left out {few}: {names}")
+    tell(
+        f"{len(prepared.images)} images, {plan.epochs} epochs of {plan.steps_per_epoch} steps, "
+        f"schedule {plan.schedule}"
+    )
+    last = None
+    with progress("training", plan.epochs) as advance:
+        for report in run_training(request, prepared, folder, device):
+            last = report
+            advance()
+    if last:
+        tell(f"{folder} is a model now: {last.step} steps, loss {last.loss:.4f}")
+
+
+def _seconds(text: str) -> float:
+    match = _TIME.match(text)
+    if not match:
+        raise UsageError(f"--budget: '{text}' is no time; write 90 min or 8 h")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _show_scores(
+    scores: list["ImageScore"], about: dict[str, str], as_json: bool, per_image: bool
+) -> None:
+    from cellwatch.training.evaluate import summarise
+
+    summary = summarise(scores)
+    rows = [
+        {
+            "name": score.name,
+            "ap": {f"{t:g}": round(v, 6) for t, v in score.average_precision.items()},
+            "rois": {"true": score.rois_true, "found": score.rois_found},
+        }
+        for score in scores
+    ]
+    if as_json:
+        print_json({**about, **summary.to_json(), **({"per_image": rows} if per_image else {})})
+        return
+    for key, value in about.items():
+        tell(f"{key}: {value}")
+    thresholds = list(summary.average_precision)
+    columns = ["image", "true", "found", *(f"AP@{t:g}" for t in thresholds)]
+    shown = scores if per_image else []
+    body = [
+        [
+            s.name,
+            str(s.rois_true),
+            str(s.rois_found),
+            *(f"{v:.3f}" for v in s.average_precision.values()),
+        ]
+        for s in shown
+    ]
+    means = [f"{v:.3f}" for v in summary.average_precision.values()]
+    body.append(
+        [f"mean of {summary.images}", str(summary.rois_true), str(summary.rois_found), *means]
+    )
+    print_table("", columns, body)
+    if summary.both_empty:
+        tell(f"{summary.both_empty} images are empty in truth and prediction; each counts as 1")

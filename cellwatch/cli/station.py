@@ -1,0 +1,321 @@
+"""Commands of a station: init, config check, run, status, explain, verify."""
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from cellwatch.cli.talk import (
+    ConfigOption,
+    JsonOption,
+    complain,
+    print_json,
+    print_table,
+    progress,
+    start_logging,
+    tell,
+)
+from cellwatch.config.parse import find_config, read_config
+from cellwatch.config.schema import Config
+from cellwatch.errors import EXIT_FAILED, EXIT_NOT_RUNNING, UsageError
+from cellwatch.records import DaemonState
+from cellwatch.storage import reading
+
+LEDGER = "cellwatch.db"
+REFRESH_S = 2.0
+
+config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(init)
+    app.add_typer(config_app, name="config")
+    app.command()(run)
+    app.command()(status)
+    app.command()(explain)
+    app.command()(verify)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where the station goes; made if needed.")],
+) -> None:
+    """Make a station: a folder with config.yaml and the folders that it names."""
+    config = folder / "config.yaml"
+    if config.exists():
+        raise UsageError(f"{config} exists; it is left as it is")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("images", "masks", "corrections", "flags", "state"):
+        (folder / name).mkdir(exist_ok=True)
+    config.write_text(example_config(), encoding="utf-8")
+    tell(f"made {config}; put images into {folder / 'images'} and start:")
+    tell(f"  cellwatch run --config {config}")
+
+
+def example_config() -> str:
+    """Return config.example.yaml: from the package, or from the source tree beside it."""
+    packaged = resources.files("cellwatch.config") / "config.example.yaml"
+    if packaged.is_file():
+        return packaged.read_text(encoding="utf-8")
+    beside = Path(__file__).parents[2] / "config.example.yaml"
+    return beside.read_text(encoding="utf-8")
+
+
+@config_app.command("check")
+def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check the configuration and say what would be watched."""
+    path = find_config(config)
+    checked = read_config(path)
+    from cellwatch.zoo.cards import find_model
+
+    rows = []
+    for watched in checked.watch:
+        for target in watched.targets():
+            model = find_model(target.model, checked.zoo)
+            there = "" if watched.folder.is_dir() else " (not there yet)"
+            rows.append(
+                {
+                    "watch": watched.name,
+                    "folder": f"{watched.folder}{there}",
+                    "target": target.name,
+                    "model": model.card.id,
+                    "diameter": str(target.diameter),
+                }
+            )
+    if as_json:
+        print_json({"config": str(path), "ok": True, "targets": rows})
+        return
+    tell(f"{path} is well")
+    print_table("", list(rows[0]), [list(row.values()) for row in rows])
+
+
+def run(
+    config: ConfigOption = None,
+    once: Annotated[bool, typer.Option("--once", help="Process what is there, then end.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="With --once: exit 1 if any file failed.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
+) -> None:
+    """Watch the folders and segment every new image, until stopped."""
+    path = find_config(config)
+    checked = read_config(path)
+    start_logging(is_verbose=verbose)
+    from cellwatch.daemon.supervisor import run as run_daemon
+
+    ended = run_daemon(checked, path, is_once=once)
+    if once:
+        bad = {s: n for s, n in ended.items() if n > 0 and s not in ("done", "skipped")}
+        summary = ", ".join(f"{n} {s}" for s, n in {"done": ended["done"], **bad}.items())
+        tell(summary)
+        if strict and bad:
+            raise typer.Exit(EXIT_FAILED)
+
+
+def status(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every 2 s.")] = False,
+) -> None:
+    """Say how the station fares. Exit code 3 when the daemon does not run."""
+    checked = read_config(find_config(config))
+    while True:
+        facts = station_status(checked, datetime.now(UTC))
+        if watch and not as_json:
+            click.clear()
+        if as_json:
+            print_json(facts)
+        else:
+            _show_status(facts)
+        if not watch:
+            break
+        sys.stdout.flush()
+        time.sleep(REFRESH_S)
+    if facts["state"] in (DaemonState.STOPPED, DaemonState.DEAD):
+        raise typer.Exit(EXIT_NOT_RUNNING)
+
+
+def station_status(config: Config, now: datetime) -> dict[str, Any]:  # Any: JSON
+    """Read what there is to say about a station; works whether or not the daemon runs."""
+    from cellwatch.storage.locking import is_locked
+
+    ledger = config.state.folder / LEDGER
+    if not ledger.is_file():
+        nothing = dict.fromkeys(AcquisitionState, 0)
+        return {
+            "state": DaemonState.STOPPED,
+            "counts": nothing,
+            "daemon": {},
+            "folders": [],
+            "running": [],
+            "failures": [],
+            "speed": {},
+        }
+    with reading.reader(ledger) as db:
+        daemon = reading.daemon(db)
+        state = reading.daemon_state(daemon, now, is_locked=is_locked(config.state.folder))
+        return {
+            "state": state,
+            "counts": reading.counts(db),
+            "daemon": daemon,
+            "folders": reading.folders(db),
+            "running": reading.in_flight(db),
+            "failures": reading.recent_failures(db),
+            "speed": reading.speed(db),
+        }
+
+
+def explain(
+    path: Annotated[Path, typer.Argument(help="An image, or its mask store.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell everything that is known about one image."""
+    checked = read_config(find_config(config))
+    with reading.reader(checked.state.folder / LEDGER) as db:
+        rows = reading.acquisitions_at(db, str(path.absolute()))
+    if as_json:
+        print_json(rows)
+    for row in rows if not as_json else []:
+        _show_acquisition(row)
+    if not rows:
+        complain(f"{path.absolute()} is not known; {_why_unknown(checked, path.absolute())}")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def verify(
+    config: ConfigOption = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="A simulation's list of what must be there.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every mask store that the ledger names. Exit code 1 when anything is wrong."""
+    checked = read_config(find_config(config))
+    from cellwatch.storage.maskstore import check_store
+
+    problems: list[str] = []
+    with reading.reader(checked.state.folder / LEDGER) as db:
+        rows = [row for row in reading.finished(db) if row["superseded_by"] is None]
+        paths = reading.all_paths(db)
+    with progress("checking", len(rows)) as advance:
+        for row in rows:
+            report = check_store(Path(row["store"]))
+            problems += [f"{row['store']}: {problem}" for problem in report.problems]
+            for target in row["targets"]:
+                stored = report.rois.get(target["name"])
+                if not report.problems and stored != target["rois"]:
+                    found = f"{stored} {target['name']}, the ledger says {target['rois']}"
+                    problems.append(f"{row['store']}: {found}")
+            advance()
+    problems += _leftovers(checked.output.folder)
+    if manifest:
+        problems += _against_manifest(manifest, paths)
+    if as_json:
+        print_json({"stores": len(rows), "problems": problems})
+    else:
+        for problem in problems:
+            typer.echo(problem)
+        tell(f"{len(rows)} mask stores checked, {len(problems)} problems")
+    if problems:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _leftovers(output: Path) -> list[str]:
+    left = (p for p in output.rglob(".*") if ".tmp-" in p.name or ".old-" in p.name)
+    return [f"{path}: left over from a write that was cut off" for path in left]
+
+
+def _against_manifest(manifest: Path, paths: dict[str, list[dict[str, Any]]]) -> list[str]:
+    try:
+        images = json.loads(manifest.read_text(encoding="utf-8"))["images"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{manifest} is no manifest of a simulation: {error}") from error
+    problems = []
+    for image in images:
+        if image["fate"] != "whole":
+            continue
+        states = [row["state"] for row in paths.get(image["path"], [])]
+        if states != ["done"]:
+            problems.append(f"{image['path']}: {', '.join(states) or 'unknown'}, not done once")
+    return problems
+
+
+def _show_status(facts: dict[str, Any]) -> None:  # Any: JSON
+    daemon = facts["daemon"]
+    who = f" (pid {daemon['pid']} on {daemon['host']})" if facts["state"] == "running" else ""
+    typer.echo(f"{facts['state']}{who}")
+    shown = {s: n for s, n in facts["counts"].items() if n or s in ("queued", "running", "done")}
+    typer.echo("  ".join(f"{state} {n}" for state, n in shown.items()))
+    speed = facts["speed"]
+    if speed.get("acquisitions"):
+        typer.echo(
+            f"{speed['seconds']:.1f} s an acquisition, {speed['rois'] or 0} ROIs in the "
+            f"last {speed['acquisitions']}"
+        )
+    for folder in facts["folders"]:
+        reason = f": {folder['reason']}" if folder["reason"] else f", {folder['files']} files"
+        typer.echo(f"{folder['state']} {folder['path']}{reason}")
+    for row in facts["running"]:
+        typer.echo(f"segmenting {row['path']}")
+    for row in facts["failures"]:
+        typer.echo(f"{row['state']} {row['path']}: {row['reason']}")
+
+
+def _show_acquisition(row: dict[str, Any]) -> None:  # Any: JSON
+    mark = f" (superseded by acquisition {row['superseded_by']})" if row["superseded_by"] else ""
+    reason = f": {row['reason']}" if row["reason"] else ""
+    typer.echo(f"{row['path']}\n  {row['state']} since {row['state_since']}{mark}{reason}")
+    if row["retry_at"]:
+        typer.echo(f"  again at {row['retry_at']}")
+    size = f"{row['axes']} {row['shape']} {row['dtype']}" if row["axes"] else f"{row['size']} B"
+    pixel = f", {row['pixel_size_um']:g} µm a pixel" if row["pixel_size_um"] else ""
+    typer.echo(f"  {row['format'] or 'unknown format'}: {size}{pixel}")
+    typer.echo(f"  experiment {row['experiment']}, arrived {row['arrived_at']}")
+    for target in row["targets"]:
+        _show_target(target)
+    if row["state"] == "done":
+        typer.echo(f"  masks: {row['store']} ({row['seconds']:.1f} s)")
+    for attempt in row["attempts_made"]:
+        why = f" ({attempt['reason']})" if attempt["reason"] else ""
+        typer.echo(
+            f"  attempt {attempt['number']} at {attempt['started_at']} on {attempt['device']}: "
+            f"{attempt['outcome'] or 'under way'}{why}"
+        )
+
+
+def _show_target(target: dict[str, Any]) -> None:  # Any: JSON
+    if target["state"] != "done":
+        typer.echo(f"  {target['name']}: {target['state']}")
+        return
+    fed = ", ".join(c["name"] or f"channel {c['index']}" for c in target["channels"])
+    typer.echo(
+        f"  {target['name']}: {target['rois']} ROIs, model {target['model_id']}, channels {fed}, "
+        f"diameter {target['diameter']:.1f} px ({target['params']['diameter']})"
+    )
+    for note in target["notes"]:
+        typer.echo(f"    {note}")
+
+
+def _why_unknown(config: Config, path: Path) -> str:
+    from cellwatch.storage.suffixes import SUFFIXES
+    from cellwatch.watching.names import is_wanted
+
+    for watched in config.watch:
+        if path.is_relative_to(watched.folder):
+            relative = path.relative_to(watched.folder).as_posix()
+            if path.suffix.lower() not in SUFFIXES:
+                return f"'{path.suffix}' is none of {', '.join(SUFFIXES)}"
+            if not is_wanted(relative, watched.include, watched.excluded()):
+                return "its name is excluded (see include: and exclude:)"
+            if not path.exists():
+                return "and there is no such file"
+            return "the daemon has not seen it yet"
+    folders = ", ".join(str(w.folder) for w in config.watch)
+    return f"it is in none of the watched folders: {folders}"

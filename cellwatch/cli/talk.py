@@ -1,0 +1,103 @@
+"""How commands speak: data on stdout, talk on stderr, progress only on a terminal."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="Configuration file; else $CELLWATCH_CONFIG, else ./config.yaml."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
+
+
+def complain(message: str) -> None:
+    """Say on stderr what went wrong, in red on a terminal."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(message, style="red", markup=False)
+
+
+def tell(message: str) -> None:
+    """Say something to the person, on stderr."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
+
+
+def print_json(data: Any) -> None:  # Any: JSON
+    """Print data for programs, in UTF-8 whatever the locale, undecodable names escaped."""
+    text = json.dumps(data, indent=2, ensure_ascii=True, default=str)
+    sys.stdout.write(text + "\n")
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table: boxed on a terminal, plain columns elsewhere."""
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    if not console.is_terminal:
+        widths = [max(len(c), *(len(r[i]) for r in rows), 0) for i, c in enumerate(columns)]
+        for line in [columns, *rows]:
+            cells = (cell.ljust(w) for cell, w in zip(line, widths, strict=True))
+            sys.stdout.write("  ".join(cells).rstrip() + "\n")
+        return
+    table = Table(title=title or None, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escaped(cell) for cell in row))
+    console.print(table)
+
+
+def escaped(text: str) -> str:
+    """Return text that rich prints as it stands."""
+    return text.replace("[", r"\[")
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar on a terminal; give the function that advances it by one."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)
+
+
+def start_logging(*, is_verbose: bool = False) -> None:
+    """Log to stderr, with the priorities that the journal understands when it listens."""
+    handler = logging.StreamHandler()
+    if os.environ.get("JOURNAL_STREAM"):
+        handler.setFormatter(_JournalFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.DEBUG if is_verbose else logging.INFO, handlers=[handler])
+
+
+class _JournalFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record).replace("\n", "\n  ")
+        return f"<{PRIORITIES.get(record.levelno, 6)}>{text}"

@@ -1,0 +1,241 @@
+"""Read a configuration file; report every problem at once, each with line, column and remedy."""
+
+import os
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from cellwatch.config.schema import Config, Watch
+from cellwatch.errors import ConfigError
+
+VARIABLE = "CELLWATCH_CONFIG"
+NAME = "config.yaml"
+
+Place = tuple[str | int, ...]
+
+
+def find_config(given: Path | None) -> Path:
+    """Return the configuration file to use: the one given, $CELLWATCH_CONFIG, or ./config.yaml.
+
+    Raises
+    ------
+    ConfigError
+        When there is none; the places looked at are named.
+    """
+    named = os.environ.get(VARIABLE)
+    if given is not None:
+        if given.is_file():
+            return given
+        raise ConfigError(f"there is no configuration file at {given}")
+    if named:
+        if Path(named).is_file():
+            return Path(named)
+        raise ConfigError(f"${VARIABLE} names {named}, and there is no file there")
+    if Path(NAME).is_file():
+        return Path(NAME)
+    raise ConfigError(
+        f"no configuration: looked at --config, ${VARIABLE} and {Path(NAME).absolute()}; "
+        "make a station with: cellwatch init DIR"
+    )
+
+
+def read_config(path: Path) -> Config:
+    """Read and check a configuration.
+
+    Parameters
+    ----------
+    path : Path
+        Relative folders in it are relative to its own folder.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found, one to a line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    return parse_config(text, str(path), path.absolute().parent)
+
+
+def parse_config(text: str, source: str, base: Path) -> Config:
+    """Do what `read_config` does, for text.
+
+    Parameters
+    ----------
+    text : str
+    source : str
+        How messages call the file.
+    base : Path
+        To which relative folders are relative.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: {_yaml_problem(error)}") from error
+    if not isinstance(node, MappingNode) or not isinstance(raw, dict):
+        raise ConfigError(
+            f"{source}: a configuration is a mapping with the keys watch, output, state"
+        )
+    places = dict(_places(node, ()))
+    problems = [f"{source}:{_at(places, where)}: {what}" for where, what in _duplicates(node, ())]
+    config: Config | None = None
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        problems += [
+            f"{source}:{_at(places, _known(places, e['loc']))}: {_explain(e)}"
+            for e in error.errors()
+        ]
+    if config is not None:
+        config = _resolved(config, base)
+        problems += [f"{source}:{_at(places, where)}: {what}" for where, what in _conflicts(config)]
+    if problems or config is None:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or str(error)
+    return f"{mark.line + 1}:{mark.column + 1}: {what}" if mark else what
+
+
+def _places(node: Node, at: Place) -> Iterator[tuple[Place, Node]]:
+    yield at, node
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            yield (*at, key.value), key
+            for place, child in _places(value, (*at, key.value)):
+                if place != (*at, key.value):
+                    yield place, child
+    elif isinstance(node, SequenceNode):
+        for index, child in enumerate(node.value):
+            yield from _places(child, (*at, index))
+
+
+def _duplicates(node: Node, at: Place) -> Iterator[tuple[Place, str]]:
+    if isinstance(node, MappingNode):
+        seen: dict[str, Node] = {}
+        for key, value in node.value:
+            if isinstance(key, ScalarNode) and key.value in seen:
+                line = seen[key.value].start_mark.line + 1
+                yield (*at, key.value), f"'{key.value}' stands twice (first on line {line})"
+            seen[key.value] = key
+            yield from _duplicates(value, (*at, key.value))
+    elif isinstance(node, SequenceNode):
+        for index, child in enumerate(node.value):
+            yield from _duplicates(child, (*at, index))
+
+
+def _known(places: dict[Place, Node], where: Place) -> Place:
+    while where and where not in places:
+        where = where[:-1]
+    return where
+
+
+def _at(places: dict[Place, Node], where: Place) -> str:
+    mark = places[_known(places, where)].start_mark
+    return f"{mark.line + 1}:{mark.column + 1}"
+
+
+def _explain(error: Any) -> str:  # Any: pydantic's ErrorDetails
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        key = str(error["loc"][-1])
+        near = get_close_matches(key, _keys_at(error["loc"][:-1]), n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        return f"unknown key '{key}'{hint}"
+    if error["type"] == "missing":
+        return f"'{where}' is missing"
+    what = str(error["msg"]).removeprefix("Value error, ")
+    return f"{where}: {what[0].lower()}{what[1:]}"
+
+
+def _keys_at(where: Place) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in where:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[str(part)].annotation
+        model = next(iter(_models_in(annotation)), model)
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:  # Any: a type expression
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _models_in(inner)
+
+
+def _resolved(config: Config, base: Path) -> Config:
+    said = {key: getattr(config.defaults, key) for key in config.defaults.model_fields_set}
+    watches = tuple(_resolved_watch(watch, said, base) for watch in config.watch)
+    changes: dict[str, Any] = {"watch": watches}  # Any: values of the model
+    for key in ("output", "state", "corrections", "flags"):
+        section = getattr(config, key)
+        if section is not None:
+            changes[key] = section.model_copy(update={"folder": _absolute(section.folder, base)})
+    return config.model_copy(update=changes)
+
+
+def _resolved_watch(watch: Watch, said: dict[str, Any], base: Path) -> Watch:
+    changes = {key: value for key, value in said.items() if key not in watch.model_fields_set}
+    changes["folder"] = _absolute(watch.folder, base)
+    changes["model"] = _model(changes.get("model", watch.model), base)
+    segment = changes.get("segment", watch.segment)
+    changes["segment"] = tuple(
+        target.model_copy(update={"model": _model(target.model, base)})
+        if "model" in target.model_fields_set
+        else target
+        for target in segment
+    )
+    if "name" not in watch.model_fields_set:
+        changes["name"] = changes["folder"].name or "watch"
+    return watch.model_copy(update=changes)
+
+
+def _model(name: str, base: Path) -> str:
+    is_path = os.sep in name or name.startswith(".")
+    return str(_absolute(Path(name), base)) if is_path else name
+
+
+def _absolute(folder: Path, base: Path) -> Path:
+    return Path(os.path.normpath(base / folder.expanduser()))
+
+
+def _conflicts(config: Config) -> Iterator[tuple[Place, str]]:
+    seen: dict[str, int] = {}
+    for index, watch in enumerate(config.watch):
+        at = ("watch", index)
+        if watch.name in seen:
+            yield at, f"two watched folders are named '{watch.name}'; give one a name:"
+        seen[watch.name] = index
+        names = [target.name for target in watch.targets()]
+        if len(set(names)) < len(names):
+            yield (*at, "segment"), f"two targets have one name: {', '.join(names)}"
+        yield from _overlaps(config, index)
+
+
+def _overlaps(config: Config, index: int) -> Iterator[tuple[Place, str]]:
+    folder = config.watch[index].folder
+    at: Place = ("watch", index, "folder")
+    for other in config.watch[:index]:
+        if folder.is_relative_to(other.folder) or other.folder.is_relative_to(folder):
+            yield at, f"{folder} and {other.folder} overlap: an image would be taken twice"
+    for key in ("output", "state", "corrections", "flags"):
+        section = getattr(config, key)
+        if section is None:
+            continue
+        if section.folder.is_relative_to(folder):
+            yield at, f"{key} ({section.folder}) lies inside the watched folder {folder}"
+        elif folder.is_relative_to(section.folder) and key == "output":
+            yield at, f"the watched folder {folder} lies inside {key} ({section.folder})"

@@ -1,0 +1,219 @@
+"""The keys of the configuration, their types and defaults.
+
+Defaults of segmentation live with the segmentation (`core.parameters`), those of watching with the
+watching (`watching.settle`); here they are only given names.
+"""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from cellwatch.core.parameters import (
+    Diameter,
+    MinSize,
+    Normalisation,
+    SegmentationParams,
+    checked_pixel_size,
+)
+from cellwatch.errors import CalibrationError, ParameterError
+from cellwatch.records import ChannelChoice
+from cellwatch.watching.names import ALWAYS_EXCLUDED, is_plain_name
+from cellwatch.watching.settle import SETTLE_S
+
+CORE = SegmentationParams()  # the defaults of segmentation
+
+_DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|min|h)?\s*$")
+_SECONDS = {"ms": 1e-3, "s": 1.0, None: 1.0, "min": 60.0, "h": 3600.0}
+
+
+def _diameter(value: Any) -> Diameter:  # Any: what YAML gave
+    return value if isinstance(value, Diameter) else _said(Diameter.parse, value)
+
+
+def _min_size(value: Any) -> MinSize:  # Any: what YAML gave
+    return value if isinstance(value, MinSize) else _said(MinSize.parse, value)
+
+
+def _normalisation(value: Any) -> Normalisation:  # Any: what YAML gave
+    if isinstance(value, Normalisation):
+        return value
+    if value in ("image", "acquisition"):
+        return Normalisation(over=value)
+    if isinstance(value, dict) and set(value) <= {"over", "low", "high"}:
+        chosen: Normalisation = _said(lambda v: Normalisation(**v), value)
+        return chosen
+    raise ValueError("write image, acquisition, or {low: 1, high: 99}")
+
+
+def _pixel_size(value: Any) -> float | None:  # Any: what YAML gave
+    if value is None:
+        return None
+    text = re.sub(r"\s*(um|µm|μm)$", "", str(value).strip())
+    try:
+        return checked_pixel_size(float(text), "pixel_size")
+    except (ValueError, CalibrationError) as error:
+        raise ValueError(f"'{value}' is no pixel size; write 0.65 um") from error
+
+
+def _seconds(value: Any) -> float:  # Any: what YAML gave
+    match = _DURATION.match(str(value))
+    if not match:
+        raise ValueError(f"'{value}' is no time; write 2 s or 5 min")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _existing(value: Any) -> str:  # Any: what YAML gave
+    text = str(value).strip()
+    if text in ("process", "ignore"):
+        return text
+    if text.startswith("since:"):
+        try:
+            datetime.fromisoformat(text[6:].strip()).replace(tzinfo=UTC)
+        except ValueError as error:
+            raise ValueError(f"'{text[6:].strip()}' is no date; write since:2026-11-30") from error
+        return f"since:{text[6:].strip()}"
+    raise ValueError("write process, ignore, or since:2026-11-30")
+
+
+def _name(value: Any) -> str:  # Any: what YAML gave
+    if not isinstance(value, str) or not is_plain_name(value):
+        raise ValueError("a name has letters, digits, '-', '_' and '.', and starts with no dot")
+    return value
+
+
+def _axes(value: Any) -> str:  # Any: what YAML gave
+    text = str(value).upper()
+    if text and (set(text) - set("PTZCYXS") or len(set(text)) != len(text) or "YX" not in text):
+        raise ValueError("axes are letters of PTZCYXS, each once, with Y before X, as in ZCYX")
+    return text
+
+
+def _said(parse: Any, value: Any) -> Any:  # Any: one of the parsers above
+    try:
+        return parse(value)
+    except ParameterError as error:
+        raise ValueError(str(error).split(": ", 1)[-1]) from error
+
+
+Name = Annotated[str, BeforeValidator(_name)]
+Threshold = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A mapping of known keys; an unknown one is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Channels(Section):
+    """Which channels the network is fed, by name (globs allowed) or by index from 0."""
+
+    cell: str | int | None = None
+    nucleus: str | int | None = None
+
+
+class Segmenting(Section):
+    """How planes are segmented."""
+
+    model: str = "nuclei"
+    channels: Channels = Channels()
+    diameter: Annotated[Diameter, BeforeValidator(_diameter)] = Diameter()
+    normalise: Annotated[Normalisation, BeforeValidator(_normalisation)] = Normalisation()
+    min_contrast: Threshold = CORE.min_contrast
+    min_size: Annotated[MinSize, BeforeValidator(_min_size)] = MinSize()
+    flow_threshold: Threshold = CORE.flow_threshold
+    cellprob_threshold: float = CORE.cellprob_threshold
+    stitch_threshold: Annotated[float, Field(ge=0, le=1)] = CORE.stitch_threshold
+
+    def params(self) -> SegmentationParams:
+        """Return the parameters that the core takes."""
+        return SegmentationParams(
+            diameter=self.diameter,
+            min_size=self.min_size,
+            normalisation=self.normalise,
+            min_contrast=self.min_contrast,
+            flow_threshold=self.flow_threshold,
+            cellprob_threshold=self.cellprob_threshold,
+            stitch_threshold=self.stitch_threshold,
+        )
+
+    def choice(self) -> ChannelChoice:
+        """Return the channels asked for."""
+        return ChannelChoice(self.channels.cell, self.channels.nucleus)
+
+
+class Target(Segmenting):
+    """One thing to segment in an acquisition."""
+
+    name: Name
+
+
+class WatchDefaults(Segmenting):
+    """Keys that every watched folder may set."""
+
+    include: tuple[str, ...] = ("**",)
+    exclude: tuple[str, ...] = ()
+    existing: Annotated[str, BeforeValidator(_existing)] = "process"
+    axes: Annotated[str, BeforeValidator(_axes)] = ""
+    pixel_size: Annotated[float | None, BeforeValidator(_pixel_size)] = None
+    settle: Annotated[float, BeforeValidator(_seconds)] = SETTLE_S
+    segment: tuple[Target, ...] = ()
+
+
+class Watch(WatchDefaults):
+    """A folder that a microscope writes to."""
+
+    folder: Path
+    name: Name = "watch"
+
+    def targets(self) -> tuple[Target, ...]:
+        """Return what is segmented: `segment`, or one target named `cells`.
+
+        A target takes from the folder what it does not say itself.
+        """
+        said = {key: getattr(self, key) for key in Segmenting.model_fields}
+        listed = self.segment or (Target(name="cells"),)
+        return tuple(
+            target.model_copy(
+                update={k: v for k, v in said.items() if k not in target.model_fields_set}
+            )
+            for target in listed
+        )
+
+    def excluded(self) -> tuple[str, ...]:
+        """Return all patterns of names that are never taken."""
+        return (*ALWAYS_EXCLUDED, *self.exclude)
+
+
+class Output(Section):
+    """Where and how masks are written."""
+
+    folder: Path
+    include_image: bool = True
+    also: tuple[Literal["tif"], ...] = ("tif",)
+
+
+class Folder(Section):
+    """A folder with a role."""
+
+    folder: Path
+
+
+class Config(Section):
+    """Everything that `cellwatch run` is told."""
+
+    watch: Annotated[tuple[Watch, ...], Field(min_length=1)]
+    output: Output
+    state: Folder
+    corrections: Folder | None = None
+    flags: Folder | None = None
+    defaults: WatchDefaults = WatchDefaults()
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @property
+    def zoo(self) -> Path:
+        """Return the folder of the station's own models."""
+        return self.state.folder / "models"

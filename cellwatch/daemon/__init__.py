@@ -1,0 +1,1 @@
+"""Intake, compute workers and supervision: the only place where the layers meet."""

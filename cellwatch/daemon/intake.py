@@ -1,0 +1,196 @@
+"""Finished files become queued acquisitions: a thread per folder looks, the supervisor records."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from cellwatch.config.schema import Watch
+from cellwatch.errors import UnreadableImage
+from cellwatch.records import AcquisitionState, ImageInfo
+from cellwatch.storage import history, queue
+from cellwatch.storage.images import describe
+from cellwatch.storage.places import store_path
+from cellwatch.storage.suffixes import SUFFIXES
+from cellwatch.watching.identity import fingerprint
+from cellwatch.watching.names import experiment_of
+from cellwatch.watching.scanner import scan
+from cellwatch.watching.settle import Sighting
+from cellwatch.watching.watcher import (
+    INTERRUPTED_AFTER_S,
+    Event,
+    Finished,
+    Scanned,
+    Unfinished,
+    WatchPlan,
+    watch,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FromWatcher:
+    """What one folder's watcher reported, with what was found out about the file.
+
+    Attributes
+    ----------
+    watch : Watch
+    event : Event
+    fingerprint : str
+        Of a finished file.
+    info : ImageInfo or None
+        Of a finished file; its `reason` says why it cannot be used. None: not looked at.
+    """
+
+    watch: Watch
+    event: Event
+    fingerprint: str = ""
+    info: ImageInfo | None = None
+
+
+def plan_for(watched: Watch, *, is_once: bool) -> WatchPlan:
+    """Return what a watcher needs of a folder's configuration.
+
+    With `is_once` a file that is not whole when it has settled is given up at once.
+    """
+    return WatchPlan(
+        root=watched.folder,
+        include=watched.include,
+        exclude=watched.excluded(),
+        suffixes=SUFFIXES,
+        settle_s=watched.settle,
+        interrupted_after_s=watched.settle if is_once else INTERRUPTED_AFTER_S,
+    )
+
+
+def start_watching(
+    watched: Watch,
+    known: dict[str, Sighting],
+    stop: threading.Event,
+    on_event: Callable[[FromWatcher], None],
+    *,
+    is_once: bool,
+) -> threading.Thread:
+    """Watch one folder in a thread that opens files but never the ledger."""
+    plan = plan_for(watched, is_once=is_once)
+
+    def run() -> None:
+        for event in watch(plan, stop, known):
+            on_event(_looked_into(watched, event))
+
+    thread = threading.Thread(target=run, daemon=True, name=f"watch-{watched.name}")
+    thread.start()
+    return thread
+
+
+def known_files(db: Database, watched: Watch) -> dict[str, Sighting]:
+    """Return the files of a folder that were taken in before, as they were then."""
+    rows = db.execute(
+        """
+        SELECT relative_path, size, mtime_ns FROM acquisitions
+        WHERE watch = ? AND superseded_by IS NULL AND state NOT IN ('waiting', 'interrupted')
+        """,
+        [watched.name],
+    )
+    return {path: Sighting(path, size, mtime_ns) for path, size, mtime_ns in rows}
+
+
+def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
+    """Record the files that were there before the folder was first watched as skipped.
+
+    Returns
+    -------
+    int
+        How many; 0 unless `existing` says so and the folder is new.
+    """
+    is_known = db.execute("SELECT 1 FROM folders WHERE name = ?", [watched.name]).fetchone()
+    if watched.existing == "process" or is_known or not watched.folder.is_dir():
+        return 0
+    since = None
+    if watched.existing.startswith("since:"):
+        moment = datetime.fromisoformat(watched.existing[6:])
+        since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9
+    skipped = 0
+    for sighting in scan(watched.folder, watched.include, watched.excluded(), SUFFIXES):
+        if since is None or sighting.mtime_ns < since:
+            reason = f"it was there before the folder was watched (existing: {watched.existing})"
+            arrival = _arrival(watched, sighting, "", ImageInfo(sighting.path))
+            queue.note_waiting(db, arrival, AcquisitionState.SKIPPED, reason, now)
+            skipped += 1
+    return skipped
+
+
+def take_in(db: Database, report: FromWatcher, output: Path, now: datetime) -> None:
+    """Record what a watcher reported."""
+    watched, event = report.watch, report.event
+    if isinstance(event, Scanned):
+        history.folder_scanned(
+            db, watched.name, str(watched.folder), files=event.files, reason=event.reason, now=now
+        )
+    elif isinstance(event, Unfinished):
+        given_up = event.is_given_up
+        state = AcquisitionState.INTERRUPTED if given_up else AcquisitionState.WAITING
+        arrival = _arrival(watched, event.sighting, "", ImageInfo(event.sighting.path))
+        queue.note_waiting(db, arrival, state, event.reason, now)
+        if given_up:
+            logger.warning("%s is not whole: %s", event.sighting.path, event.reason)
+    elif report.info is not None:
+        _take_finished(db, report, event.sighting, report.info, output, now)
+
+
+def _take_finished(
+    db: Database,
+    report: FromWatcher,
+    sighting: Sighting,
+    info: ImageInfo,
+    output: Path,
+    now: datetime,
+) -> None:
+    watched = report.watch
+    arrival = _arrival(watched, sighting, report.fingerprint, info)
+    if info.reason:
+        queue.note_waiting(db, arrival, AcquisitionState.FAILED, info.reason, now)
+        logger.warning("%s cannot be used: %s", arrival.path, info.reason)
+        return
+    place = _place(db, arrival, output)
+    names = [target.name for target in watched.targets()]
+    if queue.enqueue(db, arrival, place, names, now) is not None:
+        logger.info("queued %s", arrival.path)
+
+
+def _place(db: Database, arrival: queue.Arrival, output: Path) -> str:
+    watched, relative = arrival.watch, arrival.relative_path
+    plain = str(output / store_path(watched, relative, arrival.fingerprint, is_free=True))
+    if queue.place_is_free(db, plain, arrival.path):
+        return plain
+    return str(output / store_path(watched, relative, arrival.fingerprint, is_free=False))
+
+
+def _looked_into(watched: Watch, event: Event) -> FromWatcher:
+    if not isinstance(event, Finished):
+        return FromWatcher(watched, event)
+    path = watched.folder / event.sighting.path
+    try:
+        name = fingerprint(path)
+        return FromWatcher(watched, event, name, describe(path, watched.axes))
+    except UnreadableImage as error:
+        broken = ImageInfo(str(path), whole=False, reason=error.reason)
+        return FromWatcher(watched, event, "", broken)
+
+
+def _arrival(watched: Watch, sighting: Sighting, content: str, info: ImageInfo) -> queue.Arrival:
+    return queue.Arrival(
+        watch=watched.name,
+        path=str(watched.folder / sighting.path),
+        relative_path=sighting.path,
+        experiment=experiment_of(sighting.path, watched.name),
+        fingerprint=content,
+        size=sighting.size,
+        mtime_ns=sighting.mtime_ns,
+        info=info,
+    )

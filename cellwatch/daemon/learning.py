@@ -1,0 +1,307 @@
+"""Train and score models on folders of images and masks: files in, run folder or scores out."""
+
+import copy
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cellwatch import __version__
+from cellwatch.core.arrays import Float32, Int32
+from cellwatch.core.channels import take_channels
+from cellwatch.core.diameter import median_diameter
+from cellwatch.core.image import normalise, percentiles
+from cellwatch.core.network import CPNet, NetworkConfig, fresh_network
+from cellwatch.core.parameters import Diameter, Normalisation, SegmentationParams
+from cellwatch.core.segment import segment
+from cellwatch.daemon.acquisition import Model, channels_for
+from cellwatch.errors import BadTrainingData, TrainingError
+from cellwatch.records import ChannelChoice, ModelCard
+from cellwatch.storage.pairs import Pair, find_pairs, load_pair, mask_files, read_label_file
+from cellwatch.training.dataset import (
+    TrainingImage,
+    enough_rois,
+    mean_diameter,
+    training_image,
+)
+from cellwatch.training.evaluate import ImageScore, score_image
+from cellwatch.training.fit import (
+    CHECKPOINT,
+    EpochReport,
+    draw_batches,
+    fit,
+    make_optimiser,
+    train_step,
+)
+from cellwatch.training.fit import LOG as FIT_LOG
+from cellwatch.training.plans import FitPlan, schedule_named
+from cellwatch.zoo.cards import CARD, find_model
+from cellwatch.zoo.catalog import add_model, load_model
+from cellwatch.zoo.weights import with_diameters
+
+RUN = "run.json"
+SCRATCH = "scratch"
+TIMED_STEPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What a person asked a training run to be; kept in the run folder, so that it can resume.
+
+    Attributes
+    ----------
+    data : tuple of str
+        Folders of pairs.
+    start : str
+        A model, or `scratch`.
+    plan : FitPlan
+    channels : ChannelChoice
+    diam_mean : float, px
+        Of a network from scratch; 0: the one of the model it starts from.
+    licence : str
+        Of the data, for the card.
+    model_id : str
+    zoo : str or None
+    """
+
+    data: tuple[str, ...]
+    start: str
+    plan: FitPlan
+    channels: ChannelChoice
+    diam_mean: float
+    licence: str
+    model_id: str
+    zoo: str | None
+
+    def write(self, folder: Path) -> None:
+        """Keep the request in the run folder."""
+        (folder / RUN).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "RunRequest":
+        """Read the request of a run folder.
+
+        Raises
+        ------
+        TrainingError
+            When the folder holds no run.
+        """
+        try:
+            data = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"{folder} holds no training run to resume: {error}") from error
+        changes = {
+            "data": tuple(data["data"]),
+            "plan": FitPlan(**data["plan"]),
+            "channels": ChannelChoice(**data["channels"]),
+        }
+        return cls(**{**data, **changes})
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything in memory that a run needs.
+
+    Attributes
+    ----------
+    images, left_out : list of TrainingImage
+    network : CPNet
+    sets : list of mapping
+        For the card.
+    parent : str or None
+    n_channels : int
+        Fed, of one or two.
+    """
+
+    images: list[TrainingImage]
+    left_out: list[TrainingImage]
+    network: CPNet
+    sets: list[dict[str, Any]]  # Any: JSON
+    parent: str | None
+    n_channels: int
+
+
+def prepare(request: RunRequest, on_image: Callable[[], None] = lambda: None) -> Prepared:
+    """Read the images, compute their flows, and load or make the network.
+
+    Raises
+    ------
+    BadTrainingData
+        When a folder is not fit to train on; nothing has been trained then.
+    """
+    images: list[TrainingImage] = []
+    sets = []
+    for folder in (Path(name) for name in request.data):
+        found = [_prepared(pair, request.channels, on_image) for pair in find_pairs(folder)]
+        rois = sum(image.n_rois for image in found)
+        if not rois:
+            raise BadTrainingData(
+                f"{folder}: every label image is empty; there is nothing to learn"
+            )
+        name = "/".join(folder.absolute().parts[-3:])
+        sets.append({"set": name, "images": len(found), "rois": rois, "licence": request.licence})
+        images += found
+    counts = {image.plane.shape[0] for image in images}
+    if len(counts) > 1:
+        raise BadTrainingData("some images have one channel and some two; choose with --channels")
+    kept, left_out = enough_rois(images, request.plan.min_rois)
+    network, parent = _start(request, kept)
+    return Prepared(kept, left_out, network, sets, parent, counts.pop())
+
+
+def steps_within(prepared: Prepared, plan: FitPlan, seconds: float, device: torch.device) -> int:
+    """Return how many steps fit into a time, from timing a few on a copy of the network."""
+    network = copy.deepcopy(prepared.network).to(device).train()
+    optimiser = make_optimiser(network, plan)
+    batches = draw_batches(prepared.images, plan, network.config.diam_mean, 0)
+    batch = next(batches)
+    train_step(network, optimiser, batch)  # the first is slower
+    started = time.monotonic()
+    for _ in range(TIMED_STEPS):
+        train_step(network, optimiser, batch)
+    return max(1, int(seconds * TIMED_STEPS / (time.monotonic() - started)))
+
+
+def train(
+    request: RunRequest, prepared: Prepared, folder: Path, device: torch.device
+) -> Iterator[EpochReport]:
+    """Train, report each epoch, and leave a model in the run folder at the end.
+
+    Raises
+    ------
+    TrainingError
+        When the folder holds a finished model, or training diverges.
+    """
+    if (folder / CARD).exists():
+        raise TrainingError(f"{folder} holds a finished model; train into another folder")
+    request.write(folder)
+    yield from fit(prepared.network, prepared.images, request.plan, folder, device=device)
+    card = ModelCard(
+        id=request.model_id,
+        sha256="",
+        diam_mean=0.0,
+        diam_labels=0.0,
+        parent=prepared.parent,
+        data=tuple(prepared.sets),
+        channels=("cell", "nucleus")[: prepared.n_channels],
+        recipe={
+            **asdict(request.plan),
+            "left_out": [image.name for image in prepared.left_out],
+            "normalisation": asdict(Normalisation()),
+        },
+        steps=request.plan.steps,
+        seed=request.plan.seed,
+        code_version=__version__,
+    )
+    add_model(folder, prepared.network.cpu(), card, folder / FIT_LOG)
+    (folder / CHECKPOINT).unlink()
+
+
+def evaluate_folder(
+    folder: Path,
+    model: Model,
+    params: SegmentationParams,
+    choice: ChannelChoice,
+    *,
+    is_true_diameter: bool,
+    on_image: Callable[[], None] = lambda: None,
+) -> list[ImageScore]:
+    """Segment every image of a folder of pairs and score it against its masks.
+
+    Parameters
+    ----------
+    folder : Path
+    model : Model
+    params : SegmentationParams
+    choice : ChannelChoice
+    is_true_diameter : bool
+        Whether each image is segmented with the diameter of its own true ROIs.
+    on_image : callable
+    """
+    scores = []
+    for pair in find_pairs(folder):
+        plane, labels, pixel_size = _plane(pair, choice, model.card)
+        used = params
+        true_diameter = median_diameter(labels)
+        if is_true_diameter and true_diameter:
+            used = replace(params, diameter=Diameter("fixed", true_diameter))
+        found = segment(plane, model.network, used, pixel_size_um=pixel_size)
+        scores.append(score_image(pair.name, labels, found.labels))
+        on_image()
+    return scores
+
+
+def compare_folders(predicted: Path, truth: Path) -> list[ImageScore]:
+    """Score the label images of one folder against those of another, matched by name.
+
+    Raises
+    ------
+    BadTrainingData
+        When label images are missing or do not fit.
+    """
+    wanted, given = _label_files(truth), _label_files(predicted)
+    if lacking := sorted(set(wanted) - set(given)):
+        raise BadTrainingData(f"{predicted} has no label image for {', '.join(lacking[:5])}")
+    scores = []
+    for stem, path in sorted(wanted.items()):
+        true_labels, labels = read_label_file(path), read_label_file(given[stem])
+        if true_labels.shape != labels.shape:
+            raise BadTrainingData(
+                f"{given[stem]} has shape {labels.shape}, {path} has {true_labels.shape}"
+            )
+        scores.append(score_image(stem, true_labels, labels))
+    return scores
+
+
+def epochs_for(steps: int, plan: FitPlan) -> int:
+    """Return the number of epochs that take at least `steps` steps."""
+    return -(-steps // plan.steps_per_epoch)
+
+
+def default_plan(schedule: str, n_images: int) -> FitPlan:
+    """Return the paper's plan for a set: its schedule, all images in each epoch, at least 8."""
+    paper = schedule_named(schedule)
+    return FitPlan(schedule, paper.epochs, images_per_epoch=max(8, n_images))
+
+
+def count_images(folders: Sequence[Path]) -> int:
+    """Return how many pairs the folders hold."""
+    return sum(len(find_pairs(folder)) for folder in folders)
+
+
+def _prepared(pair: Pair, choice: ChannelChoice, on_image: Callable[[], None]) -> TrainingImage:
+    plane, labels, _ = _plane(pair, choice, None)
+    limits = percentiles(plane, Normalisation())
+    on_image()
+    return training_image(str(pair.image), normalise(plane, limits), labels)
+
+
+def _plane(
+    pair: Pair, choice: ChannelChoice, card: ModelCard | None
+) -> tuple[Float32, Int32, float | None]:
+    image, labels = load_pair(pair)
+    known = card or ModelCard("", "", 0.0, 0.0, channels=("cell", "nucleus"))
+    chosen, _ = channels_for(image, known, choice)
+    return take_channels(image.pixels[0, 0, 0], chosen), labels, image.info.pixel_size_um
+
+
+def _start(request: RunRequest, images: Sequence[TrainingImage]) -> tuple[CPNet, str | None]:
+    diameter = mean_diameter(images)
+    if request.start == SCRATCH:
+        config = NetworkConfig(diam_mean=request.diam_mean, diam_labels=diameter)
+        return fresh_network(config, request.plan.seed), None
+    place = find_model(request.start, Path(request.zoo) if request.zoo else None)
+    return with_diameters(load_model(place), diam_labels=diameter), place.card.id
+
+
+def _label_files(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise BadTrainingData(f"there is no folder {folder}")
+    found = mask_files(folder)
+    if not found:
+        raise BadTrainingData(f"{folder} holds no label image named NAME_masks.tif or .png")
+    return found

@@ -1,0 +1,375 @@
+"""The daemon: take files in, hand jobs to workers, record outcomes, and end well.
+
+One thread does all of this. Watchers and the readers of the workers' pipes are threads that only
+put what they learn into one queue; this one takes from it, and alone writes the ledger.
+"""
+
+import json
+import logging
+import os
+import queue as queues
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+
+from sqlite_utils import Database
+
+from cellwatch import __version__
+from cellwatch.config.schema import Config, Watch
+from cellwatch.daemon.executor import FromWorker, Worker, boot_id, process_started
+from cellwatch.daemon.intake import (
+    FromWatcher,
+    known_files,
+    skip_existing,
+    start_watching,
+    take_in,
+)
+from cellwatch.daemon.sdnotify import notify
+from cellwatch.errors import DeviceError
+from cellwatch.records import AcquisitionState, Job, Outcome, TargetJob, Trouble
+from cellwatch.storage import history, queue
+from cellwatch.storage.ledger import open_ledger
+from cellwatch.storage.locking import state_lock
+from cellwatch.watching.watcher import Scanned
+from cellwatch.zoo.cards import ModelPlace, find_model
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.25
+HEARTBEAT_S = 5.0
+LEASE = timedelta(minutes=15)
+STOP_WITHIN_S = 7.0  # for the job in hand; systemd and people expect an answer within ten
+STRANDED_WITHIN_S = 5.0
+RESPAWN_AFTER_S = 1.0
+MAX_DEATHS_AT_START = 5  # of a worker that never becomes ready: then the device is unfit
+
+SUPERSEDED = ".superseded"
+
+Event = FromWatcher | FromWorker
+
+
+@dataclass
+class _Life:
+    """What the supervisor knows while it runs."""
+
+    db: Database
+    config: Config
+    models: dict[str, ModelPlace]
+    is_once: bool
+    events: "queues.SimpleQueue[Event]" = field(default_factory=queues.SimpleQueue)
+    stop: threading.Event = field(default_factory=threading.Event)
+    worker: Worker | None = None
+    deaths_at_start: int = 0
+    respawn_at: float = 0.0
+    quiet: dict[str, bool] = field(default_factory=dict)
+    facts: dict[str, dict[str, str]] = field(default_factory=dict)  # of the job in hand
+    heartbeat_at: float = 0.0
+
+    @property
+    def superseded(self) -> Path:
+        return self.config.output.folder / SUPERSEDED
+
+    def watch_named(self, name: str) -> Watch | None:
+        return next((w for w in self.config.watch if w.name == name), None)
+
+
+def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str, int]:
+    """Run the daemon until a signal ends it, or with `is_once` until everything is done.
+
+    Parameters
+    ----------
+    config : Config
+    config_path : Path
+        Recorded, so that people find it.
+    is_once : bool
+        Process what is there and end.
+
+    Returns
+    -------
+    dict of str to int
+        How many acquisitions this life ended in each state.
+
+    Raises
+    ------
+    StateLocked
+        When another daemon holds the state folder.
+    UnknownModel
+        When the configuration names a model that is not there.
+    """
+    models = _models(config)
+    with state_lock(config.state.folder, _now()):
+        db = open_ledger(config.state.folder)
+        try:
+            life = _Life(db, config, models, is_once)
+            return _live(life, config_path)
+        finally:
+            db.close()
+
+
+def _live(life: _Life, config_path: Path) -> dict[str, int]:
+    before = {s: _count(life.db, s) for s in AcquisitionState}
+    _begin(life, config_path)
+    previous = {s: signal.signal(s, _stopper(life)) for s in (signal.SIGTERM, signal.SIGINT)}
+    threads = [
+        start_watching(
+            watched,
+            known_files(life.db, watched),
+            life.stop,
+            life.events.put,
+            is_once=life.is_once,
+        )
+        for watched in life.config.watch
+    ]
+    notify("READY=1")
+    logger.info("watching %s", ", ".join(str(w.folder) for w in life.config.watch))
+    try:
+        while not life.stop.is_set():
+            _turn(life)
+            if life.is_once and _is_everything_done(life):
+                break
+    finally:
+        notify("STOPPING=1")
+        _end(life)
+        for thread in threads:
+            thread.join(1.0)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return {s.value: _count(life.db, s) - before[s] for s in AcquisitionState}
+
+
+def _begin(life: _Life, config_path: Path) -> None:
+    now = _now()
+    facts = history.DaemonFacts(
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        boot_id=boot_id(),
+        version=__version__,
+        device=life.config.device,
+        config=str(config_path.absolute()),
+    )
+    stranded = history.daemon_started(life.db, facts, now)
+    _wait_for_stranded(stranded)
+    for store in queue.recover(life.db, now):
+        logger.warning("%s was in flight when the daemon died; it is queued again", store)
+    for watched in life.config.watch:
+        if skipped := skip_existing(life.db, watched, now):
+            logger.info("%s: %d files were there before; skipped", watched.folder, skipped)
+
+
+def _turn(life: _Life) -> None:
+    try:
+        _take(life, life.events.get(timeout=TICK_S))
+        while True:
+            _take(life, life.events.get_nowait())
+    except queues.Empty:
+        pass
+    if life.worker is None and time.monotonic() >= life.respawn_at:
+        _spawn(life)
+    if life.worker is not None and life.worker.is_idle:
+        _give_job(life, life.worker)
+    if time.monotonic() >= life.heartbeat_at:
+        history.heartbeat(life.db, _now())
+        if life.worker is not None and life.worker.acquisition_id is not None:
+            queue.renew(life.db, life.worker.acquisition_id, _now() + LEASE)
+        life.heartbeat_at = time.monotonic() + HEARTBEAT_S
+
+
+def _take(life: _Life, event: Event) -> None:
+    if isinstance(event, FromWorker):
+        _take_from_worker(life, event)
+        return
+    take_in(life.db, event, life.config.output.folder, _now())
+    if isinstance(event.event, Scanned):
+        life.quiet[event.watch.name] = event.event.is_quiet
+    else:
+        life.quiet[event.watch.name] = False
+
+
+def _take_from_worker(life: _Life, event: FromWorker) -> None:
+    worker, message = event.worker, event.message
+    if message is None:
+        _worker_ended(life, worker)
+    elif message["kind"] == "ready":
+        worker.is_ready = True
+        life.deaths_at_start = 0
+        logger.info("the worker on %s is ready", message["device"])
+    elif message["kind"] == "unfit":
+        raise DeviceError(message["reason"])
+    else:
+        worker.acquisition_id = None
+        _record(life, Outcome.from_json(message["outcome"]))
+
+
+def _record(life: _Life, outcome: Outcome) -> None:
+    now = _now()
+    path = life.db.table("acquisitions").get(outcome.acquisition_id)["path"]
+    if outcome.trouble == Trouble.NONE:
+        queue.finish(life.db, outcome, life.facts, now)
+        rois = ", ".join(f"{t.rois} {t.name}" for t in outcome.targets)
+        logger.info("segmented %s: %s in %.1f s", path, rois, outcome.seconds)
+        for result in outcome.targets:
+            for note in result.notes:
+                logger.info("%s: %s", path, note)
+    else:
+        state = queue.fail(life.db, outcome, now)
+        logger.warning("%s is %s: %s", path, state, outcome.reason)
+
+
+def _worker_ended(life: _Life, worker: Worker) -> None:
+    how = worker.how_it_ended()
+    life.worker = None
+    life.respawn_at = time.monotonic() + RESPAWN_AFTER_S
+    history.daemon_workers(life.db, [])
+    if worker.acquisition_id is not None:
+        state = queue.worker_died(life.db, worker.acquisition_id, how, _now())
+        logger.warning("the worker died (%s); its acquisition is %s", how, state)
+    elif not worker.is_ready:
+        life.deaths_at_start += 1
+        logger.warning("the worker died before it was ready (%s)", how)
+        if life.deaths_at_start >= MAX_DEATHS_AT_START:
+            raise DeviceError(
+                f"the worker on {worker.device} died {life.deaths_at_start} times before it was "
+                f"ready ({how}); see the lines above"
+            )
+    else:
+        logger.warning("the idle worker died (%s)", how)
+
+
+def _spawn(life: _Life) -> None:
+    life.worker = Worker(life.config.device, life.superseded, life.events.put)
+    started = process_started(life.worker.pid)
+    history.daemon_workers(life.db, [{"pid": life.worker.pid, "started": started}])
+
+
+def _give_job(life: _Life, worker: Worker) -> None:
+    claim = queue.claim(
+        life.db, device=worker.device, worker_pid=worker.pid, now=_now(), lease=LEASE
+    )
+    if claim is None:
+        return
+    watched = life.watch_named(claim.watch)
+    wanted = {t.name: t for t in watched.targets()} if watched else {}
+    lacking = [name for name in claim.targets if name not in wanted]
+    if watched is None or lacking:
+        what = f"target '{lacking[0]}' of " if watched and lacking else ""
+        reason = f"{what}watched folder '{claim.watch}' is not in the configuration any more"
+        outcome = Outcome(claim.acquisition_id, reason=reason, trouble=Trouble.SURROUNDINGS)
+        queue.fail(life.db, outcome, _now())
+        return
+    job = _job(life, claim, watched)
+    life.facts = {
+        t.name: {
+            "model_id": t.model_id,
+            "model_sha256": t.model_sha256,
+            "params": json.dumps(t.params),
+        }
+        for t in job.targets
+    }
+    worker.perform(job)
+
+
+def _job(life: _Life, claim: queue.Claim, watched: Watch) -> Job:
+    targets = []
+    for target in watched.targets():
+        if target.name not in claim.targets:
+            continue
+        place = life.models[target.model]
+        history.model_used(life.db, place.card, _now())
+        params = target.params().to_json()
+        if claim.worker_deaths:  # lighter: fewer tiles at a time, which changes no result
+            params["batch_size"] = 1
+        targets.append(
+            TargetJob(
+                name=target.name,
+                model_id=place.card.id,
+                model_folder=str(place.path),
+                model_sha256=place.card.sha256,
+                channels=target.choice(),
+                params=params,
+            )
+        )
+    return Job(
+        acquisition_id=claim.acquisition_id,
+        path=claim.path,
+        fingerprint=claim.fingerprint,
+        store=claim.store,
+        targets=tuple(targets),
+        axes=watched.axes,
+        pixel_size_um=watched.pixel_size,
+        include_image=life.config.output.include_image,
+        also=life.config.output.also,
+    )
+
+
+def _is_everything_done(life: _Life) -> bool:
+    all_quiet = all(life.quiet.get(w.name, False) for w in life.config.watch)
+    if not all_quiet or not life.events.empty():
+        return False
+    sql = "SELECT 1 FROM acquisitions WHERE state IN ('queued', 'running') LIMIT 1"
+    return life.db.execute(sql).fetchone() is None
+
+
+def _end(life: _Life) -> None:
+    # The job in hand may finish; one that takes too long is handed back, uncounted.
+    life.stop.set()
+    worker = life.worker
+    if worker is not None:
+        worker.close()
+        _drain(life, worker, time.monotonic() + STOP_WITHIN_S)
+        worker.kill()
+        worker.wait(1.0)
+        if worker.acquisition_id is not None:
+            queue.hand_back(life.db, worker.acquisition_id, _now())
+            logger.info("handed back acquisition %d", worker.acquisition_id)
+    history.daemon_stopped(life.db, _now())
+
+
+def _drain(life: _Life, worker: Worker, until: float) -> None:
+    while worker.acquisition_id is not None and (left := until - time.monotonic()) > 0:
+        try:
+            event = life.events.get(timeout=left)
+        except queues.Empty:
+            return
+        if isinstance(event, FromWorker) and event.worker is worker:
+            if event.message is None:
+                return
+            _take_from_worker(life, event)
+
+
+def _wait_for_stranded(workers: list[dict[str, object]]) -> None:
+    # They die with their parent; until they have, they might still publish.
+    until = time.monotonic() + STRANDED_WITHIN_S
+    for worker in workers:
+        pid, started = int(str(worker["pid"])), worker["started"]
+        while process_started(pid) == started is not None and time.monotonic() < until:
+            time.sleep(0.05)
+        if started is not None and process_started(pid) == started:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _models(config: Config) -> dict[str, ModelPlace]:
+    names = {target.model for watched in config.watch for target in watched.targets()}
+    return {name: find_model(name, config.zoo) for name in names}
+
+
+def _stopper(life: _Life) -> Callable[[int, FrameType | None], None]:
+    def stop(number: int, _: FrameType | None) -> None:
+        logger.info("%s: stopping", signal.Signals(number).name)
+        life.stop.set()
+
+    return stop
+
+
+def _count(db: Database, state: AcquisitionState) -> int:
+    sql = "SELECT count(*) FROM acquisitions WHERE state = ?"
+    return int(db.execute(sql, [state.value]).fetchone()[0])
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

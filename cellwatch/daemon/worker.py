@@ -1,0 +1,295 @@
+"""The compute worker: a process that takes jobs from its input and gives outcomes on its output.
+
+It needs nothing but the job, never opens the ledger, and dies with its parent.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cellwatch import __version__
+from cellwatch.core.flows import flows_of
+from cellwatch.core.labels import drop_small, fill_holes
+from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
+from cellwatch.core.segment import labels_from_maps
+from cellwatch.daemon.acquisition import Model, SegmentedTarget, segment_acquisition
+from cellwatch.daemon.device import choose_device, keep_freed_memory, optimised
+from cellwatch.daemon.pipe import receive, send
+from cellwatch.errors import (
+    CellwatchError,
+    DeviceError,
+    MaskStoreError,
+    OutputError,
+    UnreadableImage,
+    WeightsError,
+)
+from cellwatch.records import Job, Outcome, TargetJob, TargetResult, Trouble
+from cellwatch.storage.images import Image, load
+from cellwatch.storage.labelfiles import write_label_tiff
+from cellwatch.storage.maskstore import StoreContent, check_store, read_labels, write_store
+from cellwatch.storage.publish import sweep
+from cellwatch.storage.stems import masks_name
+from cellwatch.watching.identity import content_sha256, fingerprint
+from cellwatch.zoo.cards import find_model
+from cellwatch.zoo.catalog import load_model
+
+logger = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+SUPERSEDED = ".superseded"
+
+Models = Callable[[TargetJob], Model]
+
+
+def perform(job: Job, models: Models, superseded: Path, now: datetime) -> Outcome:
+    """Segment one acquisition and publish its masks.
+
+    Parameters
+    ----------
+    job : Job
+    models : callable
+        Gives the model that a target names.
+    superseded : Path
+        The folder for stores that are replaced.
+    now : datetime
+        Goes into the provenance.
+
+    Raises
+    ------
+    CellwatchError
+        When the image, its channels, the model or the disk do not allow it.
+    """
+    started = time.monotonic()
+    path, store = Path(job.path), Path(job.store)
+    if fingerprint(path) != job.fingerprint:
+        raise UnreadableImage(path, "the file changed after it was queued")
+    sweep(store)
+    sha256 = content_sha256(path)
+    if adopted := _adopt(job, store, sha256, time.monotonic() - started):
+        _publish_also(job, {t: read_labels(store, t) for t in _names(job)}, superseded)
+        return adopted
+    image = load(path, job.axes)
+    segmented = {target.name: _segment(image, target, job, models) for target in job.targets}
+    if fingerprint(path) != job.fingerprint:
+        raise UnreadableImage(path, "the file changed while it was read")
+    seconds = time.monotonic() - started
+    labels = {name: target.labels for name, target in segmented.items()}
+    pixel_size = job.pixel_size_um or image.info.pixel_size_um
+    content = StoreContent(
+        labels=labels,
+        axes="".join(axis for axis in "TZ" if axis in image.info.axes),
+        provenance=_provenance(job, segmented, sha256, seconds, now),
+        image=image.pixels if job.include_image else None,
+        channels=image.info.channels,
+        pixel_size_um=pixel_size,
+    )
+    write_store(store, content, superseded)
+    _publish_also(job, labels, superseded)
+    results = tuple(target.result for target in segmented.values())
+    return Outcome(
+        job.acquisition_id,
+        planes=image.n_planes,
+        content_sha256=sha256,
+        targets=results,
+        seconds=time.monotonic() - started,
+    )
+
+
+def outcome_of(job: Job, models: Models, superseded: Path, now: datetime) -> Outcome:
+    """Do what `perform` does, and turn what goes wrong into a recorded reason."""
+    try:
+        return perform(job, models, superseded, now)
+    except UnreadableImage as error:
+        gone = not Path(job.path).exists()
+        trouble = Trouble.MISSING if gone else Trouble.FILE
+        reason = "the file is gone" if gone else error.reason
+    except (OutputError, DeviceError, WeightsError) as error:
+        trouble, reason = Trouble.SURROUNDINGS, str(error)
+    except CellwatchError as error:
+        trouble, reason = Trouble.FILE, str(error)
+    except torch.OutOfMemoryError as error:
+        trouble, reason = Trouble.OTHER, f"the GPU has too little memory: {error}"
+    except Exception as error:
+        logger.exception("%s: unexpected error", job.path)
+        trouble, reason = Trouble.OTHER, f"{type(error).__name__}: {error}"
+    return Outcome(job.acquisition_id, reason=reason, trouble=trouble)
+
+
+class ModelCache:
+    """Keep the networks that jobs named lately.
+
+    Parameters
+    ----------
+    device : torch.device
+    size : int
+        Networks kept at most.
+    """
+
+    def __init__(self, device: torch.device, size: int = 4) -> None:
+        self._device = device
+        self._size = size
+        self._models: dict[str, Model] = {}
+
+    def __call__(self, target: TargetJob) -> Model:
+        """Return the model of a target, loading it when it is new."""
+        key = target.model_sha256
+        model = self._models.pop(key, None) or self._load(target)
+        self._models[key] = model
+        while len(self._models) > self._size:
+            self._models.pop(next(iter(self._models)))
+        return model
+
+    def _load(self, target: TargetJob) -> Model:
+        place = find_model(str(Path(target.model_folder).absolute()))
+        if place.card.sha256 != target.model_sha256:
+            raise WeightsError(f"{place.path} is not the model that the job names")
+        network = load_model(place)
+        optimised(network, self._device)
+        return Model(network, place.card)
+
+
+def warm_up(device: torch.device) -> None:
+    """Compile every kernel that a job needs, so that the first image is not the slow one."""
+    labels = np.zeros((48, 48), np.int32)
+    labels[8:40, 8:40] = 1
+    flows = flows_of(labels)
+    cellprob = np.where(labels > 0, np.float32(5), np.float32(-5))
+    found = labels_from_maps(flows, cellprob, SegmentationParams(), 40, device)
+    drop_small(fill_holes(found), 15)
+
+
+def main() -> None:
+    """Take jobs until the input ends."""
+    _die_with_parent(int(sys.argv[3]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not get between the messages
+    device_name, superseded = sys.argv[1], Path(sys.argv[2])
+    keep_freed_memory()
+    try:
+        device = choose_device(device_name)
+    except DeviceError as error:
+        send(replies, {"kind": "unfit", "reason": str(error)})
+        return
+    warm_up(device)
+    models = ModelCache(device)
+    send(replies, {"kind": "ready", "device": str(device)})
+    while (message := receive(requests)) is not None:
+        job = Job.from_json(message["job"])
+        outcome = outcome_of(job, models, superseded, datetime.now(UTC))
+        send(replies, {"kind": "outcome", "outcome": outcome.to_json()})
+
+
+def _segment(image: Image, target: TargetJob, job: Job, models: Models) -> SegmentedTarget:
+    return segment_acquisition(
+        image,
+        models(target),
+        SegmentationParams.from_json(target.params),
+        target.channels,
+        target=target.name,
+        pixel_size_um=job.pixel_size_um,
+    )
+
+
+def _names(job: Job) -> list[str]:
+    return [target.name for target in job.targets]
+
+
+def _provenance(
+    job: Job,
+    segmented: dict[str, SegmentedTarget],
+    sha256: str,
+    seconds: float,
+    now: datetime,
+) -> dict[str, Any]:  # Any: JSON
+    return {
+        "cellwatch_version": __version__,
+        "source": {
+            "path": job.path,
+            "fingerprint": job.fingerprint,
+            "sha256": sha256,
+        },
+        "targets": {name: dict(target.provenance) for name, target in segmented.items()},
+        "declared": {"axes": job.axes, "pixel_size_um": job.pixel_size_um},
+        "planes": int(np.prod(next(iter(segmented.values())).labels.shape[:3])),
+        "seconds": round(seconds, 3),
+        "written_at": now.isoformat(timespec="seconds"),
+    }
+
+
+def _adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None:
+    # A worker that was killed between publishing and answering has done the work already.
+    if not store.exists():
+        return None
+    try:
+        report = check_store(store)
+    except MaskStoreError:
+        return None
+    said = report.provenance
+    if report.problems or not said or not _is_same_work(job, said, sha256):
+        return None
+    results = tuple(
+        TargetResult(
+            name=name,
+            rois=report.rois[name],
+            diameter=float(np.median(facts["diameters_px"])),
+            channels=tuple(facts["channels"]),
+            notes=tuple(facts["notes"]),
+        )
+        for name, facts in said["targets"].items()
+    )
+    return Outcome(
+        job.acquisition_id,
+        planes=said["planes"],
+        content_sha256=sha256,
+        targets=results,
+        seconds=said["seconds"] + seconds,
+    )
+
+
+def _is_same_work(job: Job, said: dict[str, Any], sha256: str) -> bool:  # Any: JSON
+    asked = {t.name: (t.model_sha256, dict(t.params), ALGORITHM_VERSION) for t in job.targets}
+    done = {
+        name: (facts["model"]["sha256"], facts["params"], facts["algorithm_version"])
+        for name, facts in said["targets"].items()
+    }
+    declared = {"axes": job.axes, "pixel_size_um": job.pixel_size_um}
+    return (
+        said["source"]["sha256"] == sha256
+        and said["include_image"] == job.include_image
+        and said["declared"] == declared
+        and asked == done
+    )
+
+
+def _publish_also(job: Job, labels: dict[str, np.ndarray], superseded: Path) -> None:
+    if "tif" not in job.also:
+        return
+    store = Path(job.store)
+    image_name = store.name.removesuffix(".zarr")
+    for name, label_image in labels.items():
+        target = name if len(labels) > 1 else ""
+        path = store.with_name(masks_name(image_name, target))
+        sweep(path)
+        write_label_tiff(path, label_image, superseded)
+
+
+def _die_with_parent(parent: int) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was gone before the line above
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The ledger, the mask store, and the readers of images."""

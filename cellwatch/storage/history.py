@@ -1,0 +1,105 @@
+"""What the daemon says of itself: its life, its folders, the models it used."""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.records import DaemonState, ModelCard
+from cellwatch.storage.ledger import transaction
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonFacts:
+    """Who the running daemon is."""
+
+    pid: int
+    host: str
+    boot_id: str
+    version: str
+    device: str
+    config: str
+
+
+def daemon_started(db: Database, facts: DaemonFacts, now: datetime) -> list[dict[str, Any]]:
+    """Record that the daemon runs; return the workers of the one before, as {pid, started}."""
+    with transaction(db):
+        before = db.execute("SELECT workers FROM daemon WHERE id = 1").fetchone()
+        db.table("daemon").upsert(
+            {
+                "id": 1,
+                **asdict(facts),
+                "state": DaemonState.RUNNING,
+                "workers": "[]",
+                "started_at": _iso(now),
+                "heartbeat_at": _iso(now),
+                "stopped_at": None,
+            },
+            pk="id",
+        )
+    return list(json.loads(before[0])) if before and before[0] else []
+
+
+def daemon_workers(db: Database, workers: list[dict[str, Any]]) -> None:
+    """Record which worker processes live, so that a successor can wait for them to end."""
+    with transaction(db):
+        db.table("daemon").update(1, {"workers": json.dumps(workers)})
+
+
+def heartbeat(db: Database, now: datetime) -> None:
+    """Record that the daemon is alive."""
+    with transaction(db):
+        db.table("daemon").update(1, {"heartbeat_at": _iso(now)})
+
+
+def daemon_stopped(db: Database, now: datetime) -> None:
+    """Record that the daemon ended well."""
+    with transaction(db):
+        db.table("daemon").update(
+            1,
+            {
+                "state": DaemonState.STOPPED,
+                "workers": "[]",
+                "stopped_at": _iso(now),
+                "heartbeat_at": _iso(now),
+            },
+        )
+
+
+def folder_scanned(
+    db: Database, name: str, path: str, *, files: int, reason: str, now: datetime
+) -> None:
+    """Record the last look into a watched folder; a reason means that it is not there."""
+    with transaction(db):
+        db.table("folders").upsert(
+            {
+                "name": name,
+                "path": path,
+                "state": "offline" if reason else "watching",
+                "reason": reason or None,
+                "scanned_at": _iso(now),
+                "files": files,
+            },
+            pk="name",
+        )
+
+
+def model_used(db: Database, card: ModelCard, now: datetime) -> None:
+    """Record a model's card the first time a job names it."""
+    with transaction(db):
+        db.table("models").insert(
+            {
+                "id": card.id,
+                "sha256": card.sha256,
+                "card": json.dumps(asdict(card)),
+                "first_used_at": _iso(now),
+            },
+            pk=("id", "sha256"),
+            ignore=True,
+        )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")

@@ -1,0 +1,138 @@
+"""The ledger's tables, migration by migration; each runs once and is never edited.
+
+Rows are never deleted. Times are UTC, ISO 8601. Columns that hold lists are JSON.
+"""
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("cellwatch")
+
+
+@migrations()
+def m001_first_light(db: Database) -> None:
+    """Create what segmenting needs: acquisitions, their targets, attempts, models, the daemon."""
+    # Not executescript: that commits first, and a migration is one transaction with its record.
+    for statement in FIRST_LIGHT.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+FIRST_LIGHT = """
+CREATE TABLE acquisitions (
+    id INTEGER PRIMARY KEY,
+    watch TEXT NOT NULL,               -- name of the watched folder
+    path TEXT NOT NULL,                -- absolute path of the file
+    relative_path TEXT NOT NULL,       -- below the watched folder
+    experiment TEXT NOT NULL,          -- first folder level, or the watch's name
+    fingerprint TEXT NOT NULL,         -- size, head and tail: the content as it arrived
+    content_sha256 TEXT,               -- of the whole file, once read
+    size INTEGER NOT NULL,             -- bytes
+    mtime_ns INTEGER NOT NULL,
+    format TEXT,
+    axes TEXT,
+    shape TEXT,                        -- JSON list
+    dtype TEXT,
+    pixel_size_um REAL,
+    channels TEXT,                     -- JSON list of names
+    planes INTEGER,
+    state TEXT NOT NULL,               -- waiting queued running done failed quarantined ...
+    state_since TEXT NOT NULL,
+    reason TEXT,                       -- why it failed or waits; NULL when all is well
+    arrived_at TEXT NOT NULL,          -- first seen
+    queued_at TEXT,                    -- first ready to be segmented
+    started_at TEXT,                   -- last claim
+    finished_at TEXT,
+    seconds REAL,                      -- of the run that made the masks
+    attempts INTEGER NOT NULL DEFAULT 0,
+    worker_deaths INTEGER NOT NULL DEFAULT 0,
+    daemon_deaths INTEGER NOT NULL DEFAULT 0,
+    retry_at TEXT,
+    lease_until TEXT,
+    claimed_by TEXT,                   -- device of the worker that holds it
+    store TEXT,                        -- where its mask store lies
+    superseded_by INTEGER REFERENCES acquisitions (id),  -- the file was overwritten by this one
+    UNIQUE (watch, path, fingerprint)
+);
+CREATE INDEX acquisitions_by_state ON acquisitions (state, id);
+CREATE INDEX acquisitions_by_path ON acquisitions (path);
+CREATE INDEX acquisitions_by_arrival ON acquisitions (arrived_at);
+CREATE INDEX acquisitions_by_store ON acquisitions (lower(store));
+
+CREATE TABLE targets (
+    id INTEGER PRIMARY KEY,
+    acquisition_id INTEGER NOT NULL REFERENCES acquisitions (id),
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    model_id TEXT,
+    model_sha256 TEXT,
+    params TEXT,                       -- JSON
+    channels TEXT,                     -- JSON list of {index, name}
+    rois INTEGER,
+    diameter REAL,                     -- px, median over planes
+    notes TEXT,                        -- JSON list
+    finished_at TEXT,
+    UNIQUE (acquisition_id, name)
+);
+
+CREATE TABLE attempts (
+    id INTEGER PRIMARY KEY,
+    acquisition_id INTEGER NOT NULL REFERENCES acquisitions (id),
+    number INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    worker_pid INTEGER,
+    started_at TEXT NOT NULL,
+    ended_at TEXT,
+    outcome TEXT,                      -- done failed worker_died daemon_died handed_back
+    reason TEXT
+);
+CREATE INDEX attempts_by_acquisition ON attempts (acquisition_id);
+
+CREATE TABLE models (
+    id TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    card TEXT NOT NULL,                -- JSON
+    first_used_at TEXT NOT NULL,
+    PRIMARY KEY (id, sha256)
+);
+
+CREATE TABLE folders (
+    name TEXT PRIMARY KEY,
+    path TEXT NOT NULL,
+    state TEXT NOT NULL,               -- watching paused offline blocked
+    reason TEXT,
+    scanned_at TEXT,
+    files INTEGER
+);
+
+CREATE TABLE daemon (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    state TEXT NOT NULL,
+    pid INTEGER,
+    host TEXT,
+    boot_id TEXT,
+    version TEXT,
+    device TEXT,
+    config TEXT,                       -- path of the configuration file
+    workers TEXT,                      -- JSON list of {pid, started}
+    started_at TEXT,
+    heartbeat_at TEXT,
+    stopped_at TEXT
+);
+
+CREATE VIEW failures AS
+    SELECT id, path, state, reason, attempts, retry_at, state_since
+    FROM acquisitions
+    WHERE state IN ('failed', 'quarantined', 'interrupted', 'blocked', 'missing');
+CREATE VIEW masks AS
+    SELECT a.id AS acquisition_id, a.path, a.store, t.name AS target, t.model_id,
+           t.model_sha256, t.rois, t.diameter, t.params, t.channels, t.notes, a.finished_at
+    FROM targets t JOIN acquisitions a ON a.id = t.acquisition_id
+    WHERE t.state = 'done';
+CREATE VIEW waiting_times AS
+    SELECT id, path, arrived_at, queued_at, started_at, finished_at,
+           round((julianday(started_at) - julianday(queued_at)) * 86400, 3)
+               AS seconds_queued,
+           round((julianday(finished_at) - julianday(arrived_at)) * 86400, 3)
+               AS seconds_in_all
+    FROM acquisitions;
+"""

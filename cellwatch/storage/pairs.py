@@ -1,0 +1,131 @@
+"""Folders of images and their masks: `NAME_img.tif` or `NAME.tif` with `NAME_masks.tif|png`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cellwatch.core.arrays import Int32
+from cellwatch.errors import BadTrainingData, UnreadableImage
+from cellwatch.storage.images import Image, is_image, load
+from cellwatch.storage.stems import stem_of
+
+MASKS = "_masks"
+OURS = ("_flows", "_seg", "_cp_masks", "_cp_output")
+LARGEST_LABEL = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An image and its label image on disk.
+
+    Attributes
+    ----------
+    name : str
+        The stem that they share.
+    image, masks : Path
+    """
+
+    name: str
+    image: Path
+    masks: Path
+
+
+def find_pairs(folder: Path) -> list[Pair]:
+    """List the pairs of a folder, by name.
+
+    Raises
+    ------
+    BadTrainingData
+        When there is no folder or no pair in it, or images have no masks; all are named.
+    """
+    if not folder.is_dir():
+        raise BadTrainingData(f"there is no folder {folder}")
+    masks = mask_files(folder)
+    images = _by_stem(p for p in _files(folder) if not _is_masks(p) and not _is_ours(p))
+    lacking = [path.name for stem, path in images.items() if stem not in masks]
+    if lacking:
+        listed = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
+        raise BadTrainingData(
+            f"{folder}: {len(lacking)} images have no masks: {listed}; "
+            "masks are named NAME_masks.tif or NAME_masks.png"
+        )
+    if not images:
+        raise BadTrainingData(f"{folder} holds no image with a NAME_masks.tif beside it")
+    return [Pair(stem, path, masks[stem]) for stem, path in sorted(images.items())]
+
+
+def mask_files(folder: Path) -> dict[str, Path]:
+    """Return the label images of a folder by the stem of the image they belong to."""
+    found = _by_stem(p for p in _files(folder) if _is_masks(p))
+    return {stem.removesuffix(MASKS): path for stem, path in found.items()}
+
+
+def load_pair(pair: Pair) -> tuple[Image, Int32]:
+    """Read an image of one plane and its label image.
+
+    Raises
+    ------
+    BadTrainingData
+        When they cannot be read or do not fit each other.
+    """
+    try:
+        image = load(pair.image)
+    except UnreadableImage as error:
+        raise BadTrainingData(str(error)) from error
+    if image.n_planes != 1:
+        raise BadTrainingData(f"{pair.image} has {image.n_planes} planes; give one file per plane")
+    labels = read_label_file(pair.masks)
+    expected = image.pixels.shape[-2:]
+    if labels.shape != expected:
+        raise BadTrainingData(
+            f"{pair.masks} has shape {labels.shape}, its image has {tuple(expected)}"
+        )
+    return image, labels
+
+
+def read_label_file(path: Path) -> Int32:
+    """Read a label image of one plane.
+
+    Raises
+    ------
+    BadTrainingData
+        When it is no label image: of several planes or channels, of floats, negative.
+    """
+    try:
+        pixels = load(path).pixels
+    except UnreadableImage as error:
+        raise BadTrainingData(str(error)) from error
+    if int(np.prod(pixels.shape[:4])) != 1:
+        raise BadTrainingData(f"{path} has shape {np.squeeze(pixels).shape}: no plain label image")
+    labels = pixels.reshape(pixels.shape[-2:])
+    if labels.dtype.kind == "f":
+        raise BadTrainingData(f"{path} holds floats ({labels.dtype}); label images are integers")
+    if labels.dtype.kind == "b":
+        raise BadTrainingData(f"{path} is black and white; give every ROI a number of its own")
+    if labels.size and (labels.min() < 0 or labels.max() > LARGEST_LABEL):
+        raise BadTrainingData(f"{path} has labels from {labels.min()} to {labels.max()}")
+    return labels.astype(np.int32)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (p for p in sorted(folder.iterdir()) if is_image(p) and not p.name.startswith("."))
+
+
+def _by_stem(paths: Iterator[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        stem = stem_of(path.name)
+        if stem in found:
+            raise BadTrainingData(f"{found[stem]} and {path} share the name '{stem}'")
+        found[stem] = path
+    return found
+
+
+def _is_masks(path: Path) -> bool:
+    return stem_of(path.name).endswith(MASKS) and not _is_ours(path)
+
+
+def _is_ours(path: Path) -> bool:
+    return stem_of(path.name).endswith(OURS)

@@ -1,0 +1,114 @@
+"""Make files and folders appear whole or not at all.
+
+What is written lies beside its place under a name that starts with a dot, is forced to disk, and is
+then renamed. Where something stands already the two are exchanged in one step and the old one is
+set aside, never deleted.
+"""
+
+import ctypes
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cellwatch.errors import OutputError
+
+RENAME_EXCHANGE = 2  # linux/fs.h
+AT_FDCWD = -100  # fcntl.h
+
+
+@contextmanager
+def written_aside(path: Path, superseded: Path) -> Iterator[Path]:
+    """Give a name to write a file or folder under; publish it when the block ends well.
+
+    Parameters
+    ----------
+    path : Path
+        The final place.
+    superseded : Path
+        The folder that receives what stood there before.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written; nothing is left behind.
+    """
+    aside = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        sync_tree(aside)
+        _swap_in(aside, path, superseded)
+        _sync(path.parent)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        _remove(aside)
+
+
+def sweep(path: Path) -> int:
+    """Remove what killed writers of `path` left beside it and return how many pieces there were."""
+    if not path.parent.is_dir():
+        return 0
+    left = [p for p in path.parent.iterdir() if p.name.startswith(f".{path.name}.tmp-")]
+    for piece in left:
+        _remove(piece)
+    return len(left)
+
+
+def sync_tree(path: Path) -> None:
+    """Force a file, or a folder with all it holds, to disk."""
+    if path.is_dir():
+        for folder, _, names in os.walk(path):
+            for name in names:
+                _sync(Path(folder, name))
+            _sync(Path(folder))
+    else:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _swap_in(aside: Path, path: Path, superseded: Path) -> None:
+    if not path.exists():
+        aside.rename(path)
+        return
+    if _exchange(aside, path):
+        old = aside
+    else:  # a file system without exchange: for a moment only the old one, set aside, is there
+        old = path.with_name(f".{path.name}.old-{uuid.uuid4().hex[:12]}")
+        path.rename(old)
+        aside.rename(path)
+    superseded.mkdir(parents=True, exist_ok=True)
+    shutil.move(old, superseded / f"{path.name}.{uuid.uuid4().hex[:8]}")
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    status = libc.renameat2(
+        AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE
+    )
+    if status == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(second))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

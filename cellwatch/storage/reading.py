@@ -1,0 +1,127 @@
+"""Read-only reports from the ledger, with the standard library alone, so that they start fast."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cellwatch.errors import LedgerMissing
+from cellwatch.records import AcquisitionState, DaemonState
+
+DEAD_AFTER = timedelta(seconds=30)  # without a heartbeat
+
+Row = dict[str, Any]  # Any: what SQLite holds
+
+
+@contextmanager
+def reader(ledger: Path) -> Iterator[sqlite3.Connection]:
+    """Open a ledger for reading only.
+
+    Raises
+    ------
+    LedgerMissing
+        When there is none: no daemon has run in this state folder yet.
+    """
+    if not ledger.is_file():
+        raise LedgerMissing(f"there is no ledger at {ledger}; start the daemon: cellwatch run")
+    connection = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+    connection.row_factory = sqlite3.Row
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def counts(db: sqlite3.Connection) -> dict[str, int]:
+    """Count the acquisitions in every state, also when 0; superseded ones are left out."""
+    found = dict(
+        db.execute(
+            "SELECT state, count(*) FROM acquisitions WHERE superseded_by IS NULL GROUP BY state"
+        ).fetchall()
+    )
+    return {state.value: int(found.get(state.value, 0)) for state in AcquisitionState}
+
+
+def daemon(db: sqlite3.Connection) -> Row:
+    """Return what the daemon last said of itself; empty when it never ran."""
+    row = db.execute("SELECT * FROM daemon WHERE id = 1").fetchone()
+    return dict(row) if row else {}
+
+
+def daemon_state(facts: Row, now: datetime, *, is_locked: bool) -> DaemonState:
+    """Judge whether the daemon is what it last said it is."""
+    if not facts or facts["state"] == DaemonState.STOPPED:
+        return DaemonState.STOPPED
+    age = now - datetime.fromisoformat(facts["heartbeat_at"])
+    if not is_locked or age > DEAD_AFTER:
+        return DaemonState.DEAD
+    return DaemonState(facts["state"])
+
+
+def folders(db: sqlite3.Connection) -> list[Row]:
+    """Return the watched folders."""
+    return [dict(row) for row in db.execute("SELECT * FROM folders ORDER BY name")]
+
+
+def in_flight(db: sqlite3.Connection) -> list[Row]:
+    """Return the acquisitions being segmented now."""
+    columns = "id, path, started_at, claimed_by, attempts"
+    sql = f"SELECT {columns} FROM acquisitions WHERE state = 'running'"
+    return [dict(row) for row in db.execute(sql)]
+
+
+def recent_failures(db: sqlite3.Connection, limit: int = 5) -> list[Row]:
+    """Return the latest acquisitions that someone should look at."""
+    sql = "SELECT * FROM failures ORDER BY state_since DESC LIMIT ?"
+    return [dict(row) for row in db.execute(sql, [limit])]
+
+
+def speed(db: sqlite3.Connection, last: int = 100) -> Row:
+    """Return how many ROIs and seconds the latest acquisitions took."""
+    row = db.execute(
+        """
+        WITH latest AS (
+            SELECT id, seconds FROM acquisitions WHERE state = 'done' ORDER BY id DESC LIMIT ?
+        )
+        SELECT count(*) AS acquisitions, avg(seconds) AS seconds,
+               (SELECT sum(rois) FROM targets
+                WHERE acquisition_id IN (SELECT id FROM latest)) AS rois
+        FROM latest
+        """,
+        [last],
+    ).fetchone()
+    return dict(row)
+
+
+def acquisitions_at(db: sqlite3.Connection, path: str) -> list[Row]:
+    """Return what is known of a file, newest first, with targets and attempts."""
+    sql = "SELECT * FROM acquisitions WHERE path = ? OR store = ? ORDER BY id DESC"
+    return [_whole(db, row) for row in db.execute(sql, [path, path]).fetchall()]
+
+
+def finished(db: sqlite3.Connection) -> Iterator[Row]:
+    """Yield every acquisition whose masks are recorded, with its targets."""
+    for row in db.execute("SELECT * FROM acquisitions WHERE state = 'done' ORDER BY id").fetchall():
+        yield _whole(db, row)
+
+
+def all_paths(db: sqlite3.Connection) -> dict[str, list[Row]]:
+    """Return id, state and store of all acquisitions that are not superseded, by path."""
+    found: dict[str, list[Row]] = {}
+    sql = "SELECT id, path, state, store FROM acquisitions WHERE superseded_by IS NULL"
+    for row in db.execute(sql):
+        found.setdefault(row["path"], []).append(dict(row))
+    return found
+
+
+def _whole(db: sqlite3.Connection, row: sqlite3.Row) -> Row:
+    key = [row["id"]]
+    targets = [dict(t) for t in db.execute("SELECT * FROM targets WHERE acquisition_id = ?", key)]
+    for target in targets:
+        for column in ("params", "channels", "notes"):
+            target[column] = json.loads(target[column]) if target[column] else None
+    attempts = db.execute("SELECT * FROM attempts WHERE acquisition_id = ? ORDER BY id", key)
+    return {**dict(row), "targets": targets, "attempts_made": [dict(a) for a in attempts]}

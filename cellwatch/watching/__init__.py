@@ -1,0 +1,1 @@
+"""Folder events and scans become finished files."""

@@ -1,0 +1,43 @@
+"""Fingerprints: the same content under another name is the same image.
+
+The first kilobytes of two images of one microscope are often equal (header, dark border), so the
+tail counts as well.
+"""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from cellwatch.errors import UnreadableImage
+
+PART = 64 * 1024  # bytes of head and of tail
+
+
+def fingerprint(path: Path) -> str:
+    """Return 32 hex digits that name a file's size, head and tail.
+
+    Raises
+    ------
+    UnreadableImage
+        When the path is no regular file, or cannot be read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnreadableImage(path, f"cannot be opened: {error.strerror}") from error
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableImage(path, "is no regular file")
+        digest = hashlib.blake2b(status.st_size.to_bytes(8, "little"), digest_size=16)
+        digest.update(file.read(PART))
+        file.seek(max(PART, status.st_size - PART))
+        digest.update(file.read(PART))
+    return digest.hexdigest()
+
+
+def content_sha256(path: Path) -> str:
+    """Return the sha256 of a whole file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

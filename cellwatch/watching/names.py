@@ -1,0 +1,65 @@
+"""Which names are images of a microscope."""
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+
+# Never an acquisition: hidden and system files, files under way, and what segmenters write.
+ALWAYS_EXCLUDED = (
+    ".*",
+    "*/.*",
+    "*~",
+    "*.tmp",
+    "*.part",
+    "*.partial",
+    "*.crdownload",
+    "thumbs.db",
+    "desktop.ini",
+    "@eadir/*",
+    "*/@eadir/*",
+    "$recycle.bin/*",
+    "*_masks.*",
+    "*_cp_masks.*",
+    "*_cp_output.*",
+    "*_flows.*",
+    "*_seg.*",
+    "*.zarr/*",
+    "*/*.zarr/*",
+)
+PLAIN = re.compile(r"[\w-][\w.-]*", re.UNICODE)
+
+
+def is_plain_name(name: str) -> bool:
+    """Say whether a name can be a folder and a label image of that name."""
+    return bool(PLAIN.fullmatch(name)) and len(name.encode()) <= 64
+
+
+def is_wanted(relative: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Say whether a path below the watched folder is one to take; case does not count.
+
+    Examples
+    --------
+    >>> is_wanted("day1/a.tif", ["**"], ALWAYS_EXCLUDED), is_wanted("._a.tif", ["**"], [".*"])
+    (True, False)
+    """
+    path = relative.casefold()
+    name = path.rpartition("/")[2]
+    if any(_fits(path, name, pattern) for pattern in exclude):
+        return False
+    return any(_fits(path, name, pattern) for pattern in include)
+
+
+def experiment_of(relative: str, watch: str) -> str:
+    """Return the experiment: the first folder level below the watched folder, or its name."""
+    parts = PurePosixPath(relative).parts
+    return parts[0] if len(parts) > 1 else watch
+
+
+def _fits(path: str, name: str, pattern: str) -> bool:
+    pattern = pattern.casefold()
+    return (
+        pattern == "**"
+        or fnmatchcase(path, pattern)
+        or ("/" not in pattern and fnmatchcase(name, pattern))
+    )

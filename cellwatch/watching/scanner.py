@@ -1,0 +1,70 @@
+"""The reconciling scan: what really lies in a folder, whatever events were lost."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cellwatch.watching.names import is_wanted
+from cellwatch.watching.settle import Sighting
+
+
+def scan(
+    root: Path, include: Sequence[str], exclude: Sequence[str], suffixes: Sequence[str]
+) -> Iterator[Sighting]:
+    """Yield every wanted file below a folder.
+
+    Parameters
+    ----------
+    root : Path
+    include, exclude : sequence of str
+        Patterns of paths below the folder.
+    suffixes : sequence of str
+        Of the formats that can be read, in lower case.
+
+    Raises
+    ------
+    OSError
+        When the folder itself cannot be listed: it is offline, and nothing in it was deleted.
+
+    Notes
+    -----
+    Links to folders are not followed. A folder or file that vanishes during the scan is left out.
+    """
+    pending = [""]
+    while pending:
+        relative = pending.pop()
+        try:
+            entries = list(os.scandir(root / relative))
+        except OSError:
+            if not relative:
+                raise
+            continue
+        for entry in entries:
+            path = f"{relative}/{entry.name}" if relative else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if is_wanted(f"{path}/x", ("**",), exclude):
+                    pending.append(path)
+            elif sighting := look(root, path, include, exclude, suffixes):
+                yield sighting
+
+
+def look(
+    root: Path,
+    relative: str,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    suffixes: Sequence[str],
+) -> Sighting | None:
+    """Return one wanted file as it is now; None when it is not wanted, gone, or no plain file."""
+    if os.path.splitext(relative)[1].lower() not in suffixes:  # noqa: PTH122  faster than Path
+        return None
+    if not is_wanted(relative, include, exclude):
+        return None
+    path = root / relative
+    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        return None
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return Sighting(relative, status.st_size, status.st_mtime_ns) if path.is_file() else None

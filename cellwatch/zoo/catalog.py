@@ -1,0 +1,71 @@
+"""Load models and add new ones; a model folder never changes after it was added."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from cellwatch.core.network import CPNet
+from cellwatch.errors import WeightsError
+from cellwatch.records import ModelCard
+from cellwatch.zoo.cards import CARD, LOG, WEIGHTS, ModelPlace, write_card
+from cellwatch.zoo.weights import file_sha256, load_checkpoint, load_network, save_network
+
+
+def load_model(place: ModelPlace) -> CPNet:
+    """Load a model's network, in evaluation mode, in float32.
+
+    Raises
+    ------
+    WeightsError
+        When the weights are not those of the card, or not this network key for key.
+    """
+    if place.is_checkpoint:
+        return load_checkpoint(place.path)
+    weights = place.path / WEIGHTS
+    if not weights.is_file():
+        raise WeightsError(f"{place.path} has no {WEIGHTS}")
+    found = file_sha256(weights)
+    if found != place.card.sha256:
+        raise WeightsError(
+            f"{weights} was changed: its sha256 is {found}, the card says {place.card.sha256}"
+        )
+    return load_network(weights)
+
+
+def add_model(
+    folder: Path, network: CPNet, card: ModelCard, log: Path | None = None, *, is_half: bool = True
+) -> ModelCard:
+    """Write a model folder; it is complete when its card is there.
+
+    Parameters
+    ----------
+    folder : Path
+        Must not hold a model yet.
+    network : CPNet
+    card : ModelCard
+        Its `sha256` and diameters are taken from what is written.
+    log : Path or None
+        The training log to keep with it.
+    is_half : bool
+        Whether the large tensors are stored in float16.
+
+    Returns
+    -------
+    ModelCard
+        As it was written.
+    """
+    if (folder / CARD).exists():
+        raise WeightsError(f"{folder} holds a model already; models are never overwritten")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).unlink(missing_ok=True)  # without a card it was never a model
+    sha256 = save_network(network, folder / WEIGHTS, is_half=is_half)
+    if log is not None and log.resolve() != (folder / LOG).resolve():
+        shutil.copyfile(log, folder / LOG)
+    card = replace(
+        card,
+        sha256=sha256,
+        diam_mean=network.config.diam_mean,
+        diam_labels=network.config.diam_labels,
+    )
+    write_card(folder, card)
+    return card

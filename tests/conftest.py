@@ -1,0 +1,63 @@
+"""What tests share: the real data (when it is there), tiny networks, and compiled kernels."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cellwatch.core.network import CPNet, NetworkConfig, fresh_network
+from cellwatch.records import ModelCard
+from cellwatch.zoo.cards import ModelPlace
+from cellwatch.zoo.catalog import add_model
+
+SHARED = Path(__file__).parents[2] / "shared"
+NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_kernels() -> None:
+    from cellwatch.core.augment import Warp, warp_plane, warp_targets
+    from cellwatch.daemon.worker import warm_up
+
+    warm_up(torch.device("cpu"))
+    labels = np.ones((8, 8), np.int32)
+    warp = Warp(False, 0.0, 1.0, (0.0, 0.0))
+    warp_plane(np.zeros((1, 8, 8), np.float32), warp, np.zeros((1, 8, 8), np.float32))
+    warp_targets(
+        labels, np.zeros((2, 8, 8), np.float32), warp, np.zeros((3, 8, 8), np.float32)
+    )
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip(f"the real data are not beside the project ({SHARED.name}/)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Path:
+    return shared / "golden"
+
+
+def tiny_network(seed: int = 0) -> CPNet:
+    config = NetworkConfig(widths=(4, 4, 8, 8), diam_mean=17.0, diam_labels=17.0)
+    network = fresh_network(config, seed)
+    return network.eval()
+
+
+@pytest.fixture
+def now() -> datetime:
+    return NOW
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> ModelPlace:
+    """A model folder with a tiny seeded network, trained a little so that it finds discs."""
+    from tests.discs import trained_on_discs
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    card = add_model(folder, trained_on_discs(), ModelCard("tiny", "", 0.0, 0.0))
+    return ModelPlace(folder, card)

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from cellwatch.core.image import (
+    contrast,
+    is_blank,
+    normalise,
+    percentiles,
+    resize,
+    scaled_shape,
+    with_channels,
+)
+from cellwatch.core.parameters import Normalisation
+
+
+def test_percentiles_become_zero_and_one():
+    plane = np.arange(10_000, dtype=np.float32).reshape(1, 100, 100)
+
+    scaled = normalise(plane, percentiles(plane, Normalisation()))
+
+    np.testing.assert_allclose(np.percentile(scaled, [1, 99]), [0, 1], atol=1e-5)
+    assert scaled.max() > 1
+
+
+def test_each_channel_is_scaled_by_itself_and_a_flat_one_becomes_zero():
+    plane = np.stack([np.linspace(0, 9, 100), np.full(100, 7.0)]).reshape(2, 10, 10)
+
+    scaled = normalise(plane.astype(np.float32), percentiles(plane, Normalisation()))
+
+    assert scaled[0].max() > 0.9
+    assert not scaled[1].any()
+
+
+def test_pixels_that_are_not_numbers_are_left_out_and_become_zero():
+    plane = np.linspace(0, 1, 100, dtype=np.float32).reshape(1, 10, 10)
+    plane[0, 0, 0], plane[0, 5, 5] = np.nan, np.inf
+
+    scaled = normalise(plane, percentiles(plane, Normalisation()))
+
+    assert np.isfinite(scaled).all()
+    assert scaled[0, 0, 0] == scaled[0, 5, 5] == 0
+
+
+def test_a_channel_of_nothing_but_nan_is_flat():
+    plane = np.full((1, 8, 8), np.nan, np.float32)
+
+    assert contrast(percentiles(plane, Normalisation())) == 0
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("level", [0, 5, 100, 3000])
+def test_a_field_of_camera_noise_is_blank(seed, level):
+    rng = np.random.default_rng(seed)
+    field = rng.poisson(level, (512, 512)) + rng.normal(100, 4, (512, 512))
+
+    assert is_blank(field.astype(np.uint16).astype(np.float32))
+
+
+def test_one_dim_small_cell_in_a_large_field_is_not_blank():
+    rng = np.random.default_rng(0)
+    field = rng.normal(100, 10, (1024, 1024)).astype(np.float32)
+    y, x = np.mgrid[:1024, :1024]
+    field[np.hypot(y - 500, x - 300) <= 6] += 25  # 2.5 sigma high, 12 px across
+
+    assert not is_blank(field)
+
+
+def test_uneven_light_is_left_to_the_network():
+    rng = np.random.default_rng(0)
+    light = np.linspace(100, 150, 256)[:, None]
+
+    assert not is_blank((rng.normal(0, 5, (256, 256)) + light).astype(np.float32))
+
+
+def test_resizing_a_ramp_keeps_it_a_ramp():
+    ramp = np.tile(np.arange(32, dtype=np.float32), (1, 16, 1))
+
+    small = resize(ramp, (8, 16))
+
+    np.testing.assert_allclose(small[0, 3], np.arange(16) * 2 + 0.5, atol=1e-5)
+    assert resize(ramp, (16, 32)) is ramp
+
+
+def test_sizes_are_truncated_and_never_vanish():
+    assert scaled_shape((101, 3), 0.1) == (10, 1)
+
+
+def test_missing_channels_are_zeros():
+    plane = np.ones((1, 4, 4), np.float32)
+
+    assert with_channels(plane, 2)[1].any() is np.False_
+    assert with_channels(plane, 1) is plane
