@@ -25,9 +25,7 @@ def _compiled_kernels() -> None:
     labels = np.ones((8, 8), np.int32)
     warp = Warp(False, 0.0, 1.0, (0.0, 0.0))
     warp_plane(np.zeros((1, 8, 8), np.float32), warp, np.zeros((1, 8, 8), np.float32))
-    warp_targets(
-        labels, np.zeros((2, 8, 8), np.float32), warp, np.zeros((3, 8, 8), np.float32)
-    )
+    warp_targets(labels, np.zeros((2, 8, 8), np.float32), warp, np.zeros((3, 8, 8), np.float32))
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from cellwatch.cli.talk import (
 from cellwatch.config.parse import find_config, read_config
 from cellwatch.config.schema import Config
 from cellwatch.errors import EXIT_FAILED, EXIT_NOT_RUNNING, UsageError
-from cellwatch.records import DaemonState
+from cellwatch.records import AcquisitionState, DaemonState
 from cellwatch.storage import reading
 
 LEDGER = "cellwatch.db"

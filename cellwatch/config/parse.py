@@ -79,7 +79,7 @@ def parse_config(text: str, source: str, base: Path) -> Config:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: {_yaml_problem(error)}") from error
+        raise ConfigError(f"{source}:{_yaml_problem(error)}") from error
     if not isinstance(node, MappingNode) or not isinstance(raw, dict):
         raise ConfigError(
             f"{source}: a configuration is a mapping with the keys watch, output, state"
@@ -105,7 +105,7 @@ def parse_config(text: str, source: str, base: Path) -> Config:
 def _yaml_problem(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or str(error)
-    return f"{mark.line + 1}:{mark.column + 1}: {what}" if mark else what
+    return f"{mark.line + 1}:{mark.column + 1}: {what}" if mark else f" {what}"
 
 
 def _places(node: Node, at: Place) -> Iterator[tuple[Place, Node]]:
@@ -213,6 +213,8 @@ def _absolute(folder: Path, base: Path) -> Path:
 
 
 def _conflicts(config: Config) -> Iterator[tuple[Place, str]]:
+    if not config.watch:
+        yield ("watch",), "watch names no folder; there is nothing to do"
     seen: dict[str, int] = {}
     for index, watch in enumerate(config.watch):
         at = ("watch", index)

@@ -205,7 +205,7 @@ class Folder(Section):
 class Config(Section):
     """Everything that `cellwatch run` is told."""
 
-    watch: Annotated[tuple[Watch, ...], Field(min_length=1)]
+    watch: tuple[Watch, ...]
     output: Output
     state: Folder
     corrections: Folder | None = None

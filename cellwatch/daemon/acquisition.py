@@ -108,7 +108,7 @@ def segment_acquisition(
         "algorithm_version": ALGORITHM_VERSION,
         "notes": notes,
     }
-    diameter = float(np.median(diameters))
+    diameter = round(float(np.median(diameters)), 3)
     result = TargetResult(target, count_rois(stitched), diameter, channels, tuple(notes))
     return SegmentedTarget(stitched, result, provenance)
 

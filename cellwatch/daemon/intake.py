@@ -12,7 +12,7 @@ from sqlite_utils import Database
 from cellwatch.config.schema import Watch
 from cellwatch.errors import UnreadableImage
 from cellwatch.records import AcquisitionState, ImageInfo
-from cellwatch.storage import history, queue
+from cellwatch.storage import arrivals, history
 from cellwatch.storage.images import describe
 from cellwatch.storage.places import store_path
 from cellwatch.storage.suffixes import SUFFIXES
@@ -120,7 +120,7 @@ def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
         if since is None or sighting.mtime_ns < since:
             reason = f"it was there before the folder was watched (existing: {watched.existing})"
             arrival = _arrival(watched, sighting, "", ImageInfo(sighting.path))
-            queue.note_waiting(db, arrival, AcquisitionState.SKIPPED, reason, now)
+            arrivals.note_waiting(db, arrival, AcquisitionState.SKIPPED, reason, now)
             skipped += 1
     return skipped
 
@@ -136,7 +136,7 @@ def take_in(db: Database, report: FromWatcher, output: Path, now: datetime) -> N
         given_up = event.is_given_up
         state = AcquisitionState.INTERRUPTED if given_up else AcquisitionState.WAITING
         arrival = _arrival(watched, event.sighting, "", ImageInfo(event.sighting.path))
-        queue.note_waiting(db, arrival, state, event.reason, now)
+        arrivals.note_waiting(db, arrival, state, event.reason, now)
         if given_up:
             logger.warning("%s is not whole: %s", event.sighting.path, event.reason)
     elif report.info is not None:
@@ -154,19 +154,19 @@ def _take_finished(
     watched = report.watch
     arrival = _arrival(watched, sighting, report.fingerprint, info)
     if info.reason:
-        queue.note_waiting(db, arrival, AcquisitionState.FAILED, info.reason, now)
+        arrivals.note_waiting(db, arrival, AcquisitionState.FAILED, info.reason, now)
         logger.warning("%s cannot be used: %s", arrival.path, info.reason)
         return
     place = _place(db, arrival, output)
     names = [target.name for target in watched.targets()]
-    if queue.enqueue(db, arrival, place, names, now) is not None:
+    if arrivals.enqueue(db, arrival, place, names, now) is not None:
         logger.info("queued %s", arrival.path)
 
 
-def _place(db: Database, arrival: queue.Arrival, output: Path) -> str:
+def _place(db: Database, arrival: arrivals.Arrival, output: Path) -> str:
     watched, relative = arrival.watch, arrival.relative_path
     plain = str(output / store_path(watched, relative, arrival.fingerprint, is_free=True))
-    if queue.place_is_free(db, plain, arrival.path):
+    if arrivals.place_is_free(db, plain, arrival.path):
         return plain
     return str(output / store_path(watched, relative, arrival.fingerprint, is_free=False))
 
@@ -183,8 +183,8 @@ def _looked_into(watched: Watch, event: Event) -> FromWatcher:
         return FromWatcher(watched, event, "", broken)
 
 
-def _arrival(watched: Watch, sighting: Sighting, content: str, info: ImageInfo) -> queue.Arrival:
-    return queue.Arrival(
+def _arrival(watched: Watch, sighting: Sighting, content: str, info: ImageInfo) -> arrivals.Arrival:
+    return arrivals.Arrival(
         watch=watched.name,
         path=str(watched.folder / sighting.path),
         relative_path=sighting.path,

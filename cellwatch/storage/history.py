@@ -8,6 +8,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from cellwatch.records import DaemonState, ModelCard
+from cellwatch.storage.arrivals import iso
 from cellwatch.storage.ledger import transaction
 
 
@@ -33,8 +34,8 @@ def daemon_started(db: Database, facts: DaemonFacts, now: datetime) -> list[dict
                 **asdict(facts),
                 "state": DaemonState.RUNNING,
                 "workers": "[]",
-                "started_at": _iso(now),
-                "heartbeat_at": _iso(now),
+                "started_at": iso(now),
+                "heartbeat_at": iso(now),
                 "stopped_at": None,
             },
             pk="id",
@@ -51,7 +52,7 @@ def daemon_workers(db: Database, workers: list[dict[str, Any]]) -> None:
 def heartbeat(db: Database, now: datetime) -> None:
     """Record that the daemon is alive."""
     with transaction(db):
-        db.table("daemon").update(1, {"heartbeat_at": _iso(now)})
+        db.table("daemon").update(1, {"heartbeat_at": iso(now)})
 
 
 def daemon_stopped(db: Database, now: datetime) -> None:
@@ -62,8 +63,8 @@ def daemon_stopped(db: Database, now: datetime) -> None:
             {
                 "state": DaemonState.STOPPED,
                 "workers": "[]",
-                "stopped_at": _iso(now),
-                "heartbeat_at": _iso(now),
+                "stopped_at": iso(now),
+                "heartbeat_at": iso(now),
             },
         )
 
@@ -79,7 +80,7 @@ def folder_scanned(
                 "path": path,
                 "state": "offline" if reason else "watching",
                 "reason": reason or None,
-                "scanned_at": _iso(now),
+                "scanned_at": iso(now),
                 "files": files,
             },
             pk="name",
@@ -94,12 +95,8 @@ def model_used(db: Database, card: ModelCard, now: datetime) -> None:
                 "id": card.id,
                 "sha256": card.sha256,
                 "card": json.dumps(asdict(card)),
-                "first_used_at": _iso(now),
+                "first_used_at": iso(now),
             },
             pk=("id", "sha256"),
             ignore=True,
         )
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds")

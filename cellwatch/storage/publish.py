@@ -39,6 +39,9 @@ def written_aside(path: Path, superseded: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    try:
         yield aside
         sync_tree(aside)
         _swap_in(aside, path, superseded)

@@ -5,48 +5,21 @@ kills its worker cannot be tried for ever.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.records import AcquisitionId, AcquisitionState, ImageInfo, Outcome, Trouble
+from cellwatch.records import AcquisitionId, AcquisitionState, Outcome, Trouble
+from cellwatch.storage.arrivals import iso, set_state
 from cellwatch.storage.ledger import transaction
-from cellwatch.storage.stems import stem_of
 
 MAX_ATTEMPTS = 3  # of a job that fails without killing its worker
 MAX_WORKER_DEATHS = 3
 MAX_DAEMON_DEATHS = 3  # one more, and the job is quarantined
 RETRY_AFTER = timedelta(minutes=1)  # doubled at each further attempt
 BLOCKED_AGAIN_AFTER = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A file that is there to be taken in.
-
-    Attributes
-    ----------
-    watch : str
-        Name of the watched folder.
-    path, relative_path : str
-    experiment : str
-    fingerprint : str
-    size : int, bytes
-    mtime_ns : int
-    info : ImageInfo
-    """
-
-    watch: str
-    path: str
-    relative_path: str
-    experiment: str
-    fingerprint: str
-    size: int
-    mtime_ns: int
-    info: ImageInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,72 +44,6 @@ class Claim:
     daemon_deaths: int
 
 
-def note_waiting(
-    db: Database,
-    arrival: Arrival,
-    state: AcquisitionState,
-    reason: str,
-    now: datetime,
-) -> None:
-    """Record a file that is there but not to be segmented yet, and why."""
-    with transaction(db):
-        row = _unfinished(db, arrival)
-        if row is None:
-            _insert(db, arrival, state, reason, now)
-        elif (row["state"], row["reason"]) != (state, reason):
-            _set_state(db, row["id"], state, reason, now)
-
-
-def enqueue(
-    db: Database, arrival: Arrival, store: str, targets: Sequence[str], now: datetime
-) -> AcquisitionId | None:
-    """Put a finished file into the queue.
-
-    Returns
-    -------
-    AcquisitionId or None
-        None: this content is known under this name already.
-    """
-    with transaction(db):
-        if _find(db, arrival.watch, arrival.path, arrival.fingerprint):
-            return None
-        row = _unfinished(db, arrival)
-        if row is None:
-            acquisition = _insert(db, arrival, AcquisitionState.QUEUED, None, now)
-        else:
-            acquisition = AcquisitionId(row["id"])
-            db.table("acquisitions").update(acquisition, _facts(arrival))
-            _set_state(db, acquisition, AcquisitionState.QUEUED, None, now)
-        db.table("acquisitions").update(acquisition, {"queued_at": _iso(now), "store": store})
-        for name in targets:
-            db.table("targets").insert(
-                {"acquisition_id": acquisition, "name": name, "state": AcquisitionState.QUEUED}
-            )
-        _supersede_older(db, arrival, acquisition)
-        return acquisition
-
-
-def place_is_free(db: Database, store: str, path: str) -> bool:
-    """Say whether no other file's masks lie, or will lie, at a place; case does not count.
-
-    Two images whose names differ in the extension alone would share the TIFF of their masks: the
-    second is not free either.
-    """
-    folder, _, name = store.lower().rpartition("/")
-    stem = stem_of(name.removesuffix(".zarr"))
-    start = f"{folder}/{stem}"
-    rows = db.execute(
-        "SELECT lower(store) FROM acquisitions "
-        "WHERE lower(store) >= ? AND lower(store) < ? AND path != ?",
-        [start, f"{start}\U0010ffff", path],
-    )
-    others = (other.rpartition("/") for (other,) in rows)
-    return not any(
-        where == folder and stem_of(other.removesuffix(".zarr")) == stem
-        for where, _, other in others
-    )
-
-
 def claim(
     db: Database, *, device: str, worker_pid: int, now: datetime, lease: timedelta
 ) -> Claim | None:
@@ -156,18 +63,18 @@ def claim(
             ORDER BY state != 'queued', daemon_deaths >= ?, id
             LIMIT 1
             """,
-            [_iso(now), MAX_DAEMON_DEATHS],
+            [iso(now), MAX_DAEMON_DEATHS],
         ).fetchone()
         if found is None:
             return None
         key, watch, path, fingerprint, store, attempts, worker_deaths, daemon_deaths = found
-        _set_state(db, key, AcquisitionState.RUNNING, None, now)
+        set_state(db, key, AcquisitionState.RUNNING, None, now)
         db.table("acquisitions").update(
             key,
             {
-                "started_at": _iso(now),
+                "started_at": iso(now),
                 "attempts": attempts + 1,
-                "lease_until": _iso(now + lease),
+                "lease_until": iso(now + lease),
                 "claimed_by": device,
                 "retry_at": None,
             },
@@ -178,7 +85,7 @@ def claim(
                 "number": attempts + 1,
                 "device": device,
                 "worker_pid": worker_pid,
-                "started_at": _iso(now),
+                "started_at": iso(now),
             }
         )
         rows = db.execute("SELECT name FROM targets WHERE acquisition_id = ? ORDER BY id", [key])
@@ -216,14 +123,14 @@ def finish(db: Database, outcome: Outcome, facts: dict[str, dict[str, Any]], now
                     "diameter": result.diameter,
                     "channels": json.dumps(list(result.channels)),
                     "notes": json.dumps(list(result.notes)),
-                    "finished_at": _iso(now),
+                    "finished_at": iso(now),
                 },
             )
-        _set_state(db, key, AcquisitionState.DONE, None, now)
+        set_state(db, key, AcquisitionState.DONE, None, now)
         db.table("acquisitions").update(
             key,
             {
-                "finished_at": _iso(now),
+                "finished_at": iso(now),
                 "seconds": outcome.seconds,
                 "planes": outcome.planes,
                 "content_sha256": outcome.content_sha256,
@@ -290,7 +197,7 @@ def hand_back(db: Database, acquisition_id: int, now: datetime) -> None:
 def renew(db: Database, acquisition_id: int, until: datetime) -> None:
     """Prolong the lease of an acquisition whose worker lives."""
     with transaction(db):
-        db.table("acquisitions").update(acquisition_id, {"lease_until": _iso(until)})
+        db.table("acquisitions").update(acquisition_id, {"lease_until": iso(until)})
 
 
 def recover(db: Database, now: datetime) -> list[str]:
@@ -309,81 +216,6 @@ def recover(db: Database, now: datetime) -> list[str]:
     return [row["store"] for row in rows]
 
 
-def _find(db: Database, watch: str, path: str, fingerprint: str) -> bool:
-    sql = "SELECT 1 FROM acquisitions WHERE watch = ? AND path = ? AND fingerprint = ?"
-    return db.execute(sql, [watch, path, fingerprint]).fetchone() is not None
-
-
-def _unfinished(db: Database, arrival: Arrival) -> dict[str, Any] | None:
-    # A file that is still being written has no fingerprint; one row per path stands for it.
-    rows = db.table("acquisitions").rows_where(
-        "watch = ? AND path = ? AND fingerprint = ''", [arrival.watch, arrival.path]
-    )
-    return next(iter(rows), None)
-
-
-def _insert(
-    db: Database, arrival: Arrival, state: AcquisitionState, reason: str | None, now: datetime
-) -> AcquisitionId:
-    fingerprint = arrival.fingerprint if state == AcquisitionState.QUEUED else ""
-    table = db.table("acquisitions").insert(
-        {
-            **_facts(arrival),
-            "fingerprint": fingerprint,
-            "state": state,
-            "state_since": _iso(now),
-            "reason": reason,
-            "arrived_at": _iso(now),
-        }
-    )
-    return AcquisitionId(int(table.last_pk))  # type: ignore[arg-type]
-
-
-def _facts(arrival: Arrival) -> dict[str, Any]:
-    info = arrival.info
-    return {
-        "watch": arrival.watch,
-        "path": arrival.path,
-        "relative_path": arrival.relative_path,
-        "experiment": arrival.experiment,
-        "fingerprint": arrival.fingerprint,
-        "size": arrival.size,
-        "mtime_ns": arrival.mtime_ns,
-        "format": info.format or None,
-        "axes": info.axes or None,
-        "shape": json.dumps(list(info.shape)) if info.shape else None,
-        "dtype": info.dtype or None,
-        "pixel_size_um": info.pixel_size_um,
-        "channels": json.dumps(list(info.channels)),
-    }
-
-
-def _supersede_older(db: Database, arrival: Arrival, newer: AcquisitionId) -> None:
-    db.execute(
-        """
-        UPDATE acquisitions SET superseded_by = ?
-        WHERE watch = ? AND path = ? AND id != ? AND superseded_by IS NULL
-        """,
-        [newer, arrival.watch, arrival.path, newer],
-    )
-    db.execute(
-        """
-        UPDATE acquisitions SET state = 'skipped', state_since = queued_at, retry_at = NULL,
-               reason = 'the file was overwritten before its turn'
-        WHERE superseded_by = ? AND state NOT IN ('done', 'running')
-        """,
-        [newer],
-    )
-
-
-def _set_state(
-    db: Database, key: int, state: AcquisitionState, reason: str | None, now: datetime
-) -> None:
-    db.table("acquisitions").update(
-        key, {"state": state, "state_since": _iso(now), "reason": reason}
-    )
-
-
 def _release(
     db: Database,
     key: int,
@@ -392,10 +224,10 @@ def _release(
     again: datetime | None,
     now: datetime,
 ) -> None:
-    _set_state(db, key, state, reason, now)
+    set_state(db, key, state, reason, now)
     db.table("acquisitions").update(
         key,
-        {"lease_until": None, "claimed_by": None, "retry_at": _iso(again) if again else None},
+        {"lease_until": None, "claimed_by": None, "retry_at": iso(again) if again else None},
     )
 
 
@@ -409,9 +241,5 @@ def _end_attempt(db: Database, key: int, outcome: str, reason: str | None, now: 
         UPDATE attempts SET ended_at = ?, outcome = ?, reason = ?
         WHERE acquisition_id = ? AND ended_at IS NULL
         """,
-        [_iso(now), outcome, reason, key],
+        [iso(now), outcome, reason, key],
     )
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds")

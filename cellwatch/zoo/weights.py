@@ -5,6 +5,7 @@ Every key is accounted for: a missing, an extra or a misshapen one is an error t
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +47,10 @@ def load_checkpoint(path: Path) -> CPNet:
         When the file is no such checkpoint.
     """
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # A pickle that torch finds strange is refused below, or is a state dict after all.
+            warnings.simplefilter("ignore", UserWarning)
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path} cannot be read as a Cellpose checkpoint: {reason}") from error

@@ -35,7 +35,7 @@ def test_an_index_beyond_the_last_is_refused():
 
 
 def test_more_than_two_channels_need_a_choice():
-    with pytest.raises(ChannelError, match="3 channels .* none was chosen"):
+    with pytest.raises(ChannelError, match=r"3 channels .* none was chosen"):
         indices(None)
 
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from tests.discs import disc_picture
-from tests.reference import segmentation as reference
 
 from cellwatch.core.dynamics import follow_flows, follow_flows_on
 from cellwatch.core.flows import flows_of
 from cellwatch.core.labels import labels_from_endpoints
+from tests.discs import disc_picture
+from tests.reference import segmentation as reference
 
 
 def noisy_field(seed=0):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from tests.discs import disc_picture
-from tests.reference import segmentation as reference
 
 from cellwatch.core.flows import bounding_boxes, flows_of, roi_centres
+from tests.discs import disc_picture
+from tests.reference import segmentation as reference
 
 
 def test_the_flows_of_a_disc_point_to_its_centre():

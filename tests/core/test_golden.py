@@ -172,7 +172,6 @@ def test_golden_crops_are_those_of_cellpose(golden):
     assert np.abs(crop[0] - record["imgi"][0, 0]).mean() < 5e-3
 
 
-
 def test_golden_turned_targets_are_those_of_cellpose(golden):
     record = np.load(golden / "augment_loss.npz")
     crops = record["lbl"].astype(np.float32)  # cell, flow in y, flow in x

@@ -2,8 +2,6 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from tests.discs import disc_picture
-from tests.reference import segmentation as reference
 
 from cellwatch.core.dynamics import follow_flows
 from cellwatch.core.flows import flows_of
@@ -19,6 +17,8 @@ from cellwatch.core.labels import (
     resize_labels,
     stitch_planes,
 )
+from tests.discs import disc_picture
+from tests.reference import segmentation as reference
 
 small_labels = arrays(np.int32, (9, 9), elements=st.integers(0, 4))
 

@@ -2,9 +2,9 @@ import math
 
 import numpy as np
 import pytest
-from tests.discs import disc_picture
 
 from cellwatch.core.matching import match, mean_matched_iou
+from tests.discs import disc_picture
 
 
 def test_a_label_image_agrees_with_itself_whatever_its_numbers():

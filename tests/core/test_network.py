@@ -1,8 +1,8 @@
 import pytest
 import torch
-from tests.conftest import tiny_network
 
 from cellwatch.core.network import CPNet, NetworkConfig, fresh_network, segmentation_loss
+from tests.conftest import tiny_network
 
 
 def test_the_full_network_has_the_keys_and_sizes_of_published_checkpoints(golden):

@@ -6,8 +6,6 @@ the behaviour of version 3.1 on the CPU is kept.
 
 import numpy as np
 import torch
-from tests.conftest import tiny_network
-from tests.discs import disc_picture
 
 from cellwatch.core.dynamics import follow_flows
 from cellwatch.core.flows import flows_of
@@ -15,10 +13,11 @@ from cellwatch.core.labels import drop_bad_flows, drop_small, labels_from_endpoi
 from cellwatch.core.network import NetworkConfig
 from cellwatch.core.parameters import MinSize, SegmentationParams
 from cellwatch.core.segment import predict
-from cellwatch.training.fit import train_step, make_optimiser
+from cellwatch.training.fit import Batch, make_optimiser, train_step
 from cellwatch.training.plans import FitPlan
-from cellwatch.training.fit import Batch
 from cellwatch.zoo.weights import load_network, save_network
+from tests.conftest import tiny_network
+from tests.discs import disc_picture
 
 
 def blocks(*sizes):
@@ -50,9 +49,7 @@ def test_quirk_3_fixed_flows_have_one_definition_everywhere():
 
     shifted = np.roll(labels, (5, 3), axis=(0, 1))
 
-    np.testing.assert_array_equal(
-        np.roll(flows_of(labels), (5, 3), axis=(1, 2)), flows_of(shifted)
-    )
+    np.testing.assert_array_equal(np.roll(flows_of(labels), (5, 3), axis=(1, 2)), flows_of(shifted))
 
 
 def test_quirk_4_fixed_points_that_move_in_x_alone_are_moved():

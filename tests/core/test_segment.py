@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from tests.discs import disc_picture, trained_on_discs
 
 from cellwatch.core.matching import match
 from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.core.segment import segment
 from cellwatch.errors import CalibrationError
+from tests.discs import disc_picture, trained_on_discs
 
 pytestmark = pytest.mark.timeout(120)
 

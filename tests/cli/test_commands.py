@@ -1,0 +1,234 @@
+"""The commands' promised shapes, as scripts meet them."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from tests.discs import disc_picture
+
+from cellwatch.records import AcquisitionState
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+def cellwatch(*words, cwd=None, env=None):
+    return subprocess.run(
+        [sys.executable, "-m", "cellwatch", *map(str, words)],
+        capture_output=True, text=True, cwd=cwd, env=env, check=False,
+    )  # fmt: skip
+
+
+def write_pair(folder, name, seed, **options):
+    folder.mkdir(exist_ok=True)
+    picture, labels = disc_picture(seed, **options)
+    tifffile.imwrite(folder / f"{name}_img.tif", picture)
+    tifffile.imwrite(folder / f"{name}_masks.tif", labels.astype(np.uint16))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    for index in range(3):
+        write_pair(folder, f"disc{index}", 50 + index)
+    return folder
+
+
+def test_init_makes_a_station_that_checks_and_is_not_running(tmp_path):
+    assert cellwatch("init", tmp_path / "st").returncode == 0
+    assert {p.name for p in (tmp_path / "st").iterdir()} == {
+        "config.yaml", "images", "masks", "corrections", "flags", "state",
+    }  # fmt: skip
+
+    config = ("--config", tmp_path / "st/config.yaml")
+    assert cellwatch("config", "check", *config).returncode == 0
+    status = cellwatch("status", "--json", *config)
+    assert status.returncode == 3
+    facts = json.loads(status.stdout)
+    assert facts["state"] == "stopped"
+    assert set(facts["counts"]) == {s.value for s in AcquisitionState}
+    assert cellwatch("init", tmp_path / "st").returncode == 2
+
+
+def test_without_a_configuration_the_places_looked_at_are_named(tmp_path):
+    for command in ("status", "run", "verify"):
+        ended = cellwatch(command, cwd=tmp_path)
+        assert ended.returncode == 78
+        assert "looked at --config" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_segment_writes_masks_by_the_stem_rule_also_without_rois(tmp_path, pairs, tiny_model):
+    tifffile.imwrite(tmp_path / "flat.tif", np.zeros((40, 40), np.uint8))
+
+    ended = cellwatch(
+        "segment", pairs, tmp_path / "flat.tif", "--out", tmp_path / "out", "--model",
+        tiny_model.path,
+    )  # fmt: skip
+
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "disc0_masks.tif", "disc1_masks.tif", "disc2_masks.tif", "flat_masks.tif",
+    ]  # fmt: skip
+    masks = tifffile.imread(tmp_path / "out/disc0_masks.tif")
+    assert (masks.dtype, masks.max()) == (np.uint16, 12)
+    again = cellwatch("segment", pairs, "--out", tmp_path / "out", "--model", tiny_model.path)
+    assert again.returncode == 2
+    assert "--overwrite" in again.stderr
+
+    compared = cellwatch("compare", tmp_path / "out", pairs, "--json")
+    assert json.loads(compared.stdout)["ap"]["0.5"] == 1.0
+
+
+def test_segment_goes_on_after_a_bad_file_and_ends_with_one(tmp_path, pairs, tiny_model):
+    (tmp_path / "bad.tif").write_text("my notes")
+
+    ended = cellwatch(
+        "segment", tmp_path / "bad.tif", pairs / "disc0_img.tif", "--out", tmp_path / "out",
+        "--model", tiny_model.path, "--format", "zarr",
+    )  # fmt: skip
+
+    assert ended.returncode == 1
+    assert "no TIFF file" in ended.stderr
+    assert (tmp_path / "out/disc0_img.tif.zarr/zarr.json").is_file()
+
+
+def test_two_inputs_of_one_name_are_refused_before_work_starts(tmp_path, tiny_model):
+    for name in "ab":
+        write_pair(tmp_path / name, "x", 0, size=64, n=2)
+    words = ("segment", tmp_path / "a", tmp_path / "b", "--model", tiny_model.path)
+
+    refused = cellwatch(*words, "--out", tmp_path / "out")
+    mirrored = cellwatch(*words, "--out", tmp_path / "out", "--mirror", tmp_path)
+
+    assert refused.returncode == 2
+    assert "--mirror ROOT" in refused.stderr
+    assert mirrored.returncode == 0, mirrored.stderr
+    assert (tmp_path / "out/a/x_masks.tif").is_file()
+    assert (tmp_path / "out/b/x_masks.tif").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--model", "best"), "there is no model 'best'"),
+        (("--diameter", "huge"), "write auto, model, 30 px or 18 um"),
+        (("--channels", "1,2,3"), "is not CELL or CELL,NUCLEUS"),
+        (("--channels", "GFP"), "'GFP' names no channel"),
+        (("--diameter", "18 um"), "needs the pixel size"),
+    ],
+)
+def test_mistakes_are_one_line_without_a_traceback(tmp_path, pairs, tiny_model, words, message):
+    model = () if "--model" in words else ("--model", tiny_model.path)
+
+    ended = cellwatch("segment", pairs / "disc0_img.tif", "--out", tmp_path, *model, *words)
+
+    assert ended.returncode in (1, 2)
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("diameter", ["truth", "model", "auto", "18"])
+def test_evaluate_gives_the_promised_json(pairs, tiny_model, diameter):
+    ended = cellwatch(
+        "evaluate", "--model", tiny_model.path, "--data", pairs, "--diameter", diameter, "--json"
+    )
+
+    scores = json.loads(ended.stdout)
+    assert scores["images"] == 3
+    assert scores["diameter"] == diameter
+    assert scores["ap"] == {"0.5": 1.0, "0.75": 1.0, "0.9": pytest.approx(1.0, abs=0.2)}
+
+
+def test_inspect_reads_no_pixels_and_tells_the_promised_facts(tmp_path, pairs):
+    (tmp_path / "bad.tif").write_text("my notes")
+
+    good = cellwatch("inspect", pairs / "disc0_img.tif", "--json")
+    bad = cellwatch("inspect", tmp_path / "bad.tif", "--json")
+
+    facts = json.loads(good.stdout)[0]
+    assert set(facts) == {
+        "path", "format", "axes", "shape", "dtype", "pixel_size_um", "channels", "whole", "reason",
+    }  # fmt: skip
+    assert (facts["axes"], facts["shape"], facts["whole"]) == ("YX", [128, 128], True)
+    assert bad.returncode == 1
+    assert json.loads(bad.stdout)[0]["whole"] is False
+
+
+def test_train_makes_a_model_that_resumes_and_is_not_trained_twice(tmp_path, pairs):
+    words = ("train", "--data", pairs, "--schedule", "online", "--steps", 2, "--out")
+    trained = cellwatch(*words, tmp_path / "m", "--from", "scratch", "--images-per-epoch", 1)
+
+    assert trained.returncode == 0, trained.stderr
+    shown = json.loads(cellwatch("models", "show", tmp_path / "m", "--json").stdout)
+    assert (shown["steps"], shown["channels"]) == (2, ["cell"])
+    assert shown["data"][0]["images"] == 3
+    assert not (tmp_path / "m/checkpoint.safetensors").exists()
+    again = cellwatch("train", "--resume", tmp_path / "m")
+    assert again.returncode == 1
+    assert "finished model" in again.stderr
+
+
+@pytest.mark.parametrize("kind", ["no masks", "other shape", "floats", "empty"])
+def test_training_on_bad_data_is_one_clear_line_before_it_starts(tmp_path, kind):
+    data = tmp_path / "data"
+    write_pair(data, "a", 0, size=64, n=2)
+    masks = data / "a_masks.tif"
+    if kind == "no masks":
+        masks.unlink()
+    elif kind == "other shape":
+        tifffile.imwrite(masks, np.ones((9, 9), np.uint16))
+    elif kind == "floats":
+        tifffile.imwrite(masks, np.ones((64, 64), np.float32))
+    else:
+        tifffile.imwrite(masks, np.zeros((64, 64), np.uint16))
+
+    ended = cellwatch("train", "--data", data, "--from", "scratch", "--out", tmp_path / "m")
+
+    assert ended.returncode == 1
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "m").exists()
+
+
+def test_simulate_and_verify_agree_on_a_manifest(tmp_path):
+    cellwatch("init", tmp_path / "st")
+    simulated = cellwatch(
+        "simulate", "burst", "--to", tmp_path / "st/images", "--n", 2, "--size", 96, "--seed", 1,
+        "--manifest", tmp_path / "m.json",
+    )  # fmt: skip
+    assert simulated.returncode == 0, simulated.stderr
+    config = ("--config", tmp_path / "st/config.yaml")
+    assert cellwatch("run", "--once", *config).returncode == 0
+
+    good = cellwatch("verify", "--manifest", tmp_path / "m.json", *config)
+    manifest = json.loads((tmp_path / "m.json").read_text())
+    manifest["images"][0]["path"] += ".gone"
+    (tmp_path / "m.json").write_text(json.dumps(manifest))
+    bad = cellwatch("verify", "--manifest", tmp_path / "m.json", *config)
+
+    assert good.returncode == 0, good.stdout
+    assert bad.returncode == 1
+    assert "unknown, not done once" in bad.stdout
+
+
+@pytest.mark.parametrize("words", [["status"], ["explain", "a.tif"], ["inspect", "{img}"], ["--help"]])
+def test_reports_never_import_torch(tmp_path, pairs, words):
+    cellwatch("init", tmp_path / "st")
+    words = [w.replace("{img}", str(pairs / "disc0_img.tif")) for w in words]
+    if words[0] in ("status", "explain"):
+        words += ["--config", str(tmp_path / "st/config.yaml")]
+    code = (
+        "import sys; from cellwatch.cli.main import main\n"
+        f"sys.argv = ['cellwatch', *{words!r}]\n"
+        "try:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert "AssertionError" not in ended.stderr
+
+
+def test_a_command_that_is_misspelt_is_a_usage_error():
+    assert cellwatch("segmnet").returncode == 2

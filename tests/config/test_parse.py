@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cellwatch.cli.station import example_config
+from cellwatch.config.parse import find_config, parse_config, read_config
+from cellwatch.config.schema import Config, WatchDefaults
+from cellwatch.core.parameters import Diameter, SegmentationParams
+from cellwatch.errors import ConfigError
+
+BASE = Path("/station")
+LEAST = "watch:\n  - folder: images\noutput: {folder: masks}\nstate: {folder: state}\n"
+
+
+def parse(text):
+    return parse_config(text, "c.yaml", BASE)
+
+
+def problems(text):
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert caught.value.exit_code == 78
+    return str(caught.value).splitlines()
+
+
+def test_the_least_configuration_takes_the_defaults():
+    config = parse(LEAST)
+
+    watched = config.watch[0]
+    assert (watched.folder, watched.name) == (BASE / "images", "images")
+    target = watched.targets()[0]
+    assert (target.name, target.model) == ("cells", "nuclei")
+    assert target.params() == SegmentationParams()
+    assert config.zoo == BASE / "state/models"
+
+
+def test_defaults_hold_for_every_folder_that_does_not_say_otherwise():
+    config = parse(
+        LEAST.replace("- folder: images", "- folder: a\n  - folder: b\n    diameter: 12")
+        + "defaults: {diameter: 30 px, settle: 5 s}\n"
+    )
+
+    assert [w.diameter for w in config.watch] == [Diameter.parse(30), Diameter.parse(12)]
+    assert [w.settle for w in config.watch] == [5, 5]
+
+
+def test_targets_take_from_the_folder_what_they_do_not_say():
+    config = parse(
+        LEAST.replace(
+            "- folder: images",
+            "- folder: images\n    flow_threshold: 0.6\n    segment:\n"
+            "      - {name: nuclei, channels: {cell: DAPI}}\n"
+            "      - {name: cells, model: ./mine, flow_threshold: 0.3}",
+        )
+    )
+
+    nuclei, cells = config.watch[0].targets()
+    assert (nuclei.model, nuclei.flow_threshold, nuclei.choice().cell) == ("nuclei", 0.6, "DAPI")
+    assert (cells.model, cells.flow_threshold) == ("/station/mine", 0.3)
+
+
+def test_all_problems_are_told_at_once_with_place_and_remedy():
+    found = problems(
+        "watch:\n  - folder: images\n    diametre: 30\n    settle: soon\n"
+        "output: {folder: masks}\nstate: {folder: state}\ndevice: gpu\n"
+    )
+
+    assert found == [
+        "c.yaml:4:5: watch.0.settle: 'soon' is no time; write 2 s or 5 min",
+        "c.yaml:3:5: unknown key 'diametre'; did you mean 'diameter'?",
+        "c.yaml:7:1: device: input should be 'auto', 'cpu' or 'cuda'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("watch: [", "c.yaml:1:9: expected"),
+        (LEAST.replace("\n  - folder: images", " []"), "c.yaml:1:1: watch names no folder"),
+        ("just text", "is a mapping"),
+        ("", "is a mapping"),
+        (LEAST + "watch: []\n", "'watch' stands twice (first on line 1)"),
+        (LEAST.replace("watch:", "watsch:"), "did you mean 'watch'?"),
+        (LEAST.replace("state: {folder: state}\n", ""), "'state' is missing"),
+        (LEAST.replace("- folder: images", "- name: x"), "'watch.0.folder' is missing"),
+        (LEAST + "defaults: {diameter: -3}\n", "diameter"),
+        (LEAST + "defaults: {pixel_size: 0}\n", "'0' is no pixel size; write 0.65 um"),
+        (LEAST + "defaults: {axes: YQX}\n", "letters of PTZCYXS"),
+        (LEAST + "defaults: {existing: maybe}\n", "process, ignore, or since"),
+        (LEAST + "defaults: {existing: 'since:soon'}\n", "'soon' is no date"),
+        (LEAST + "defaults: {normalise: {low: 99, high: 1}}\n", "percentiles"),
+        (LEAST.replace("folder: masks", "folder: images/masks"), "lies inside the watched folder"),
+        (LEAST.replace("- folder: images", "- folder: a\n  - folder: a/b\n    name: c"), "overlap"),
+        (LEAST.replace("- folder: images", "- folder: a/x\n  - folder: b/x"), "are named 'x'"),
+    ],
+)
+def test_mistakes_are_explained(text, message):
+    assert any(message in line for line in problems(text)), problems(text)
+
+
+def test_the_example_shows_every_key_with_its_default():
+    text = example_config()
+    shown = yaml.safe_load(text)
+
+    assert set(shown) == set(Config.model_fields)
+    assert set(shown["defaults"]) == set(WatchDefaults.model_fields)
+    config = parse(text)
+    bare = parse(LEAST)
+    assert config.watch[0].model_dump() == bare.watch[0].model_dump()
+    assert config.output == bare.output
+    assert config.device == bare.device
+
+
+def test_the_places_looked_at_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CELLWATCH_CONFIG", raising=False)
+
+    with pytest.raises(ConfigError, match=r"--config, \$CELLWATCH_CONFIG and .*config.yaml"):
+        find_config(None)
+    (tmp_path / "config.yaml").write_text(LEAST)
+    assert find_config(None) == Path("config.yaml")
+    monkeypatch.setenv("CELLWATCH_CONFIG", str(tmp_path / "other.yaml"))
+    with pytest.raises(ConfigError, match=r"other\.yaml"):
+        find_config(None)
+
+
+def test_folders_are_relative_to_the_file(tmp_path):
+    (tmp_path / "c.yaml").write_text(LEAST.replace("images", "../images"))
+
+    assert read_config(tmp_path / "c.yaml").watch[0].folder == tmp_path.parent / "images"

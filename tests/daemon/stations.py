@@ -1,0 +1,81 @@
+"""Stations for tests: real folders, a real daemon process, a tiny trained model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import tifffile
+from tests.discs import disc_picture
+
+CONFIG = """
+watch: [{{folder: images, settle: 0.3 s, model: {model}, diameter: model{extra}}}]
+output: {{folder: masks}}
+state: {{folder: state}}
+"""
+
+
+class Station:
+    """A station's folder and its commands."""
+
+    def __init__(self, folder, model, extra=""):
+        self.folder, self.images, self.masks = folder, folder / "images", folder / "masks"
+        self.images.mkdir(parents=True)
+        self.config = folder / "config.yaml"
+        self.config.write_text(CONFIG.format(model=model, extra=extra))
+
+    def command(self, *words, check=True, **options):
+        return subprocess.run(
+            [sys.executable, "-m", "cellwatch", *words, "--config", str(self.config)],
+            capture_output=True, text=True, check=check, **options,
+        )  # fmt: skip
+
+    def status(self):
+        return json.loads(self.command("status", "--json", check=False).stdout)
+
+    def counts(self):
+        return {s: n for s, n in self.status()["counts"].items() if n}
+
+    def write(self, *names, seed=0):
+        for index, name in enumerate(names):
+            pixels, _ = disc_picture(seed + index, size=96, n=5)
+            aside = self.images / f"{name}.part"
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(aside, pixels)
+            aside.rename(self.images / name)
+
+    @contextmanager
+    def daemon(self, *words):
+        log = (self.folder / "log.txt").open("ab")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cellwatch", "run", "--config", str(self.config), *words],
+            stdout=log, stderr=log,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            log.close()
+
+    def log(self):
+        return (self.folder / "log.txt").read_text()
+
+    def until(self, condition, seconds=60):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if condition():
+                return True
+            time.sleep(0.2)
+        return False
+
+    def worker_pid(self):
+        workers = json.loads(self.status()["daemon"].get("workers") or "[]")
+        return workers[0]["pid"] if workers else None
+
+    def kill_worker(self):
+        os.kill(self.worker_pid(), signal.SIGKILL)

@@ -1,0 +1,96 @@
+"""The small parts of the daemon: device, pipe, sd_notify, simulation, process marks."""
+
+import io
+import json
+import os
+import socket
+
+import numpy as np
+import pytest
+import torch
+
+from cellwatch.daemon.device import choose_device, keep_freed_memory
+from cellwatch.daemon.executor import process_started
+from cellwatch.daemon.pipe import receive, send
+from cellwatch.daemon.sdnotify import notify
+from cellwatch.daemon.simulate import Optics, expose, render_cells, simulate, write_manifest
+from cellwatch.errors import DeviceError, UsageError
+from cellwatch.storage.images import load
+from cellwatch.watching.structure import why_not_whole
+
+
+def test_a_device_that_is_not_there_is_an_error_not_another_device():
+    assert choose_device("cpu").type == "cpu"
+    if not torch.cuda.is_available():
+        assert choose_device("auto").type == "cpu"
+        with pytest.raises(DeviceError, match="no CUDA device"):
+            choose_device("cuda")
+
+
+def test_the_c_library_takes_the_memory_settings():
+    assert keep_freed_memory()
+
+
+def test_messages_cross_a_pipe_and_a_broken_one_is_the_end():
+    stream = io.BytesIO()
+    send(stream, {"a": "æ"})
+    send(stream, {"b": 2})
+    data = stream.getvalue()
+
+    whole, cut = io.BytesIO(data), io.BytesIO(data[:-1])
+
+    assert [receive(whole) for _ in range(3)] == [{"a": "æ"}, {"b": 2}, None]
+    assert [receive(cut) for _ in range(2)] == [{"a": "æ"}, None]
+
+
+def test_systemd_is_told_when_it_listens(tmp_path, monkeypatch):
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    assert not notify("READY=1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "s"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "s"))
+
+        assert notify("READY=1")
+        assert systemd.recv(100) == b"READY=1"
+
+
+def test_a_process_is_known_by_its_start():
+    assert process_started(os.getpid()) == process_started(os.getpid()) is not None
+    assert process_started(2**22 - 1) is None
+
+
+@pytest.mark.parametrize("scenario", ["burst", "slow", "rename", "timelapse"])
+def test_simulated_images_are_whole_and_as_the_manifest_says(tmp_path, scenario):
+    images = simulate(scenario, tmp_path / "to", 2, 96, seed=1)
+    write_manifest(tmp_path / "m.json", scenario, 1, images)
+
+    listed = json.loads((tmp_path / "m.json").read_text())
+    assert (listed["seed"], listed["scenario"]) == (1, scenario)
+    assert {p.name for p in (tmp_path / "to").iterdir()} == {
+        entry["path"].rpartition("/")[2] for entry in listed["images"]
+    }
+    for entry in images:
+        image = load(tmp_path / "to" / entry.path)
+        assert why_not_whole(tmp_path / "to" / entry.path) == ""
+        assert image.n_planes == entry.planes
+        assert image.info.pixel_size_um == pytest.approx(0.65)
+
+
+def test_equal_seeds_simulate_equal_images(tmp_path):
+    first, second = (simulate("burst", tmp_path / n, 1, 96, seed=3)[0] for n in "ab")
+
+    assert load(tmp_path / first.path).pixels.sum() == load(tmp_path / second.path).pixels.sum()
+
+
+def test_an_unknown_scenario_lists_the_known(tmp_path):
+    with pytest.raises(UsageError, match="burst, slow, rename, timelapse"):
+        simulate("confocal", tmp_path, 1, 96, 0)
+
+
+def test_rendered_nuclei_are_brighter_than_what_lies_between():
+    rng = np.random.default_rng(0)
+    bright, labels = render_cells(256, Optics(), rng)
+    image = expose(bright, Optics(), rng)
+
+    assert labels.max() > 10
+    assert np.median(image[labels > 0]) > 1.5 * np.median(image[labels == 0])

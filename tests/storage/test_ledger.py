@@ -1,0 +1,87 @@
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from sqlite_utils import Database
+
+from cellwatch.errors import LedgerTooNew, StateLocked
+from cellwatch.storage.ledger import NAME, open_ledger, transaction
+from cellwatch.storage.locking import is_locked, state_lock
+
+
+def test_a_new_ledger_is_durable_and_migrated(tmp_path):
+    db = open_ledger(tmp_path)
+
+    pragmas = {p: db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("journal_mode", "synchronous")}
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2}
+    assert db.execute("PRAGMA busy_timeout").fetchone()[0] == 30_000
+    assert {"acquisitions", "targets", "attempts", "models"} <= set(db.table_names())
+    db.close()
+
+
+def test_opening_twice_changes_nothing(tmp_path):
+    open_ledger(tmp_path).close()
+    db = open_ledger(tmp_path)
+
+    assert db.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()[0] == 1
+    db.close()
+
+
+def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(tmp_path):
+    db = open_ledger(tmp_path)
+    with transaction(db):
+        db.table("_sqlite_migrations").insert(
+            {"migration_set": "cellwatch", "name": "m999_later", "applied_at": "x"}
+        )
+    db.close()
+    before = (tmp_path / NAME).read_bytes()
+
+    with pytest.raises(LedgerTooNew, match="newer cellwatch.*m999_later") as caught:
+        open_ledger(tmp_path)
+    assert caught.value.exit_code == 78
+    assert (tmp_path / NAME).read_bytes() == before
+
+
+def test_an_error_in_a_transaction_undoes_all_of_it(tmp_path):
+    db = open_ledger(tmp_path)
+
+    with pytest.raises(ZeroDivisionError), transaction(db):
+        db.execute("INSERT INTO folders (name, path, state) VALUES ('a', '/a', 'watching')")
+        _ = 1 / 0
+    assert db.execute("SELECT count(*) FROM folders").fetchone()[0] == 0
+    db.close()
+
+
+def test_a_second_daemon_is_refused_with_the_pid_and_host_of_the_first(tmp_path, now):
+    code = textwrap.dedent(f"""
+        import sys
+        from datetime import datetime, UTC
+        from pathlib import Path
+        from cellwatch.storage.locking import state_lock
+        with state_lock(Path({str(tmp_path)!r}), datetime.now(UTC)):
+            print("held", flush=True)
+            sys.stdin.read()
+    """)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout.readline() == b"held\n"
+
+        with pytest.raises(StateLocked, match=f"pid {holder.pid} on") as caught:
+            with state_lock(tmp_path, now):
+                pass
+        assert caught.value.exit_code == 75
+        assert is_locked(tmp_path)
+        holder.kill()
+    assert not is_locked(tmp_path)
+    with state_lock(tmp_path, now):
+        assert is_locked(tmp_path)
+
+
+def test_a_stranger_with_sqlite_utils_reads_the_tables(tmp_path):
+    open_ledger(tmp_path).close()
+
+    views = Database(tmp_path / NAME).view_names()
+
+    assert set(views) == {"failures", "masks", "waiting_times"}

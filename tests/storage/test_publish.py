@@ -1,0 +1,46 @@
+import pytest
+
+from cellwatch.errors import OutputError
+from cellwatch.storage.publish import sweep, written_aside
+
+
+def test_a_folder_appears_whole_and_the_old_one_is_set_aside(tmp_path):
+    place, old = tmp_path / "a.zarr", tmp_path / ".superseded"
+    for text in ("first", "second"):
+        with written_aside(place, old) as aside:
+            aside.mkdir()
+            (aside / "x").write_text(text)
+
+    assert (place / "x").read_text() == "second"
+    assert [p.read_text() for p in old.rglob("x")] == ["first"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".superseded", "a.zarr"]
+
+
+def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path):
+    place = tmp_path / "a.tif"
+    place.write_text("old")
+
+    with pytest.raises(ValueError, match="odd"), written_aside(place, tmp_path / "s") as aside:
+        aside.write_text("half")
+        raise ValueError("odd")
+
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
+    assert place.read_text() == "old"
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path):
+    place = tmp_path / "a.zarr"
+    (tmp_path / ".a.zarr.tmp-0123").mkdir()
+    (tmp_path / ".a.zarr.tmp-0123" / "chunk").write_text("half")
+    (tmp_path / ".b.zarr.tmp-0123").mkdir()
+
+    assert sweep(place) == 1
+    assert [p.name for p in tmp_path.iterdir()] == [".b.zarr.tmp-0123"]
+
+
+def test_a_place_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(OutputError, match=r"file/a.zarr cannot be written"):
+        with written_aside(tmp_path / "file" / "a.zarr", tmp_path / "s"):
+            pass

@@ -1,0 +1,190 @@
+from datetime import timedelta
+
+import pytest
+
+from cellwatch.records import AcquisitionState, ImageInfo, Outcome, TargetResult, Trouble
+from cellwatch.storage import arrivals, queue, reading
+from cellwatch.storage.ledger import NAME, open_ledger
+
+LEASE = timedelta(minutes=5)
+FACTS = {"cells": {"model_id": "m", "model_sha256": "s", "params": "{}"}}
+
+
+@pytest.fixture
+def db(tmp_path):
+    ledger = open_ledger(tmp_path)
+    yield ledger
+    ledger.close()
+
+
+def arrival(name="a.tif", content="f1"):
+    path = f"/scope/{name}"
+    return arrivals.Arrival("scope", path, name, "e", content, 10, 20, ImageInfo(path))
+
+
+def enqueue(db, now, name="a.tif", content="f1"):
+    return arrivals.enqueue(db, arrival(name, content), f"/out/{name}.zarr", ["cells"], now)
+
+
+def claim(db, now):
+    return queue.claim(db, device="cpu", worker_pid=1, now=now, lease=LEASE)
+
+
+def state(db, key=1):
+    return db.table("acquisitions").get(key)["state"]
+
+
+def test_the_same_content_under_the_same_name_is_queued_once(db, now):
+    assert enqueue(db, now) == 1
+    assert enqueue(db, now) is None
+    assert db.execute("SELECT count(*) FROM acquisitions").fetchone()[0] == 1
+
+
+def test_acquisitions_are_claimed_in_their_order_and_counted_before_the_work(db, now):
+    for name in ("a.tif", "b.tif"):
+        enqueue(db, now, name)
+
+    first, second, none = (claim(db, now) for _ in range(3))
+
+    assert (first.path, second.path, none) == ("/scope/a.tif", "/scope/b.tif", None)
+    assert db.table("acquisitions").get(1)["attempts"] == 1
+    assert state(db) == "running"
+
+
+def test_masks_are_recorded_with_what_made_them(db, now):
+    enqueue(db, now)
+    claim(db, now)
+    result = TargetResult("cells", 7, 17.5, ({"index": 0, "name": "DAPI"},), ("a note",))
+
+    queue.finish(db, Outcome(1, content_sha256="c", targets=(result,)), FACTS, now)
+
+    mask = next(iter(db.query("SELECT * FROM masks")))
+    assert (mask["rois"], mask["model_id"], mask["notes"]) == (7, "m", '["a note"]')
+    assert state(db) == "done"
+    assert db.table("attempts").get(1)["outcome"] == "done"
+
+
+def test_a_file_at_fault_is_not_tried_again(db, now):
+    enqueue(db, now)
+    claim(db, now)
+
+    queue.fail(db, Outcome(1, reason="cut", trouble=Trouble.FILE), now)
+
+    assert state(db) == "failed"
+    assert claim(db, now + timedelta(days=1)) is None
+    assert next(iter(db.query("SELECT reason FROM failures")))["reason"] == "cut"
+
+
+def test_other_failures_are_tried_again_later_and_quarantined_at_last(db, now):
+    enqueue(db, now)
+    for attempt in range(1, queue.MAX_ATTEMPTS + 1):
+        assert claim(db, now) is not None
+        ended = queue.fail(db, Outcome(1, reason="odd", trouble=Trouble.OTHER), now)
+        assert claim(db, now) is None
+        now += timedelta(hours=attempt)
+
+    assert ended == AcquisitionState.QUARANTINED
+    assert claim(db, now) is None
+
+
+def test_a_full_disk_blocks_without_using_up_attempts(db, now):
+    enqueue(db, now)
+    for _ in range(10):
+        assert claim(db, now) is not None
+        queue.fail(db, Outcome(1, reason="full", trouble=Trouble.SURROUNDINGS), now)
+        assert state(db) == "blocked"
+        now += timedelta(minutes=2)
+
+    assert db.table("acquisitions").get(1)["attempts"] == 0
+
+
+def test_the_third_death_of_the_worker_quarantines(db, now):
+    enqueue(db, now)
+    states = []
+    for _ in range(3):
+        claim(db, now)
+        states.append(queue.worker_died(db, 1, "SIGSEGV", now))
+
+    assert states == ["queued", "queued", "quarantined"]
+    assert "SIGSEGV" in db.table("acquisitions").get(1)["reason"]
+
+
+def test_what_was_in_flight_when_the_daemon_died_is_queued_again_and_not_counted(db, now):
+    enqueue(db, now)
+    for deaths in (1, 2, 3):
+        claim(db, now)
+        assert queue.recover(db, now) == ["/out/a.tif.zarr"]
+        assert (state(db), db.table("acquisitions").get(1)["attempts"]) == ("queued", 0)
+        assert db.table("acquisitions").get(1)["daemon_deaths"] == deaths
+    claim(db, now)
+    queue.recover(db, now)
+
+    assert state(db) == "quarantined"
+
+
+def test_what_was_in_flight_at_three_deaths_waits_for_the_others(db, now):
+    for name in ("a.tif", "b.tif"):
+        enqueue(db, now, name)
+    for _ in range(3):
+        assert claim(db, now).path == "/scope/a.tif"
+        queue.recover(db, now)
+
+    assert claim(db, now).path == "/scope/b.tif"
+
+
+def test_a_job_handed_back_keeps_its_attempts(db, now):
+    enqueue(db, now)
+    claim(db, now)
+
+    queue.hand_back(db, 1, now)
+
+    assert (state(db), db.table("acquisitions").get(1)["attempts"]) == ("queued", 0)
+
+
+def test_an_overwritten_file_is_a_new_acquisition_that_supersedes_the_old(db, now):
+    enqueue(db, now)
+    claim(db, now)
+    queue.finish(db, Outcome(1, targets=(TargetResult("cells", 1, 17.0),)), FACTS, now)
+
+    assert enqueue(db, now, content="f2") == 2
+
+    assert db.table("acquisitions").get(1)["superseded_by"] == 2
+    assert state(db, 1) == "done"
+    assert db.execute("SELECT rois FROM targets WHERE acquisition_id = 1").fetchone()[0] == 1
+
+
+def test_a_file_overwritten_before_its_turn_is_skipped(db, now):
+    enqueue(db, now)
+    enqueue(db, now, content="f2")
+
+    assert state(db, 1) == "skipped"
+    assert claim(db, now).acquisition_id == 2
+
+
+def test_a_growing_file_has_one_row_that_becomes_the_acquisition(db, now):
+    waiting = arrival(content="")
+    for reason in ("growing", "growing", "cut"):
+        arrivals.note_waiting(db, waiting, AcquisitionState.WAITING, reason, now)
+
+    assert enqueue(db, now) == 1
+    assert db.execute("SELECT count(*) FROM acquisitions").fetchone()[0] == 1
+    assert db.table("acquisitions").get(1)["reason"] is None
+
+
+def test_names_that_differ_in_case_or_extension_do_not_share_a_place(db, now):
+    enqueue(db, now, "a.tif")
+
+    assert arrivals.place_is_free(db, "/out/a.tif.zarr", "/scope/a.tif")
+    assert not arrivals.place_is_free(db, "/out/A.tif.zarr", "/scope/A.tif")
+    assert not arrivals.place_is_free(db, "/out/a.png.zarr", "/scope/a.png")
+    assert arrivals.place_is_free(db, "/out/ab.tif.zarr", "/scope/ab.tif")
+
+
+def test_counts_name_every_state_also_at_zero(db, now, tmp_path):
+    enqueue(db, now)
+
+    with reading.reader(tmp_path / NAME) as read:
+        counts = reading.counts(read)
+
+    assert set(counts) == {s.value for s in AcquisitionState}
+    assert (counts["queued"], counts["done"]) == (1, 0)

@@ -1,0 +1,95 @@
+"""Hold the layers: a module imports what stands above it, and third parties live in their homes."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "cellwatch"
+LAYERS = ["errors", "core", "records", "zoo", "training", "storage", "watching", "config", "daemon"]
+LAYERS += ["cli", "__main__"]
+HOMES = {
+    "numba": {"core"},
+    "torch": {"core", "zoo", "training", "daemon"},
+    "zarr": {"storage"},
+    "sqlite_utils": {"storage"},
+    "tifffile": {"storage", "daemon"},
+    "PIL": {"storage"},
+    "watchdog": {"watching"},
+    "yaml": {"config"},
+    "pydantic": {"config"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+}
+# The supervisor and the queue pass the open database on; they import its type alone.
+TYPES_ONLY = {("daemon", "sqlite_utils")}
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def layer_of(path: Path) -> str:
+    relative = path.relative_to(ROOT)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imports_of(path: Path) -> list[tuple[str, bool]]:
+    """Return the modules that a file imports, and whether for types alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for child in ast.walk(node)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in typing_only) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.append((node.module, id(node) in typing_only))
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_module_imports_only_from_above(path):
+    own = layer_of(path)
+    if own == "__init__":
+        return
+    for name, _ in imports_of(path):
+        if name.startswith("cellwatch."):
+            layer = name.split(".")[1]
+            assert LAYERS.index(layer) <= LAYERS.index(own), f"{own} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_third_parties_are_imported_only_at_home(path):
+    own = layer_of(path)
+    for name, is_type_only in imports_of(path):
+        root = name.split(".")[0]
+        if is_type_only or (own, root) in TYPES_ONLY:
+            continue
+        assert own in HOMES.get(root, {own}), f"{own} imports {root}"
+
+
+def test_a_module_has_one_subject():
+    for path in MODULES:
+        lines = path.read_text(encoding="utf-8").count("\n")
+        assert lines <= 400, f"{path.name} has {lines} lines"
+        assert path.stem not in {"utils", "helpers", "common", "base"}
+
+
+LIGHT = ["cellwatch.config.parse", "cellwatch.storage.queue", "cellwatch.storage.ledger"]
+LIGHT += ["cellwatch.daemon.supervisor", "cellwatch.cli.main", "cellwatch.zoo.cards"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("module", LIGHT)
+def test_light_modules_start_without_the_heavy_libraries(module):
+    heavy = "torch numba zarr scipy"
+    code = f"import sys, {module}; print([m for m in '{heavy}'.split() if m in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,145 @@
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellwatch.watching.names import ALWAYS_EXCLUDED
+from cellwatch.watching.scanner import scan
+from cellwatch.watching.settle import Sighting
+from cellwatch.watching.watcher import Finished, Scanned, Unfinished, WatchPlan, watch
+
+PIXELS = np.random.default_rng(0).integers(0, 999, (64, 64)).astype(np.uint16)
+
+
+class Watching:
+    """A watcher in a thread, and what it reported."""
+
+    def __init__(self, root, known=None, **options):
+        plan = WatchPlan(root, ("**",), ALWAYS_EXCLUDED, (".tif", ".png"), 0.4, **options)
+        self.events, self._stop = [], threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(plan, known or {}))
+
+    def _run(self, plan, known):
+        for event in watch(plan, self._stop, known):
+            self.events.append(event)
+
+    def __enter__(self):
+        self._thread.start()
+        self.until(lambda: self.of(Scanned))
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+    def of(self, kind):
+        return [event for event in list(self.events) if isinstance(event, kind)]
+
+    def finished(self):
+        return sorted(event.sighting.path for event in self.of(Finished))
+
+    def until(self, condition, seconds=8.0):
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.02)
+        return condition()
+
+
+def test_a_new_file_in_a_new_folder_is_reported_once(tmp_path):
+    with Watching(tmp_path) as watching:
+        (tmp_path / "day1").mkdir()
+        tifffile.imwrite(tmp_path / "day1" / "a.tif", PIXELS)
+
+        assert watching.until(lambda: watching.finished() == ["day1/a.tif"])
+        time.sleep(1.0)
+        assert watching.finished() == ["day1/a.tif"]
+
+
+def test_a_file_that_grows_is_reported_when_it_is_whole(tmp_path):
+    tifffile.imwrite(tmp_path / "whole.tmp", PIXELS)
+    data = (tmp_path / "whole.tmp").read_bytes()
+    with Watching(tmp_path) as watching, (tmp_path / "a.tif").open("wb") as file:
+        for start in range(0, len(data), 2000):
+            file.write(data[start : start + 2000])
+            file.flush()
+            time.sleep(0.1)
+            assert watching.finished() == []
+        file.close()
+
+        assert watching.until(lambda: watching.finished() == ["a.tif"])
+
+
+def test_a_rename_counts_as_an_arrival_and_the_temporary_name_does_not(tmp_path):
+    with Watching(tmp_path) as watching:
+        tifffile.imwrite(tmp_path / "a.tif.part", PIXELS)
+        time.sleep(0.8)
+        assert watching.finished() == []
+        (tmp_path / "a.tif.part").rename(tmp_path / "a.tif")
+
+        assert watching.until(lambda: watching.finished() == ["a.tif"])
+
+
+def test_a_truncated_file_waits_with_a_reason_and_is_taken_when_it_is_mended(tmp_path):
+    tifffile.imwrite(tmp_path / "whole.tmp", PIXELS)
+    data = (tmp_path / "whole.tmp").read_bytes()
+    (tmp_path / "a.tif").write_bytes(data[:3000])
+    with Watching(tmp_path, interrupted_after_s=1.2) as watching:
+        assert watching.until(lambda: watching.of(Unfinished))
+        assert watching.of(Unfinished)[0].reason.startswith("the TIFF is cut")
+        assert watching.until(lambda: watching.of(Unfinished)[-1].is_given_up)
+        assert len(watching.of(Unfinished)) == 2
+        (tmp_path / "a.tif").write_bytes(data)
+
+        assert watching.until(lambda: watching.finished() == ["a.tif"])
+
+
+def test_known_files_are_reported_only_when_they_change(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS)
+    status = (tmp_path / "a.tif").stat()
+    known = {"a.tif": Sighting("a.tif", status.st_size, status.st_mtime_ns)}
+    with Watching(tmp_path, known) as watching:
+        time.sleep(1.0)
+        assert watching.finished() == []
+        os.utime(tmp_path / "a.tif", ns=(1, 1))
+
+        assert watching.until(lambda: watching.finished() == ["a.tif"])
+
+
+def test_a_folder_that_is_not_there_yet_is_offline_until_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("cellwatch.watching.watcher.OFFLINE_RETRY_S", 0.3)
+    with Watching(tmp_path / "later") as watching:
+        assert "cannot be listed" in watching.of(Scanned)[0].reason
+        (tmp_path / "later").mkdir()
+        tifffile.imwrite(tmp_path / "later" / "a.tif", PIXELS)
+
+        assert watching.until(lambda: watching.finished() == ["a.tif"])
+
+
+def test_lost_events_are_made_good_by_the_scan(tmp_path, monkeypatch):
+    monkeypatch.setattr("cellwatch.watching.watcher._observe", lambda *_: None)
+    monkeypatch.setattr("cellwatch.watching.watcher.RESCAN_S", 0.3)
+    with Watching(tmp_path) as watching:
+        tifffile.imwrite(tmp_path / "a.tif", PIXELS)
+
+        assert watching.until(lambda: watching.finished() == ["a.tif"])
+
+
+def test_a_scan_does_not_follow_links_out_of_the_folder_or_take_pipes(tmp_path):
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "out.tif", PIXELS)
+    tifffile.imwrite(tmp_path / "in" / "a.tif", PIXELS)
+    (tmp_path / "in" / "link.tif").symlink_to(tmp_path / "out.tif")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    os.mkfifo(tmp_path / "in" / "pipe.tif")
+
+    found = scan(tmp_path / "in", ("**",), ALWAYS_EXCLUDED, (".tif",))
+
+    assert [sighting.path for sighting in found] == ["a.tif"]
+
+
+def test_a_scan_of_a_missing_folder_raises(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        list(scan(tmp_path / "gone", ("**",), (), (".tif",)))
