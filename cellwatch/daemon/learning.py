@@ -136,13 +136,13 @@ def prepare(request: RunRequest, on_image: Callable[[], None] = lambda: None) ->
     images: list[TrainingImage] = []
     sets = []
     for folder in (Path(name) for name in request.data):
-        found = [_prepared(pair, request.channels, on_image) for pair in find_pairs(folder)]
+        name = "/".join(folder.absolute().parts[-3:])
+        found = [_prepared(pair, name, request.channels, on_image) for pair in find_pairs(folder)]
         rois = sum(image.n_rois for image in found)
         if not rois:
             raise BadTrainingData(
                 f"{folder}: every label image is empty; there is nothing to learn"
             )
-        name = "/".join(folder.absolute().parts[-3:])
         sets.append({"set": name, "images": len(found), "rois": rois, "licence": request.licence})
         images += found
     counts = {image.plane.shape[0] for image in images}
@@ -273,11 +273,13 @@ def count_images(folders: Sequence[Path]) -> int:
     return sum(len(find_pairs(folder)) for folder in folders)
 
 
-def _prepared(pair: Pair, choice: ChannelChoice, on_image: Callable[[], None]) -> TrainingImage:
+def _prepared(
+    pair: Pair, set_name: str, choice: ChannelChoice, on_image: Callable[[], None]
+) -> TrainingImage:
     plane, labels, _ = _plane(pair, choice, None)
     limits = percentiles(plane, Normalisation())
     on_image()
-    return training_image(str(pair.image), normalise(plane, limits), labels)
+    return training_image(f"{set_name}/{pair.image.name}", normalise(plane, limits), labels)
 
 
 def _plane(

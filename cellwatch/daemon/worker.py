@@ -243,7 +243,7 @@ def _adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None
         TargetResult(
             name=name,
             rois=report.rois[name],
-            diameter=float(np.median(facts["diameters_px"])),
+            diameter=round(float(np.median(facts["diameters_px"])), 3),
             channels=tuple(facts["channels"]),
             notes=tuple(facts["notes"]),
         )

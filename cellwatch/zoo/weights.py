@@ -4,7 +4,6 @@ Every key is accounted for: a missing, an extra or a misshapen one is an error t
 """
 
 import hashlib
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -113,7 +112,8 @@ def save_network(network: CPNet, path: Path, *, is_half: bool) -> str:
         name: _stored(value, is_half=is_half) for name, value in network.state_dict().items()
     }
     aside = path.with_name(f".{path.name}.partial")
-    save_file(tensors, aside, {"format": "pt", "widths": json.dumps(network.config.widths)})
+    # One entry of metadata: with more their order, and so the hash, would be chance.
+    save_file(tensors, aside, {"format": "pt"})
     aside.chmod(0o644)  # safetensors makes files that only their owner can read
     aside.rename(path)
     return file_sha256(path)

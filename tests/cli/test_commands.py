@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 import tifffile
-from tests.discs import disc_picture
 
 from cellwatch.records import AcquisitionState
+from tests.discs import disc_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -213,7 +213,9 @@ def test_simulate_and_verify_agree_on_a_manifest(tmp_path):
     assert "unknown, not done once" in bad.stdout
 
 
-@pytest.mark.parametrize("words", [["status"], ["explain", "a.tif"], ["inspect", "{img}"], ["--help"]])
+@pytest.mark.parametrize(
+    "words", [["status"], ["explain", "a.tif"], ["inspect", "{img}"], ["--help"]]
+)
 def test_reports_never_import_torch(tmp_path, pairs, words):
     cellwatch("init", tmp_path / "st")
     words = [w.replace("{img}", str(pairs / "disc0_img.tif")) for w in words]
@@ -225,7 +227,9 @@ def test_reports_never_import_torch(tmp_path, pairs, words):
         "try:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
     )
 
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
 
     assert "AssertionError" not in ended.stderr
 

@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager
 
 import tifffile
+
 from tests.discs import disc_picture
 
 CONFIG = """

@@ -7,10 +7,10 @@ import time
 import numpy as np
 import pytest
 import tifffile
-from tests.daemon.stations import Station
-from tests.discs import disc_picture
 
 from cellwatch.storage.maskstore import check_store
+from tests.daemon.stations import Station
+from tests.discs import disc_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -69,7 +69,9 @@ def test_one_bad_file_never_stops_the_others(station):
 
     assert ended.returncode == 1
     assert station.counts() == {"done": 5, "failed": 1, "interrupted": 3}
-    reasons = {row["path"].rpartition("/")[2]: row["reason"] for row in station.status()["failures"]}
+    reasons = {
+        row["path"].rpartition("/")[2]: row["reason"] for row in station.status()["failures"]
+    }
     assert "pixels should reach byte" in reasons["cut.tif"]
     assert "empty" in reasons["empty.tif"]
     assert "no TIFF file" in reasons["notes.tif"]

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from tests.discs import disc_picture
 
 from cellwatch import __version__
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
@@ -16,6 +15,7 @@ from cellwatch.records import ChannelChoice, Job, Outcome, TargetJob, Trouble
 from cellwatch.storage.maskstore import check_store, read_labels, read_provenance
 from cellwatch.watching.identity import fingerprint
 from cellwatch.zoo.catalog import load_model
+from tests.discs import disc_picture
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -112,7 +112,10 @@ def test_a_screen_resolution_is_no_pixel_size(tmp_path):
 def test_pixels_that_are_not_square_have_no_size(tmp_path):
     metadata = {"axes": "YX", **UM, "PhysicalSizeY": 1.3}
 
-    assert describe(write(tmp_path / "a.tif", STACK[0], ome=True, metadata=metadata)).pixel_size_um is None
+    assert (
+        describe(write(tmp_path / "a.tif", STACK[0], ome=True, metadata=metadata)).pixel_size_um
+        is None
+    )
 
 
 @pytest.mark.parametrize(

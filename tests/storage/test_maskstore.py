@@ -130,7 +130,9 @@ def test_a_changed_label_is_found(store, tmp_path):
 
 def test_a_lost_chunk_is_found(store, tmp_path):
     write_store(store, content(), tmp_path / "old")
-    next(p for p in (store / "labels/cells/0").rglob("*") if p.name != "zarr.json" and p.is_file()).unlink()
+    next(
+        p for p in (store / "labels/cells/0").rglob("*") if p.name != "zarr.json" and p.is_file()
+    ).unlink()
 
     assert check_store(store).problems
 

@@ -12,7 +12,15 @@ def test_a_plain_place_is_the_image_path(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["a:b.tif", "con.tif", "d/a?.tif", "x" * 300 + ".tif", "d" * 190 + "/a.tif", "a\n.tif", "e /a.tif"],
+    [
+        "a:b.tif",
+        "con.tif",
+        "d/a?.tif",
+        "x" * 300 + ".tif",
+        "d" * 190 + "/a.tif",
+        "a\n.tif",
+        "e /a.tif",
+    ],
 )
 def test_places_that_some_system_cannot_hold_get_a_safe_name(name):
     place = store_path("scope", name, HEX, is_free=True)

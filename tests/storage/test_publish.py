@@ -20,9 +20,13 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path):
     place = tmp_path / "a.tif"
     place.write_text("old")
 
-    with pytest.raises(ValueError, match="odd"), written_aside(place, tmp_path / "s") as aside:
-        aside.write_text("half")
-        raise ValueError("odd")
+    def half_done():
+        with written_aside(place, tmp_path / "s") as aside:
+            aside.write_text("half")
+            raise ValueError("odd")
+
+    with pytest.raises(ValueError, match="odd"):
+        half_done()
 
     assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
     assert place.read_text() == "old"
@@ -41,6 +45,8 @@ def test_what_a_killed_writer_left_is_swept(tmp_path):
 def test_a_place_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(OutputError, match=r"file/a.zarr cannot be written"):
-        with written_aside(tmp_path / "file" / "a.zarr", tmp_path / "s"):
-            pass
+    with (
+        pytest.raises(OutputError, match=r"file/a.zarr cannot be written"),
+        written_aside(tmp_path / "file" / "a.zarr", tmp_path / "s"),
+    ):
+        pass

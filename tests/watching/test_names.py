@@ -5,14 +5,19 @@ from cellwatch.watching.names import ALWAYS_EXCLUDED, experiment_of, is_plain_na
 
 @pytest.mark.parametrize(
     "path",
-    [".hidden.tif", "d/.x/a.tif", "a.tif.part", "a.tmp", "Thumbs.db", "a_masks.tif", "a_cp_masks.png",
-     "@eaDir/a.tif", "x/@eaDir/a.tif", "a.zarr/0/a.tif", "._a.tif", "a_flows.tif", "a.TIF~"],
-)  # fmt: skip
+    [
+        *(".hidden.tif", "d/.x/a.tif", "a.tif.part", "a.tmp", "Thumbs.db", "a_masks.tif"),
+        *("a_cp_masks.png", "@eaDir/a.tif", "x/@eaDir/a.tif", "a.zarr/0/a.tif", "._a.tif"),
+        *("a_flows.tif", "a.TIF~"),
+    ],
+)
 def test_some_names_are_never_acquisitions(path):
     assert not is_wanted(path, ("**",), ALWAYS_EXCLUDED)
 
 
-@pytest.mark.parametrize("path", ["a.tif", "d/e/a.TIF", "masks of mine/a.tif", "æ b.tif", "a_img.tif"])
+@pytest.mark.parametrize(
+    "path", ["a.tif", "d/e/a.TIF", "masks of mine/a.tif", "æ b.tif", "a_img.tif"]
+)
 def test_other_names_are(path):
     assert is_wanted(path, ("**",), ALWAYS_EXCLUDED)
 
