@@ -6,9 +6,8 @@ import time
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from cellwatch.cli.talk import (
@@ -21,14 +20,17 @@ from cellwatch.cli.talk import (
     start_logging,
     tell,
 )
-from cellwatch.config.parse import find_config, read_config
-from cellwatch.config.schema import Config
+from cellwatch.config.locate import find_config, state_folder
 from cellwatch.errors import EXIT_FAILED, EXIT_NOT_RUNNING, UsageError
 from cellwatch.records import AcquisitionState, DaemonState
 from cellwatch.storage import reading
 
+if TYPE_CHECKING:
+    from cellwatch.config.schema import Config
+
 LEDGER = "cellwatch.db"
 REFRESH_S = 2.0
+CLEAR = "\x1b[2J\x1b[H"  # the screen, and home
 
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 
@@ -70,10 +72,11 @@ def example_config() -> str:
 @config_app.command("check")
 def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check the configuration and say what would be watched."""
-    path = find_config(config)
-    checked = read_config(path)
+    from cellwatch.config.parse import read_config
     from cellwatch.zoo.cards import find_model
 
+    path = find_config(config)
+    checked = read_config(path)
     rows = []
     for watched in checked.watch:
         for target in watched.targets():
@@ -104,11 +107,12 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
 ) -> None:
     """Watch the folders and segment every new image, until stopped."""
+    from cellwatch.config.parse import read_config
+    from cellwatch.daemon.supervisor import run as run_daemon
+
     path = find_config(config)
     checked = read_config(path)
     start_logging(is_verbose=verbose)
-    from cellwatch.daemon.supervisor import run as run_daemon
-
     ended = run_daemon(checked, path, is_once=once)
     if once:
         bad = {s: n for s, n in ended.items() if n > 0 and s not in ("done", "skipped")}
@@ -124,11 +128,11 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every 2 s.")] = False,
 ) -> None:
     """Say how the station fares. Exit code 3 when the daemon does not run."""
-    checked = read_config(find_config(config))
+    state = state_folder(find_config(config))
     while True:
-        facts = station_status(checked, datetime.now(UTC))
+        facts = station_status(state, datetime.now(UTC))
         if watch and not as_json:
-            click.clear()
+            typer.echo(CLEAR, nl=False)
         if as_json:
             print_json(facts)
         else:
@@ -141,11 +145,11 @@ def status(
         raise typer.Exit(EXIT_NOT_RUNNING)
 
 
-def station_status(config: Config, now: datetime) -> dict[str, Any]:  # Any: JSON
+def station_status(state_path: Path, now: datetime) -> dict[str, Any]:  # Any: JSON
     """Read what there is to say about a station; works whether or not the daemon runs."""
     from cellwatch.storage.locking import is_locked
 
-    ledger = config.state.folder / LEDGER
+    ledger = state_path / LEDGER
     if not ledger.is_file():
         nothing = dict.fromkeys(AcquisitionState, 0)
         return {
@@ -159,7 +163,7 @@ def station_status(config: Config, now: datetime) -> dict[str, Any]:  # Any: JSO
         }
     with reading.reader(ledger) as db:
         daemon = reading.daemon(db)
-        state = reading.daemon_state(daemon, now, is_locked=is_locked(config.state.folder))
+        state = reading.daemon_state(daemon, now, is_locked=is_locked(state_path))
         return {
             "state": state,
             "counts": reading.counts(db),
@@ -177,6 +181,8 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Tell everything that is known about one image."""
+    from cellwatch.config.parse import read_config
+
     checked = read_config(find_config(config))
     with reading.reader(checked.state.folder / LEDGER) as db:
         rows = reading.acquisitions_at(db, str(path.absolute()))
@@ -197,9 +203,10 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check every mask store that the ledger names. Exit code 1 when anything is wrong."""
-    checked = read_config(find_config(config))
+    from cellwatch.config.parse import read_config
     from cellwatch.storage.maskstore import check_store
 
+    checked = read_config(find_config(config))
     problems: list[str] = []
     with reading.reader(checked.state.folder / LEDGER) as db:
         rows = [row for row in reading.finished(db) if row["superseded_by"] is None]
@@ -303,7 +310,7 @@ def _show_target(target: dict[str, Any]) -> None:  # Any: JSON
         typer.echo(f"    {note}")
 
 
-def _why_unknown(config: Config, path: Path) -> str:
+def _why_unknown(config: "Config", path: Path) -> str:
     from cellwatch.storage.suffixes import SUFFIXES
     from cellwatch.watching.names import is_wanted
 

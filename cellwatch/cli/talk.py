@@ -10,16 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
 ConfigOption = Annotated[
     Path | None,
@@ -34,12 +24,16 @@ PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERR
 
 def complain(message: str) -> None:
     """Say on stderr what went wrong, in red on a terminal."""
+    from rich.console import Console  # here, so that `status` starts without it
+
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print(message, style="red", markup=False)
 
 
 def tell(message: str) -> None:
     """Say something to the person, on stderr."""
+    from rich.console import Console
+
     Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
 
 
@@ -51,19 +45,21 @@ def print_json(data: Any) -> None:  # Any: JSON
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table: boxed on a terminal, plain columns elsewhere."""
-    console = Console(soft_wrap=not sys.stdout.isatty())
-    if not console.is_terminal:
+    if not sys.stdout.isatty():
         widths = [max(len(c), *(len(r[i]) for r in rows), 0) for i, c in enumerate(columns)]
         for line in [columns, *rows]:
             cells = (cell.ljust(w) for cell, w in zip(line, widths, strict=True))
             sys.stdout.write("  ".join(cells).rstrip() + "\n")
         return
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=title or None, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(escaped(cell) for cell in row))
-    console.print(table)
+    Console().print(table)
 
 
 def escaped(text: str) -> str:
@@ -74,6 +70,16 @@ def escaped(text: str) -> str:
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
     """Show a progress bar on a terminal; give the function that advances it by one."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -10,38 +10,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from cellwatch.config.locate import LOADER
 from cellwatch.config.schema import Config, Watch
 from cellwatch.errors import ConfigError
 
-VARIABLE = "CELLWATCH_CONFIG"
-NAME = "config.yaml"
-
 Place = tuple[str | int, ...]
-
-
-def find_config(given: Path | None) -> Path:
-    """Return the configuration file to use: the one given, $CELLWATCH_CONFIG, or ./config.yaml.
-
-    Raises
-    ------
-    ConfigError
-        When there is none; the places looked at are named.
-    """
-    named = os.environ.get(VARIABLE)
-    if given is not None:
-        if given.is_file():
-            return given
-        raise ConfigError(f"there is no configuration file at {given}")
-    if named:
-        if Path(named).is_file():
-            return Path(named)
-        raise ConfigError(f"${VARIABLE} names {named}, and there is no file there")
-    if Path(NAME).is_file():
-        return Path(NAME)
-    raise ConfigError(
-        f"no configuration: looked at --config, ${VARIABLE} and {Path(NAME).absolute()}; "
-        "make a station with: cellwatch init DIR"
-    )
 
 
 def read_config(path: Path) -> Config:
@@ -76,8 +49,8 @@ def parse_config(text: str, source: str, base: Path) -> Config:
         To which relative folders are relative.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=LOADER)
+        raw = yaml.load(text, Loader=LOADER)
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}:{_yaml_problem(error)}") from error
     if not isinstance(node, MappingNode) or not isinstance(raw, dict):

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from cellwatch.core.arrays import Float32
+from cellwatch.core.arrays import Float32, Float64
 from cellwatch.core.parameters import Normalisation
 
 FLAT = 1e-3  # a channel whose percentiles are closer than this is constant (Cellpose, normalize99)
 
 BLOCK = 4  # px; side of the blocks whose means tell noise from objects
 BLANK_SIGMAS = 6.5  # pure noise stays within 5.5 in a million blocks
-MEDIAN_STEP = 0.9539  # median |a - b| of two normal values with σ = 1
+LIGHT_DEGREE = 4  # of the polynomial that stands for the light, along y and along x
 
 
 def percentiles(plane: Float32, normalisation: Normalisation) -> list[tuple[float, float]]:
@@ -77,12 +77,12 @@ def contrast(limits: Sequence[tuple[float, float]]) -> float:
 
 
 def is_blank(channel: Float32) -> bool:
-    """Say whether a channel holds nothing but uncorrelated noise.
+    """Say whether a channel holds nothing but uncorrelated noise under smooth light.
 
     Camera noise, stretched to the full range, would look like texture to the network. The means of
-    small blocks tell noise from objects: of *n* independent pixels they scatter by σ/√n, with σ
-    from the differences of neighbouring pixels. One block further out means an object, uneven
-    light or anything else that the network should judge.
+    small blocks tell noise from objects: of *n* independent pixels they scatter by σ/√n about the
+    light, a polynomial over the field, with σ from the differences of neighbouring pixels. One
+    block further out means an object, or anything else that the network should judge.
 
     Parameters
     ----------
@@ -90,20 +90,31 @@ def is_blank(channel: Float32) -> bool:
 
     Notes
     -----
-    Even one dim cell of 8 px across and one σ in height makes several blocks stand out by 4.
-    A channel smaller than four blocks is never called blank.
+    Even one dim cell of 8 px across and two σ in height makes several blocks stand out by 8.
+    A channel of fewer than 16 blocks a side is never called blank.
     """
     rows, columns = channel.shape[0] // BLOCK, channel.shape[1] // BLOCK
-    if rows * columns < 4:
+    if min(rows, columns) < 16:
         return False
     whole = np.asarray(channel[: rows * BLOCK, : columns * BLOCK], np.float64)
-    steps = np.abs(np.diff(whole, axis=1))
-    sigma = float(np.median(steps)) / MEDIAN_STEP
-    if not np.isfinite(sigma) or sigma <= 0:
+    blocks = whole.reshape(rows, BLOCK, columns, BLOCK)
+    means = blocks.mean(axis=(1, 3))
+    variances = np.square(np.diff(blocks, axis=3)).mean(axis=(1, 3)) / 2
+    typical = float(np.median(variances))
+    if not np.isfinite(means).all() or typical <= 0:
         return False
-    means = whole.reshape(rows, BLOCK, columns, BLOCK).mean(axis=(1, 3))
-    furthest = np.abs(means - np.median(means)).max()
-    return bool(furthest * BLOCK < BLANK_SIGMAS * sigma)
+    # Edges of objects are no noise: what they add to a block's variance is held down.
+    noise = _smooth(np.clip(variances, typical / 4, typical * 4)).clip(typical / 4)
+    furthest = np.max(np.abs(means - _smooth(means)) / np.sqrt(noise))
+    return bool(furthest * BLOCK < BLANK_SIGMAS)
+
+
+def _smooth(grid: Float64) -> Float64:
+    y, x = (np.linspace(-1, 1, n) for n in grid.shape)
+    along_y, along_x = (np.polynomial.chebyshev.chebvander(a, LIGHT_DEGREE) for a in (y, x))
+    # The least squares of a product grid are those along one axis, then along the other.
+    coefficients = np.linalg.pinv(along_y) @ grid @ np.linalg.pinv(along_x).T
+    return np.asarray(along_y @ coefficients @ along_x.T)
 
 
 def with_channels(plane: Float32, n_channels: int) -> Float32:

@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from cellwatch.cli.station import example_config
-from cellwatch.config.parse import find_config, parse_config, read_config
+from cellwatch.config.locate import find_config, state_folder
+from cellwatch.config.parse import parse_config, read_config
 from cellwatch.config.schema import Config, WatchDefaults
 from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.errors import ConfigError
@@ -76,7 +77,7 @@ def test_all_problems_are_told_at_once_with_place_and_remedy():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("watch: [", "c.yaml:1:9: expected"),
+        ("watch: [", "c.yaml:2:1"),
         (LEAST.replace("\n  - folder: images", " []"), "c.yaml:1:1: watch names no folder"),
         ("just text", "is a mapping"),
         ("", "is a mapping"),
@@ -129,3 +130,12 @@ def test_folders_are_relative_to_the_file(tmp_path):
     (tmp_path / "c.yaml").write_text(LEAST.replace("images", "../images"))
 
     assert read_config(tmp_path / "c.yaml").watch[0].folder == tmp_path.parent / "images"
+
+
+def test_the_state_folder_is_found_without_judging_the_rest(tmp_path):
+    (tmp_path / "c.yaml").write_text(LEAST + "nonsense: 1\n")
+
+    assert state_folder(tmp_path / "c.yaml") == tmp_path / "state"
+    (tmp_path / "c.yaml").write_text("state: 3")
+    with pytest.raises(ConfigError, match="names no state folder"):
+        state_folder(tmp_path / "c.yaml")

@@ -11,6 +11,8 @@ from cellwatch.core.image import (
     with_channels,
 )
 from cellwatch.core.parameters import Normalisation
+from cellwatch.daemon.simulate import Optics, expose
+from cellwatch.storage.images import load
 
 
 def test_percentiles_become_zero_and_one():
@@ -65,11 +67,23 @@ def test_one_dim_small_cell_in_a_large_field_is_not_blank():
     assert not is_blank(field)
 
 
-def test_uneven_light_is_left_to_the_network():
-    rng = np.random.default_rng(0)
-    light = np.linspace(100, 150, 256)[:, None]
+@pytest.mark.parametrize("photons", [50, 900, 5000])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_blank_field_under_uneven_light_is_blank(photons, seed):
+    optics = Optics(photons=photons, shading=0.6)
+    field = expose(np.zeros((512, 512)), optics, np.random.default_rng(seed))
 
-    assert not is_blank((rng.normal(0, 5, (256, 256)) + light).astype(np.float32))
+    assert is_blank(field.astype(np.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_no_real_image_is_called_blank(shared):
+    for path in sorted((shared / "data").rglob("*_img.tif")):
+        image = load(path)
+        labels = load(path.with_name(path.name.replace("_img", "_masks"))).pixels
+        if labels.any():
+            assert not is_blank(image.pixels[0, 0, 0, 0].astype(np.float32)), path
 
 
 def test_resizing_a_ramp_keeps_it_a_ramp():
