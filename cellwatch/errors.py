@@ -48,10 +48,8 @@ class LedgerMissing(CellwatchError):
     """Raised when a report is asked of a station whose daemon has never run."""
 
 
-class DaemonNotRunning(CellwatchError):
-    """Raised when a command needs the daemon and none holds the state folder."""
-
-    exit_code = EXIT_NOT_RUNNING
+class LedgerBroken(CellwatchError):
+    """Raised when the ledger is there and SQLite cannot read it."""
 
 
 class UnreadableImage(CellwatchError, ValueError):
@@ -65,6 +63,10 @@ class UnreadableImage(CellwatchError, ValueError):
     def __reduce__(self) -> tuple[type, tuple[Path | str, str]]:
         """Keep path and reason when the error crosses a process."""
         return type(self), (self.path, self.reason)
+
+
+class CodecMissing(UnreadableImage):
+    """Raised when an image needs a codec that is not installed; the image is not at fault."""
 
 
 class ChannelError(CellwatchError, ValueError):
@@ -113,7 +115,3 @@ class MaskStoreError(CellwatchError):
 
 class OutputError(CellwatchError, OSError):
     """Raised when results cannot be written where the configuration asks."""
-
-
-class WorkerDied(CellwatchError):
-    """Raised when a compute worker ended without an answer."""

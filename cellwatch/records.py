@@ -98,10 +98,6 @@ class ImageInfo:
     whole: bool = True
     reason: str = ""
 
-    def size(self, axis: str) -> int:
-        """Return the length of an axis; 1 when it is absent."""
-        return self.shape[self.axes.index(axis)] if axis in self.axes else 1
-
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
@@ -159,7 +155,7 @@ class TargetJob:
     model_sha256 : str
     channels : ChannelChoice
     params : mapping
-        `SegmentationParams` as JSON (see `storage.provenance`).
+        `SegmentationParams` as JSON (see its `to_json`).
     """
 
     name: str

@@ -43,9 +43,8 @@ def test_the_unit_is_one_that_systemd_accepts():
 @pytest.mark.timeout(120)
 def test_every_command_in_the_readme_exists():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = set(
-        re.findall(r"^(?:\.venv/bin/)?cellwatch ([a-z]+(?: (?:check|list|show))?)", text, re.M)
-    )
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    commands = set(re.findall(r"^cellwatch ([a-z]+(?: (?:check|list|show))?)", blocks, re.M))
 
     assert {"init", "run", "status", "segment", "train"} <= commands
     for command in commands:

@@ -80,6 +80,7 @@ def _demo_in(folder: Path, *, is_kept: bool) -> None:
         simulating = ["simulate", "rename", "--to", str(experiment), "--n", str(DEMO_IMAGES)]
         sizes = ["--size", str(DEMO_SIZE), "--manifest", str(folder / "manifest.json")]
         subprocess.run([*command, *simulating, *sizes], check=True)
+        tell("the worker loads torch and compiles its kernels: up to half a minute the first time")
         _wait_for_masks(command, environment, daemon)
         for words in (["status"], ["verify", "--manifest", str(folder / "manifest.json")]):
             tell(f"\n$ cellwatch {words[0]}")

@@ -1,6 +1,5 @@
 """Commands on image files, without a station: segment and inspect."""
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,8 @@ import typer
 from cellwatch.cli.talk import JsonOption, complain, print_json, print_table, progress, tell
 from cellwatch.core.parameters import Diameter, MinSize, SegmentationParams
 from cellwatch.errors import EXIT_FAILED, CellwatchError, UnreadableImage, UsageError
-from cellwatch.records import ChannelChoice, ImageInfo
+from cellwatch.records import ChannelChoice, ImageInfo, Job, TargetJob
+from cellwatch.storage.places import SUPERSEDED
 from cellwatch.storage.stems import masks_name
 from cellwatch.storage.suffixes import SUFFIXES
 
@@ -77,7 +77,8 @@ def segment(
             try:
                 tell(_segment_one(image, place, ready, params, choice))
             except CellwatchError as error:
-                complain(str(error))
+                told = str(error)
+                complain(told if str(image) in told else f"{image}: {told}")
                 failed += 1
             advance()
     if failed:
@@ -185,54 +186,32 @@ def _segment_one(
     path: Path, place: Path, model: "Model", params: SegmentationParams, choice: ChannelChoice
 ) -> str:
     from cellwatch.daemon.acquisition import segment_acquisition
+    from cellwatch.daemon.worker import perform
     from cellwatch.storage.images import load
     from cellwatch.storage.labelfiles import write_label_tiff
     from cellwatch.watching.structure import why_not_whole
 
     if reason := why_not_whole(path):
         raise UnreadableImage(path, reason)
-    image = load(path)
-    target = segment_acquisition(image, model, params, choice)
-    superseded = place.parent / ".superseded"
+    superseded = place.parent / SUPERSEDED
     if place.suffix == ".zarr":
-        _store_writer(path)(place, image, target, superseded)
+        job = _store_job(path, place, model, params, choice)
+        result = perform(job, lambda _: model, superseded, datetime.now(UTC)).targets[0]
     else:
+        target = segment_acquisition(load(path), model, params, choice)
         write_label_tiff(place, target.labels, superseded)
-    notes = "".join(f"\n  {note}" for note in target.result.notes)
-    return f"{path}: {target.result.rois} ROIs, diameter {target.result.diameter:.1f} px{notes}"
+        result = target.result
+    notes = "".join(f"\n  {note}" for note in result.notes)
+    return f"{path}: {result.rois} ROIs, diameter {result.diameter:.1f} px{notes}"
 
 
-def _store_writer(path: Path) -> Callable[..., None]:
-    from cellwatch import __version__
-    from cellwatch.daemon.acquisition import SegmentedTarget
-    from cellwatch.storage.images import Image
-    from cellwatch.storage.maskstore import StoreContent, write_store
-    from cellwatch.watching.identity import content_sha256, fingerprint
+def _store_job(
+    path: Path, place: Path, model: "Model", params: SegmentationParams, choice: ChannelChoice
+) -> Job:
+    from cellwatch.watching.identity import fingerprint
 
-    def write(place: Path, image: Image, target: SegmentedTarget, superseded: Path) -> None:
-        provenance = {
-            "cellwatch_version": __version__,
-            "source": {
-                "path": str(path.absolute()),
-                "fingerprint": fingerprint(path),
-                "sha256": content_sha256(path),
-            },
-            "targets": {target.result.name: dict(target.provenance)},
-            "declared": {"axes": "", "pixel_size_um": None},
-            "planes": image.n_planes,
-            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        content = StoreContent(
-            labels={target.result.name: target.labels},
-            axes="".join(axis for axis in "TZ" if axis in image.info.axes),
-            provenance=provenance,
-            image=image.pixels,
-            channels=image.info.channels,
-            pixel_size_um=image.info.pixel_size_um,
-        )
-        write_store(place, content, superseded)
-
-    return write
+    target = TargetJob("cells", model.card.id, "", model.card.sha256, choice, params.to_json())
+    return Job(0, str(path.absolute()), fingerprint(path), str(place), (target,))
 
 
 def _row(info: ImageInfo) -> list[str]:

@@ -1,6 +1,9 @@
 """Commands on models: train, evaluate, compare, models."""
 
+import json
 import re
+import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 _TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h)\s*$")
 _SECONDS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+
+TELL_EVERY_S = 60.0
 
 models_app = typer.Typer(help="Look at the models.", no_args_is_help=True)
 
@@ -185,7 +190,11 @@ def models_show(
     if as_json:
         print_json(card)
         return
-    print_table("", ["", place.card.id], [[key, str(value)] for key, value in card.items()])
+    print_table("", ["", place.card.id], [[key, _plain(value)] for key, value in card.items()])
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _request(
@@ -246,10 +255,14 @@ def _fit(request: "RunRequest", prepared: "Prepared", folder: Path, device: "tor
         f"schedule {plan.schedule}"
     )
     last = None
+    tell_at = 0.0 if not sys.stderr.isatty() else float("inf")  # a terminal has its bar
     with progress("training", plan.epochs) as advance:
         for report in run_training(request, prepared, folder, device):
             last = report
             advance()
+            if time.monotonic() >= tell_at:
+                tell(f"epoch {report.epoch + 1} of {plan.epochs}, loss {report.loss:.4f}")
+                tell_at = time.monotonic() + TELL_EVERY_S
     if last:
         tell(f"{folder} is a model now: {last.step} steps, loss {last.loss:.4f}")
 

@@ -2,20 +2,37 @@
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from cellwatch import __version__
 from cellwatch.cli import demo, images, learn, station
 from cellwatch.cli.talk import complain
 from cellwatch.errors import CellwatchError
 
 app = typer.Typer(
     name="cellwatch",
-    help="Watch a microscope's folders, segment every new image, and learn from corrections.",
+    help="Watch a microscope's folders, segment every new image with Cellpose.",
     no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     add_completion=True,
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True)
+    ] = False,
+) -> None:
+    """Watch a microscope's folders and segment every new image with a Cellpose network."""
+    if version:
+        typer.echo(f"cellwatch {__version__}")
+        raise typer.Exit
+
+
 station.register(app)
 images.register(app)
 learn.register(app)
@@ -24,12 +41,19 @@ demo.register(app)
 
 def main() -> None:
     """Run the command line and end with its exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
     try:
         app()
     except CellwatchError as error:
         complain(str(error))
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BrokenPipeError:
         # The reader of our output has gone, as in `cellwatch status | head -1`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        # The disk, its rights or its space: for a person to mend, so no traceback.
+        complain(f"{error.filename or 'the system'}: {error.strerror or error}")
         sys.exit(1)

@@ -24,6 +24,7 @@ from cellwatch.config.locate import find_config, state_folder
 from cellwatch.errors import EXIT_FAILED, EXIT_NOT_RUNNING, UsageError
 from cellwatch.records import AcquisitionState, DaemonState
 from cellwatch.storage import reading
+from cellwatch.storage.pathtext import path_text
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
@@ -102,7 +103,8 @@ def run(
     config: ConfigOption = None,
     once: Annotated[bool, typer.Option("--once", help="Process what is there, then end.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="With --once: exit 1 if any file failed.")
+        bool,
+        typer.Option("--strict", help="With --once: exit 1 if a file failed or a folder is gone."),
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
 ) -> None:
@@ -115,7 +117,7 @@ def run(
     start_logging(is_verbose=verbose)
     ended = run_daemon(checked, path, is_once=once)
     if once:
-        bad = {s: n for s, n in ended.items() if n > 0 and s not in ("done", "skipped")}
+        bad = {s: n for s, n in ended.items() if n and s not in ("done", "skipped", "waiting")}
         summary = ", ".join(f"{n} {s}" for s, n in {"done": ended["done"], **bad}.items())
         tell(summary)
         if strict and bad:
@@ -158,6 +160,7 @@ def station_status(state_path: Path, now: datetime) -> dict[str, Any]:  # Any: J
             "daemon": {},
             "folders": [],
             "running": [],
+            "waiting": [],
             "failures": [],
             "speed": {},
         }
@@ -170,6 +173,7 @@ def station_status(state_path: Path, now: datetime) -> dict[str, Any]:  # Any: J
             "daemon": daemon,
             "folders": reading.folders(db),
             "running": reading.in_flight(db),
+            "waiting": reading.waiting(db),
             "failures": reading.recent_failures(db),
             "speed": reading.speed(db),
         }
@@ -185,7 +189,9 @@ def explain(
 
     checked = read_config(find_config(config))
     with reading.reader(checked.state.folder / LEDGER) as db:
-        rows = reading.acquisitions_at(db, str(path.absolute()))
+        rows = reading.acquisitions_at(db, path_text(str(path.absolute())))
+        if not rows and not path.exists():
+            rows = reading.acquisitions_named(db, path.as_posix())
     if as_json:
         print_json(rows)
     for row in rows if not as_json else []:
@@ -204,6 +210,7 @@ def verify(
 ) -> None:
     """Check every mask store that the ledger names. Exit code 1 when anything is wrong."""
     from cellwatch.config.parse import read_config
+    from cellwatch.storage.labelfiles import check_label_tiffs
     from cellwatch.storage.maskstore import check_store
 
     checked = read_config(find_config(config))
@@ -215,6 +222,8 @@ def verify(
         for row in rows:
             report = check_store(Path(row["store"]))
             problems += [f"{row['store']}: {problem}" for problem in report.problems]
+            if "tif" in checked.output.also and not report.problems:
+                problems += check_label_tiffs(Path(row["store"]), list(report.rois))
             for target in row["targets"]:
                 stored = report.rois.get(target["name"])
                 if not report.problems and stored != target["rois"]:
@@ -266,12 +275,12 @@ def _show_status(facts: dict[str, Any]) -> None:  # Any: JSON
             f"{speed['seconds']:.1f} s an acquisition, {speed['rois'] or 0} ROIs in the "
             f"last {speed['acquisitions']}"
         )
-    for folder in facts["folders"]:
+    for folder in facts["folders"] if facts["state"] == DaemonState.RUNNING else []:
         reason = f": {folder['reason']}" if folder["reason"] else f", {folder['files']} files"
         typer.echo(f"{folder['state']} {folder['path']}{reason}")
     for row in facts["running"]:
         typer.echo(f"segmenting {row['path']}")
-    for row in facts["failures"]:
+    for row in [*facts["waiting"], *facts["failures"]]:
         typer.echo(f"{row['state']} {row['path']}: {row['reason']}")
 
 
@@ -287,7 +296,9 @@ def _show_acquisition(row: dict[str, Any]) -> None:  # Any: JSON
     typer.echo(f"  experiment {row['experiment']}, arrived {row['arrived_at']}")
     for target in row["targets"]:
         _show_target(target)
-    if row["state"] == "done":
+    if row["superseded_by"]:
+        typer.echo("  its masks, if it had any, were set aside in .superseded of the output folder")
+    elif row["state"] == "done":
         typer.echo(f"  masks: {row['store']} ({row['seconds']:.1f} s)")
     for attempt in row["attempts_made"]:
         why = f" ({attempt['reason']})" if attempt["reason"] else ""

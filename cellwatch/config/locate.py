@@ -24,6 +24,8 @@ def find_config(given: Path | None) -> Path:
     if given is not None:
         if given.is_file():
             return given
+        if given.is_dir():
+            raise ConfigError(f"{given} is a folder; name the file: --config {given / NAME}")
         raise ConfigError(f"there is no configuration file at {given}")
     if named:
         if Path(named).is_file():

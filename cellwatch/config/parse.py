@@ -1,7 +1,8 @@
 """Read a configuration file; report every problem at once, each with line, column and remedy."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,17 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from cellwatch.config.locate import LOADER
 from cellwatch.config.schema import Config, Watch
-from cellwatch.errors import ConfigError
+from cellwatch.errors import CellwatchError, ConfigError
+from cellwatch.zoo.cards import find_model
 
 Place = tuple[str | int, ...]
+
+EXAMPLES = {
+    "output": "; write output: {folder: masks}",
+    "state": "; write state: {folder: state}",
+    "watch": "; write watch: and below it   - folder: images",
+    "folder": "; write folder: and the path of a folder",
+}
 
 
 def read_config(path: Path) -> Config:
@@ -51,7 +60,7 @@ def parse_config(text: str, source: str, base: Path) -> Config:
     try:
         node = yaml.compose(text, Loader=LOADER)
         raw = yaml.load(text, Loader=LOADER)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{source}:{_yaml_problem(error)}") from error
     if not isinstance(node, MappingNode) or not isinstance(raw, dict):
         raise ConfigError(
@@ -69,13 +78,15 @@ def parse_config(text: str, source: str, base: Path) -> Config:
         ]
     if config is not None:
         config = _resolved(config, base)
-        problems += [f"{source}:{_at(places, where)}: {what}" for where, what in _conflicts(config)]
+        problems += [
+            f"{source}:{_at(places, where)}: {what}" for where, what in _conflicts(config, places)
+        ]
     if problems or config is None:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError("\n".join(sorted(problems, key=_line)))
     return config
 
 
-def _yaml_problem(error: yaml.YAMLError) -> str:
+def _yaml_problem(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or str(error)
     return f"{mark.line + 1}:{mark.column + 1}: {what}" if mark else f" {what}"
@@ -119,6 +130,11 @@ def _at(places: dict[Place, Node], where: Place) -> str:
     return f"{mark.line + 1}:{mark.column + 1}"
 
 
+def _line(problem: str) -> tuple[int, int]:
+    numbers = re.search(r":(\d+):(\d+):", problem)
+    return (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
+
+
 def _explain(error: Any) -> str:  # Any: pydantic's ErrorDetails
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
@@ -127,7 +143,12 @@ def _explain(error: Any) -> str:  # Any: pydantic's ErrorDetails
         hint = f"; did you mean '{near[0]}'?" if near else ""
         return f"unknown key '{key}'{hint}"
     if error["type"] == "missing":
-        return f"'{where}' is missing"
+        example = EXAMPLES.get(str(error["loc"][-1]), "")
+        return f"'{where}' is missing{example}"
+    if error["type"] in ("tuple_type", "list_type"):
+        return f"{where}: write a list: each entry on a line of its own, behind a dash"
+    if error["type"] == "float_parsing":
+        return f"{where}: '{error['input']}' is no number"
     what = str(error["msg"]).removeprefix("Value error, ")
     return f"{where}: {what[0].lower()}{what[1:]}"
 
@@ -185,19 +206,36 @@ def _absolute(folder: Path, base: Path) -> Path:
     return Path(os.path.normpath(base / folder.expanduser()))
 
 
-def _conflicts(config: Config) -> Iterator[tuple[Place, str]]:
+def _conflicts(config: Config, places: Mapping[Place, Node]) -> Iterator[tuple[Place, str]]:
     if not config.watch:
         yield ("watch",), "watch names no folder; there is nothing to do"
     seen: dict[str, int] = {}
     for index, watch in enumerate(config.watch):
         at = ("watch", index)
         if watch.name in seen:
-            yield at, f"two watched folders are named '{watch.name}'; give one a name:"
+            yield at, f"two watched folders are named '{watch.name}'; give one another name"
         seen[watch.name] = index
         names = [target.name for target in watch.targets()]
         if len(set(names)) < len(names):
             yield (*at, "segment"), f"two targets have one name: {', '.join(names)}"
         yield from _overlaps(config, index)
+        yield from _unknown_models(config, index, places)
+
+
+def _unknown_models(
+    config: Config, index: int, places: Mapping[Place, Node]
+) -> Iterator[tuple[Place, str]]:
+    for number, target in enumerate(config.watch[index].targets()):
+        try:
+            find_model(target.model, config.zoo)
+        except CellwatchError as error:
+            said: tuple[Place, ...] = (
+                ("watch", index, "segment", number, "model"),
+                ("watch", index, "model"),
+                ("defaults", "segment", number, "model"),
+                ("defaults", "model"),
+            )
+            yield next((place for place in said if place in places), ("watch", index)), str(error)
 
 
 def _overlaps(config: Config, index: int) -> Iterator[tuple[Place, str]]:

@@ -96,10 +96,42 @@ def _said(parse: Any, value: Any) -> Any:  # Any: one of the parsers above
         return parse(value)
     except ParameterError as error:
         raise ValueError(str(error).split(": ", 1)[-1]) from error
+    except TypeError as error:
+        raise ValueError(f"{value} is not understood") from error
 
 
 Name = Annotated[str, BeforeValidator(_name)]
-Threshold = Annotated[float, Field(ge=0)]
+
+
+def _number(value: Any) -> Any:  # Any: what YAML gave
+    if isinstance(value, bool):
+        raise ValueError("write a number, not yes or no")  # noqa: TRY004  pydantic collects these
+    return value
+
+
+def _channel(value: Any) -> Any:  # Any: what YAML gave
+    if isinstance(value, bool) or value == "" or (isinstance(value, int) and value < 0):
+        raise ValueError("write a channel's name, or its index from 0")
+    return value
+
+
+def _patterns(value: Any) -> Any:  # Any: what YAML gave
+    if isinstance(value, str):
+        raise ValueError(f'write a list, as in ["{value}"]')  # noqa: TRY004  pydantic collects these
+    return value
+
+
+def _folder(value: Any) -> Any:  # Any: what YAML gave
+    if not isinstance(value, str | Path) or not str(value).strip():
+        raise ValueError("write the path of a folder")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Threshold = Annotated[float, BeforeValidator(_number), Field(ge=0)]
+ChannelName = Annotated[str | int | None, BeforeValidator(_channel)]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
+FolderPath = Annotated[Path, BeforeValidator(_folder)]
 
 
 class Section(BaseModel):
@@ -111,8 +143,8 @@ class Section(BaseModel):
 class Channels(Section):
     """Which channels the network is fed, by name (globs allowed) or by index from 0."""
 
-    cell: str | int | None = None
-    nucleus: str | int | None = None
+    cell: ChannelName = None
+    nucleus: ChannelName = None
 
 
 class Segmenting(Section):
@@ -125,7 +157,7 @@ class Segmenting(Section):
     min_contrast: Threshold = CORE.min_contrast
     min_size: Annotated[MinSize, BeforeValidator(_min_size)] = MinSize()
     flow_threshold: Threshold = CORE.flow_threshold
-    cellprob_threshold: float = CORE.cellprob_threshold
+    cellprob_threshold: Number = CORE.cellprob_threshold
     stitch_threshold: Annotated[float, Field(ge=0, le=1)] = CORE.stitch_threshold
 
     def params(self) -> SegmentationParams:
@@ -154,8 +186,8 @@ class Target(Segmenting):
 class WatchDefaults(Segmenting):
     """Keys that every watched folder may set."""
 
-    include: tuple[str, ...] = ("**",)
-    exclude: tuple[str, ...] = ()
+    include: Patterns = ("**",)
+    exclude: Patterns = ()
     existing: Annotated[str, BeforeValidator(_existing)] = "process"
     axes: Annotated[str, BeforeValidator(_axes)] = ""
     pixel_size: Annotated[float | None, BeforeValidator(_pixel_size)] = None
@@ -166,7 +198,7 @@ class WatchDefaults(Segmenting):
 class Watch(WatchDefaults):
     """A folder that a microscope writes to."""
 
-    folder: Path
+    folder: FolderPath
     name: Name = "watch"
 
     def targets(self) -> tuple[Target, ...]:
@@ -191,7 +223,7 @@ class Watch(WatchDefaults):
 class Output(Section):
     """Where and how masks are written."""
 
-    folder: Path
+    folder: FolderPath
     include_image: bool = True
     also: tuple[Literal["tif"], ...] = ("tif",)
 
@@ -199,7 +231,7 @@ class Output(Section):
 class Folder(Section):
     """A folder with a role."""
 
-    folder: Path
+    folder: FolderPath
 
 
 class Config(Section):

@@ -1,7 +1,7 @@
 """What a person may choose about a segmentation, with the defaults; light to import."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -12,7 +12,11 @@ ALGORITHM_VERSION = "1"  # raised when the same parameters and weights would giv
 SMALLEST_PIXEL_UM = 1e-4  # a tenth of a nanometre: below it a calibration is nonsense
 LARGEST_PIXEL_UM = 1e3  # a millimetre
 
-_LENGTH = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(px|um|µm|μm|um2|um²|µm²|μm²|µm2|px2|px²)?\s*$")
+MICROMETRES = ("um", "µm", "μm")
+SQUARE_MICROMETRES = ("um2", "um²", "µm2", "µm²", "μm2", "μm²")
+DIAMETERS = "auto, model, 30 px or 18 um"
+
+_LENGTH = re.compile(r"([0-9]*\.?[0-9]+)\s*(\D?\D?[2²]?)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,9 @@ class Normalisation:
     high: float = 99.0
 
     def __post_init__(self) -> None:
-        """Refuse percentiles that are not in order."""
+        """Refuse percentiles that are not in order, and what is neither."""
+        if self.over not in ("image", "acquisition"):
+            raise ParameterError(f"normalise: '{self.over}' is neither image nor acquisition")
         if not 0 <= self.low < self.high <= 100:
             raise ParameterError(
                 f"normalise: {self.low:g} and {self.high:g} are no percentiles 0 ≤ low < high ≤ 100"
@@ -73,7 +79,7 @@ class Diameter:
         word = str(text).strip().lower()
         if word in ("auto", "model"):
             return cls(rule="auto" if word == "auto" else "model")
-        value, unit = _parse_length(word, "diameter", "auto, model, 30 px or 18 um")
+        value, unit = _parse_length(word, "diameter", ("", "px", *MICROMETRES), DIAMETERS)
         if not 0.5 <= value <= 10_000:
             raise ParameterError(f"diameter: {value:g} is not between 0.5 and 10,000")
         return cls("fixed", value, unit)
@@ -121,11 +127,8 @@ class MinSize:
             When the text is none of these.
         """
         word = str(text).strip().lower()
-        for square in ("um2", "um²", "µm²", "μm²", "µm2"):
-            word = word.replace(square, "um")
-        value, unit = _parse_length(
-            word.replace("px2", "px").replace("px²", "px"), "min_size", "15 px or 20 um2"
-        )
+        units = ("", "px", "px2", "px²", *SQUARE_MICROMETRES)
+        value, unit = _parse_length(word, "min_size", units, "15 px or 20 um2")
         return cls(value, "um2" if unit == "um" else "px")
 
     def in_px(self, pixel_size_um: float | None) -> int:
@@ -228,8 +231,10 @@ def checked_pixel_size(pixel_size_um: float | None, wanted: str) -> float:
     return pixel_size_um
 
 
-def _parse_length(word: str, key: str, examples: str) -> tuple[float, Literal["px", "um"]]:
+def _parse_length(
+    word: str, key: str, units: Sequence[str], examples: str
+) -> tuple[float, Literal["px", "um"]]:
     match = _LENGTH.match(word)
-    if not match:
+    if not match or match[2] not in units:
         raise ParameterError(f"{key}: '{word}' is not understood; write {examples}")
-    return float(match[1]), "um" if match[2] in ("um", "µm", "μm") else "px"
+    return float(match[1]), "um" if match[2] in (*MICROMETRES, *SQUARE_MICROMETRES) else "px"

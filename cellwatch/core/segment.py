@@ -24,7 +24,7 @@ from cellwatch.core.image import (
 )
 from cellwatch.core.labels import drop_bad_flows, drop_small, fill_holes, labels_from_endpoints
 from cellwatch.core.network import FLOW_SCALE, CPNet
-from cellwatch.core.parameters import Diameter, SegmentationParams
+from cellwatch.core.parameters import SegmentationParams
 from cellwatch.core.tiling import Blend, pad, plan_tiles
 
 SMALLEST_DIAMETER = 5.0  # px; an estimate below it is taken for this (Cellpose, size model)
@@ -237,6 +237,3 @@ def _empty(plane: Float32, network: CPNet, diameter: float, note: str) -> Segmen
         flows=np.zeros((2, *shape), np.float32),
         notes=(note,),
     )
-
-
-__all__ = ["Diameter", "Maps", "Segmentation", "labels_from_maps", "predict", "segment"]

@@ -16,6 +16,9 @@ from cellwatch.records import Job
 ENVIRONMENT = {
     "NUMBA_THREADING_LAYER": "omp",  # the layer that may be entered from any thread
     "PYTHONUTF8": "1",
+    # Threads that wait for each other sleep: spinning, they would take the cores from those that
+    # still compute whenever another program wants a core too.
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 

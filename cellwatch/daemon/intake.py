@@ -14,6 +14,7 @@ from cellwatch.errors import UnreadableImage
 from cellwatch.records import AcquisitionState, ImageInfo
 from cellwatch.storage import arrivals, history
 from cellwatch.storage.images import describe
+from cellwatch.storage.pathtext import text_path
 from cellwatch.storage.places import store_path
 from cellwatch.storage.suffixes import SUFFIXES
 from cellwatch.watching.identity import fingerprint
@@ -24,6 +25,7 @@ from cellwatch.watching.watcher import (
     INTERRUPTED_AFTER_S,
     Event,
     Finished,
+    Gone,
     Scanned,
     Unfinished,
     WatchPlan,
@@ -31,6 +33,8 @@ from cellwatch.watching.watcher import (
 )
 
 logger = logging.getLogger(__name__)
+
+WATCH_AGAIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,15 @@ def start_watching(
     plan = plan_for(watched, is_once=is_once)
 
     def run() -> None:
-        for event in watch(plan, stop, known):
-            on_event(_looked_into(watched, event))
+        while not stop.is_set():
+            try:
+                for event in watch(plan, stop, known):
+                    on_event(_looked_into(watched, event))
+            except Exception as error:
+                logger.exception("watching %s failed; it starts anew", watched.folder)
+                reason = f"watching failed: {type(error).__name__}: {error}"
+                on_event(FromWatcher(watched, Scanned(0, False, reason)))
+                stop.wait(WATCH_AGAIN_S)
 
     thread = threading.Thread(target=run, daemon=True, name=f"watch-{watched.name}")
     thread.start()
@@ -93,11 +104,15 @@ def known_files(db: Database, watched: Watch) -> dict[str, Sighting]:
     rows = db.execute(
         """
         SELECT relative_path, size, mtime_ns FROM acquisitions
-        WHERE watch = ? AND superseded_by IS NULL AND state NOT IN ('waiting', 'interrupted')
+        WHERE watch = ? AND superseded_by IS NULL
+              AND state NOT IN ('waiting', 'interrupted', 'missing')
+              AND NOT (state = 'failed' AND fingerprint = '')
         """,
         [watched.name],
     )
-    return {path: Sighting(path, size, mtime_ns) for path, size, mtime_ns in rows}
+    return {
+        text_path(path): Sighting(text_path(path), size, mtime_ns) for path, size, mtime_ns in rows
+    }
 
 
 def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
@@ -108,30 +123,36 @@ def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
     int
         How many; 0 unless `existing` says so and the folder is new.
     """
-    is_known = db.execute("SELECT 1 FROM folders WHERE name = ?", [watched.name]).fetchone()
-    if watched.existing == "process" or is_known or not watched.folder.is_dir():
+    sql = "SELECT 1 FROM folders WHERE name = ? AND scanned_at IS NOT NULL"
+    if watched.existing == "process" or db.execute(sql, [watched.name]).fetchone():
         return 0
     since = None
     if watched.existing.startswith("since:"):
         moment = datetime.fromisoformat(watched.existing[6:])
         since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9
-    skipped = 0
-    for sighting in scan(watched.folder, watched.include, watched.excluded(), SUFFIXES):
-        if since is None or sighting.mtime_ns < since:
-            reason = f"it was there before the folder was watched (existing: {watched.existing})"
-            arrival = _arrival(watched, sighting, "", ImageInfo(sighting.path))
-            arrivals.note_waiting(db, arrival, AcquisitionState.SKIPPED, reason, now)
-            skipped += 1
-    return skipped
+    found = scan(watched.folder, watched.include, watched.excluded(), SUFFIXES)
+    old = [
+        _arrival(watched, sighting, "", ImageInfo(sighting.path))
+        for sighting in found
+        if since is None or sighting.mtime_ns < since
+    ]
+    reason = f"it was there before the folder was watched (existing: {watched.existing})"
+    arrivals.skip_all(db, old, reason, now)
+    return len(old)
 
 
 def take_in(db: Database, report: FromWatcher, output: Path, now: datetime) -> None:
     """Record what a watcher reported."""
     watched, event = report.watch, report.event
     if isinstance(event, Scanned):
+        # The first scan ends before any file of it can have settled.
+        if not event.reason and (skipped := skip_existing(db, watched, now)):
+            logger.info("%s: %d files were there before; skipped", watched.folder, skipped)
         history.folder_scanned(
             db, watched.name, str(watched.folder), files=event.files, reason=event.reason, now=now
         )
+    elif isinstance(event, Gone):
+        arrivals.note_gone(db, watched.name, str(watched.folder / event.path), now)
     elif isinstance(event, Unfinished):
         given_up = event.is_given_up
         state = AcquisitionState.INTERRUPTED if given_up else AcquisitionState.WAITING
@@ -164,6 +185,8 @@ def _take_finished(
 
 
 def _place(db: Database, arrival: arrivals.Arrival, output: Path) -> str:
+    if before := arrivals.place_of(db, arrival.watch, arrival.path):
+        return before
     watched, relative = arrival.watch, arrival.relative_path
     plain = str(output / store_path(watched, relative, arrival.fingerprint, is_free=True))
     if arrivals.place_is_free(db, plain, arrival.path):

@@ -178,6 +178,11 @@ def train(
     """
     if (folder / CARD).exists():
         raise TrainingError(f"{folder} holds a finished model; train into another folder")
+    if (folder / RUN).exists() and RunRequest.read(folder) != request:
+        raise TrainingError(
+            f"{folder} holds another run; go on with it: cellwatch train --resume {folder}, "
+            "or train into another folder"
+        )
     request.write(folder)
     yield from fit(prepared.network, prepared.images, request.plan, folder, device=device)
     card = ModelCard(
@@ -301,6 +306,8 @@ def _start(request: RunRequest, images: Sequence[TrainingImage]) -> tuple[CPNet,
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
+    if folder.is_file():
+        raise BadTrainingData(f"{folder} is a file; name the folders that hold the label images")
     if not folder.is_dir():
         raise BadTrainingData(f"there is no folder {folder}")
     found = mask_files(folder)

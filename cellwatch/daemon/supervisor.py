@@ -26,7 +26,6 @@ from cellwatch.daemon.executor import FromWorker, Worker, boot_id, process_start
 from cellwatch.daemon.intake import (
     FromWatcher,
     known_files,
-    skip_existing,
     start_watching,
     take_in,
 )
@@ -36,6 +35,7 @@ from cellwatch.records import AcquisitionState, Job, Outcome, TargetJob, Trouble
 from cellwatch.storage import history, queue
 from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.locking import state_lock
+from cellwatch.storage.places import SUPERSEDED
 from cellwatch.watching.watcher import Scanned
 from cellwatch.zoo.cards import ModelPlace, find_model
 
@@ -43,13 +43,11 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.25
 HEARTBEAT_S = 5.0
-LEASE = timedelta(minutes=15)
+LEASE = timedelta(minutes=15)  # for each plane; a worker that needs longer hangs
 STOP_WITHIN_S = 7.0  # for the job in hand; systemd and people expect an answer within ten
 STRANDED_WITHIN_S = 5.0
 RESPAWN_AFTER_S = 1.0
 MAX_DEATHS_AT_START = 5  # of a worker that never becomes ready: then the device is unfit
-
-SUPERSEDED = ".superseded"
 
 Event = FromWatcher | FromWorker
 
@@ -70,6 +68,7 @@ class _Life:
     quiet: dict[str, bool] = field(default_factory=dict)
     facts: dict[str, dict[str, str]] = field(default_factory=dict)  # of the job in hand
     heartbeat_at: float = 0.0
+    lease_until: float = float("inf")  # of the job in hand, on the monotonic clock
 
     @property
     def superseded(self) -> Path:
@@ -93,7 +92,8 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
     Returns
     -------
     dict of str to int
-        How many acquisitions this life ended in each state.
+        How many acquisitions this life finished (`done`), how many are in each other state now,
+        and how many folders are `offline`.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
 
 
 def _live(life: _Life, config_path: Path) -> dict[str, int]:
-    before = {s: _count(life.db, s) for s in AcquisitionState}
+    done_before = _count(life.db, AcquisitionState.DONE)
     _begin(life, config_path)
     previous = {s: signal.signal(s, _stopper(life)) for s in (signal.SIGTERM, signal.SIGINT)}
     threads = [
@@ -140,7 +140,10 @@ def _live(life: _Life, config_path: Path) -> dict[str, int]:
             thread.join(1.0)
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return {s.value: _count(life.db, s) - before[s] for s in AcquisitionState}
+    counts = {state.value: _count(life.db, state) for state in AcquisitionState}
+    counts[AcquisitionState.DONE] -= done_before
+    offline = life.db.execute("SELECT count(*) FROM folders WHERE state = 'offline'").fetchone()[0]
+    return {**counts, "offline": int(offline)}
 
 
 def _begin(life: _Life, config_path: Path) -> None:
@@ -157,15 +160,16 @@ def _begin(life: _Life, config_path: Path) -> None:
     _wait_for_stranded(stranded)
     for store in queue.recover(life.db, now):
         logger.warning("%s was in flight when the daemon died; it is queued again", store)
-    for watched in life.config.watch:
-        if skipped := skip_existing(life.db, watched, now):
-            logger.info("%s: %d files were there before; skipped", watched.folder, skipped)
+    if again := queue.retry_failed(life.db, now):
+        logger.info("%d that failed before are tried again", again)
 
 
 def _turn(life: _Life) -> None:
     try:
+        # A backlog of arrivals must not keep jobs, heartbeat and signals waiting.
+        until = time.monotonic() + TICK_S
         _take(life, life.events.get(timeout=TICK_S))
-        while True:
+        while time.monotonic() < until and not life.stop.is_set():
             _take(life, life.events.get_nowait())
     except queues.Empty:
         pass
@@ -175,8 +179,9 @@ def _turn(life: _Life) -> None:
         _give_job(life, life.worker)
     if time.monotonic() >= life.heartbeat_at:
         history.heartbeat(life.db, _now())
-        if life.worker is not None and life.worker.acquisition_id is not None:
-            queue.renew(life.db, life.worker.acquisition_id, _now() + LEASE)
+        if time.monotonic() > life.lease_until and life.worker is not None:
+            logger.warning("no plane within %s: the worker hangs and is killed", LEASE)
+            life.worker.kill()
         life.heartbeat_at = time.monotonic() + HEARTBEAT_S
 
 
@@ -197,12 +202,18 @@ def _take_from_worker(life: _Life, event: FromWorker) -> None:
         _worker_ended(life, worker)
     elif message["kind"] == "ready":
         worker.is_ready = True
+        worker.device = message["device"]
         life.deaths_at_start = 0
         logger.info("the worker on %s is ready", message["device"])
     elif message["kind"] == "unfit":
         raise DeviceError(message["reason"])
+    elif message["kind"] == "plane":
+        life.lease_until = time.monotonic() + LEASE.total_seconds()
+        if worker.acquisition_id is not None:
+            queue.renew(life.db, worker.acquisition_id, _now() + LEASE)
     else:
         worker.acquisition_id = None
+        life.lease_until = float("inf")
         _record(life, Outcome.from_json(message["outcome"]))
 
 
@@ -224,6 +235,7 @@ def _record(life: _Life, outcome: Outcome) -> None:
 def _worker_ended(life: _Life, worker: Worker) -> None:
     how = worker.how_it_ended()
     life.worker = None
+    life.lease_until = float("inf")
     life.respawn_at = time.monotonic() + RESPAWN_AFTER_S
     history.daemon_workers(life.db, [])
     if worker.acquisition_id is not None:
@@ -259,8 +271,7 @@ def _give_job(life: _Life, worker: Worker) -> None:
     if watched is None or lacking:
         what = f"target '{lacking[0]}' of " if watched and lacking else ""
         reason = f"{what}watched folder '{claim.watch}' is not in the configuration any more"
-        outcome = Outcome(claim.acquisition_id, reason=reason, trouble=Trouble.SURROUNDINGS)
-        queue.fail(life.db, outcome, _now())
+        queue.set_aside(life.db, claim.acquisition_id, reason, _now())
         return
     job = _job(life, claim, watched)
     life.facts = {
@@ -271,6 +282,7 @@ def _give_job(life: _Life, worker: Worker) -> None:
         }
         for t in job.targets
     }
+    life.lease_until = time.monotonic() + LEASE.total_seconds()
     worker.perform(job)
 
 
@@ -311,7 +323,10 @@ def _is_everything_done(life: _Life) -> bool:
     all_quiet = all(life.quiet.get(w.name, False) for w in life.config.watch)
     if not all_quiet or not life.events.empty():
         return False
-    sql = "SELECT 1 FROM acquisitions WHERE state IN ('queued', 'running') LIMIT 1"
+    sql = """
+        SELECT 1 FROM acquisitions
+        WHERE state = 'running' OR (state = 'queued' AND superseded_by IS NULL) LIMIT 1
+    """
     return life.db.execute(sql).fetchone() is None
 
 
@@ -367,7 +382,7 @@ def _stopper(life: _Life) -> Callable[[int, FrameType | None], None]:
 
 
 def _count(db: Database, state: AcquisitionState) -> int:
-    sql = "SELECT count(*) FROM acquisitions WHERE state = ?"
+    sql = "SELECT count(*) FROM acquisitions WHERE state = ? AND superseded_by IS NULL"
     return int(db.execute(sql, [state.value]).fetchone()[0])
 
 

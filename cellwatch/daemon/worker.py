@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from cellwatch.daemon.device import choose_device, keep_freed_memory, optimised
 from cellwatch.daemon.pipe import receive, send
 from cellwatch.errors import (
     CellwatchError,
+    CodecMissing,
     DeviceError,
     MaskStoreError,
     OutputError,
@@ -35,10 +37,10 @@ from cellwatch.errors import (
 )
 from cellwatch.records import Job, Outcome, TargetJob, TargetResult, Trouble
 from cellwatch.storage.images import Image, load
-from cellwatch.storage.labelfiles import write_label_tiff
+from cellwatch.storage.labelfiles import beside, write_label_tiff
 from cellwatch.storage.maskstore import StoreContent, check_store, read_labels, write_store
+from cellwatch.storage.pathtext import path_text
 from cellwatch.storage.publish import sweep
-from cellwatch.storage.stems import masks_name
 from cellwatch.watching.identity import content_sha256, fingerprint
 from cellwatch.zoo.cards import find_model
 from cellwatch.zoo.catalog import load_model
@@ -46,12 +48,16 @@ from cellwatch.zoo.catalog import load_model
 logger = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-SUPERSEDED = ".superseded"
-
 Models = Callable[[TargetJob], Model]
 
 
-def perform(job: Job, models: Models, superseded: Path, now: datetime) -> Outcome:
+def perform(
+    job: Job,
+    models: Models,
+    superseded: Path,
+    now: datetime,
+    on_plane: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Segment one acquisition and publish its masks.
 
     Parameters
@@ -63,6 +69,8 @@ def perform(job: Job, models: Models, superseded: Path, now: datetime) -> Outcom
         The folder for stores that are replaced.
     now : datetime
         Goes into the provenance.
+    on_plane : callable
+        Called after each plane.
 
     Raises
     ------
@@ -73,15 +81,18 @@ def perform(job: Job, models: Models, superseded: Path, now: datetime) -> Outcom
     path, store = Path(job.path), Path(job.store)
     if fingerprint(path) != job.fingerprint:
         raise UnreadableImage(path, "the file changed after it was queued")
-    sweep(store)
+    before = _stamp(path)
+    sweep(store, superseded)
     sha256 = content_sha256(path)
     if adopted := _adopt(job, store, sha256, time.monotonic() - started):
         _publish_also(job, {t: read_labels(store, t) for t in _names(job)}, superseded)
         return adopted
     image = load(path, job.axes)
-    segmented = {target.name: _segment(image, target, job, models) for target in job.targets}
-    if fingerprint(path) != job.fingerprint:
+    if _stamp(path) != before:
         raise UnreadableImage(path, "the file changed while it was read")
+    segmented = {
+        target.name: _segment(image, target, job, models, on_plane) for target in job.targets
+    }
     seconds = time.monotonic() - started
     labels = {name: target.labels for name, target in segmented.items()}
     pixel_size = job.pixel_size_um or image.info.pixel_size_um
@@ -105,20 +116,24 @@ def perform(job: Job, models: Models, superseded: Path, now: datetime) -> Outcom
     )
 
 
-def outcome_of(job: Job, models: Models, superseded: Path, now: datetime) -> Outcome:
+def outcome_of(
+    job: Job,
+    models: Models,
+    superseded: Path,
+    now: datetime,
+    on_plane: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Do what `perform` does, and turn what goes wrong into a recorded reason."""
     try:
-        return perform(job, models, superseded, now)
+        return perform(job, models, superseded, now, on_plane)
+    except CodecMissing as error:
+        trouble, reason = Trouble.SURROUNDINGS, error.reason
     except UnreadableImage as error:
-        gone = not Path(job.path).exists()
-        trouble = Trouble.MISSING if gone else Trouble.FILE
-        reason = "the file is gone" if gone else error.reason
+        trouble, reason = _fault_of(Path(job.path), error)
     except (OutputError, DeviceError, WeightsError) as error:
         trouble, reason = Trouble.SURROUNDINGS, str(error)
     except CellwatchError as error:
         trouble, reason = Trouble.FILE, str(error)
-    except torch.OutOfMemoryError as error:
-        trouble, reason = Trouble.OTHER, f"the GPU has too little memory: {error}"
     except Exception as error:
         logger.exception("%s: unexpected error", job.path)
         trouble, reason = Trouble.OTHER, f"{type(error).__name__}: {error}"
@@ -187,19 +202,48 @@ def main() -> None:
     send(replies, {"kind": "ready", "device": str(device)})
     while (message := receive(requests)) is not None:
         job = Job.from_json(message["job"])
-        outcome = outcome_of(job, models, superseded, datetime.now(UTC))
+        outcome = outcome_of(
+            job, models, superseded, datetime.now(UTC), lambda: send(replies, {"kind": "plane"})
+        )
         send(replies, {"kind": "outcome", "outcome": outcome.to_json()})
+        if device.type == "cuda" and outcome.trouble == Trouble.OTHER:
+            return  # a CUDA error sticks to the process: only a new one is sound
 
 
-def _segment(image: Image, target: TargetJob, job: Job, models: Models) -> SegmentedTarget:
-    return segment_acquisition(
-        image,
-        models(target),
-        SegmentationParams.from_json(target.params),
-        target.channels,
-        target=target.name,
-        pixel_size_um=job.pixel_size_um,
-    )
+def _segment(
+    image: Image, target: TargetJob, job: Job, models: Models, on_plane: Callable[[], None]
+) -> SegmentedTarget:
+    params = SegmentationParams.from_json(target.params)
+    while True:
+        try:
+            return segment_acquisition(
+                image,
+                models(target),
+                params,
+                target.channels,
+                target=target.name,
+                pixel_size_um=job.pixel_size_um,
+                on_plane=on_plane,
+            )
+        except torch.OutOfMemoryError as error:
+            if params.batch_size == 1:
+                raise DeviceError(f"the GPU has too little memory for one tile: {error}") from error
+            # Fewer tiles at a time change no result.
+            params = replace(params, batch_size=params.batch_size // 2)
+            torch.cuda.empty_cache()
+
+
+def _fault_of(path: Path, error: UnreadableImage) -> tuple[Trouble, str]:
+    if path.exists():
+        return Trouble.FILE, error.reason
+    if path.parent.exists():
+        return Trouble.MISSING, "the file is gone"
+    return Trouble.SURROUNDINGS, f"its folder {path.parent} cannot be reached"
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _names(job: Job) -> list[str]:
@@ -216,7 +260,7 @@ def _provenance(
     return {
         "cellwatch_version": __version__,
         "source": {
-            "path": job.path,
+            "path": path_text(job.path),
             "fingerprint": job.fingerprint,
             "sha256": sha256,
         },
@@ -259,9 +303,9 @@ def _adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None
 
 
 def _is_same_work(job: Job, said: dict[str, Any], sha256: str) -> bool:  # Any: JSON
-    asked = {t.name: (t.model_sha256, dict(t.params), ALGORITHM_VERSION) for t in job.targets}
+    asked = {t.name: (t.model_sha256, _telling(t.params), ALGORITHM_VERSION) for t in job.targets}
     done = {
-        name: (facts["model"]["sha256"], facts["params"], facts["algorithm_version"])
+        name: (facts["model"]["sha256"], _telling(facts["params"]), facts["algorithm_version"])
         for name, facts in said["targets"].items()
     }
     declared = {"axes": job.axes, "pixel_size_um": job.pixel_size_um}
@@ -273,15 +317,17 @@ def _is_same_work(job: Job, said: dict[str, Any], sha256: str) -> bool:  # Any: 
     )
 
 
+def _telling(params: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON
+    return {key: value for key, value in params.items() if key != "batch_size"}
+
+
 def _publish_also(job: Job, labels: dict[str, np.ndarray], superseded: Path) -> None:
     if "tif" not in job.also:
         return
-    store = Path(job.store)
-    image_name = store.name.removesuffix(".zarr")
     for name, label_image in labels.items():
         target = name if len(labels) > 1 else ""
-        path = store.with_name(masks_name(image_name, target))
-        sweep(path)
+        path = beside(Path(job.store), target)
+        sweep(path, superseded)
         write_label_tiff(path, label_image, superseded)
 
 

@@ -13,7 +13,16 @@ from sqlite_utils import Database
 
 from cellwatch.records import AcquisitionId, AcquisitionState, ImageInfo
 from cellwatch.storage.ledger import transaction
-from cellwatch.storage.stems import stem_of
+from cellwatch.storage.pathtext import path_text
+from cellwatch.storage.places import place_key
+
+LATEST_NS = 2**63 - 1  # what SQLite's integers hold: the year 2262
+TRIED_AGAIN = (
+    AcquisitionState.FAILED,
+    AcquisitionState.QUARANTINED,
+    AcquisitionState.MISSING,
+    AcquisitionState.BLOCKED,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +75,22 @@ def enqueue(
     Returns
     -------
     AcquisitionId or None
-        None: this content is known under this name already.
+        None: this content is known under this name already, and is done or on its way. One that
+        failed is queued again: somebody touched the file.
     """
     with transaction(db):
-        if _find(db, arrival.watch, arrival.path, arrival.fingerprint):
-            return None
+        if known := _find(db, arrival):
+            return _queue_again(db, known, arrival, now)
         row = _unfinished(db, arrival)
         if row is None:
             acquisition = _insert(db, arrival, AcquisitionState.QUEUED, None, now)
+        elif row["state"] == AcquisitionState.SKIPPED and _is_same_file(row, arrival):
+            return None
         else:
             acquisition = AcquisitionId(row["id"])
             db.table("acquisitions").update(acquisition, _facts(arrival))
             set_state(db, acquisition, AcquisitionState.QUEUED, None, now)
-        db.table("acquisitions").update(acquisition, {"queued_at": iso(now), "store": store})
+        db.table("acquisitions").update(acquisition, {"queued_at": iso(now), **_place(store)})
         for name in targets:
             db.table("targets").insert(
                 {"acquisition_id": acquisition, "name": name, "state": AcquisitionState.QUEUED}
@@ -93,19 +105,38 @@ def place_is_free(db: Database, store: str, path: str) -> bool:
     Two images whose names differ in the extension alone would share the TIFF of their masks: the
     second is not free either.
     """
-    folder, _, name = store.lower().rpartition("/")
-    stem = stem_of(name.removesuffix(".zarr"))
-    start = f"{folder}/{stem}"
-    rows = db.execute(
-        "SELECT lower(store) FROM acquisitions "
-        "WHERE lower(store) >= ? AND lower(store) < ? AND path != ?",
-        [start, f"{start}\U0010ffff", path],
-    )
-    others = (other.rpartition("/") for (other,) in rows)
-    return not any(
-        where == folder and stem_of(other.removesuffix(".zarr")) == stem
-        for where, _, other in others
-    )
+    sql = "SELECT 1 FROM acquisitions WHERE place_key = ? AND path != ? LIMIT 1"
+    return db.execute(sql, [place_key(store), path_text(path)]).fetchone() is None
+
+
+def place_of(db: Database, watch: str, path: str) -> str | None:
+    """Return where the masks of a file that was taken in before lie; None: it is new."""
+    sql = """
+        SELECT store FROM acquisitions
+        WHERE watch = ? AND path = ? AND store IS NOT NULL ORDER BY id DESC LIMIT 1
+    """
+    row = db.execute(sql, [watch, path_text(path)]).fetchone()
+    return str(row[0]) if row else None
+
+
+def note_gone(db: Database, watch: str, path: str, now: datetime) -> None:
+    """Record that a file that was not whole is there no more."""
+    with transaction(db):
+        rows = db.execute(
+            "SELECT id FROM acquisitions WHERE watch = ? AND path = ? AND fingerprint = '' "
+            "AND state IN ('waiting', 'interrupted')",
+            [watch, path_text(path)],
+        ).fetchall()
+        for (key,) in rows:
+            set_state(db, key, AcquisitionState.MISSING, "it vanished before it was whole", now)
+
+
+def skip_all(db: Database, arrivals: Sequence[Arrival], reason: str, now: datetime) -> None:
+    """Record files that are left alone, all in one transaction."""
+    with transaction(db):
+        for arrival in arrivals:
+            if _unfinished(db, arrival) is None:
+                _insert(db, arrival, AcquisitionState.SKIPPED, reason, now)
 
 
 def set_state(
@@ -122,17 +153,55 @@ def iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")
 
 
-def _find(db: Database, watch: str, path: str, fingerprint: str) -> bool:
-    sql = "SELECT 1 FROM acquisitions WHERE watch = ? AND path = ? AND fingerprint = ?"
-    return db.execute(sql, [watch, path, fingerprint]).fetchone() is not None
+def _find(db: Database, arrival: Arrival) -> dict[str, Any] | None:
+    rows = db.table("acquisitions").rows_where(
+        "watch = ? AND path = ? AND fingerprint = ?",
+        [arrival.watch, path_text(arrival.path), arrival.fingerprint],
+    )
+    return next(iter(rows), None)
+
+
+def _queue_again(
+    db: Database, known: dict[str, Any], arrival: Arrival, now: datetime
+) -> AcquisitionId | None:
+    key = AcquisitionId(known["id"])
+    is_same_file = _is_same_file(known, arrival)
+    facts = _facts(arrival)
+    db.table("acquisitions").update(key, {k: facts[k] for k in ("size", "mtime_ns")})
+    if growing := _unfinished(db, arrival):
+        reason = "it was written anew with what it had held before"
+        set_state(db, growing["id"], AcquisitionState.SKIPPED, reason, now)
+    is_current = known["superseded_by"] is None
+    is_done = known["state"] == AcquisitionState.DONE
+    # A done file with a new time may differ where the fingerprint does not look: the worker
+    # compares the whole content, and takes the masks that are there if it is the same.
+    if is_current and known["state"] not in TRIED_AGAIN and (is_same_file or not is_done):
+        return None
+    db.table("acquisitions").update(
+        key, {"attempts": 0, "worker_deaths": 0, "daemon_deaths": 0, "retry_at": None}
+    )
+    if not is_current:  # the file was overwritten with what it had held before
+        db.table("acquisitions").update(key, {"superseded_by": None})
+        _supersede_older(db, arrival, key)
+    set_state(db, key, AcquisitionState.QUEUED, None, now)
+    return key
 
 
 def _unfinished(db: Database, arrival: Arrival) -> dict[str, Any] | None:
     # A file that is still being written has no fingerprint; one row per path stands for it.
     rows = db.table("acquisitions").rows_where(
-        "watch = ? AND path = ? AND fingerprint = ''", [arrival.watch, arrival.path]
+        "watch = ? AND path = ? AND fingerprint = ''", [arrival.watch, path_text(arrival.path)]
     )
     return next(iter(rows), None)
+
+
+def _is_same_file(row: dict[str, Any], arrival: Arrival) -> bool:
+    facts = _facts(arrival)
+    return (row["size"], row["mtime_ns"]) == (facts["size"], facts["mtime_ns"])
+
+
+def _place(store: str) -> dict[str, str]:
+    return {"store": store, "place_key": place_key(store)}
 
 
 def _insert(
@@ -156,12 +225,12 @@ def _facts(arrival: Arrival) -> dict[str, Any]:
     info = arrival.info
     return {
         "watch": arrival.watch,
-        "path": arrival.path,
-        "relative_path": arrival.relative_path,
-        "experiment": arrival.experiment,
+        "path": path_text(arrival.path),
+        "relative_path": path_text(arrival.relative_path),
+        "experiment": path_text(arrival.experiment),
         "fingerprint": arrival.fingerprint,
         "size": arrival.size,
-        "mtime_ns": arrival.mtime_ns,
+        "mtime_ns": min(arrival.mtime_ns, LATEST_NS),
         "format": info.format or None,
         "axes": info.axes or None,
         "shape": json.dumps(list(info.shape)) if info.shape else None,
@@ -177,7 +246,7 @@ def _supersede_older(db: Database, arrival: Arrival, newer: AcquisitionId) -> No
         UPDATE acquisitions SET superseded_by = ?
         WHERE watch = ? AND path = ? AND id != ? AND superseded_by IS NULL
         """,
-        [newer, arrival.watch, arrival.path, newer],
+        [newer, arrival.watch, path_text(arrival.path), newer],
     )
     db.execute(
         """

@@ -25,9 +25,13 @@ class DaemonFacts:
 
 
 def daemon_started(db: Database, facts: DaemonFacts, now: datetime) -> list[dict[str, Any]]:
-    """Record that the daemon runs; return the workers of the one before, as {pid, started}."""
+    """Record that the daemon runs; return the workers of the one before, as {pid, started}.
+
+    Those of another boot of the machine are gone with it.
+    """
     with transaction(db):
-        before = db.execute("SELECT workers FROM daemon WHERE id = 1").fetchone()
+        sql = "SELECT workers FROM daemon WHERE id = 1 AND boot_id = ?"
+        before = db.execute(sql, [facts.boot_id]).fetchone()
         db.table("daemon").upsert(
             {
                 "id": 1,
@@ -80,8 +84,8 @@ def folder_scanned(
                 "path": path,
                 "state": "offline" if reason else "watching",
                 "reason": reason or None,
-                "scanned_at": iso(now),
-                "files": files,
+                # A folder that could not be listed has not been scanned.
+                **({} if reason else {"scanned_at": iso(now), "files": files}),
             },
             pk="name",
         )

@@ -6,7 +6,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from cellwatch.errors import MaskStoreError
+from cellwatch.storage.maskstore import read_labels
 from cellwatch.storage.publish import written_aside
+from cellwatch.storage.stems import masks_name
 
 LARGEST_UINT16 = 65_535
 
@@ -32,3 +35,23 @@ def write_label_tiff(path: Path, labels: NDArray[np.int32], superseded: Path) ->
             compression="zlib",
             metadata={"axes": "YX" if len(pages) == 1 else "TYX"},
         )
+
+
+def check_label_tiffs(store: Path, targets: list[str]) -> list[str]:
+    """Compare the label TIFFs beside a mask store with it; return what is wrong."""
+    problems = []
+    for name in targets:
+        path = beside(store, name if len(targets) > 1 else "")
+        try:
+            pages = tifffile.imread(path)
+            expected = read_labels(store, name)
+            if not np.array_equal(np.ravel(pages), expected.ravel()):
+                problems.append(f"{path}: its labels are not those of the mask store")
+        except (OSError, ValueError, MaskStoreError) as error:
+            problems.append(f"{path}: cannot be read: {error}")
+    return problems
+
+
+def beside(store: Path, target: str = "") -> Path:
+    """Return where the label TIFF of a mask store lies."""
+    return store.with_name(masks_name(store.name.removesuffix(".zarr"), target))

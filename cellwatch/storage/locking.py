@@ -8,12 +8,13 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from cellwatch.errors import StateLocked
+from cellwatch.errors import OutputError, StateLocked
 
 LOCK = "daemon.lock"
 
@@ -27,14 +28,14 @@ def state_lock(state: Path, now: datetime) -> Iterator[None]:
     StateLocked
         When another daemon holds it; its pid and host are named.
     """
-    state.mkdir(parents=True, exist_ok=True)
     path = state / LOCK
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StateLocked(_who_holds(path)) from error
+        state.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+    except OSError as error:
+        raise OutputError(f"the state folder {state} cannot be used: {error.strerror}") from error
+    try:
+        _lock(handle, path)
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now.isoformat()}
         os.truncate(handle, 0)
         os.pwrite(handle, json.dumps(holder).encode(), 0)
@@ -59,6 +60,19 @@ def is_locked(state: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def _lock(handle: int, path: Path) -> None:
+    # A report that asks whether the daemon runs holds the lock for a moment too.
+    for patience in (0.05, 0.1, 0.2, 0.0):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if not patience:
+                raise StateLocked(_who_holds(path)) from error
+            time.sleep(patience)
+        else:
+            return
 
 
 def _who_holds(path: Path) -> str:

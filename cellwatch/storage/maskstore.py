@@ -125,8 +125,8 @@ def read_labels(path: Path, target: str) -> NDArray[np.int32]:
     place = f"labels/{target}/0" if provenance["include_image"] else f"{target}/0"
     try:
         arrays = [np.asarray(zarr.open_array(path, path=p + place, mode="r")) for p in positions]
-    except (BaseZarrError, OSError, ValueError, KeyError) as error:
-        raise MaskStoreError(f"{path}: the labels of '{target}' cannot be read: {error}") from error
+    except (BaseZarrError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise MaskStoreError(f"the labels of '{target}' cannot be read: {error}") from error
     return np.stack(arrays).reshape(shape)
 
 
@@ -141,9 +141,9 @@ def read_provenance(path: Path) -> Json:
     try:
         attributes = zarr.open_group(path, mode="r").attrs.asdict()
     except (BaseZarrError, OSError, ValueError, KeyError) as error:
-        raise MaskStoreError(f"{path} cannot be opened as a mask store: {error}") from error
+        raise MaskStoreError(f"it cannot be opened as a mask store: {error}") from error
     if "cellwatch" not in attributes:
-        raise MaskStoreError(f"{path} has no provenance: cellwatch did not write it")
+        raise MaskStoreError("it has no provenance: cellwatch did not write it")
     return dict(attributes["cellwatch"])  # type: ignore[arg-type]
 
 

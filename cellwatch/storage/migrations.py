@@ -50,13 +50,14 @@ CREATE TABLE acquisitions (
     lease_until TEXT,
     claimed_by TEXT,                   -- device of the worker that holds it
     store TEXT,                        -- where its mask store lies
+    place_key TEXT,                    -- the store's folder and stem, as names that collide
     superseded_by INTEGER REFERENCES acquisitions (id),  -- the file was overwritten by this one
     UNIQUE (watch, path, fingerprint)
 );
 CREATE INDEX acquisitions_by_state ON acquisitions (state, id);
 CREATE INDEX acquisitions_by_path ON acquisitions (path);
 CREATE INDEX acquisitions_by_arrival ON acquisitions (arrived_at);
-CREATE INDEX acquisitions_by_store ON acquisitions (lower(store));
+CREATE INDEX acquisitions_by_place ON acquisitions (place_key);
 
 CREATE TABLE targets (
     id INTEGER PRIMARY KEY,
@@ -122,12 +123,13 @@ CREATE TABLE daemon (
 CREATE VIEW failures AS
     SELECT id, path, state, reason, attempts, retry_at, state_since
     FROM acquisitions
-    WHERE state IN ('failed', 'quarantined', 'interrupted', 'blocked', 'missing');
+    WHERE state IN ('failed', 'quarantined', 'interrupted', 'blocked', 'missing')
+          AND superseded_by IS NULL;
 CREATE VIEW masks AS
     SELECT a.id AS acquisition_id, a.path, a.store, t.name AS target, t.model_id,
            t.model_sha256, t.rois, t.diameter, t.params, t.channels, t.notes, a.finished_at
     FROM targets t JOIN acquisitions a ON a.id = t.acquisition_id
-    WHERE t.state = 'done';
+    WHERE t.state = 'done' AND a.superseded_by IS NULL;
 CREATE VIEW waiting_times AS
     SELECT id, path, arrived_at, queued_at, started_at, finished_at,
            round((julianday(started_at) - julianday(queued_at)) * 86400, 3)

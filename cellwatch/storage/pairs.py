@@ -106,6 +106,9 @@ def read_label_file(path: Path) -> Int32:
         raise BadTrainingData(f"{path} is black and white; give every ROI a number of its own")
     if labels.size and (labels.min() < 0 or labels.max() > LARGEST_LABEL):
         raise BadTrainingData(f"{path} has labels from {labels.min()} to {labels.max()}")
+    if labels.max(initial=0) > labels.size:  # few ROIs with huge numbers
+        _, numbers = np.unique(np.append(labels.ravel(), 0), return_inverse=True)
+        labels = numbers[:-1].reshape(labels.shape)
     return labels.astype(np.int32)
 
 

@@ -4,6 +4,9 @@ import re
 import unicodedata
 from pathlib import PurePosixPath
 
+from cellwatch.storage.stems import stem_of
+
+SUPERSEDED = ".superseded"  # the folder below the output for stores that were replaced
 MAX_NAME_BYTES = 200  # of a path below the output folder; the rest is left to temporary names
 RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 ILLEGAL = re.compile(r'[<>:"|?*\\\x00-\x1f\x7f\ud800-\udfff]')
@@ -40,3 +43,16 @@ def store_path(watch: str, relative: str, content: str, *, is_free: bool) -> str
     is_short = len(f"{watch}/{folder}/{stem}".encode()) <= MAX_NAME_BYTES - 20
     kept = f"{folder}/" if is_short and folder != "." else ""
     return f"{watch}/{kept}{stem}~{content[:8]}{suffix}.zarr"
+
+
+def place_key(store: str) -> str:
+    """Return what two mask stores have in common when they, or the TIFFs beside them, collide.
+
+    Examples
+    --------
+    >>> place_key("/out/A.tif.zarr") == place_key("/out/a.png.zarr")
+    True
+    """
+    folder, _, name = store.rpartition("/")
+    plain = f"{folder}/{stem_of(name.removesuffix('.zarr'))}"
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", plain).casefold())

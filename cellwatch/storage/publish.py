@@ -52,14 +52,25 @@ def written_aside(path: Path, superseded: Path) -> Iterator[Path]:
         _remove(aside)
 
 
-def sweep(path: Path) -> int:
-    """Remove what killed writers of `path` left beside it and return how many pieces there were."""
+def sweep(path: Path, superseded: Path) -> int:
+    """Mend what killed writers of `path` left beside it; return how many pieces there were.
+
+    What was never published is removed. What had been published and was on its way out is set
+    aside, or put back where nothing took its place.
+    """
     if not path.parent.is_dir():
         return 0
-    left = [p for p in path.parent.iterdir() if p.name.startswith(f".{path.name}.tmp-")]
-    for piece in left:
+    beside = list(path.parent.iterdir())
+    half = [p for p in beside if p.name.startswith(f".{path.name}.tmp-")]
+    old = [p for p in beside if p.name.startswith(f".{path.name}.old-")]
+    for piece in half:
         _remove(piece)
-    return len(left)
+    for piece in old:
+        if path.exists():
+            _set_aside(piece, path, superseded)
+        else:
+            piece.rename(path)
+    return len(half) + len(old)
 
 
 def sync_tree(path: Path) -> None:
@@ -85,12 +96,17 @@ def _swap_in(aside: Path, path: Path, superseded: Path) -> None:
     if not path.exists():
         aside.rename(path)
         return
+    # From here on the old one has a name that is never removed, only moved.
+    old = path.with_name(f".{path.name}.old-{uuid.uuid4().hex[:12]}")
     if _exchange(aside, path):
-        old = aside
-    else:  # a file system without exchange: for a moment only the old one, set aside, is there
-        old = path.with_name(f".{path.name}.old-{uuid.uuid4().hex[:12]}")
+        aside.rename(old)
+    else:  # a file system without exchange: for a moment only the old one is there, mended by sweep
         path.rename(old)
         aside.rename(path)
+    _set_aside(old, path, superseded)
+
+
+def _set_aside(old: Path, path: Path, superseded: Path) -> None:
     superseded.mkdir(parents=True, exist_ok=True)
     shutil.move(old, superseded / f"{path.name}.{uuid.uuid4().hex[:8]}")
 

@@ -14,12 +14,16 @@ from sqlite_utils import Database
 from cellwatch.records import AcquisitionId, AcquisitionState, Outcome, Trouble
 from cellwatch.storage.arrivals import iso, set_state
 from cellwatch.storage.ledger import transaction
+from cellwatch.storage.pathtext import text_path
 
 MAX_ATTEMPTS = 3  # of a job that fails without killing its worker
 MAX_WORKER_DEATHS = 3
 MAX_DAEMON_DEATHS = 3  # one more, and the job is quarantined
 RETRY_AFTER = timedelta(minutes=1)  # doubled at each further attempt
 BLOCKED_AGAIN_AFTER = timedelta(minutes=1)
+FAILED_WITH_CONTENT = (
+    "SELECT id FROM acquisitions WHERE state IN ('failed', 'blocked') AND fingerprint != ''"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Claim:
     acquisition_id : int
     watch, path, fingerprint, store : str
     targets : tuple of str
-    worker_deaths, daemon_deaths : int
+    worker_deaths : int
     """
 
     acquisition_id: AcquisitionId
@@ -41,7 +45,6 @@ class Claim:
     store: str
     targets: tuple[str, ...]
     worker_deaths: int
-    daemon_deaths: int
 
 
 def claim(
@@ -57,9 +60,10 @@ def claim(
     with transaction(db):
         found = db.execute(
             """
-            SELECT id, watch, path, fingerprint, store, attempts, worker_deaths, daemon_deaths
+            SELECT id, watch, path, fingerprint, store, attempts, worker_deaths
             FROM acquisitions
-            WHERE state = 'queued' OR (state IN ('failed', 'blocked') AND retry_at <= ?)
+            WHERE superseded_by IS NULL
+                  AND (state = 'queued' OR (state IN ('failed', 'blocked') AND retry_at <= ?))
             ORDER BY state != 'queued', daemon_deaths >= ?, id
             LIMIT 1
             """,
@@ -67,7 +71,7 @@ def claim(
         ).fetchone()
         if found is None:
             return None
-        key, watch, path, fingerprint, store, attempts, worker_deaths, daemon_deaths = found
+        key, watch, path, fingerprint, store, attempts, worker_deaths = found
         set_state(db, key, AcquisitionState.RUNNING, None, now)
         db.table("acquisitions").update(
             key,
@@ -91,7 +95,7 @@ def claim(
         rows = db.execute("SELECT name FROM targets WHERE acquisition_id = ? ORDER BY id", [key])
         names = tuple(name for (name,) in rows)
     return Claim(
-        AcquisitionId(key), watch, path, fingerprint, store, names, worker_deaths, daemon_deaths
+        AcquisitionId(key), watch, text_path(path), fingerprint, store, names, worker_deaths
     )
 
 
@@ -159,6 +163,19 @@ def fail(db: Database, outcome: Outcome, now: datetime) -> AcquisitionState:
     return state
 
 
+def retry_failed(db: Database, now: datetime) -> int:
+    """Queue again what failed: the configuration may be another now. Return how many.
+
+    What is quarantined stays so until its file changes.
+    """
+    with transaction(db):
+        keys = [key for (key,) in db.execute(FAILED_WITH_CONTENT).fetchall()]
+        for key in keys:
+            _release(db, key, AcquisitionState.QUEUED, None, None, now)
+            db.table("acquisitions").update(key, {"attempts": 0})
+    return len(keys)
+
+
 def _after(
     trouble: Trouble, attempts: int, now: datetime
 ) -> tuple[AcquisitionState, datetime | None]:
@@ -171,6 +188,14 @@ def _after(
     if attempts >= MAX_ATTEMPTS:
         return AcquisitionState.QUARANTINED, None
     return AcquisitionState.FAILED, now + RETRY_AFTER * 2 ** (attempts - 1)
+
+
+def set_aside(db: Database, acquisition_id: int, reason: str, now: datetime) -> None:
+    """Block an acquisition that the configuration has no place for; it rests until a new start."""
+    with transaction(db):
+        _uncount(db, acquisition_id)
+        _release(db, acquisition_id, AcquisitionState.BLOCKED, reason, None, now)
+        _end_attempt(db, acquisition_id, "blocked", reason, now)
 
 
 def worker_died(db: Database, acquisition_id: int, how: str, now: datetime) -> AcquisitionState:
@@ -224,7 +249,12 @@ def _release(
     again: datetime | None,
     now: datetime,
 ) -> None:
+    if db.table("acquisitions").get(key)["superseded_by"] is not None:
+        state, reason, again = AcquisitionState.SKIPPED, "the file was overwritten", None
     set_state(db, key, state, reason, now)
+    db.execute(
+        "UPDATE targets SET state = ? WHERE acquisition_id = ? AND state != 'done'", [state, key]
+    )
     db.table("acquisitions").update(
         key,
         {"lease_until": None, "claimed_by": None, "retry_at": iso(again) if again else None},

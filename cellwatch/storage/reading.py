@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cellwatch.errors import LedgerMissing
+from cellwatch.errors import LedgerBroken, LedgerMissing
 from cellwatch.records import AcquisitionState, DaemonState
 
 DEAD_AFTER = timedelta(seconds=30)  # without a heartbeat
@@ -31,6 +31,8 @@ def reader(ledger: Path) -> Iterator[sqlite3.Connection]:
     connection.row_factory = sqlite3.Row
     try:
         yield connection
+    except sqlite3.DatabaseError as error:
+        raise LedgerBroken(f"{ledger} cannot be read: {error}") from error
     finally:
         connection.close()
 
@@ -79,6 +81,15 @@ def recent_failures(db: sqlite3.Connection, limit: int = 5) -> list[Row]:
     return [dict(row) for row in db.execute(sql, [limit])]
 
 
+def waiting(db: sqlite3.Connection, limit: int = 5) -> list[Row]:
+    """Return the files that are there and not whole, those that wait longest first."""
+    sql = """
+        SELECT id, path, state, reason, state_since FROM acquisitions
+        WHERE state = 'waiting' ORDER BY id LIMIT ?
+    """
+    return [dict(row) for row in db.execute(sql, [limit])]
+
+
 def speed(db: sqlite3.Connection, last: int = 100) -> Row:
     """Return how many ROIs and seconds the latest acquisitions took."""
     row = db.execute(
@@ -100,6 +111,15 @@ def acquisitions_at(db: sqlite3.Connection, path: str) -> list[Row]:
     """Return what is known of a file, newest first, with targets and attempts."""
     sql = "SELECT * FROM acquisitions WHERE path = ? OR store = ? ORDER BY id DESC"
     return [_whole(db, row) for row in db.execute(sql, [path, path]).fetchall()]
+
+
+def acquisitions_named(db: sqlite3.Connection, name: str) -> list[Row]:
+    """Return what is known of files of a name, in whatever folder, newest first."""
+    sql = """
+        SELECT * FROM acquisitions
+        WHERE relative_path = ? OR substr(relative_path, -length(?)) = ? ORDER BY id DESC
+    """
+    return [_whole(db, row) for row in db.execute(sql, [name, f"/{name}", f"/{name}"]).fetchall()]
 
 
 def finished(db: sqlite3.Connection) -> Iterator[Row]:

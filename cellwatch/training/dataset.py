@@ -14,24 +14,6 @@ MIN_DIAMETER = 5.0  # px; smaller medians are taken for this (Cellpose, train_se
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledImage:
-    """One image with its right label image.
-
-    Attributes
-    ----------
-    name : str
-        How messages call it.
-    plane : (C, Y, X) float32
-        Channels chosen, before normalisation.
-    labels : (Y, X) int32
-    """
-
-    name: str
-    plane: Float32
-    labels: Int32
-
-
-@dataclass(frozen=True, slots=True)
 class TrainingImage:
     """A labelled image with what training needs of it.
 

@@ -7,6 +7,7 @@ momentum and replaces the one before in a single rename.
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -238,6 +239,8 @@ def _save_checkpoint(
     metadata = {"epoch": str(epoch), "plan": json.dumps(asdict(plan), sort_keys=True)}
     aside = folder / f".{CHECKPOINT}.partial"
     save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, aside, metadata)
+    with aside.open("rb") as written:
+        os.fsync(written.fileno())
     aside.replace(folder / CHECKPOINT)
 
 
@@ -246,7 +249,11 @@ def _resume(network: CPNet, optimiser: torch.optim.SGD, plan: FitPlan, folder: P
     if not path.exists():
         (folder / LOG).unlink(missing_ok=True)
         return 0
-    with safe_open(path, framework="pt") as file:
+    try:
+        opened = safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise TrainingError(f"{path} cannot be read ({error}); remove it to begin anew") from error
+    with opened as file:
         metadata = file.metadata()
         if metadata["plan"] != json.dumps(asdict(plan), sort_keys=True):
             raise TrainingError(
@@ -278,5 +285,5 @@ def _forget_after(log: Path, epoch: int) -> None:
     if not log.exists():
         return
     lines = log.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if json.loads(line)["epoch"] < epoch]
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] < epoch]
     log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

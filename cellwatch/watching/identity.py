@@ -31,9 +31,12 @@ def fingerprint(path: Path) -> str:
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableImage(path, "is no regular file")
         digest = hashlib.blake2b(status.st_size.to_bytes(8, "little"), digest_size=16)
-        digest.update(file.read(PART))
-        file.seek(max(PART, status.st_size - PART))
-        digest.update(file.read(PART))
+        try:
+            digest.update(file.read(PART))
+            file.seek(max(PART, status.st_size - PART))
+            digest.update(file.read(PART))
+        except OSError as error:
+            raise UnreadableImage(path, f"cannot be read: {error.strerror}") from error
     return digest.hexdigest()
 
 

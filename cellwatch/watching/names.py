@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 # Never an acquisition: hidden and system files, files under way, and what segmenters write.
 ALWAYS_EXCLUDED = (
     ".*",
+    ".*/*",
     "*/.*",
     "*~",
     "*.tmp",
@@ -58,8 +59,4 @@ def experiment_of(relative: str, watch: str) -> str:
 
 def _fits(path: str, name: str, pattern: str) -> bool:
     pattern = pattern.casefold()
-    return (
-        pattern == "**"
-        or fnmatchcase(path, pattern)
-        or ("/" not in pattern and fnmatchcase(name, pattern))
-    )
+    return pattern == "**" or fnmatchcase(path if "/" in pattern else name, pattern)

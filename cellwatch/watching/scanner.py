@@ -1,11 +1,14 @@
 """The reconciling scan: what really lies in a folder, whatever events were lost."""
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cellwatch.watching.names import is_wanted
 from cellwatch.watching.settle import Sighting
+
+ANY_NAME = "\uffff"  # stands for a folder's files when patterns are asked about the folder
 
 
 def scan(
@@ -42,7 +45,7 @@ def scan(
         for entry in entries:
             path = f"{relative}/{entry.name}" if relative else entry.name
             if entry.is_dir(follow_symlinks=False):
-                if is_wanted(f"{path}/x", ("**",), exclude):
+                if is_wanted(f"{path}/{ANY_NAME}", ("**",), exclude):
                     pending.append(path)
             elif sighting := look(root, path, include, exclude, suffixes):
                 yield sighting
@@ -61,10 +64,11 @@ def look(
     if not is_wanted(relative, include, exclude):
         return None
     path = root / relative
-    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-        return None
     try:
+        if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+            return None
         status = path.stat()
     except OSError:
         return None
-    return Sighting(relative, status.st_size, status.st_mtime_ns) if path.is_file() else None
+    is_plain = stat.S_ISREG(status.st_mode)
+    return Sighting(relative, status.st_size, status.st_mtime_ns) if is_plain else None

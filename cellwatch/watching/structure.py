@@ -70,7 +70,7 @@ def why_not_whole(path: Path) -> str:
             return _tiff(file, size, path.name)
     except OSError as error:
         return f"cannot be opened: {error.strerror or error}"
-    except (struct.error, ValueError, OverflowError) as error:
+    except (struct.error, ValueError, OverflowError, LookupError, ZeroDivisionError) as error:
         return f"the file ends inside its structure ({error})"
 
 

@@ -71,6 +71,19 @@ class Unfinished:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """A file that was reported as not whole and is there no more.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the watched folder.
+    """
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scanned:
     """The end of a scan.
 
@@ -88,7 +101,7 @@ class Scanned:
     reason: str = ""
 
 
-Event = Finished | Unfinished | Scanned
+Event = Finished | Unfinished | Gone | Scanned
 
 
 @dataclass
@@ -113,17 +126,18 @@ def watch(plan: WatchPlan, stop: threading.Event, known: dict[str, Sighting]) ->
 
     Yields
     ------
-    Finished, Unfinished or Scanned
+    Finished, Unfinished, Gone or Scanned
     """
     hints: queue.SimpleQueue[str] = queue.SimpleQueue()
     memory = _Memory(Settler(plan.settle_s), reported=dict(known))
     observer: BaseObserver | None = None
-    next_scan = 0.0
+    next_scan = next_observer = 0.0
     try:
         while not stop.is_set():
             now = time.monotonic()
-            if observer is None or not observer.is_alive():
+            if now >= next_observer and (observer is None or not observer.is_alive()):
                 observer = _observe(plan.root, hints)
+                next_observer = now + RESCAN_S if plan.root.is_dir() else now
             if now >= next_scan or hints.qsize() > LIVE:
                 while not hints.empty():
                     hints.get()
@@ -132,7 +146,7 @@ def watch(plan: WatchPlan, stop: threading.Event, known: dict[str, Sighting]) ->
                 yield Scanned(files, len(memory.settler) == 0, reason)
                 next_scan = now + (OFFLINE_RETRY_S if reason else RESCAN_S)
             else:
-                _take_hints(plan, memory, hints, now)
+                yield from _take_hints(plan, memory, hints, now)
                 ripe = list(_ripe(plan, memory, now))
                 yield from ripe
                 if ripe and not memory.settler:
@@ -157,7 +171,7 @@ def _scan_all(plan: WatchPlan, memory: _Memory, now: float) -> tuple[str, int]:
 
 def _take_hints(
     plan: WatchPlan, memory: _Memory, hints: "queue.SimpleQueue[str]", now: float
-) -> None:
+) -> Iterator[Event]:
     paths = {hints.get() for _ in range(hints.qsize())}
     watched = [s.path for s in memory.settler.settled(float("inf"))]
     for relative in paths.union(watched):
@@ -166,6 +180,8 @@ def _take_hints(
             _see(memory, sighting, now)
         else:
             memory.settler.forget(relative)
+            if memory.unfinished.pop(relative, None):
+                yield Gone(relative)
 
 
 def _see(memory: _Memory, sighting: Sighting, now: float) -> None:

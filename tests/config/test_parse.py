@@ -46,19 +46,19 @@ def test_defaults_hold_for_every_folder_that_does_not_say_otherwise():
     assert [w.settle for w in config.watch] == [5, 5]
 
 
-def test_targets_take_from_the_folder_what_they_do_not_say():
+def test_targets_take_from_the_folder_what_they_do_not_say(tiny_model):
     config = parse(
         LEAST.replace(
             "- folder: images",
             "- folder: images\n    flow_threshold: 0.6\n    segment:\n"
             "      - {name: nuclei, channels: {cell: DAPI}}\n"
-            "      - {name: cells, model: ./mine, flow_threshold: 0.3}",
+            f"      - {{name: cells, model: {tiny_model.path}, flow_threshold: 0.3}}",
         )
     )
 
     nuclei, cells = config.watch[0].targets()
     assert (nuclei.model, nuclei.flow_threshold, nuclei.choice().cell) == ("nuclei", 0.6, "DAPI")
-    assert (cells.model, cells.flow_threshold) == ("/station/mine", 0.3)
+    assert (cells.model, cells.flow_threshold) == (str(tiny_model.path), 0.3)
 
 
 def test_all_problems_are_told_at_once_with_place_and_remedy():
@@ -68,8 +68,8 @@ def test_all_problems_are_told_at_once_with_place_and_remedy():
     )
 
     assert found == [
-        "c.yaml:4:5: watch.0.settle: 'soon' is no time; write 2 s or 5 min",
         "c.yaml:3:5: unknown key 'diametre'; did you mean 'diameter'?",
+        "c.yaml:4:5: watch.0.settle: 'soon' is no time; write 2 s or 5 min",
         "c.yaml:7:1: device: input should be 'auto', 'cpu' or 'cuda'",
     ]
 
@@ -87,6 +87,14 @@ def test_all_problems_are_told_at_once_with_place_and_remedy():
         (LEAST.replace("- folder: images", "- name: x"), "'watch.0.folder' is missing"),
         (LEAST + "defaults: {diameter: -3}\n", "diameter"),
         (LEAST + "defaults: {pixel_size: 0}\n", "'0' is no pixel size; write 0.65 um"),
+        (LEAST + "defaults: {model: nuklei}\n", "c.yaml:5:12: there is no model 'nuklei'"),
+        (LEAST + "defaults: {model: ./gone}\n", "/station/gone is neither a model folder"),
+        (LEAST + "defaults: {flow_threshold: yes}\n", "write a number, not yes or no"),
+        (LEAST + "defaults: {include: '*.tif'}\n", 'write a list, as in ["*.tif"]'),
+        (LEAST + "defaults: {channels: {cell: -1}}\n", "a channel's name, or its index from 0"),
+        (LEAST + "defaults: {normalise: {low: abc}}\n", "is not understood"),
+        (LEAST.replace("folder: masks", "folder: ''"), "write the path of a folder"),
+        (LEAST + "device: 2026-13-45\n", "c.yaml: month must be"),
         (LEAST + "defaults: {axes: YQX}\n", "letters of PTZCYXS"),
         (LEAST + "defaults: {existing: maybe}\n", "process, ignore, or since"),
         (LEAST + "defaults: {existing: 'since:soon'}\n", "'soon' is no date"),

@@ -16,7 +16,7 @@ def test_a_rule_has_no_px(rule):
     assert Diameter.parse(rule).in_px(None) is None
 
 
-@pytest.mark.parametrize("text", ["big", "-3", "30 pixels", "", "0", "1e9"])
+@pytest.mark.parametrize("text", ["big", "-3", "30 pixels", "", "0", "1e9", "18 um2", "18 px2"])
 def test_a_diameter_that_means_nothing_is_refused(text):
     with pytest.raises(ParameterError, match="diameter"):
         Diameter.parse(text)
@@ -34,6 +34,8 @@ def test_areas_go_with_the_square_of_the_pixel_size():
     assert MinSize.parse("20 um2").in_px(0.5) == 80
     assert MinSize.parse("20 µm²").in_px(0.5) == 80
     assert MinSize.parse(15).in_px(None) == 15
+    with pytest.raises(ParameterError, match="min_size"):
+        MinSize.parse("20 um")
 
 
 def test_percentiles_out_of_order_are_refused():

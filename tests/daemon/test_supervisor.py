@@ -1,8 +1,10 @@
 """The daemon as a process, with real signals."""
 
 import hashlib
+import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,6 +140,41 @@ def test_an_overwritten_image_is_segmented_again_and_the_old_masks_are_kept(stat
     assert station.counts() == {"done": 1}
     assert len(list((station.masks / ".superseded").glob("a.tif.zarr.*"))) == 1
     assert "0 problems" in station.command("verify").stderr
+
+
+def test_an_image_that_failed_is_tried_again_when_the_configuration_is_mended(station):
+    pixels, _ = disc_picture(0)
+    tifffile.imwrite(station.images / "four.tif", np.stack([pixels] * 4), ome=True,
+                     metadata={"axes": "CYX"}, photometric="minisblack")  # fmt: skip
+    assert station.command("run", "--once", "--strict", check=False).returncode == 1
+    assert station.command("run", "--once", "--strict", check=False).returncode == 1
+    text = station.config.read_text().replace("diameter: model", "diameter: model, axes: TYX")
+    station.config.write_text(text)
+
+    station.command("run", "--once", "--strict")
+
+    assert station.counts() == {"done": 1}
+
+
+def test_an_image_with_an_undecodable_name_is_segmented(station):
+    station.write("plain.tif")
+    odd = Path(os.fsdecode(os.fsencode(station.images) + b"/odd\xff.tif"))
+    (station.images / "plain.tif").rename(odd)
+
+    station.command("run", "--once", "--strict")
+
+    assert station.counts() == {"done": 1}
+    assert "0 problems" in station.command("verify").stderr
+
+
+def test_a_folder_that_cannot_be_entered_does_not_hide_the_others(station):
+    station.write("closed/a.tif", "b.tif")
+    (station.images / "closed").chmod(0o600)
+    try:
+        station.command("run", "--once")
+        assert station.counts()["done"] >= 1
+    finally:
+        (station.images / "closed").chmod(0o755)
 
 
 def test_files_that_were_there_before_can_be_left_alone(tmp_path, tiny_model):

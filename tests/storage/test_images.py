@@ -59,6 +59,7 @@ def test_axes_can_be_declared(tmp_path):
 
     assert load(path, "ZYX").pixels.shape == (1, 1, 5, 1, 48, 56)
     assert load(path, "CYX").pixels.shape == (1, 1, 1, 5, 48, 56)
+    assert describe(path, "CYX").channels == ("",) * 5
     with pytest.raises(UnreadableImage, match="axes: CZYX names 4 axes"):
         load(path, "CZYX")
 

@@ -38,7 +38,7 @@ def test_what_a_killed_writer_left_is_swept(tmp_path):
     (tmp_path / ".a.zarr.tmp-0123" / "chunk").write_text("half")
     (tmp_path / ".b.zarr.tmp-0123").mkdir()
 
-    assert sweep(place) == 1
+    assert sweep(place, tmp_path / "s") == 1
     assert [p.name for p in tmp_path.iterdir()] == [".b.zarr.tmp-0123"]
 
 
@@ -50,3 +50,31 @@ def test_a_place_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
         written_aside(tmp_path / "file" / "a.zarr", tmp_path / "s"),
     ):
         pass
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_a_published_piece_on_its_way_out_is_never_lost(tmp_path, is_replaced):
+    place, aside = tmp_path / "a.zarr", tmp_path / "s"
+    (tmp_path / ".a.zarr.old-0123").mkdir()
+    if is_replaced:
+        place.mkdir()
+
+    assert sweep(place, aside) == 1
+
+    assert place.is_dir()
+    assert len(list(aside.glob("a.zarr.*"))) == (1 if is_replaced else 0)
+
+
+def test_the_old_one_survives_when_it_cannot_be_set_aside(tmp_path):
+    place, blocked = tmp_path / "a.tif", tmp_path / "file"
+    place.write_text("old")
+    blocked.write_text("")
+
+    def replace():
+        with written_aside(place, blocked / "s") as aside:
+            aside.write_text("new")
+
+    with pytest.raises(OutputError):
+        replace()
+    assert place.read_text() == "new"
+    assert [p.read_text() for p in tmp_path.glob(".a.tif.old-*")] == ["old"]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -161,6 +162,66 @@ def test_a_file_overwritten_before_its_turn_is_skipped(db, now):
     assert claim(db, now).acquisition_id == 2
 
 
+def test_what_failed_is_tried_again_when_its_file_is_touched_or_the_daemon_starts(db, now):
+    enqueue(db, now)
+    for again in (lambda: enqueue(db, now), lambda: queue.retry_failed(db, now)):
+        claim(db, now)
+        queue.fail(db, Outcome(1, reason="no channel", trouble=Trouble.FILE), now)
+
+        assert again() == 1
+        assert state(db) == "queued"
+
+
+def test_a_done_file_with_a_new_time_is_looked_at_again(db, now):
+    enqueue(db, now)
+    claim(db, now)
+    queue.finish(db, Outcome(1, targets=(TargetResult("cells", 1, 17.0),)), FACTS, now)
+    touched = replace(arrival(), mtime_ns=21)
+
+    assert arrivals.enqueue(db, arrival(), "/out/a.tif.zarr", ["cells"], now) is None
+    assert arrivals.enqueue(db, touched, "/out/a.tif.zarr", ["cells"], now) == 1
+    assert state(db) == "queued"
+
+
+def test_a_file_that_gets_back_an_earlier_content_is_segmented_again(db, now):
+    for content in ("f1", "f2", "f1"):
+        enqueue(db, now, content=content)
+
+    assert (state(db, 1), state(db, 2)) == ("queued", "skipped")
+    assert db.table("acquisitions").get(1)["superseded_by"] is None
+    assert claim(db, now).acquisition_id == 1
+
+
+def test_a_file_overwritten_while_it_is_segmented_is_never_claimed_again(db, now):
+    enqueue(db, now)
+    claim(db, now)
+    enqueue(db, now, content="f2")
+
+    queue.worker_died(db, 1, "SIGKILL", now)
+
+    assert state(db, 1) == "skipped"
+    assert claim(db, now).acquisition_id == 2
+    assert list(db.query("SELECT * FROM failures")) == []
+
+
+def test_undecodable_names_and_impossible_times_go_through_the_ledger(db, now):
+    name = "a\udcff %.tif"
+    odd = replace(arrival(name), mtime_ns=2**70)
+
+    arrivals.enqueue(db, odd, "/out/a~1.tif.zarr", ["cells"], now)
+
+    assert claim(db, now).path == f"/scope/{name}"
+    assert db.table("acquisitions").get(1)["path"] == "raw:/scope/a%FF%20%25.tif"
+
+
+def test_a_waiting_file_that_vanishes_is_missing(db, now):
+    arrivals.note_waiting(db, arrival(content=""), AcquisitionState.WAITING, "cut", now)
+
+    arrivals.note_gone(db, "scope", "/scope/a.tif", now)
+
+    assert state(db) == "missing"
+
+
 def test_a_growing_file_has_one_row_that_becomes_the_acquisition(db, now):
     waiting = arrival(content="")
     for reason in ("growing", "growing", "cut"):
@@ -178,6 +239,9 @@ def test_names_that_differ_in_case_or_extension_do_not_share_a_place(db, now):
     assert not arrivals.place_is_free(db, "/out/A.tif.zarr", "/scope/A.tif")
     assert not arrivals.place_is_free(db, "/out/a.png.zarr", "/scope/a.png")
     assert arrivals.place_is_free(db, "/out/ab.tif.zarr", "/scope/ab.tif")
+    enqueue(db, now, "Å.tif", "f2")
+    assert not arrivals.place_is_free(db, "/out/å.tif.zarr", "/scope/å.tif")
+    assert not arrivals.place_is_free(db, "/out/A\u030a.tif.zarr", "/scope/A\u030a.tif")
 
 
 def test_counts_name_every_state_also_at_zero(db, now, tmp_path):

@@ -22,6 +22,12 @@ def test_other_names_are(path):
     assert is_wanted(path, ("**",), ALWAYS_EXCLUDED)
 
 
+def test_patterns_without_a_slash_are_about_names_alone():
+    assert is_wanted("exp_seg.2/a.tif", ("**",), ALWAYS_EXCLUDED)
+    assert is_wanted("xenon/a.tif", ("**",), ("x*",))
+    assert not is_wanted("exp/xenon.tif", ("**",), ("x*",))
+
+
 def test_patterns_fit_paths_or_names_and_case_does_not_count():
     assert is_wanted("d/Plate1_w2.tif", ("*_W2.tif",), ())
     assert is_wanted("day1/a.tif", ("day1/*",), ())

@@ -97,3 +97,12 @@ def test_directories_that_form_a_loop_end_the_walk(tmp_path):
     path.write_bytes(data)
 
     assert "loop" in why_not_whole(path)
+
+
+@pytest.mark.parametrize("change", [(b'SamplesPerPixel="1"', b'SamplesPerPixel="0"')])
+def test_metadata_that_cannot_be_true_is_no_crash(tmp_path, change):
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, STACK, ome=True, metadata={"axes": "TYX"}, photometric="minisblack")
+    path.write_bytes(path.read_bytes().replace(*change))
+
+    assert isinstance(why_not_whole(path), str)

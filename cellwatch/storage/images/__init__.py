@@ -20,6 +20,7 @@ from cellwatch.storage.suffixes import SUFFIXES
 READERS: dict[str, ModuleType] = {suffix: png if suffix == ".png" else tiff for suffix in SUFFIXES}
 AXES = "PTZCYX"
 MAX_BYTES = 16 << 30  # decoded; a larger acquisition is refused with its size
+UNSUSPICIOUS_BYTES = 256 << 20  # a dark image may be packed into next to nothing
 MAX_RATIO = 1100  # decoded bytes per byte of file: what zlib reaches on zeros, and a little
 
 
@@ -75,7 +76,7 @@ def describe(path: Path, axes: str = "") -> ImageInfo:
         raise UnreadableImage(path, "the file is empty (0 bytes)")
     info: ImageInfo = reader.describe(path)
     if axes:
-        info = replace(info, axes=_declared(path, axes, info))
+        info = _declared(path, axes, info)
     _refuse_bomb(path, info, size)
     return info
 
@@ -103,13 +104,15 @@ def load(path: Path, axes: str = "") -> Image:
     return Image(info, pixels.transpose(order), is_rgb="S" in info.axes)
 
 
-def _declared(path: Path, axes: str, info: ImageInfo) -> str:
+def _declared(path: Path, axes: str, info: ImageInfo) -> ImageInfo:
     axes = axes.upper()
     if len(axes) != len(info.shape):
         raise UnreadableImage(
             path, f"axes: {axes} names {len(axes)} axes, the file has shape {info.shape}"
         )
-    return axes
+    count = info.shape[axes.index("C")] if "C" in axes else 1
+    fits = len(info.channels) == count
+    return replace(info, axes=axes, channels=info.channels if fits else ("",) * count)
 
 
 def _refuse_bomb(path: Path, info: ImageInfo, size: int) -> None:
@@ -118,7 +121,7 @@ def _refuse_bomb(path: Path, info: ImageInfo, size: int) -> None:
         raise UnreadableImage(
             path, f"declares {_gib(decoded)} of pixels; more than {_gib(MAX_BYTES)} is not read"
         )
-    if decoded > MAX_RATIO * size:
+    if decoded > max(MAX_RATIO * size, UNSUSPICIOUS_BYTES):
         raise UnreadableImage(path, f"declares {_gib(decoded)} of pixels, the file is {size} B")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from cellwatch.errors import UnreadableImage
+from cellwatch.errors import CodecMissing, UnreadableImage
 from cellwatch.records import ImageInfo
 
 # Units in which files give lengths, in µm.
@@ -34,10 +34,6 @@ SQUARE = 0.01  # relative difference of the pixel's sides up to which it is call
 # tifffile's letters for axes without a meaning; the pages of a plain stack are taken for time.
 UNKNOWN_AXES = "QI"
 
-logging.getLogger("tifffile").setLevel(
-    logging.CRITICAL
-)  # what it logs, we raise or check ourselves
-
 
 def describe(path: Path) -> ImageInfo:
     """Tell what a TIFF file holds."""
@@ -49,7 +45,7 @@ def describe(path: Path) -> ImageInfo:
             return ImageInfo(
                 str(path), kind, axes, shape, dtype, _pixel_size(file), _names(file, axes, shape)
             )
-        except UnreadableImage:
+        except (UnreadableImage, MemoryError):
             raise
         except Exception as error:
             raise UnreadableImage(path, f"the TIFF's structure is broken: {error}") from error
@@ -62,7 +58,7 @@ def read(path: Path) -> NDArray[np.generic]:
             arrays = [series.asarray() for series in file.series]
         except Exception as error:
             if "imagecodecs" in str(error):
-                raise UnreadableImage(
+                raise CodecMissing(
                     path, f"{error}; install the codecs: pip install 'cellwatch[codecs]'"
                 ) from error
             raise UnreadableImage(path, f"the pixels cannot be decoded: {error}") from error
@@ -72,6 +68,7 @@ def read(path: Path) -> NDArray[np.generic]:
 
 
 def _open(path: Path) -> tifffile.TiffFile:
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs, we raise or check
     try:
         return tifffile.TiffFile(path)
     except tifffile.TiffFileError as error:
@@ -92,6 +89,8 @@ def _axes(path: Path, series: list[Any]) -> tuple[str, tuple[int, ...], str]:  #
     axes = str(first.axes).upper()
     shape = tuple(int(n) for n in first.shape)
     axes = _channels_last(axes, shape, first)
+    if "C" in axes and "S" in axes:
+        raise UnreadableImage(path, f"shape {shape} has both channels and colours ({axes})")
     unknown = [axis for axis in axes if axis in UNKNOWN_AXES]
     if len(unknown) > 1:
         raise UnreadableImage(path, f"shape {shape} has axes without names; declare axes: for them")

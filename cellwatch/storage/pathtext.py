@@ -1,0 +1,32 @@
+"""Paths as text that SQLite and JSON can hold, also those whose bytes are no UTF-8.
+
+A name that decodes stands as it is. One that does not becomes `raw:` and its bytes, those that are
+not plain ASCII as `%XX`, and can be opened again from that.
+"""
+
+import os
+import re
+
+RAW = "raw:"
+
+
+def path_text(path: str) -> str:
+    r"""Return a path as text without undecodable characters.
+
+    Examples
+    --------
+    >>> path_text("/scope/a.tif"), path_text("/scope/a\udcff.tif")
+    ('/scope/a.tif', 'raw:/scope/a%FF.tif')
+    """
+    if not path.startswith(RAW) and not re.search("[\ud800-\udfff]", path):
+        return path
+    plain = (chr(b) if 32 < b < 127 and b != ord("%") else f"%{b:02X}" for b in os.fsencode(path))
+    return RAW + "".join(plain)
+
+
+def text_path(text: str) -> str:
+    """Return the path that `path_text` was given."""
+    if not text.startswith(RAW):
+        return text
+    data = text[len(RAW) :].encode("ascii")
+    return os.fsdecode(re.sub(rb"%([0-9A-F]{2})", lambda m: bytes([int(m[1], 16)]), data))
