@@ -4,7 +4,6 @@ One thread does all of this. Watchers and the readers of the workers' pipes are 
 put what they learn into one queue; this one takes from it, and alone writes the ledger.
 """
 
-import json
 import logging
 import os
 import queue as queues
@@ -29,15 +28,16 @@ from cellwatch.daemon.intake import (
     start_watching,
     take_in,
 )
+from cellwatch.daemon.jobs import facts_of, job_for, models_of, why_no_job
 from cellwatch.daemon.sdnotify import notify
 from cellwatch.errors import DeviceError
-from cellwatch.records import AcquisitionState, Job, Outcome, TargetJob, Trouble
+from cellwatch.records import AcquisitionState, Outcome, Trouble
 from cellwatch.storage import history, queue
 from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.locking import state_lock
 from cellwatch.storage.places import SUPERSEDED
 from cellwatch.watching.watcher import Scanned
-from cellwatch.zoo.cards import ModelPlace, find_model
+from cellwatch.zoo.cards import ModelPlace
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
     UnknownModel
         When the configuration names a model that is not there.
     """
-    models = _models(config)
+    models = models_of(config)
     with state_lock(config.state.folder, _now()):
         db = open_ledger(config.state.folder)
         try:
@@ -266,57 +266,16 @@ def _give_job(life: _Life, worker: Worker) -> None:
     if claim is None:
         return
     watched = life.watch_named(claim.watch)
-    wanted = {t.name: t for t in watched.targets()} if watched else {}
-    lacking = [name for name in claim.targets if name not in wanted]
-    if watched is None or lacking:
-        what = f"target '{lacking[0]}' of " if watched and lacking else ""
-        reason = f"{what}watched folder '{claim.watch}' is not in the configuration any more"
+    reason = why_no_job(claim, watched)
+    if watched is None or reason:
         queue.set_aside(life.db, claim.acquisition_id, reason, _now())
         return
-    job = _job(life, claim, watched)
-    life.facts = {
-        t.name: {
-            "model_id": t.model_id,
-            "model_sha256": t.model_sha256,
-            "params": json.dumps(t.params),
-        }
-        for t in job.targets
-    }
+    for target in watched.targets():
+        history.model_used(life.db, life.models[target.model].card, _now())
+    job = job_for(claim, watched, life.config, life.models)
+    life.facts = facts_of(job)
     life.lease_until = time.monotonic() + LEASE.total_seconds()
     worker.perform(job)
-
-
-def _job(life: _Life, claim: queue.Claim, watched: Watch) -> Job:
-    targets = []
-    for target in watched.targets():
-        if target.name not in claim.targets:
-            continue
-        place = life.models[target.model]
-        history.model_used(life.db, place.card, _now())
-        params = target.params().to_json()
-        if claim.worker_deaths:  # lighter: fewer tiles at a time, which changes no result
-            params["batch_size"] = 1
-        targets.append(
-            TargetJob(
-                name=target.name,
-                model_id=place.card.id,
-                model_folder=str(place.path),
-                model_sha256=place.card.sha256,
-                channels=target.choice(),
-                params=params,
-            )
-        )
-    return Job(
-        acquisition_id=claim.acquisition_id,
-        path=claim.path,
-        fingerprint=claim.fingerprint,
-        store=claim.store,
-        targets=tuple(targets),
-        axes=watched.axes,
-        pixel_size_um=watched.pixel_size,
-        include_image=life.config.output.include_image,
-        also=life.config.output.also,
-    )
 
 
 def _is_everything_done(life: _Life) -> bool:
@@ -366,11 +325,6 @@ def _wait_for_stranded(workers: list[dict[str, object]]) -> None:
             time.sleep(0.05)
         if started is not None and process_started(pid) == started:
             os.kill(pid, signal.SIGKILL)
-
-
-def _models(config: Config) -> dict[str, ModelPlace]:
-    names = {target.model for watched in config.watch for target in watched.targets()}
-    return {name: find_model(name, config.zoo) for name in names}
 
 
 def _stopper(life: _Life) -> Callable[[int, FrameType | None], None]:

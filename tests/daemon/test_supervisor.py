@@ -156,6 +156,23 @@ def test_an_image_that_failed_is_tried_again_when_the_configuration_is_mended(st
     assert station.counts() == {"done": 1}
 
 
+def test_images_of_a_folder_that_left_the_configuration_rest_and_come_back(station):
+    station.write("a.tif")
+    station.masks.write_text("a file where the folder should be")
+    station.command("run", "--once")
+    station.masks.unlink()
+    text = station.config.read_text()
+    station.config.write_text(text.replace("folder: images,", "folder: other,"))
+
+    station.command("run", "--once")
+    assert station.counts() == {"blocked": 1}
+    assert "not in the configuration any more" in station.status()["failures"][0]["reason"]
+    station.config.write_text(text)
+    station.command("run", "--once", "--strict")
+
+    assert station.counts() == {"done": 1}
+
+
 def test_an_image_with_an_undecodable_name_is_segmented(station):
     station.write("plain.tif")
     odd = Path(os.fsdecode(os.fsencode(station.images) + b"/odd\xff.tif"))

@@ -1,0 +1,76 @@
+"""A claim and the configuration make a job: what a worker needs, and what is recorded of it."""
+
+import json
+from collections.abc import Mapping
+
+from cellwatch.config.schema import Config, Watch
+from cellwatch.records import Job, TargetJob
+from cellwatch.storage.queue import Claim
+from cellwatch.zoo.cards import ModelPlace, find_model
+
+
+def models_of(config: Config) -> dict[str, ModelPlace]:
+    """Find every model that a configuration names.
+
+    Raises
+    ------
+    UnknownModel
+        When one is not there.
+    """
+    names = {target.model for watched in config.watch for target in watched.targets()}
+    return {name: find_model(name, config.zoo) for name in names}
+
+
+def why_no_job(claim: Claim, watched: Watch | None) -> str:
+    """Say what the configuration lacks to do a claim's work; "" when it lacks nothing."""
+    names = [target.name for target in watched.targets()] if watched else []
+    lacking = [name for name in claim.targets if name not in names]
+    if watched is not None and not lacking:
+        return ""
+    what = f"target '{lacking[0]}' of " if watched else ""
+    return f"{what}watched folder '{claim.watch}' is not in the configuration any more"
+
+
+def job_for(claim: Claim, watched: Watch, config: Config, models: Mapping[str, ModelPlace]) -> Job:
+    """Return the job of a claim."""
+    targets = []
+    for target in watched.targets():
+        if target.name not in claim.targets:
+            continue
+        place = models[target.model]
+        params = target.params().to_json()
+        if claim.worker_deaths:  # lighter: fewer tiles at a time, which changes no result
+            params["batch_size"] = 1
+        targets.append(
+            TargetJob(
+                name=target.name,
+                model_id=place.card.id,
+                model_folder=str(place.path),
+                model_sha256=place.card.sha256,
+                channels=target.choice(),
+                params=params,
+            )
+        )
+    return Job(
+        acquisition_id=claim.acquisition_id,
+        path=claim.path,
+        fingerprint=claim.fingerprint,
+        store=claim.store,
+        targets=tuple(targets),
+        axes=watched.axes,
+        pixel_size_um=watched.pixel_size,
+        include_image=config.output.include_image,
+        also=config.output.also,
+    )
+
+
+def facts_of(job: Job) -> dict[str, dict[str, str]]:
+    """Return what is recorded of each target beside its result."""
+    return {
+        target.name: {
+            "model_id": target.model_id,
+            "model_sha256": target.model_sha256,
+            "params": json.dumps(target.params),
+        }
+        for target in job.targets
+    }
