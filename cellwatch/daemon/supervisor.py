@@ -142,8 +142,9 @@ def _live(life: _Life, config_path: Path) -> dict[str, int]:
             signal.signal(number, handler)
     counts = {state.value: _count(life.db, state) for state in AcquisitionState}
     counts[AcquisitionState.DONE] -= done_before
-    offline = life.db.execute("SELECT count(*) FROM folders WHERE state = 'offline'").fetchone()[0]
-    return {**counts, "offline": int(offline)}
+    rows = life.db.execute("SELECT name FROM folders WHERE state = 'offline'").fetchall()
+    offline = sum(life.watch_named(name) is not None for (name,) in rows)
+    return {**counts, "offline": offline}
 
 
 def _begin(life: _Life, config_path: Path) -> None:
