@@ -54,7 +54,7 @@ CREATE TABLE acquisitions (
     superseded_by INTEGER REFERENCES acquisitions (id),  -- the file was overwritten by this one
     UNIQUE (watch, path, fingerprint)
 );
-CREATE INDEX acquisitions_by_state ON acquisitions (state, id);
+CREATE INDEX acquisitions_by_state ON acquisitions (state, superseded_by, id);
 CREATE INDEX acquisitions_by_path ON acquisitions (path);
 CREATE INDEX acquisitions_by_arrival ON acquisitions (arrived_at);
 CREATE INDEX acquisitions_by_place ON acquisitions (place_key);
