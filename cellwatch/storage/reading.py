@@ -95,7 +95,8 @@ def speed(db: sqlite3.Connection, last: int = 100) -> Row:
     row = db.execute(
         """
         WITH latest AS (
-            SELECT id, seconds FROM acquisitions WHERE state = 'done' ORDER BY id DESC LIMIT ?
+            SELECT id, seconds FROM acquisitions
+            WHERE state = 'done' AND superseded_by IS NULL ORDER BY id DESC LIMIT ?
         )
         SELECT count(*) AS acquisitions, avg(seconds) AS seconds,
                (SELECT sum(rois) FROM targets
