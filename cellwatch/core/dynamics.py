@@ -37,7 +37,7 @@ def follow_flows(flows: Float32, foreground: Bool, steps: int) -> Int32:
     starts = np.argwhere(foreground)
     held = np.where(foreground, flows, np.float32(0))
     field = np.ascontiguousarray(np.moveaxis(held, 0, -1), dtype=np.float32)  # (Y, X, 2)
-    return _follow(field, starts, steps)  # type: ignore[no-any-return]
+    return _follow(field, starts, steps)  # type: ignore[no-any-return]  # numba is untyped
 
 
 def follow_flows_on(device: torch.device, flows: Float32, foreground: Bool, steps: int) -> Int32:

@@ -52,7 +52,7 @@ def bounding_boxes(labels: Int32) -> Int64:
     (n, 4) int64
         Row k is y0, y1, x0, x1 of ROI k + 1, ends exclusive; y1 = 0 for a label with no pixels.
     """
-    return _bounding_boxes(labels, int(labels.max(initial=0)))  # type: ignore[no-any-return]
+    return _bounding_boxes(labels, int(labels.max(initial=0)))  # type: ignore[no-any-return]  # numba
 
 
 def roi_centres(labels: Int32, boxes: Int64) -> Int64:
@@ -68,7 +68,7 @@ def roi_centres(labels: Int32, boxes: Int64) -> Int64:
     -------
     (n, 2) int64, y and x. Ties go to the pixel found first in raster order.
     """
-    return _roi_centres(labels, boxes)  # type: ignore[no-any-return]
+    return _roi_centres(labels, boxes)  # type: ignore[no-any-return]  # numba
 
 
 @njit(cache=True, nogil=True)

@@ -32,7 +32,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc to keep the memory that arrays free, instead of giving it back at once.
 
     Each layer of the network frees tens of megabytes and asks for them again; with the default
-    every such array is mapped and cleared anew, which costs a CPU nearly half of its time. The
+    every such array is mapped and cleared anew, which made a training step a third longer. The
     price is a process that stays as large as it once was.
 
     Returns

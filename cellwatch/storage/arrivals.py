@@ -218,7 +218,7 @@ def _insert(
             "arrived_at": iso(now),
         }
     )
-    return AcquisitionId(int(table.last_pk))  # type: ignore[arg-type]
+    return AcquisitionId(int(table.last_pk))  # type: ignore[arg-type]  # None only before an insert
 
 
 def _facts(arrival: Arrival) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def read_provenance(path: Path) -> Json:
         raise MaskStoreError(f"it cannot be opened as a mask store: {error}") from error
     if "cellwatch" not in attributes:
         raise MaskStoreError("it has no provenance: cellwatch did not write it")
-    return dict(attributes["cellwatch"])  # type: ignore[arg-type]
+    return dict(attributes["cellwatch"])  # type: ignore[arg-type]  # JSON that we wrote
 
 
 def check_store(path: Path) -> StoreReport:
