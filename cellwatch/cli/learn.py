@@ -6,7 +6,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -68,6 +68,20 @@ def train(
     min_rois: Annotated[
         int | None, typer.Option(min=0, help="Leave out images with fewer ROIs.")
     ] = None,
+    balanced: Annotated[
+        bool, typer.Option("--balanced", help="Draw from each --data with the same probability.")
+    ] = False,
+    validation: Annotated[
+        float,
+        typer.Option(min=0, max=0.9, help="Part of the images to choose the best epoch by."),
+    ] = 0.0,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option(help="auto: bfloat16 on CUDA, else float32."),
+    ] = "auto",
+    flow_cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps flow targets between runs.")
+    ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     model_id: Annotated[str, typer.Option("--id", help="Name for the card.")] = "",
     licence: Annotated[str, typer.Option(help="Of the data, for the card.")] = "",
@@ -75,7 +89,7 @@ def train(
     zoo: ZooOption = None,
 ) -> None:
     """Train a network on images and masks; the run folder becomes a model folder."""
-    from cellwatch.daemon.device import choose_device, keep_freed_memory
+    from cellwatch.daemon.device import choose_device, keep_freed_memory, precision_on
     from cellwatch.daemon.learning import RunRequest, count_images, prepare
 
     keep_freed_memory()
@@ -90,15 +104,19 @@ def train(
         if steps and budget:
             raise UsageError("give --steps or --budget, not both")
         folder = out
-        request = _request(
-            data, start, schedule, channels, diam_mean, licence, model_id or out.name, zoo
+        plan = replace(
+            _plan(schedule, count_images(data), images_per_epoch, min_rois, seed),
+            is_balanced=balanced,
+            validation=validation,
+            precision=precision_on(chosen, precision),
         )
-        plan = _plan(schedule, count_images(data), images_per_epoch, min_rois, seed)
-        request = replace(request, plan=plan)
+        request = _request(
+            data, start, plan, channels, diam_mean, licence, model_id or out.name, zoo
+        )
         if steps:
             request = _with_steps(request, steps)
     with progress("preparing", count_images([Path(d) for d in request.data])) as advance:
-        prepared = prepare(request, advance)
+        prepared = prepare(request, advance, flow_cache)
     if budget:
         from cellwatch.daemon.learning import steps_within
 
@@ -200,19 +218,19 @@ def _plain(value: object) -> str:
 def _request(
     data: list[Path],
     start: str,
-    schedule: str,
+    plan: FitPlan,
     channels: str,
     diam_mean: float,
     licence: str,
     model_id: str,
     zoo: Path | None,
 ) -> "RunRequest":
-    from cellwatch.daemon.learning import RunRequest, default_plan
+    from cellwatch.daemon.learning import RunRequest
 
     return RunRequest(
         data=tuple(str(folder.absolute()) for folder in data),
         start=start,
-        plan=default_plan(schedule, 1),
+        plan=plan,
         channels=parse_channels(channels),
         diam_mean=diam_mean,
         licence=licence,
@@ -256,10 +274,9 @@ def _fit(request: "RunRequest", prepared: "Prepared", folder: Path, device: "tor
     )
     last = None
     tell_at = 0.0 if not sys.stderr.isatty() else float("inf")  # a terminal has its bar
-    with progress("training", plan.epochs) as advance:
-        for report in run_training(request, prepared, folder, device):
+    with progress("training", plan.steps) as advance:
+        for report in run_training(request, prepared, folder, device, advance):
             last = report
-            advance()
             if time.monotonic() >= tell_at:
                 tell(f"epoch {report.epoch + 1} of {plan.epochs}, loss {report.loss:.4f}")
                 tell_at = time.monotonic() + TELL_EVERY_S

@@ -1,6 +1,7 @@
 """Choose the compute device, and make the process fit for large short-lived arrays."""
 
 import ctypes
+from typing import Literal
 
 import torch
 
@@ -26,6 +27,19 @@ def choose_device(name: str) -> torch.device:
             "device: cuda, but torch finds no CUDA device; look at nvidia-smi, or say device: cpu"
         )
     return torch.device(name)
+
+
+def precision_on(
+    device: torch.device, wanted: Literal["auto", "float32", "bfloat16"]
+) -> Literal["float32", "bfloat16"]:
+    """Return in which precision a network trains; `auto`: bfloat16 on CUDA, else float32.
+
+    A processor with AVX512-BF16 or AMX trains twice as fast in bfloat16, others much slower: there
+    a person chooses.
+    """
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if device.type == "cuda" else "float32"
 
 
 def keep_freed_memory() -> bool:

@@ -22,6 +22,9 @@ from cellwatch.daemon.acquisition import Model, channels_for
 from cellwatch.errors import BadTrainingData, TrainingError
 from cellwatch.records import ChannelChoice, ModelCard
 from cellwatch.storage.pairs import Pair, find_pairs, load_pair, mask_files, read_label_file
+from cellwatch.training.batches import draw_batches
+from cellwatch.training.checkpoint import CHECKPOINT, EpochReport
+from cellwatch.training.checkpoint import LOG as FIT_LOG
 from cellwatch.training.dataset import (
     TrainingImage,
     enough_rois,
@@ -29,15 +32,7 @@ from cellwatch.training.dataset import (
     training_image,
 )
 from cellwatch.training.evaluate import ImageScore, score_image
-from cellwatch.training.fit import (
-    CHECKPOINT,
-    EpochReport,
-    draw_batches,
-    fit,
-    make_optimiser,
-    train_step,
-)
-from cellwatch.training.fit import LOG as FIT_LOG
+from cellwatch.training.fit import fit, make_optimiser, ready_to_train, train_step
 from cellwatch.training.plans import FitPlan, schedule_named
 from cellwatch.zoo.cards import CARD, find_model
 from cellwatch.zoo.catalog import add_model, load_model
@@ -45,7 +40,8 @@ from cellwatch.zoo.weights import with_diameters
 
 RUN = "run.json"
 SCRATCH = "scratch"
-TIMED_STEPS = 3
+TIMED_STEPS = 10
+FLOWS = "flows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +121,20 @@ class Prepared:
     n_channels: int
 
 
-def prepare(request: RunRequest, on_image: Callable[[], None] = lambda: None) -> Prepared:
+def prepare(
+    request: RunRequest,
+    on_image: Callable[[], None] = lambda: None,
+    flow_cache: Path | None = None,
+) -> Prepared:
     """Read the images, compute their flows, and load or make the network.
+
+    Parameters
+    ----------
+    request : RunRequest
+    on_image : callable
+        Called after each image.
+    flow_cache : Path or None
+        A folder that keeps flows between runs.
 
     Raises
     ------
@@ -137,7 +145,10 @@ def prepare(request: RunRequest, on_image: Callable[[], None] = lambda: None) ->
     sets = []
     for folder in (Path(name) for name in request.data):
         name = "/".join(folder.absolute().parts[-3:])
-        found = [_prepared(pair, name, request.channels, on_image) for pair in find_pairs(folder)]
+        found = [
+            _prepared(pair, name, request.channels, on_image, flow_cache)
+            for pair in find_pairs(folder)
+        ]
         rois = sum(image.n_rois for image in found)
         if not rois:
             raise BadTrainingData(
@@ -154,20 +165,34 @@ def prepare(request: RunRequest, on_image: Callable[[], None] = lambda: None) ->
 
 
 def steps_within(prepared: Prepared, plan: FitPlan, seconds: float, device: torch.device) -> int:
-    """Return how many steps fit into a time, from timing a few on a copy of the network."""
-    network = copy.deepcopy(prepared.network).to(device).train()
+    """Return how many steps fit into a time.
+
+    Ten steps are timed on a copy of the network, with batches drawn as the run draws them; the
+    time they take is taken off. A third of the time is the most that they may use up.
+    """
+    network = ready_to_train(copy.deepcopy(prepared.network), device, plan.precision)
     optimiser = make_optimiser(network, plan)
-    batches = draw_batches(prepared.images, plan, network.config.diam_mean, 0)
-    batch = next(batches)
-    train_step(network, optimiser, batch)  # the first is slower
-    started = time.monotonic()
-    for _ in range(TIMED_STEPS):
-        train_step(network, optimiser, batch)
-    return max(1, int(seconds * TIMED_STEPS / (time.monotonic() - started)))
+    batches = (
+        batch
+        for epoch in range(TIMED_STEPS + 1)
+        for batch in draw_batches(prepared.images, plan, network.config.diam_mean, epoch)
+    )
+    began = time.monotonic()
+    train_step(network, optimiser, next(batches), plan.precision)  # the first is slower
+    started, taken = time.monotonic(), 0
+    while taken < TIMED_STEPS and (not taken or time.monotonic() - began < seconds / 3):
+        train_step(network, optimiser, next(batches), plan.precision)
+        taken += 1
+    ended = time.monotonic()
+    return max(1, int((seconds - (ended - began)) * taken / (ended - started)))
 
 
 def train(
-    request: RunRequest, prepared: Prepared, folder: Path, device: torch.device
+    request: RunRequest,
+    prepared: Prepared,
+    folder: Path,
+    device: torch.device,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Iterator[EpochReport]:
     """Train, report each epoch, and leave a model in the run folder at the end.
 
@@ -184,7 +209,9 @@ def train(
             "or train into another folder"
         )
     request.write(folder)
-    yield from fit(prepared.network, prepared.images, request.plan, folder, device=device)
+    yield from fit(
+        prepared.network, prepared.images, request.plan, folder, device=device, on_step=on_step
+    )
     card = ModelCard(
         id=request.model_id,
         sha256="",
@@ -279,12 +306,22 @@ def count_images(folders: Sequence[Path]) -> int:
 
 
 def _prepared(
-    pair: Pair, set_name: str, choice: ChannelChoice, on_image: Callable[[], None]
+    pair: Pair,
+    set_name: str,
+    choice: ChannelChoice,
+    on_image: Callable[[], None],
+    flow_cache: Path | None,
 ) -> TrainingImage:
     plane, labels, _ = _plane(pair, choice, None)
     limits = percentiles(plane, Normalisation())
     on_image()
-    return training_image(f"{set_name}/{pair.image.name}", normalise(plane, limits), labels)
+    return training_image(
+        f"{set_name}/{pair.image.name}",
+        normalise(plane, limits),
+        labels,
+        cluster=set_name,
+        flow_cache=flow_cache,
+    )
 
 
 def _plane(

@@ -1,7 +1,10 @@
 """Labelled images ready to train on: normalised planes with their flows and diameters."""
 
+import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +13,7 @@ from cellwatch.core.diameter import median_diameter, roi_areas
 from cellwatch.core.flows import flows_of
 from cellwatch.errors import BadTrainingData
 
+FLOWS_VERSION = 1  # raised when `flows_of` would give other flows
 MIN_DIAMETER = 5.0  # px; smaller medians are taken for this (Cellpose, train_seg)
 
 
@@ -26,6 +30,10 @@ class TrainingImage:
     diameter : float, px
         Of the median ROI, at least `MIN_DIAMETER`; 0 for an image without ROIs.
     n_rois : int
+    cluster : str
+        The kind of image it is; a balanced plan draws each kind with the same probability.
+    is_confirmed_empty : bool
+        Whether a person said that nothing is there: then it trains as background.
     """
 
     name: str
@@ -34,25 +42,81 @@ class TrainingImage:
     flows: Float32
     diameter: float
     n_rois: int
+    cluster: str = ""
+    is_confirmed_empty: bool = False
 
 
-def training_image(name: str, normalised: Float32, labels: Int32) -> TrainingImage:
-    """Compute the flows and the diameter of one image."""
+def training_image(
+    name: str,
+    normalised: Float32,
+    labels: Int32,
+    *,
+    cluster: str = "",
+    is_confirmed_empty: bool = False,
+    flow_cache: Path | None = None,
+) -> TrainingImage:
+    """Compute the flows and the diameter of one image.
+
+    Parameters
+    ----------
+    name : str
+    normalised : (C, Y, X) float32
+    labels : (Y, X) int32
+    cluster : str
+    is_confirmed_empty : bool
+    flow_cache : Path or None
+        A folder that keeps flows by the content of the label image; None: they are not kept.
+    """
     diameter = median_diameter(labels)
     return TrainingImage(
         name=name,
         plane=np.ascontiguousarray(normalised, np.float32),
         labels=labels,
-        flows=flows_of(labels),
+        flows=cached_flows(labels, flow_cache) if flow_cache else flows_of(labels),
         diameter=max(MIN_DIAMETER, diameter) if diameter else 0.0,
         n_rois=len(roi_areas(labels)),
+        cluster=cluster,
+        is_confirmed_empty=is_confirmed_empty,
     )
+
+
+def cached_flows(labels: Int32, folder: Path) -> Float32:
+    """Return the flows of a label image, computed once for each content.
+
+    Parameters
+    ----------
+    labels : (Y, X) int32
+    folder : Path
+        Made when it is not there; a file in it that cannot be read is made anew.
+
+    Returns
+    -------
+    (2, Y, X) float32, equal to `flows_of(labels)`.
+    """
+    shape = "x".join(str(n) for n in labels.shape)
+    digest = hashlib.sha256(labels.tobytes()).hexdigest()
+    path = folder / f"{digest[:32]}_{shape}_v{FLOWS_VERSION}.npy"
+    try:
+        flows = np.load(path, allow_pickle=False)
+        if flows.shape == (2, *labels.shape) and flows.dtype == np.float32:
+            return np.asarray(flows, np.float32)
+    except (OSError, ValueError, EOFError):
+        pass  # not there, or cut short
+    flows = flows_of(labels)
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with aside.open("wb") as file:
+        np.save(file, flows)
+    aside.replace(path)
+    return flows
 
 
 def enough_rois(
     images: Iterable[TrainingImage], min_rois: int
 ) -> tuple[list[TrainingImage], list[TrainingImage]]:
     """Part the images with at least `min_rois` ROIs from those with fewer.
+
+    An image that a person confirmed to be empty is kept where `min_rois` is 1 or less.
 
     Raises
     ------
@@ -62,8 +126,10 @@ def enough_rois(
     kept: list[TrainingImage] = []
     left_out: list[TrainingImage] = []
     for image in images:
-        (kept if image.n_rois >= min_rois else left_out).append(image)
-    if not kept:
+        is_background = image.is_confirmed_empty and min_rois <= 1
+        is_kept = image.n_rois >= min_rois or is_background
+        (kept if is_kept else left_out).append(image)
+    if not any(image.n_rois for image in kept):
         raise BadTrainingData(
             f"none of the {len(left_out)} images has {min_rois} ROIs or more; "
             "annotate more ROIs or lower the minimum"

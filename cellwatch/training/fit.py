@@ -1,74 +1,31 @@
-"""The training loop: draw crops, step, report each epoch; resumable to the bit on the CPU.
+"""The training loop: draw crops, step, report each epoch; resumable to the bit on the CPU."""
 
-Chance comes from the plan's seed and the number of the epoch alone, so a run that goes on from a
-checkpoint draws what it would have drawn. A checkpoint holds the weights and the optimiser's
-momentum and replaces the one before in a single rename.
-"""
-
-import json
 import math
-import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from cellwatch.core.arrays import Float32
-from cellwatch.core.augment import draw_warp, warp_plane, warp_targets
 from cellwatch.core.image import with_channels
 from cellwatch.core.network import CPNet, segmentation_loss
-from cellwatch.errors import TrainingError
+from cellwatch.errors import BadTrainingData, TrainingError
+from cellwatch.training.batches import Batch, batches_ahead, validation_batches
+from cellwatch.training.checkpoint import (
+    EpochReport,
+    log_epoch,
+    resume,
+    save_checkpoint,
+)
 from cellwatch.training.dataset import TrainingImage
 from cellwatch.training.plans import FitPlan, schedule_named
 
-CHECKPOINT = "checkpoint.safetensors"
-LOG = "log.jsonl"
 DIVERGED = 50.0  # a loss beyond this is no longer training; a fresh network starts near 4
-
-
-@dataclass(frozen=True, slots=True)
-class EpochReport:
-    """What one epoch was.
-
-    Attributes
-    ----------
-    epoch : int
-        Counted from 0.
-    step : int
-        Batches since the run began.
-    loss : float
-        Mean over the epoch's batches.
-    learning_rate : float
-    seconds : float
-    """
-
-    epoch: int
-    step: int
-    loss: float
-    learning_rate: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One batch of crops.
-
-    Attributes
-    ----------
-    tiles : (B, C, S, S) float32
-    targets : (B, 3, S, S) float32
-        Flow in y, flow in x, 1 inside ROIs.
-    """
-
-    tiles: Float32
-    targets: Float32
+JUDGED_EPOCHS = 20  # of a run with a validation part, as evenly spread as they can be
 
 
 def fit(
@@ -78,21 +35,26 @@ def fit(
     folder: Path,
     *,
     device: torch.device,
-    checkpoint_every: int = 10,
+    checkpoint_every: float = 60.0,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Iterator[EpochReport]:
     """Train a network in place and report each epoch.
 
     Parameters
     ----------
     network : CPNet
-        The weights to start from; after the last report it holds the result.
+        The weights to start from; after the last report it holds the result: the weights of the
+        last epoch, or those with the least loss on the part that `plan.validation` splits off.
     images : sequence of TrainingImage
     plan : FitPlan
     folder : Path
         Gets `checkpoint.safetensors` and `log.jsonl`. With a checkpoint of the same plan there
         the run goes on from it.
     device : torch.device
-    checkpoint_every : int, epochs
+    checkpoint_every : float, seconds
+        Also in the midst of an epoch; 0: after every step.
+    on_step : callable
+        Called after each batch, also for those that a resumed run finds done.
 
     Yields
     ------
@@ -102,110 +64,37 @@ def fit(
     ------
     TrainingError
         When the loss is not a number or beyond `DIVERGED`, or the checkpoint is of another plan.
+    BadTrainingData
+        When no image is left beside the validation part.
     """
-    network.to(device).train()
-    optimiser = make_optimiser(network, plan)
-    first = _resume(network, optimiser, plan, folder)
+    run = _Run(network, images, plan, folder, device, checkpoint_every, on_step)
     with ThreadPoolExecutor(1, "batches") as pool:
-        upcoming = _ahead(pool, images, plan, network.config.diam_mean, first)
-        for epoch in range(first, plan.epochs):
-            report = _run_epoch(network, optimiser, plan, epoch, upcoming)
-            _log(folder, report)
-            last = epoch + 1 == plan.epochs
-            if last or (epoch + 1) % checkpoint_every == 0:
-                _save_checkpoint(network, optimiser, plan, folder, epoch + 1)
-            yield report
+        yield from run.epochs(pool)
     network.eval()
 
 
-def draw_batches(
-    images: Sequence[TrainingImage], plan: FitPlan, diameter: float, epoch: int
-) -> Iterator[Batch]:
-    """Draw the batches of one epoch; the same epoch of the same plan draws the same.
-
-    Parameters
-    ----------
-    images : sequence of TrainingImage
-    plan : FitPlan
-    diameter : float, px
-        To which each image's median ROI is scaled. An image without ROIs keeps its size.
-    epoch : int
-    """
-    rng = np.random.default_rng([plan.seed, epoch])
-    if plan.images_per_epoch == len(images):
-        order = rng.permutation(len(images))
-    else:
-        order = rng.integers(len(images), size=plan.images_per_epoch)
-    for start in range(0, len(order), plan.batch_size):
-        chosen = [images[i] for i in order[start : start + plan.batch_size]]
-        yield _batch(chosen, plan.crop, diameter, rng)
-
-
-def _batch(
-    images: Sequence[TrainingImage], crop: int, diameter: float, rng: np.random.Generator
-) -> Batch:
-    channels = images[0].plane.shape[0]
-    tiles = np.empty((len(images), channels, crop, crop), np.float32)
-    targets = np.empty((len(images), 3, crop, crop), np.float32)
-    for image, tile, target in zip(images, tiles, targets, strict=True):
-        zoom = diameter / image.diameter if image.diameter else 1.0
-        warp = draw_warp(image.labels.shape, crop, zoom, rng)
-        warp_plane(image.plane, warp, tile)
-        warp_targets(image.labels, image.flows, warp, target)
-    return Batch(tiles, targets)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor,
-    images: Sequence[TrainingImage],
-    plan: FitPlan,
-    diameter: float,
-    first: int,
-) -> Iterator[Batch]:
-    # One batch is always being drawn while the network works on the one before.
-    batches = (
-        batch
-        for epoch in range(first, plan.epochs)
-        for batch in draw_batches(images, plan, diameter, epoch)
-    )
-    pending: Future[Batch | None] = pool.submit(next, batches, None)
-    while (batch := pending.result()) is not None:
-        pending = pool.submit(next, batches, None)
-        yield batch
-
-
-def _run_epoch(
-    network: CPNet,
-    optimiser: torch.optim.SGD,
-    plan: FitPlan,
-    epoch: int,
-    upcoming: Iterator[Batch],
-) -> EpochReport:
-    started = time.monotonic()
-    rate = plan.learning_rate(epoch)
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    losses = [train_step(network, optimiser, next(upcoming)) for _ in range(plan.steps_per_epoch)]
-    loss = float(np.mean(losses))
-    if not math.isfinite(loss) or loss > DIVERGED:
-        raise TrainingError(
-            f"training diverged in epoch {epoch} (loss {loss:g}, learning rate {rate:g}); "
-            "the log is kept; lower the learning rate or look at the masks of the images"
+def split_validation(
+    images: Sequence[TrainingImage], plan: FitPlan
+) -> tuple[list[TrainingImage], list[TrainingImage]]:
+    """Part a set into images to train on and images to judge epochs by; the seed chooses."""
+    if not plan.validation:
+        return list(images), []
+    n_judges = max(1, round(plan.validation * len(images)))
+    if n_judges >= len(images):
+        raise BadTrainingData(
+            f"{len(images)} images cannot spare {plan.validation:g} of them for validation; "
+            "annotate more, or let the last epoch be the result"
         )
-    return EpochReport(
-        epoch, (epoch + 1) * plan.steps_per_epoch, loss, rate, time.monotonic() - started
-    )
+    order = np.random.default_rng(plan.seed).permutation(len(images))
+    return [images[i] for i in order[n_judges:]], [images[i] for i in order[:n_judges]]
 
 
-def train_step(network: CPNet, optimiser: torch.optim.Optimizer, batch: Batch) -> float:
+def train_step(
+    network: CPNet, optimiser: torch.optim.Optimizer, batch: Batch, precision: str = "float32"
+) -> float:
     """Take one step of the optimiser on one batch and return the loss before it."""
-    device = next(network.parameters()).device
-    tiles = torch.from_numpy(with_channels_batch(batch.tiles, network.config.channels))
-    tiles = tiles.to(device)
-    targets = torch.from_numpy(batch.targets).to(device)
     optimiser.zero_grad(set_to_none=True)
-    maps, _ = network(tiles)
-    loss = segmentation_loss(maps, targets[:, :2], targets[:, 2])
+    loss = _loss(network, batch, precision)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     optimiser.step()
     return float(loss.detach())
@@ -228,62 +117,116 @@ def make_optimiser(network: CPNet, plan: FitPlan) -> torch.optim.SGD:
     )
 
 
-def _save_checkpoint(
-    network: CPNet, optimiser: torch.optim.SGD, plan: FitPlan, folder: Path, epoch: int
-) -> None:
-    tensors: dict[str, Tensor] = {f"weights.{k}": v for k, v in network.state_dict().items()}
-    for name, parameter in network.named_parameters():
-        momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum.{name}"] = momentum
-    metadata = {"epoch": str(epoch), "plan": json.dumps(asdict(plan), sort_keys=True)}
-    aside = folder / f".{CHECKPOINT}.partial"
-    save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, aside, metadata)
-    with aside.open("rb") as written:
-        os.fsync(written.fileno())
-    aside.replace(folder / CHECKPOINT)
+def ready_to_train(network: CPNet, device: torch.device, precision: str) -> CPNet:
+    """Move a network to a device, in the memory layout that its steps are fastest in."""
+    # In bfloat16 oneDNN and cuDNN want channels last; the order of sums in float32 stays plain.
+    is_last = precision != "float32"
+    layout = torch.channels_last if is_last else torch.contiguous_format
+    network.to(device, memory_format=layout)  # type: ignore[call-overload]  # untyped in torch
+    return network.train()
 
 
-def _resume(network: CPNet, optimiser: torch.optim.SGD, plan: FitPlan, folder: Path) -> int:
-    path = folder / CHECKPOINT
-    if not path.exists():
-        (folder / LOG).unlink(missing_ok=True)
-        return 0
-    try:
-        opened = safe_open(path, framework="pt")
-    except SafetensorError as error:
-        raise TrainingError(f"{path} cannot be read ({error}); remove it to begin anew") from error
-    with opened as file:
-        metadata = file.metadata()
-        if metadata["plan"] != json.dumps(asdict(plan), sort_keys=True):
-            raise TrainingError(
-                f"{path} belongs to another plan ({metadata['plan']}); "
-                "resume with that plan or train into an empty folder"
-            )
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    network.load_state_dict(_part(tensors, "weights."))
-    momenta = _part(tensors, "momentum.")
-    for name, parameter in network.named_parameters():
-        if name in momenta:
-            buffer = torch.empty_like(parameter).copy_(momenta[name])
-            optimiser.state[parameter]["momentum_buffer"] = buffer
-    _forget_after(folder / LOG, int(metadata["epoch"]))
-    return int(metadata["epoch"])
+class _Run:
+    # What one call of `fit` carries from step to step.
+    def __init__(
+        self,
+        network: CPNet,
+        images: Sequence[TrainingImage],
+        plan: FitPlan,
+        folder: Path,
+        device: torch.device,
+        checkpoint_every: float,
+        on_step: Callable[[], None],
+    ) -> None:
+        self.training, self.judges = split_validation(images, plan)
+        self.network = ready_to_train(network, device, plan.precision)
+        self.optimiser = make_optimiser(network, plan)
+        self.plan, self.folder = plan, folder
+        self.every, self.on_step = checkpoint_every, on_step
+        self.standing = resume(network, self.optimiser, plan, folder)
+        self.saved_at = time.monotonic()
+
+    def epochs(self, pool: ThreadPoolExecutor) -> Iterator[EpochReport]:
+        standing, plan = self.standing, self.plan
+        done = standing.epoch * plan.steps_per_epoch + len(standing.losses)
+        for _ in range(done):
+            self.on_step()
+        diameter = self.network.config.diam_mean
+        upcoming = batches_ahead(
+            pool, self.training, plan, diameter, standing.epoch, len(standing.losses)
+        )
+        while standing.epoch < plan.epochs:
+            report = self.epoch(upcoming)
+            log_epoch(self.folder, report)
+            self.save_when_due(is_due=standing.epoch == plan.epochs)
+            yield report
+        if standing.best:
+            self.network.load_state_dict(standing.best)
+
+    def epoch(self, upcoming: Iterator[Batch]) -> EpochReport:
+        standing, plan = self.standing, self.plan
+        started = time.monotonic() - standing.seconds
+        rate = plan.learning_rate(standing.epoch)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        while len(standing.losses) < plan.steps_per_epoch:
+            batch = next(upcoming)
+            loss = train_step(self.network, self.optimiser, batch, plan.precision)
+            _refuse_divergence(loss, standing.epoch, rate)
+            standing.losses.append(loss)
+            self.on_step()
+            if len(standing.losses) < plan.steps_per_epoch:
+                standing.seconds = time.monotonic() - started
+                self.save_when_due()
+        judged = self.judge()
+        report = EpochReport(
+            epoch=standing.epoch,
+            step=(standing.epoch + 1) * plan.steps_per_epoch,
+            loss=float(np.mean(standing.losses)),
+            learning_rate=rate,
+            seconds=time.monotonic() - started,
+            validation_loss=judged,
+        )
+        standing.epoch, standing.losses, standing.seconds = standing.epoch + 1, [], 0.0
+        return report
+
+    def judge(self) -> float | None:
+        standing, plan = self.standing, self.plan
+        every = max(1, plan.epochs // JUDGED_EPOCHS)
+        ordinal = standing.epoch + 1
+        if not self.judges or (ordinal % every and ordinal != plan.epochs):
+            return None
+        self.network.eval()
+        with torch.inference_mode():
+            batches = validation_batches(self.judges, plan, self.network.config.diam_mean)
+            losses = [float(_loss(self.network, batch, plan.precision)) for batch in batches]
+        self.network.train()
+        mean = float(np.mean(losses))
+        if mean < standing.best_loss:
+            standing.best_loss = mean
+            standing.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        return mean
+
+    def save_when_due(self, *, is_due: bool = False) -> None:
+        if is_due or time.monotonic() - self.saved_at >= self.every:
+            save_checkpoint(self.network, self.optimiser, self.plan, self.folder, self.standing)
+            self.saved_at = time.monotonic()
 
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+def _loss(network: CPNet, batch: Batch, precision: str) -> Tensor:
+    device = network.diam_mean.device
+    tiles = torch.from_numpy(with_channels_batch(batch.tiles, network.config.channels))
+    targets = torch.from_numpy(batch.targets).to(device)
+    layout = torch.channels_last if precision != "float32" else torch.contiguous_format
+    tiles = tiles.to(device, memory_format=layout)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision != "float32"):
+        maps, _ = network(tiles)
+    return segmentation_loss(maps.float(), targets[:, :2], targets[:, 2])
 
 
-def _log(folder: Path, report: EpochReport) -> None:
-    with (folder / LOG).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(report)) + "\n")
-
-
-def _forget_after(log: Path, epoch: int) -> None:
-    # Epochs after the checkpoint are run again and must not stand in the log twice.
-    if not log.exists():
-        return
-    lines = log.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] < epoch]
-    log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+def _refuse_divergence(loss: float, epoch: int, rate: float) -> None:
+    if not math.isfinite(loss) or loss > DIVERGED:
+        raise TrainingError(
+            f"training diverged in epoch {epoch} (loss {loss:g}, learning rate {rate:g}); "
+            "the log is kept; lower the learning rate or look at the masks of the images"
+        )

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from cellwatch.errors import UsageError
 
@@ -81,6 +82,13 @@ class FitPlan:
     seed : int
     min_rois : int
         Images with fewer ROIs are left out (and reported).
+    is_balanced : bool
+        Whether images are drawn so that each cluster has the same probability, whatever its size.
+    precision : "float32" or "bfloat16"
+        In which the network computes; weights, momentum and loss stay in float32.
+    validation : float
+        Part of the images that is split off to choose the best epoch by; 0: all images train and
+        the last epoch is the result, as in the paper.
     """
 
     schedule: str
@@ -91,6 +99,17 @@ class FitPlan:
     momentum: float = 0.9  # Cellpose's code
     seed: int = 0
     min_rois: int = 5  # the paper's
+    is_balanced: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+    validation: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run can have."""
+        schedule_named(self.schedule)
+        if self.precision not in ("float32", "bfloat16"):
+            raise UsageError(f"precision: '{self.precision}' is neither float32 nor bfloat16")
+        if not 0 <= self.validation < 1:
+            raise UsageError(f"validation: {self.validation:g} is no part of the images, 0 to 1")
 
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch of this run, counted from 0."""

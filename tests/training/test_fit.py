@@ -1,19 +1,28 @@
 import itertools
 import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from cellwatch.errors import BadTrainingData, TrainingError
-from cellwatch.training.dataset import enough_rois, mean_diameter
-from cellwatch.training.fit import CHECKPOINT, LOG, draw_batches, fit
+from cellwatch.training.batches import balanced_weights, draw_batches, draw_order
+from cellwatch.training.checkpoint import CHECKPOINT, LOG
+from cellwatch.training.dataset import enough_rois, mean_diameter, training_image
+from cellwatch.training.fit import fit, split_validation
 from cellwatch.training.plans import FitPlan
 from tests.conftest import tiny_network
-from tests.discs import disc_images
+from tests.discs import disc_images, disc_picture
 
 pytestmark = pytest.mark.timeout(60)
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
 PLAN = FitPlan("online", epochs=6, images_per_epoch=4, batch_size=2, crop=32)
 
 
@@ -22,7 +31,7 @@ def images():
     return disc_images(3)
 
 
-def train(folder, images, plan=PLAN, epochs=None, every=2):
+def train(folder, images, plan=PLAN, epochs=None, every=0.0):
     network = tiny_network()
     reports = fit(network, images, plan, folder, device=CPU, checkpoint_every=every)
     taken = list(itertools.islice(reports, epochs))
@@ -35,7 +44,7 @@ def test_a_run_that_goes_on_from_a_checkpoint_ends_with_the_same_bits(tmp_path, 
     (tmp_path / "b").mkdir()
 
     whole, _ = train(tmp_path / "a", images)
-    train(tmp_path / "b", images, epochs=5)  # the last checkpoint is after the fourth
+    train(tmp_path / "b", images, epochs=4)
     resumed, reports = train(tmp_path / "b", images)
 
     assert [report.epoch for report in reports] == [4, 5]
@@ -110,3 +119,122 @@ def test_images_with_too_few_rois_are_left_out_and_named(images):
 
 def test_the_mean_diameter_is_that_of_the_discs(images):
     assert mean_diameter(images) == pytest.approx(17.9, abs=0.3)
+
+
+KILLED = """
+import sys, torch
+from pathlib import Path
+from cellwatch.training.fit import fit, split_validation
+from tests.conftest import tiny_network
+from tests.discs import disc_images, disc_picture
+from tests.training.test_fit import PLAN
+
+folder = Path(sys.argv[1])
+images = disc_images(3)
+print("ready", flush=True)
+step = lambda: print("step", flush=True)
+reports = fit(tiny_network(), images, PLAN, folder, device=torch.device("cpu"),
+              checkpoint_every=0.0, on_step=step)
+for report in reports:
+    pass
+"""
+
+
+@pytest.mark.parametrize("steps", [1, 5, 8])
+def test_a_run_killed_at_any_step_ends_with_the_same_bits(tmp_path, images, steps):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole, _ = train(tmp_path / "whole", images)
+
+    run = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
+    with subprocess.Popen(run, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
+        assert child.stdout is not None
+        assert sum(line == "step\n" for line in itertools.islice(child.stdout, steps + 1)) == steps
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    resumed, _ = train(tmp_path / "killed", images)
+
+    for key, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[key], value), key
+
+
+def test_a_balanced_plan_draws_each_cluster_as_often(images):
+    kinds = [replace(images[0], cluster="rare")] + [replace(images[1], cluster="common")] * 9
+    plan = replace(PLAN, is_balanced=True, images_per_epoch=4000)
+
+    drawn = draw_order(kinds, plan, np.random.default_rng(0))
+
+    assert balanced_weights(kinds) == pytest.approx([0.5] + [0.5 / 9] * 9)
+    assert np.mean(drawn == 0) == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_validation_part_is_split_off_and_chooses_the_epoch(tmp_path):
+    images = disc_images(4)
+    plan = replace(PLAN, validation=0.25)
+
+    training, judges = split_validation(images, plan)
+    network, reports = train(tmp_path, images, plan)
+
+    assert len(training) == 3
+    assert len(judges) == 1
+    assert judges[0] not in training
+    judged = [r.validation_loss for r in reports]
+    best = best_of(tmp_path)[0]
+    assert min(judged) == pytest.approx(best_of(tmp_path)[1])
+    for key, value in network.state_dict().items():
+        assert torch.equal(best[key], value), key
+
+
+def best_of(folder):
+    with safe_open(folder / CHECKPOINT, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith("best.")]  # noqa: SIM118
+        tensors = {name.removeprefix("best."): file.get_tensor(name) for name in names}
+        return tensors, float(file.metadata()["best_loss"])
+
+
+def test_too_few_images_to_spare_are_refused(tmp_path):
+    with pytest.raises(BadTrainingData, match="1 images cannot spare"):
+        train(tmp_path, disc_images(1), replace(PLAN, validation=0.5))
+
+
+def test_bfloat16_trains_as_float32_does(tmp_path, images):
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        (tmp_path / precision).mkdir()
+        plan = FitPlan("online", 12, images_per_epoch=4, batch_size=4, crop=64, precision=precision)
+        network, reports = train(tmp_path / precision, images, plan)
+        losses[precision] = [r.loss for r in reports]
+        assert network.output[2].weight.dtype == torch.float32
+
+    assert np.mean(losses["bfloat16"]) == pytest.approx(np.mean(losses["float32"]), rel=0.05)
+    assert losses["bfloat16"][0] == pytest.approx(losses["float32"][0], rel=0.01)
+
+
+def test_flows_are_kept_by_content_and_made_anew_when_cut_short(tmp_path):
+    picture, labels = disc_picture(0)
+    plane = picture[None].astype(np.float32)
+    fresh = training_image("a", plane, labels).flows
+
+    training_image("a", plane, labels, flow_cache=tmp_path / "flows")
+    kept = next((tmp_path / "flows").iterdir())
+    before = kept.stat().st_mtime_ns
+    again = training_image("b", plane, labels, flow_cache=tmp_path / "flows").flows
+    np.testing.assert_array_equal(again, fresh)
+    assert kept.stat().st_mtime_ns == before
+
+    kept.write_bytes(kept.read_bytes()[:1000])
+    mended = training_image("a", plane, labels, flow_cache=tmp_path / "flows").flows
+    np.testing.assert_array_equal(mended, fresh)
+
+
+def test_a_confirmed_empty_image_trains_as_background(images):
+    empty = training_image("e", images[0].plane, np.zeros_like(images[0].labels))
+    confirmed = replace(empty, is_confirmed_empty=True)
+
+    kept, left_out = enough_rois([*images, empty, confirmed], 1)
+
+    assert confirmed in kept
+    assert left_out == [empty]
+    assert enough_rois([*images, confirmed], 5)[1] == [confirmed]
+    with pytest.raises(BadTrainingData):
+        enough_rois([confirmed], 1)

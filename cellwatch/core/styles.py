@@ -1,0 +1,194 @@
+"""Choose a model by an image's style, and say how far the style is from all that is known.
+
+A style is the unit vector of the network's deepest maps. Images of one kind have near styles, so
+the nearest known styles tell the kind, and how far they are tells how novel the image is.
+
+References
+----------
+Pachitariu & Stringer 2022, Methods "Style clustering and classification": a classifier of the 5
+nearest neighbours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from cellwatch.core.arrays import Float32, Float64, Int64
+
+Window: TypeAlias = tuple[slice, slice]
+
+NEIGHBOURS = 5  # the paper's
+REACH_PERCENTILE = 95.0  # of the known styles' own distances: beyond it a style is novel
+
+
+@dataclass(frozen=True, slots=True)
+class KnownStyles:
+    """The styles of the images that a network was trained on.
+
+    Attributes
+    ----------
+    styles : (N, W) float32
+        Unit vectors.
+    reach : float
+        How far known styles are from each other: the 95th percentile of the mean distance of each
+        to its 5 nearest others.
+    """
+
+    styles: Float32
+    reach: float
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """One of the known styles nearest to an image's.
+
+    Attributes
+    ----------
+    index : int
+        Its row.
+    cluster : int
+    distance : float
+    """
+
+    index: int
+    cluster: int
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class StyleChoice:
+    """What the classifier says of a style.
+
+    Attributes
+    ----------
+    cluster : int
+    neighbours : tuple of Neighbour
+        The nearest first.
+    novelty : float
+        As `novelty_of` the cluster's styles.
+    """
+
+    cluster: int
+    neighbours: tuple[Neighbour, ...]
+    novelty: float
+
+
+@dataclass(frozen=True, slots=True)
+class StyleClassifier:
+    """Tell the cluster of a style from its nearest neighbours.
+
+    Attributes
+    ----------
+    styles : (N, W) float32
+        Unit vectors.
+    clusters : (N,) int64
+        Of each style.
+    reaches : tuple of float
+        By cluster, as `KnownStyles.reach`.
+    """
+
+    styles: Float32
+    clusters: Int64
+    reaches: tuple[float, ...]
+
+    def choose(self, style: Float32, neighbours: int = NEIGHBOURS) -> StyleChoice:
+        """Return the cluster that most of the nearest styles belong to.
+
+        A tie goes to the cluster whose neighbours are nearer in sum.
+
+        Parameters
+        ----------
+        style : (W,) float32
+        neighbours : int
+        """
+        distances = np.linalg.norm(self.styles - style, axis=1)
+        nearest = np.argsort(distances, kind="stable")[:neighbours]
+        listed = tuple(
+            Neighbour(int(i), int(self.clusters[i]), float(distances[i])) for i in nearest
+        )
+        cluster = _most_common(listed)
+        own = KnownStyles(self.styles[self.clusters == cluster], self.reaches[cluster])
+        return StyleChoice(cluster, listed, novelty_of(style, own, neighbours))
+
+
+def classifier_of(styles: Float32, clusters: Int64) -> StyleClassifier:
+    """Build a classifier from styles whose cluster is known; clusters are 0..n without gaps."""
+    reaches = tuple(
+        known_styles(styles[clusters == c]).reach for c in range(int(clusters.max()) + 1)
+    )
+    return StyleClassifier(styles, clusters, reaches)
+
+
+def known_styles(styles: Float32, neighbours: int = NEIGHBOURS) -> KnownStyles:
+    """Measure how far the styles of a set are from each other.
+
+    Parameters
+    ----------
+    styles : (N, W) float32
+        A set of one has reach 0: everything else is novel to it.
+    """
+    n = len(styles)
+    if n < 2:
+        return KnownStyles(styles, 0.0)
+    apart = distances_between(styles, styles)
+    np.fill_diagonal(apart, np.inf)
+    nearest = np.sort(apart, axis=1)[:, : min(neighbours, n - 1)]
+    return KnownStyles(styles, float(np.percentile(nearest.mean(axis=1), REACH_PERCENTILE)))
+
+
+def novelty_of(style: Float32, known: KnownStyles, neighbours: int = NEIGHBOURS) -> float:
+    """Return how far a style is from the known ones, in units of their reach.
+
+    Returns
+    -------
+    float
+        Up to 1: like the images that are known. Infinite when a known set without reach does not
+        hold the style itself.
+    """
+    distances = np.sort(np.linalg.norm(known.styles - style, axis=1))[:neighbours]
+    mean = float(distances.mean())
+    if known.reach > 0:
+        return mean / known.reach
+    return 0.0 if mean == 0 else float("inf")
+
+
+def distances_between(first: Float32, second: Float32) -> Float64:
+    """Return the (N, M) Euclidean distances between two sets of unit vectors."""
+    products = first.astype(np.float64) @ second.astype(np.float64).T
+    return np.sqrt(np.maximum(0.0, 2.0 - 2.0 * products))
+
+
+def style_windows(shape: tuple[int, int], whole: int = 1024, side: int = 512) -> list[Window]:
+    """Return the windows of a plane that its style is taken from.
+
+    A plane of up to `whole` px on each side is one window; of a larger one four windows of `side`
+    px are taken, centred at its quarters: a style needs to see the texture, not every pixel.
+
+    Examples
+    --------
+    >>> style_windows((600, 800))
+    [(slice(0, 600, None), slice(0, 800, None))]
+    >>> len(style_windows((4000, 3000)))
+    4
+    """
+    if max(shape) <= whole:
+        return [(slice(0, shape[0]), slice(0, shape[1]))]
+    rows, columns = (_centred(n, side) for n in shape)
+    return [(row, column) for row in rows for column in columns]
+
+
+def _centred(length: int, side: int) -> Sequence[slice]:
+    if length <= side:
+        return [slice(0, length)]
+    starts = sorted({max(0, min(length - side, length * q // 4 - side // 2)) for q in (1, 3)})
+    return [slice(start, start + side) for start in starts]
+
+
+def _most_common(neighbours: Sequence[Neighbour]) -> int:
+    votes: dict[int, tuple[int, float]] = {}
+    for neighbour in neighbours:
+        count, distance = votes.get(neighbour.cluster, (0, 0.0))
+        votes[neighbour.cluster] = (count + 1, distance + neighbour.distance)
+    return max(votes, key=lambda c: (votes[c][0], -votes[c][1] / votes[c][0]))

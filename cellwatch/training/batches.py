@@ -1,0 +1,134 @@
+"""Draw the crops that a network is shown; the same epoch of the same plan draws the same.
+
+Chance comes from the plan's seed and the number of the epoch alone, so a run that goes on from a
+checkpoint draws what it would have drawn.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from cellwatch.core.arrays import Float32, Float64, Int64
+from cellwatch.core.augment import SCALE_RANGE, draw_warp, warp_plane, warp_targets
+from cellwatch.training.dataset import TrainingImage
+from cellwatch.training.plans import FitPlan
+
+VALIDATION_EPOCH = 2**31  # a number that no epoch has
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch of crops.
+
+    Attributes
+    ----------
+    tiles : (B, C, S, S) float32
+    targets : (B, 3, S, S) float32
+        Flow in y, flow in x, 1 inside ROIs.
+    """
+
+    tiles: Float32
+    targets: Float32
+
+
+def draw_batches(
+    images: Sequence[TrainingImage], plan: FitPlan, diameter: float, epoch: int
+) -> Iterator[Batch]:
+    """Draw the batches of one epoch.
+
+    Parameters
+    ----------
+    images : sequence of TrainingImage
+    plan : FitPlan
+    diameter : float, px
+        To which each image's median ROI is scaled. An image without ROIs keeps its size.
+    epoch : int
+    """
+    rng = np.random.default_rng([plan.seed, epoch])
+    order = draw_order(images, plan, rng)
+    for start in range(0, len(order), plan.batch_size):
+        chosen = [images[i] for i in order[start : start + plan.batch_size]]
+        yield _batch(chosen, plan.crop, diameter, rng, SCALE_RANGE)
+
+
+def draw_order(images: Sequence[TrainingImage], plan: FitPlan, rng: np.random.Generator) -> Int64:
+    """Draw which images an epoch shows, in order.
+
+    A balanced plan draws with replacement, each cluster with the same probability (Pachitariu &
+    Stringer 2022, Methods: the generalist model). Otherwise each image comes once when the epoch
+    is as long as the set, and is drawn with replacement when it is not.
+    """
+    if plan.is_balanced:
+        return rng.choice(len(images), size=plan.images_per_epoch, p=balanced_weights(images))
+    if plan.images_per_epoch == len(images):
+        return rng.permutation(len(images))
+    return rng.integers(len(images), size=plan.images_per_epoch)
+
+
+def balanced_weights(images: Sequence[TrainingImage]) -> Float64:
+    """Return the probability of each image when each cluster has the same.
+
+    Returns
+    -------
+    (n,) float64, sums to one.
+    """
+    names, cluster_of, sizes = np.unique(
+        [image.cluster for image in images], return_inverse=True, return_counts=True
+    )
+    return np.asarray(1 / (len(names) * sizes[cluster_of]), np.float64)
+
+
+def validation_batches(
+    images: Sequence[TrainingImage], plan: FitPlan, diameter: float
+) -> Iterator[Batch]:
+    """Draw the batches that an epoch is judged by: each image once, the same crops every time."""
+    rng = np.random.default_rng([plan.seed, VALIDATION_EPOCH])
+    for start in range(0, len(images), plan.batch_size):
+        chosen = images[start : start + plan.batch_size]
+        yield _batch(chosen, plan.crop, diameter, rng, 0.0)
+
+
+def batches_ahead(
+    pool: ThreadPoolExecutor,
+    images: Sequence[TrainingImage],
+    plan: FitPlan,
+    diameter: float,
+    epoch: int,
+    step: int,
+) -> Iterator[Batch]:
+    """Yield the batches of a run from a step of an epoch on, each drawn before it is asked for.
+
+    One batch is always being drawn in `pool` while the network works on the one before.
+    """
+    batches = (
+        batch
+        for n in range(epoch, plan.epochs)
+        for batch in islice(
+            draw_batches(images, plan, diameter, n), step if n == epoch else 0, None
+        )
+    )
+    pending: Future[Batch | None] = pool.submit(next, batches, None)
+    while (batch := pending.result()) is not None:
+        pending = pool.submit(next, batches, None)
+        yield batch
+
+
+def _batch(
+    images: Sequence[TrainingImage],
+    crop: int,
+    diameter: float,
+    rng: np.random.Generator,
+    scale_range: float,
+) -> Batch:
+    channels = images[0].plane.shape[0]
+    tiles = np.empty((len(images), channels, crop, crop), np.float32)
+    targets = np.empty((len(images), 3, crop, crop), np.float32)
+    for image, tile, target in zip(images, tiles, targets, strict=True):
+        zoom = diameter / image.diameter if image.diameter else 1.0
+        warp = draw_warp(image.labels.shape, crop, zoom, rng, scale_range)
+        warp_plane(image.plane, warp, tile)
+        warp_targets(image.labels, image.flows, warp, target)
+    return Batch(tiles, targets)
