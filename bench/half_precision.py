@@ -14,9 +14,9 @@ import torch
 from safetensors import safe_open
 
 from cellwatch.core.parameters import Diameter, SegmentationParams
-from cellwatch.daemon.acquisition import Model
+from cellwatch.daemon.choosing import Model
 from cellwatch.daemon.device import keep_freed_memory, optimised
-from cellwatch.daemon.learning import evaluate_folder
+from cellwatch.daemon.scoring import evaluate_folder
 from cellwatch.records import ChannelChoice
 from cellwatch.training.evaluate import summarise
 from cellwatch.zoo.cards import find_model
@@ -36,7 +36,8 @@ def main() -> None:
     for name, network in networks.items():
         optimised(network, torch.device("cpu"))
         model = Model(network, place.card)
-        scores = evaluate_folder(data, model, params, ChannelChoice(), is_true_diameter=True)
+        scored = evaluate_folder(data, model, params, ChannelChoice(), is_true_diameter=True)
+        scores = [one.score for one in scored]
         print(name, json.dumps(summarise(scores).to_json()["ap"]))
 
 

@@ -121,6 +121,11 @@ class ModelCard:
     seed : int
     code_version : str
     scores : mapping
+        By set and diameter rule.
+    styles_sha256 : str
+        Of `styles.safetensors`; "": the model has none.
+    source : str
+        Where a model that was not trained here comes from.
     """
 
     id: str
@@ -135,11 +140,81 @@ class ModelCard:
     seed: int = 0
     code_version: str = ""
     scores: Mapping[str, Any] = field(default_factory=dict)
+    styles_sha256: str = ""
+    source: str = ""
 
     @property
     def has_nucleus(self) -> bool:
         """Say whether the model was trained with a nuclear channel."""
         return "nucleus" in self.channels
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterCard:
+    """One cluster of styles and the model that segments its images.
+
+    Attributes
+    ----------
+    name : str
+        The most common image type in it.
+    model : str
+        An id in the same zoo, or a built-in one.
+    images : int
+    sets : mapping of str to int
+        How many images of each image type.
+    """
+
+    name: str
+    model: str
+    images: int = 0
+    sets: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierCard:
+    """What is known of a classifier that chooses a model by an image's style.
+
+    Attributes
+    ----------
+    id : str
+    sha256 : str
+        Of `classifier.safetensors`.
+    style_model : str
+        The id of the network that gives the styles.
+    style_model_sha256 : str
+    clusters : tuple of ClusterCard
+    images : tuple of str
+        Name of the image behind each known style.
+    recipe : mapping
+        How the clusters were found.
+    """
+
+    id: str
+    sha256: str
+    style_model: str
+    style_model_sha256: str
+    clusters: tuple[ClusterCard, ...]
+    images: tuple[str, ...]
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # Any: free JSON for people
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """Which model a classifier chose for an acquisition, and why.
+
+    Attributes
+    ----------
+    classifier : str
+    classifier_sha256 : str
+    cluster : str
+    neighbours : tuple of mapping
+        Of the five nearest known styles: `image`, `cluster`, `distance`.
+    """
+
+    classifier: str
+    classifier_sha256: str
+    cluster: str
+    neighbours: tuple[Mapping[str, Any], ...] = ()  # Any: JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +300,13 @@ class TargetResult:
     channels : tuple of mapping
         Index and name of each channel fed.
     notes : tuple of str
+    model_id, model_sha256 : str
+        Of the model that made the label image.
+    novelty : float or None
+        How far the style is from the model's training images; up to 1: like them. None: the model
+        does not know their styles, or nothing was segmented.
+    choice : ModelChoice or None
+        None: the configuration names the model.
     """
 
     name: str
@@ -232,6 +314,19 @@ class TargetResult:
     diameter: float
     channels: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    model_id: str = ""
+    model_sha256: str = ""
+    novelty: float | None = None
+    choice: ModelChoice | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "TargetResult":  # Any: JSON
+        """Read what `asdict` gave."""
+        choice = data["choice"]
+        if choice:
+            choice = ModelChoice(**{**choice, "neighbours": tuple(choice["neighbours"])})
+        lists = {"channels": tuple(data["channels"]), "notes": tuple(data["notes"])}
+        return cls(**{**data, **lists, "choice": choice})
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +362,5 @@ class Outcome:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Outcome":
         """Read what `to_json` wrote."""
-        results = tuple(
-            TargetResult(**{**t, "channels": tuple(t["channels"]), "notes": tuple(t["notes"])})
-            for t in data["targets"]
-        )
+        results = tuple(TargetResult.from_json(target) for target in data["targets"])
         return cls(**{**data, "targets": results, "trouble": Trouble(data["trouble"])})

@@ -16,12 +16,17 @@ from cellwatch.storage.stems import masks_name
 from cellwatch.storage.suffixes import SUFFIXES
 
 if TYPE_CHECKING:
-    from cellwatch.daemon.acquisition import Model
+    from cellwatch.daemon.choosing import Chooser, Model
 
 OURS = ("_masks", "_cp_masks", "_flows", "_seg", "_cp_output")
 
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="Zoo id, model folder, or Cellpose checkpoint file.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Zoo id, model folder, Cellpose checkpoint, or auto: chosen by each image's style.",
+    ),
 ]
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
 ChannelsOption = Annotated[
@@ -141,22 +146,14 @@ def find_images(paths: list[Path], *, is_recursive: bool) -> list[Path]:
     return found
 
 
-def load_for(model: str, zoo: Path | None, device: str) -> "Model":
-    """Load a model for this process to run."""
-    from cellwatch.daemon.acquisition import Model
-    from cellwatch.daemon.device import (
-        choose_device,
-        keep_freed_memory,
-        optimised,
-    )
-    from cellwatch.zoo.cards import find_model
-    from cellwatch.zoo.catalog import load_model
+def load_for(model: str, zoo: Path | None, device: str) -> "Model | Chooser":
+    """Load a model, or the classifier that chooses one, for this process to run."""
+    from cellwatch.daemon.choosing import ready_either
+    from cellwatch.daemon.device import choose_device, keep_freed_memory
+    from cellwatch.zoo.classifiers import find_either
 
     keep_freed_memory()
-    place = find_model(model, zoo)
-    network = load_model(place)
-    optimised(network, choose_device(device))
-    return Model(network, place.card)
+    return ready_either(find_either(model, zoo), choose_device(device))
 
 
 def _is_input(path: Path) -> bool:
@@ -183,7 +180,11 @@ def _places(images: list[Path], out: Path, mirror: Path | None, file_format: str
 
 
 def _segment_one(
-    path: Path, place: Path, model: "Model", params: SegmentationParams, choice: ChannelChoice
+    path: Path,
+    place: Path,
+    model: "Model | Chooser",
+    params: SegmentationParams,
+    choice: ChannelChoice,
 ) -> str:
     from cellwatch.daemon.acquisition import segment_acquisition
     from cellwatch.daemon.worker import perform
@@ -202,11 +203,16 @@ def _segment_one(
         write_label_tiff(place, target.labels, superseded)
         result = target.result
     notes = "".join(f"\n  {note}" for note in result.notes)
-    return f"{path}: {result.rois} ROIs, diameter {result.diameter:.1f} px{notes}"
+    chosen = f", model {result.model_id} ({result.choice.cluster})" if result.choice else ""
+    return f"{path}: {result.rois} ROIs, diameter {result.diameter:.1f} px{chosen}{notes}"
 
 
 def _store_job(
-    path: Path, place: Path, model: "Model", params: SegmentationParams, choice: ChannelChoice
+    path: Path,
+    place: Path,
+    model: "Model | Chooser",
+    params: SegmentationParams,
+    choice: ChannelChoice,
 ) -> Job:
     from cellwatch.watching.identity import fingerprint
 

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -130,7 +131,10 @@ def evaluate(
     data: Annotated[Path, typer.Option(help="Folder of images and masks.")],
     model: ModelOption = "nuclei",
     diameter: Annotated[
-        str, typer.Option("--diameter", "-d", help="truth (each image's own), model, auto or px.")
+        str,
+        typer.Option(
+            "--diameter", "-d", help="truth (each image's own), train-mean (or model), auto, or px."
+        ),
     ] = "auto",
     channels: ChannelsOption = "",
     flow_threshold: Annotated[float, typer.Option()] = 0.4,
@@ -141,18 +145,20 @@ def evaluate(
     zoo: ZooOption = None,
 ) -> None:
     """Score a model on images that it was not trained on."""
-    from cellwatch.daemon.learning import count_images, evaluate_folder
+    from cellwatch.daemon.learning import count_images
+    from cellwatch.daemon.scoring import evaluate_folder
 
     is_true = diameter == "truth"
+    is_mean = is_true or diameter == "train-mean"
     params = SegmentationParams(
-        diameter=Diameter("model") if is_true else Diameter.parse(diameter),
+        diameter=Diameter("model") if is_mean else Diameter.parse(diameter),
         flow_threshold=flow_threshold,
         cellprob_threshold=cellprob_threshold,
     )
     n_images = count_images([data])
     ready = load_for(model, zoo, device)
     with progress("evaluating", n_images) as advance:
-        scores = evaluate_folder(
+        scored = evaluate_folder(
             data,
             ready,
             params,
@@ -160,7 +166,11 @@ def evaluate(
             is_true_diameter=is_true,
             on_image=advance,
         )
-    _show_scores(scores, {"model": ready.card.id, "diameter": diameter}, as_json, per_image)
+    about = {"model": ready.card.id, "diameter": diameter}
+    used = Counter(one.model_id for one in scored)
+    if len(used) > 1 or ready.card.id not in used:
+        about["chosen"] = ", ".join(f"{name} {n}" for name, n in used.most_common())
+    _show_scores([one.score for one in scored], about, as_json, per_image)
 
 
 def compare(
@@ -170,7 +180,7 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Score label images of any tool against the truth, matched by name."""
-    from cellwatch.daemon.learning import compare_folders
+    from cellwatch.daemon.scoring import compare_folders
 
     _show_scores(compare_folders(predicted, truth), {}, as_json, per_image)
 
@@ -294,6 +304,7 @@ def _seconds(text: str) -> float:
 def _show_scores(
     scores: list["ImageScore"], about: dict[str, str], as_json: bool, per_image: bool
 ) -> None:
+    from cellwatch.core.matching import IOU_THRESHOLDS
     from cellwatch.training.evaluate import summarise
 
     summary = summarise(scores)
@@ -310,22 +321,27 @@ def _show_scores(
         return
     for key, value in about.items():
         tell(f"{key}: {value}")
-    thresholds = list(summary.average_precision)
-    columns = ["image", "true", "found", *(f"AP@{t:g}" for t in thresholds)]
+    columns = ["image", "true", "found", *(f"AP@{t:g}" for t in IOU_THRESHOLDS)]
     shown = scores if per_image else []
     body = [
         [
             s.name,
             str(s.rois_true),
             str(s.rois_found),
-            *(f"{v:.3f}" for v in s.average_precision.values()),
+            *(f"{s.average_precision[t]:.3f}" for t in IOU_THRESHOLDS),
         ]
         for s in shown
     ]
-    means = [f"{v:.3f}" for v in summary.average_precision.values()]
+    means = [f"{summary.average_precision[t]:.3f}" for t in IOU_THRESHOLDS]
     body.append(
         [f"mean of {summary.images}", str(summary.rois_true), str(summary.rois_found), *means]
     )
+    spans = [summary.intervals[t] for t in IOU_THRESHOLDS]
+    body.append(["95 % interval", "", "", *(f"{low:.3f}–{high:.3f}" for low, high in spans)])
     print_table("", columns, body)
+    tell(
+        f"mean AP@0.5:0.95 {summary.mean_average_precision:.3f}, F1@0.5 {summary.f1[0.5]:.3f}, "
+        f"mean IoU of matched ROIs {summary.matched_iou:.3f}"
+    )
     if summary.both_empty:
         tell(f"{summary.both_empty} images are empty in truth and prediction; each counts as 1")

@@ -74,14 +74,14 @@ def example_config() -> str:
 def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check the configuration and say what would be watched."""
     from cellwatch.config.parse import read_config
-    from cellwatch.zoo.cards import find_model
+    from cellwatch.zoo.classifiers import find_either
 
     path = find_config(config)
     checked = read_config(path)
     rows = []
     for watched in checked.watch:
         for target in watched.targets():
-            model = find_model(target.model, checked.zoo)
+            model = find_either(target.model, checked.zoo)
             there = "" if watched.folder.is_dir() else " (not there yet)"
             rows.append(
                 {
@@ -317,6 +317,14 @@ def _show_target(target: dict[str, Any]) -> None:  # Any: JSON
         f"  {target['name']}: {target['rois']} ROIs, model {target['model_id']}, channels {fed}, "
         f"diameter {target['diameter']:.1f} px ({target['params']['diameter']})"
     )
+    if target["novelty"] is not None:
+        typer.echo(f"    novelty {target['novelty']:.2f} (up to 1: like the training images)")
+    if choice := target["choice"]:
+        typer.echo(f"    chosen by its style: cluster {choice['cluster']}; nearest known images:")
+        for near in choice["neighbours"]:
+            typer.echo(
+                f"      {near['image']} ({near['cluster']}, distance {near['distance']:.3f})"
+            )
     for note in target["notes"]:
         typer.echo(f"    {note}")
 

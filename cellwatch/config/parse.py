@@ -14,7 +14,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from cellwatch.config.locate import LOADER
 from cellwatch.config.schema import Config, Watch
 from cellwatch.errors import CellwatchError, ConfigError
-from cellwatch.zoo.cards import find_model
+from cellwatch.zoo.classifiers import ClassifierPlace, find_either
 
 Place = tuple[str | int, ...]
 
@@ -227,7 +227,7 @@ def _unknown_models(
 ) -> Iterator[tuple[Place, str]]:
     for number, target in enumerate(config.watch[index].targets()):
         try:
-            find_model(target.model, config.zoo)
+            _models_there(target.model, config.zoo)
         except CellwatchError as error:
             said: tuple[Place, ...] = (
                 ("watch", index, "segment", number, "model"),
@@ -236,6 +236,12 @@ def _unknown_models(
                 ("defaults", "model"),
             )
             yield next((place for place in said if place in places), ("watch", index)), str(error)
+
+
+def _models_there(name: str, zoo: Path) -> None:
+    found = find_either(name, zoo)
+    if isinstance(found, ClassifierPlace):
+        found.models()
 
 
 def _overlaps(config: Config, index: int) -> Iterator[tuple[Place, str]]:

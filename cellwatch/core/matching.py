@@ -16,6 +16,7 @@ from cellwatch.core.arrays import Float64, Int32
 from cellwatch.core.labels import iou_matrix, relabel
 
 IOU_THRESHOLDS = (0.5, 0.75, 0.9)
+IOU_STEPS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)  # of a whole curve
 
 
 @dataclass(frozen=True, slots=True)

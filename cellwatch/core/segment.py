@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cellwatch.core.arrays import Bool, Float32, Int32
-from cellwatch.core.diameter import median_diameter
+from cellwatch.core.diameter import SMALLEST_DIAMETER, SizeModel, median_diameter
 from cellwatch.core.dynamics import STEPS, follow_flows, follow_flows_on
 from cellwatch.core.image import (
     FLAT,
@@ -25,9 +25,10 @@ from cellwatch.core.image import (
 from cellwatch.core.labels import drop_bad_flows, drop_small, fill_holes, labels_from_endpoints
 from cellwatch.core.network import FLOW_SCALE, CPNet
 from cellwatch.core.parameters import SegmentationParams
+from cellwatch.core.styles import style_windows
 from cellwatch.core.tiling import Blend, pad, plan_tiles
 
-SMALLEST_DIAMETER = 5.0  # px; an estimate below it is taken for this (Cellpose, size model)
+SAME_SIZE = 1.15  # two diameters nearer than this factor segment alike: training varies by 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def segment(
     *,
     pixel_size_um: float | None = None,
     limits: Sequence[tuple[float, float]] | None = None,
+    size_model: SizeModel | None = None,
 ) -> Segmentation:
     """Find the ROIs of one plane.
 
@@ -102,6 +104,8 @@ def segment(
         Needed when a parameter is in µm; None: not known.
     limits : sequence of (float, float), or None
         The intensities of each channel that become 0 and 1; None: this plane's percentiles.
+    size_model : SizeModel or None
+        Gives `diameter: auto` its first estimate; None: the network's mean training diameter.
 
     Returns
     -------
@@ -127,11 +131,38 @@ def segment(
     prepared = with_channels(normalise(plane, limits), network.config.channels)
     if params.diameter.rule != "auto":
         return _segment_at(prepared, network, params, first, min_size)
+    if size_model:
+        first = size_model.estimate(style_of_plane(prepared, network, params))
     rough = _segment_at(prepared, network, params, first, min_size)
-    found = median_diameter(rough.labels)
-    if not found:
-        return replace(rough, notes=("no ROI at the model's diameter, so none was estimated",))
-    return _segment_at(prepared, network, params, max(SMALLEST_DIAMETER, found), min_size)
+    found = max(SMALLEST_DIAMETER, median_diameter(rough.labels))
+    if not rough.n_rois:
+        where = "estimated" if size_model else "model's"
+        note = f"no ROI at the {where} diameter of {first:.1f} px, so none was measured"
+        return replace(rough, notes=(note,))
+    if max(found / first, first / found) < SAME_SIZE:
+        return rough
+    return _segment_at(prepared, network, params, found, min_size)
+
+
+def style_of_plane(prepared: Float32, network: CPNet, params: SegmentationParams) -> Float32:
+    """Return the style of a plane at its own scale.
+
+    Parameters
+    ----------
+    prepared : (C, Y, X) float32
+        Normalised, with the network's number of channels.
+    network : CPNet
+    params : SegmentationParams
+        Tiling and precision.
+
+    Returns
+    -------
+    (W,) float32, unit vector, over the windows that `style_windows` names.
+    """
+    total = np.zeros(network.config.widths[-1], np.float32)
+    for rows, columns in style_windows((prepared.shape[1], prepared.shape[2])):
+        total += predict(prepared[:, rows, columns], network, params).style
+    return total / np.linalg.norm(total)
 
 
 def predict(prepared: Float32, network: CPNet, params: SegmentationParams) -> Maps:

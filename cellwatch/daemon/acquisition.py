@@ -1,29 +1,22 @@
 """Segment every plane of an image: what a worker does to an acquisition and `segment` to a file."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from cellwatch.core.arrays import Int32
-from cellwatch.core.channels import Channel, choose_channels, take_channels
+from cellwatch.core.arrays import Float32, Int32
+from cellwatch.core.channels import take_channels
 from cellwatch.core.image import percentiles
 from cellwatch.core.labels import stitch_planes
-from cellwatch.core.network import CPNet
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
 from cellwatch.core.segment import segment
-from cellwatch.records import ChannelChoice, ModelCard, TargetResult
+from cellwatch.core.styles import novelty_of
+from cellwatch.daemon.choosing import Chooser, Model, channels_for
+from cellwatch.records import ChannelChoice, TargetResult
 from cellwatch.storage.images import Image
 from cellwatch.storage.maskstore import count_rois
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A network ready to run, and its card."""
-
-    network: CPNet
-    card: ModelCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +38,7 @@ class SegmentedTarget:
 
 def segment_acquisition(
     image: Image,
-    model: Model,
+    model: Model | Chooser,
     params: SegmentationParams,
     choice: ChannelChoice,
     *,
@@ -53,12 +46,12 @@ def segment_acquisition(
     pixel_size_um: float | None = None,
     on_plane: Callable[[], None] = lambda: None,
 ) -> SegmentedTarget:
-    """Segment all planes of an image with one model.
+    """Segment all planes of an image with one model, named or chosen by the image's style.
 
     Parameters
     ----------
     image : Image
-    model : Model
+    model : Model or Chooser
     params : SegmentationParams
     choice : ChannelChoice
     target : str
@@ -74,6 +67,9 @@ def segment_acquisition(
     CalibrationError
         When a parameter is in µm and the pixel size is missing or nonsensical.
     """
+    why = None
+    if isinstance(model, Chooser):
+        model, why = model.choose(image, choice)
     chosen, notes = channels_for(image, model.card, choice)
     pixel_size = pixel_size_um if pixel_size_um is not None else image.info.pixel_size_um
     planes = image.pixels.reshape(-1, *image.pixels.shape[3:])  # (P * T * Z, C, Y, X)
@@ -82,7 +78,7 @@ def segment_acquisition(
         whole = np.stack([take_channels(plane, chosen) for plane in planes], axis=1)
         limits = percentiles(whole, params.normalisation)
     labels = np.zeros((len(planes), *image.pixels.shape[-2:]), np.int32)
-    diameters = []
+    diameters, styles = [], []
     for index, plane in enumerate(planes):
         found = segment(
             take_channels(plane, chosen),
@@ -90,44 +86,51 @@ def segment_acquisition(
             params,
             pixel_size_um=pixel_size,
             limits=limits,
+            size_model=model.styles.size,
         )
         labels[index] = found.labels
         diameters.append(found.diameter)
+        styles.append(found.style)
         where = f"plane {index}: " if len(planes) > 1 else ""
         notes += [where + note for note in found.notes]
         on_plane()
     shape = (*image.pixels.shape[:3], *image.pixels.shape[-2:])
     stitched = _stitched(labels.reshape(shape), params.stitch_threshold)
     channels = tuple({"index": channel.index, "name": channel.name} for channel in chosen)
+    novelty = _novelty(model, styles)
     provenance = {
         "model": {"id": model.card.id, "sha256": model.card.sha256},
         "params": params.to_json(),
         "channels": list(channels),
         "pixel_size_um": pixel_size,
         "diameters_px": [round(d, 3) for d in diameters],
+        "novelty": novelty,
+        "choice": asdict(why) if why else None,
         "algorithm_version": ALGORITHM_VERSION,
         "notes": notes,
     }
     diameter = round(float(np.median(diameters)), 3)
-    result = TargetResult(target, count_rois(stitched), diameter, channels, tuple(notes))
+    result = TargetResult(
+        name=target,
+        rois=count_rois(stitched),
+        diameter=diameter,
+        channels=channels,
+        notes=tuple(notes),
+        model_id=model.card.id,
+        model_sha256=model.card.sha256,
+        novelty=novelty,
+        choice=why,
+    )
     return SegmentedTarget(stitched, result, provenance)
 
 
-def channels_for(
-    image: Image, card: ModelCard, choice: ChannelChoice
-) -> tuple[tuple[Channel, ...], list[str]]:
-    """Return the channels to feed and what to tell about them.
-
-    A model trained without a nuclear channel is never fed one: its first normalisation would
-    amplify it beyond all measure.
-    """
-    names = image.info.channels or ("",) * image.pixels.shape[3]
-    chosen = choose_channels(choice.cell, choice.nucleus, names, is_rgb=image.is_rgb)
-    if len(chosen) > 1 and not card.has_nucleus:
-        left_out = chosen[1].name or f"channel {chosen[1].index}"
-        note = f"model '{card.id}' was trained without a nucleus channel; {left_out} is not used"
-        return chosen[:1], [note]
-    return chosen, []
+def _novelty(model: Model, styles: Sequence[Float32]) -> float | None:
+    # The median plane's; planes of nothing but noise have no style.
+    known = model.styles.known
+    seen = [style for style in styles if style.any()]
+    if known is None or not seen:
+        return None
+    return round(float(np.median([novelty_of(style, known) for style in seen])), 3)
 
 
 def _stitched(labels: Int32, threshold: float) -> Int32:

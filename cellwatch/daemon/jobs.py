@@ -4,13 +4,14 @@ import json
 from collections.abc import Mapping
 
 from cellwatch.config.schema import Config, Watch
-from cellwatch.records import Job, TargetJob
+from cellwatch.records import Job, ModelCard, TargetJob
 from cellwatch.storage.queue import Claim
-from cellwatch.zoo.cards import ModelPlace, find_model
+from cellwatch.zoo.cards import ModelPlace
+from cellwatch.zoo.classifiers import ClassifierPlace, find_either
 
 
-def models_of(config: Config) -> dict[str, ModelPlace]:
-    """Find every model that a configuration names.
+def models_of(config: Config) -> dict[str, ModelPlace | ClassifierPlace]:
+    """Find every model and classifier that a configuration names, and all that these choose from.
 
     Raises
     ------
@@ -18,7 +19,18 @@ def models_of(config: Config) -> dict[str, ModelPlace]:
         When one is not there.
     """
     names = {target.model for watched in config.watch for target in watched.targets()}
-    return {name: find_model(name, config.zoo) for name in names}
+    found = {name: find_either(name, config.zoo) for name in names}
+    for place in found.values():
+        if isinstance(place, ClassifierPlace):
+            place.models()
+    return found
+
+
+def cards_of(place: ModelPlace | ClassifierPlace) -> list[ModelCard]:
+    """Return the cards of the models that a job with this model or classifier may use."""
+    if isinstance(place, ClassifierPlace):
+        return [model.card for model in place.models().values()]
+    return [place.card]
 
 
 def why_no_job(claim: Claim, watched: Watch | None) -> str:
@@ -31,7 +43,12 @@ def why_no_job(claim: Claim, watched: Watch | None) -> str:
     return f"{what}watched folder '{claim.watch}' is not in the configuration any more"
 
 
-def job_for(claim: Claim, watched: Watch, config: Config, models: Mapping[str, ModelPlace]) -> Job:
+def job_for(
+    claim: Claim,
+    watched: Watch,
+    config: Config,
+    models: Mapping[str, ModelPlace | ClassifierPlace],
+) -> Job:
     """Return the job of a claim."""
     targets = []
     for target in watched.targets():
@@ -68,8 +85,6 @@ def facts_of(job: Job) -> dict[str, dict[str, str]]:
     """Return what is recorded of each target beside its result."""
     return {
         target.name: {
-            "model_id": target.model_id,
-            "model_sha256": target.model_sha256,
             "params": json.dumps(target.params),
         }
         for target in job.targets

@@ -4,7 +4,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,13 @@ import torch
 from cellwatch import __version__
 from cellwatch.core.arrays import Float32, Int32
 from cellwatch.core.channels import take_channels
-from cellwatch.core.diameter import median_diameter
 from cellwatch.core.image import normalise, percentiles
 from cellwatch.core.network import CPNet, NetworkConfig, fresh_network
-from cellwatch.core.parameters import Diameter, Normalisation, SegmentationParams
-from cellwatch.core.segment import segment
-from cellwatch.daemon.acquisition import Model, channels_for
+from cellwatch.core.parameters import Normalisation
+from cellwatch.daemon.choosing import channels_for
 from cellwatch.errors import BadTrainingData, TrainingError
 from cellwatch.records import ChannelChoice, ModelCard
-from cellwatch.storage.pairs import Pair, find_pairs, load_pair, mask_files, read_label_file
+from cellwatch.storage.pairs import Pair, find_pairs, load_pair
 from cellwatch.training.batches import draw_batches
 from cellwatch.training.checkpoint import CHECKPOINT, EpochReport
 from cellwatch.training.checkpoint import LOG as FIT_LOG
@@ -31,7 +29,6 @@ from cellwatch.training.dataset import (
     mean_diameter,
     training_image,
 )
-from cellwatch.training.evaluate import ImageScore, score_image
 from cellwatch.training.fit import fit, make_optimiser, ready_to_train, train_step
 from cellwatch.training.plans import FitPlan, schedule_named
 from cellwatch.zoo.cards import CARD, find_model
@@ -233,62 +230,6 @@ def train(
     (folder / CHECKPOINT).unlink()
 
 
-def evaluate_folder(
-    folder: Path,
-    model: Model,
-    params: SegmentationParams,
-    choice: ChannelChoice,
-    *,
-    is_true_diameter: bool,
-    on_image: Callable[[], None] = lambda: None,
-) -> list[ImageScore]:
-    """Segment every image of a folder of pairs and score it against its masks.
-
-    Parameters
-    ----------
-    folder : Path
-    model : Model
-    params : SegmentationParams
-    choice : ChannelChoice
-    is_true_diameter : bool
-        Whether each image is segmented with the diameter of its own true ROIs.
-    on_image : callable
-    """
-    scores = []
-    for pair in find_pairs(folder):
-        plane, labels, pixel_size = _plane(pair, choice, model.card)
-        used = params
-        true_diameter = median_diameter(labels)
-        if is_true_diameter and true_diameter:
-            used = replace(params, diameter=Diameter("fixed", true_diameter))
-        found = segment(plane, model.network, used, pixel_size_um=pixel_size)
-        scores.append(score_image(pair.name, labels, found.labels))
-        on_image()
-    return scores
-
-
-def compare_folders(predicted: Path, truth: Path) -> list[ImageScore]:
-    """Score the label images of one folder against those of another, matched by name.
-
-    Raises
-    ------
-    BadTrainingData
-        When label images are missing or do not fit.
-    """
-    wanted, given = _label_files(truth), _label_files(predicted)
-    if lacking := sorted(set(wanted) - set(given)):
-        raise BadTrainingData(f"{predicted} has no label image for {', '.join(lacking[:5])}")
-    scores = []
-    for stem, path in sorted(wanted.items()):
-        true_labels, labels = read_label_file(path), read_label_file(given[stem])
-        if true_labels.shape != labels.shape:
-            raise BadTrainingData(
-                f"{given[stem]} has shape {labels.shape}, {path} has {true_labels.shape}"
-            )
-        scores.append(score_image(stem, true_labels, labels))
-    return scores
-
-
 def epochs_for(steps: int, plan: FitPlan) -> int:
     """Return the number of epochs that take at least `steps` steps."""
     return -(-steps // plan.steps_per_epoch)
@@ -340,14 +281,3 @@ def _start(request: RunRequest, images: Sequence[TrainingImage]) -> tuple[CPNet,
         return fresh_network(config, request.plan.seed), None
     place = find_model(request.start, Path(request.zoo) if request.zoo else None)
     return with_diameters(load_model(place), diam_labels=diameter), place.card.id
-
-
-def _label_files(folder: Path) -> dict[str, Path]:
-    if folder.is_file():
-        raise BadTrainingData(f"{folder} is a file; name the folders that hold the label images")
-    if not folder.is_dir():
-        raise BadTrainingData(f"there is no folder {folder}")
-    found = mask_files(folder)
-    if not found:
-        raise BadTrainingData(f"{folder} holds no label image named NAME_masks.tif or .png")
-    return found

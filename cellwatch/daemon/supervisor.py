@@ -28,7 +28,7 @@ from cellwatch.daemon.intake import (
     start_watching,
     take_in,
 )
-from cellwatch.daemon.jobs import facts_of, job_for, models_of, why_no_job
+from cellwatch.daemon.jobs import cards_of, facts_of, job_for, models_of, why_no_job
 from cellwatch.daemon.sdnotify import notify
 from cellwatch.errors import DeviceError
 from cellwatch.records import AcquisitionState, Outcome, Trouble
@@ -38,6 +38,7 @@ from cellwatch.storage.locking import state_lock
 from cellwatch.storage.places import SUPERSEDED
 from cellwatch.watching.watcher import Scanned
 from cellwatch.zoo.cards import ModelPlace
+from cellwatch.zoo.classifiers import ClassifierPlace
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class _Life:
 
     db: Database
     config: Config
-    models: dict[str, ModelPlace]
+    models: dict[str, ModelPlace | ClassifierPlace]
     is_once: bool
     events: "queues.SimpleQueue[Event]" = field(default_factory=queues.SimpleQueue)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -272,7 +273,8 @@ def _give_job(life: _Life, worker: Worker) -> None:
         queue.set_aside(life.db, claim.acquisition_id, reason, _now())
         return
     for target in watched.targets():
-        history.model_used(life.db, life.models[target.model].card, _now())
+        for card in cards_of(life.models[target.model]):
+            history.model_used(life.db, card, _now())
     job = job_for(claim, watched, life.config, life.models)
     life.facts = facts_of(job)
     life.lease_until = time.monotonic() + LEASE.total_seconds()

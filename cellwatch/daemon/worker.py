@@ -23,8 +23,9 @@ from cellwatch.core.flows import flows_of
 from cellwatch.core.labels import drop_small, fill_holes
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
 from cellwatch.core.segment import labels_from_maps
-from cellwatch.daemon.acquisition import Model, SegmentedTarget, segment_acquisition
-from cellwatch.daemon.device import choose_device, keep_freed_memory, optimised
+from cellwatch.daemon.acquisition import SegmentedTarget, segment_acquisition
+from cellwatch.daemon.choosing import Chooser, Model, ready_chooser, ready_model
+from cellwatch.daemon.device import choose_device, keep_freed_memory
 from cellwatch.daemon.pipe import receive, send
 from cellwatch.errors import (
     CellwatchError,
@@ -35,20 +36,20 @@ from cellwatch.errors import (
     UnreadableImage,
     WeightsError,
 )
-from cellwatch.records import Job, Outcome, TargetJob, TargetResult, Trouble
+from cellwatch.records import Job, ModelChoice, Outcome, TargetJob, TargetResult, Trouble
 from cellwatch.storage.images import Image, load
 from cellwatch.storage.labelfiles import beside, write_label_tiff
 from cellwatch.storage.maskstore import StoreContent, check_store, read_labels, write_store
 from cellwatch.storage.pathtext import path_text
 from cellwatch.storage.publish import sweep
 from cellwatch.watching.identity import content_sha256, fingerprint
-from cellwatch.zoo.cards import find_model
-from cellwatch.zoo.catalog import load_model
+from cellwatch.zoo.cards import ModelPlace
+from cellwatch.zoo.classifiers import ClassifierPlace, find_either
 
 logger = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-Models = Callable[[TargetJob], Model]
+Models = Callable[[TargetJob], Model | Chooser]
 
 
 def perform(
@@ -150,27 +151,27 @@ class ModelCache:
         Networks kept at most.
     """
 
-    def __init__(self, device: torch.device, size: int = 4) -> None:
+    def __init__(self, device: torch.device, size: int = 6) -> None:
         self._device = device
         self._size = size
         self._models: dict[str, Model] = {}
 
-    def __call__(self, target: TargetJob) -> Model:
-        """Return the model of a target, loading it when it is new."""
-        key = target.model_sha256
-        model = self._models.pop(key, None) or self._load(target)
+    def __call__(self, target: TargetJob) -> Model | Chooser:
+        """Return the model of a target, or the classifier that chooses it."""
+        place = find_either(str(Path(target.model_folder).absolute()))
+        if place.card.sha256 != target.model_sha256:
+            raise WeightsError(f"{place.path} is not the model that the job names")
+        if isinstance(place, ClassifierPlace):
+            return ready_chooser(place, self._at)
+        return self._at(place)
+
+    def _at(self, place: ModelPlace) -> Model:
+        key = place.card.sha256
+        model = self._models.pop(key, None) or ready_model(place, self._device)
         self._models[key] = model
         while len(self._models) > self._size:
             self._models.pop(next(iter(self._models)))
         return model
-
-    def _load(self, target: TargetJob) -> Model:
-        place = find_model(str(Path(target.model_folder).absolute()))
-        if place.card.sha256 != target.model_sha256:
-            raise WeightsError(f"{place.path} is not the model that the job names")
-        network = load_model(place)
-        optimised(network, self._device)
-        return Model(network, place.card)
 
 
 def warm_up(device: torch.device) -> None:
@@ -290,6 +291,10 @@ def _adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None
             diameter=round(float(np.median(facts["diameters_px"])), 3),
             channels=tuple(facts["channels"]),
             notes=tuple(facts["notes"]),
+            model_id=facts["model"]["id"],
+            model_sha256=facts["model"]["sha256"],
+            novelty=facts["novelty"],
+            choice=_choice(facts["choice"]),
         )
         for name, facts in said["targets"].items()
     )
@@ -305,7 +310,7 @@ def _adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None
 def _is_same_work(job: Job, said: dict[str, Any], sha256: str) -> bool:  # Any: JSON
     asked = {t.name: (t.model_sha256, _telling(t.params), ALGORITHM_VERSION) for t in job.targets}
     done = {
-        name: (facts["model"]["sha256"], _telling(facts["params"]), facts["algorithm_version"])
+        name: (_asked_for(facts), _telling(facts["params"]), facts["algorithm_version"])
         for name, facts in said["targets"].items()
     }
     declared = {"axes": job.axes, "pixel_size_um": job.pixel_size_um}
@@ -315,6 +320,16 @@ def _is_same_work(job: Job, said: dict[str, Any], sha256: str) -> bool:  # Any: 
         and said["declared"] == declared
         and asked == done
     )
+
+
+def _asked_for(facts: Mapping[str, Any]) -> str:  # Any: JSON
+    # The sha256 of what the job named: the model, or the classifier that chose it.
+    choice = facts["choice"]
+    return str(choice["classifier_sha256"] if choice else facts["model"]["sha256"])
+
+
+def _choice(said: Mapping[str, Any] | None) -> ModelChoice | None:  # Any: JSON
+    return ModelChoice(**{**said, "neighbours": tuple(said["neighbours"])}) if said else None
 
 
 def _telling(params: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON

@@ -17,6 +17,14 @@ def m001_first_light(db: Database) -> None:
             db.execute(statement)
 
 
+@migrations()
+def m002_choice_of_model(db: Database) -> None:
+    """Record which model a classifier chose and why, and how novel an image is to its model."""
+    for statement in CHOICE_OF_MODEL.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
 FIRST_LIGHT = """
 CREATE TABLE acquisitions (
     id INTEGER PRIMARY KEY,
@@ -137,4 +145,18 @@ CREATE VIEW waiting_times AS
            round((julianday(finished_at) - julianday(arrived_at)) * 86400, 3)
                AS seconds_in_all
     FROM acquisitions;
+"""
+
+CHOICE_OF_MODEL = """
+-- How far the style is from the model's training images; 1: their reach.
+ALTER TABLE targets ADD COLUMN novelty REAL;
+-- JSON: cluster and neighbours, when a style chose the model.
+ALTER TABLE targets ADD COLUMN choice TEXT;
+DROP VIEW masks;
+CREATE VIEW masks AS
+    SELECT a.id AS acquisition_id, a.path, a.store, t.name AS target, t.model_id,
+           t.model_sha256, t.rois, t.diameter, t.params, t.channels, t.notes, t.novelty,
+           json_extract(t.choice, '$.cluster') AS cluster, a.finished_at
+    FROM targets t JOIN acquisitions a ON a.id = t.acquisition_id
+    WHERE t.state = 'done' AND a.superseded_by IS NULL;
 """

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cellwatch.core.arrays import Int32
+from cellwatch.core.overlaps import flatten_rois, roi_stack
 from cellwatch.errors import BadTrainingData, UnreadableImage
 from cellwatch.storage.images import Image, is_image, load
 from cellwatch.storage.stems import stem_of
@@ -62,6 +63,24 @@ def mask_files(folder: Path) -> dict[str, Path]:
     return {stem.removesuffix(MASKS): path for stem, path in found.items()}
 
 
+def label_files(folder: Path) -> dict[str, Path]:
+    """Return the label images of a folder, there being some, by the stem of their image.
+
+    Raises
+    ------
+    BadTrainingData
+        When there is no folder, or no label image in it.
+    """
+    if folder.is_file():
+        raise BadTrainingData(f"{folder} is a file; name the folders that hold the label images")
+    if not folder.is_dir():
+        raise BadTrainingData(f"there is no folder {folder}")
+    found = mask_files(folder)
+    if not found:
+        raise BadTrainingData(f"{folder} holds no label image named NAME_masks.tif or .png")
+    return found
+
+
 def load_pair(pair: Pair) -> tuple[Image, Int32]:
     """Read an image of one plane and its label image.
 
@@ -110,6 +129,33 @@ def read_label_file(path: Path) -> Int32:
         _, numbers = np.unique(np.append(labels.ravel(), 0), return_inverse=True)
         labels = numbers[:-1].reshape(labels.shape)
     return labels.astype(np.int32)
+
+
+def read_any_labels(path: Path) -> Int32:
+    """Read a label image, or a stack with a plane for each of its ROIs, which may overlap.
+
+    Raises
+    ------
+    BadTrainingData
+        When it is neither.
+    """
+    try:
+        pixels = load(path).pixels
+    except UnreadableImage as error:
+        raise BadTrainingData(str(error)) from error
+    n_planes = int(np.prod(pixels.shape[:4]))
+    if n_planes == 1:
+        return read_label_file(path)
+    stack = pixels.reshape(n_planes, *pixels.shape[-2:])
+    mixed = next(
+        (i for i, plane in enumerate(stack) if len(np.unique(plane[plane != 0])) > 1), None
+    )
+    if mixed is not None:
+        raise BadTrainingData(
+            f"{path} has {n_planes} planes, and plane {mixed} holds several ROIs; a stack of "
+            "overlapping ROIs has one in each plane, a label image has one plane"
+        )
+    return flatten_rois(roi_stack(stack), (pixels.shape[-2], pixels.shape[-1])).labels
 
 
 def _files(folder: Path) -> Iterator[Path]:

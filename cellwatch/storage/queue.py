@@ -5,7 +5,7 @@ kills its worker cannot be tried for ever.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -107,7 +107,7 @@ def finish(db: Database, outcome: Outcome, facts: dict[str, dict[str, Any]], now
     db : Database
     outcome : Outcome
     facts : dict
-        Per target what the job fixed: `model_id`, `model_sha256`, `params` (JSON).
+        Per target what the job fixed: `params` (JSON).
     now : datetime
     """
     key = outcome.acquisition_id
@@ -122,11 +122,15 @@ def finish(db: Database, outcome: Outcome, facts: dict[str, dict[str, Any]], now
                 row["id"],
                 {
                     **facts[result.name],
+                    "model_id": result.model_id,
+                    "model_sha256": result.model_sha256,
                     "state": AcquisitionState.DONE,
                     "rois": result.rois,
                     "diameter": result.diameter,
                     "channels": json.dumps(list(result.channels)),
                     "notes": json.dumps(list(result.notes)),
+                    "novelty": result.novelty,
+                    "choice": json.dumps(asdict(result.choice)) if result.choice else None,
                     "finished_at": iso(now),
                 },
             )

@@ -142,7 +142,7 @@ def _whole(db: sqlite3.Connection, row: sqlite3.Row) -> Row:
     key = [row["id"]]
     targets = [dict(t) for t in db.execute("SELECT * FROM targets WHERE acquisition_id = ?", key)]
     for target in targets:
-        for column in ("params", "channels", "notes"):
+        for column in ("params", "channels", "notes", "choice"):
             target[column] = json.loads(target[column]) if target[column] else None
     attempts = db.execute("SELECT * FROM attempts WHERE acquisition_id = ? ORDER BY id", key)
     return {**dict(row), "targets": targets, "attempts_made": [dict(a) for a in attempts]}

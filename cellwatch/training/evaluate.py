@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellwatch.core.arrays import Int32
+from cellwatch.core.arrays import Float64, Int32
 from cellwatch.core.matching import IOU_THRESHOLDS, match, mean_matched_iou
+
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,9 @@ class Scores:
         NaN when nothing matched anywhere.
     both_empty : int
         Images without ROIs in truth and prediction; each counts as 1.
+    intervals : mapping of float to (float, float)
+        By IoU threshold: between which the mean average precision lies in 95 of 100 sets of as
+        many images drawn from these with replacement.
     """
 
     images: int
@@ -61,12 +66,23 @@ class Scores:
     rois_found: int
     matched_iou: float
     both_empty: int
+    intervals: Mapping[float, tuple[float, float]]
+
+    @property
+    def mean_average_precision(self) -> float:
+        """Return the mean of the average precision over all thresholds."""
+        return float(np.mean(list(self.average_precision.values())))
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values; thresholds become text."""
         return {
             "images": self.images,
             "ap": {f"{t:g}": round(v, 6) for t, v in self.average_precision.items()},
+            "ap_interval_95": {
+                f"{t:g}": [round(low, 6), round(high, 6)]
+                for t, (low, high) in self.intervals.items()
+            },
+            "ap_mean": round(self.mean_average_precision, 6),
             "f1": {f"{t:g}": round(v, 6) for t, v in self.f1.items()},
             "rois": {"true": self.rois_true, "found": self.rois_found},
             "matched_iou": None if math.isnan(self.matched_iou) else round(self.matched_iou, 6),
@@ -90,8 +106,8 @@ def score_image(
     )
 
 
-def summarise(scores: Iterable[ImageScore]) -> Scores:
-    """Average the scores of a set's images; there must be at least one."""
+def summarise(scores: Iterable[ImageScore], seed: int = 0) -> Scores:
+    """Average the scores of a set's images; there must be at least one. The seed resamples."""
     listed = list(scores)
     thresholds = list(listed[0].average_precision)
     ious = [s.matched_iou for s in listed if not math.isnan(s.matched_iou)]
@@ -105,4 +121,25 @@ def summarise(scores: Iterable[ImageScore]) -> Scores:
         rois_found=sum(s.rois_found for s in listed),
         matched_iou=float(np.mean(ious)) if ious else math.nan,
         both_empty=sum(s.rois_true == s.rois_found == 0 for s in listed),
+        intervals=bootstrap(
+            {t: np.array([s.average_precision[t] for s in listed]) for t in thresholds}, seed
+        ),
     )
+
+
+def bootstrap(values: Mapping[float, Float64], seed: int) -> dict[float, tuple[float, float]]:
+    """Return 95 % intervals of means, from resampling the images with replacement.
+
+    Parameters
+    ----------
+    values : mapping of float to (n,) float64
+        By threshold, one value per image; the same images are drawn for all.
+    seed : int
+    """
+    n = len(next(iter(values.values())))
+    drawn = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n))
+    intervals = {}
+    for threshold, each in values.items():
+        low, high = np.percentile(each[drawn].mean(axis=1), [2.5, 97.5])
+        intervals[threshold] = (float(low), float(high))
+    return intervals

@@ -1,7 +1,8 @@
 """Find models and read their cards, without torch: what every report and the supervisor need.
 
 A model is a folder with `weights.safetensors`, `card.json` and `log.jsonl`. An argument with a path
-separator or a leading dot is a path, anything else is an id: never guessed, never replaced.
+separator or a leading dot is a path, anything else is an id: never guessed, never replaced. Models
+pulled from the published zoo have ids with one separator, `cellpose/NAME`.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from cellwatch.records import ModelCard
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
 LOG = "log.jsonl"
+PUBLISHED_PREFIX = "cellpose/"
 BUILTIN = Path(__file__).parent / "builtin"
 
 
@@ -55,9 +57,9 @@ def find_model(name: str, zoo: Path | None = None) -> ModelPlace:
     UnknownModel
         When there is none; the message lists those there are.
     """
-    if os.sep in name or name.startswith("."):
+    if is_path(name):
         return _at_path(Path(name))
-    for root in _roots(zoo):
+    for root in zoo_roots(zoo):
         folder = root / name
         if (folder / CARD).is_file():
             return ModelPlace(folder, read_card(folder))
@@ -67,11 +69,18 @@ def find_model(name: str, zoo: Path | None = None) -> ModelPlace:
     )
 
 
+def is_path(name: str) -> bool:
+    """Say whether an argument names a path rather than an id."""
+    if name.startswith(PUBLISHED_PREFIX) and name.count(os.sep) == 1:
+        return False
+    return os.sep in name or name.startswith(".")
+
+
 def list_models(zoo: Path | None = None) -> list[ModelCard]:
     """Return the cards of all models that have an id: built-in, then the station's own."""
     return [
         read_card(card.parent)
-        for root in _roots(zoo)
+        for root in zoo_roots(zoo)
         if root.is_dir()
         for card in sorted(root.rglob(CARD))
     ]
@@ -116,5 +125,14 @@ def _at_path(path: Path) -> ModelPlace:
     raise UnknownModel(f"{path} is neither a model folder (with {CARD}) nor a checkpoint file")
 
 
-def _roots(zoo: Path | None) -> Sequence[Path]:
-    return (BUILTIN,) if zoo is None else (BUILTIN, zoo)
+def zoo_roots(zoo: Path | None) -> Sequence[Path]:
+    """Return where models with an id lie: the built-in ones, then the station's or the user's."""
+    return (BUILTIN, zoo if zoo is not None else user_zoo())
+
+
+def user_zoo() -> Path:
+    """Return the folder of a user's own models: `$CELLWATCH_ZOO`, else in the XDG data folder."""
+    if own := os.environ.get("CELLWATCH_ZOO"):
+        return Path(own)
+    data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(data) / "cellwatch" / "zoo"

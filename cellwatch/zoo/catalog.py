@@ -8,7 +8,9 @@ from cellwatch.core.network import CPNet
 from cellwatch.errors import WeightsError
 from cellwatch.records import ModelCard
 from cellwatch.zoo.cards import CARD, LOG, WEIGHTS, ModelPlace, write_card
-from cellwatch.zoo.weights import file_sha256, load_checkpoint, load_network, save_network
+from cellwatch.zoo.hashes import file_sha256
+from cellwatch.zoo.stylefile import STYLES, StyleFacts, load_styles, save_styles
+from cellwatch.zoo.weights import load_checkpoint, load_network, save_network
 
 
 def load_model(place: ModelPlace) -> CPNet:
@@ -32,8 +34,27 @@ def load_model(place: ModelPlace) -> CPNet:
     return load_network(weights)
 
 
+def style_facts_of(place: ModelPlace) -> StyleFacts:
+    """Return what a model knows of styles: nothing, when it came without.
+
+    Raises
+    ------
+    WeightsError
+        When the file is not that of the card.
+    """
+    if not place.card.styles_sha256:
+        return StyleFacts()
+    return load_styles(place.path / STYLES, place.card.styles_sha256)
+
+
 def add_model(
-    folder: Path, network: CPNet, card: ModelCard, log: Path | None = None, *, is_half: bool = True
+    folder: Path,
+    network: CPNet,
+    card: ModelCard,
+    log: Path | None = None,
+    *,
+    styles: StyleFacts | None = None,
+    is_half: bool = True,
 ) -> ModelCard:
     """Write a model folder; it is complete when its card is there.
 
@@ -46,6 +67,8 @@ def add_model(
         Its `sha256` and diameters are taken from what is written.
     log : Path or None
         The training log to keep with it.
+    styles : StyleFacts or None
+        What it knows of styles; None: nothing.
     is_half : bool
         Whether the large tensors are stored in float16.
 
@@ -57,13 +80,15 @@ def add_model(
     if (folder / CARD).exists():
         raise WeightsError(f"{folder} holds a model already; models are never overwritten")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).unlink(missing_ok=True)  # without a card it was never a model
+    for name in (WEIGHTS, STYLES):
+        (folder / name).unlink(missing_ok=True)  # without a card it was never a model
     sha256 = save_network(network, folder / WEIGHTS, is_half=is_half)
     if log is not None and log.resolve() != (folder / LOG).resolve():
         shutil.copyfile(log, folder / LOG)
     card = replace(
         card,
         sha256=sha256,
+        styles_sha256=save_styles(styles, folder / STYLES) if styles else "",
         diam_mean=network.config.diam_mean,
         diam_labels=network.config.diam_labels,
     )

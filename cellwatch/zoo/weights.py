@@ -3,7 +3,6 @@
 Every key is accounted for: a missing, an extra or a misshapen one is an error that names it.
 """
 
-import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from cellwatch.core.network import CPNet, NetworkConfig
 from cellwatch.errors import WeightsError
+from cellwatch.zoo.hashes import file_sha256
 
 NAMED_AT_MOST = 5  # keys in an error message
 
@@ -135,12 +135,6 @@ def with_diameters(network: CPNet, *, diam_labels: float) -> CPNet:
     tensors["diam_labels"] = torch.tensor([diam_labels])
     changed.load_state_dict(tensors)
     return changed.train(network.training)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stored(value: Tensor, *, is_half: bool) -> Tensor:

@@ -3,7 +3,14 @@ from datetime import timedelta
 
 import pytest
 
-from cellwatch.records import AcquisitionState, ImageInfo, Outcome, TargetResult, Trouble
+from cellwatch.records import (
+    AcquisitionState,
+    ImageInfo,
+    ModelChoice,
+    Outcome,
+    TargetResult,
+    Trouble,
+)
 from cellwatch.storage import arrivals, queue, reading
 from cellwatch.storage.ledger import NAME, open_ledger
 
@@ -55,12 +62,16 @@ def test_acquisitions_are_claimed_in_their_order_and_counted_before_the_work(db,
 def test_masks_are_recorded_with_what_made_them(db, now):
     enqueue(db, now)
     claim(db, now)
-    result = TargetResult("cells", 7, 17.5, ({"index": 0, "name": "DAPI"},), ("a note",))
+    why = ModelChoice("auto", "s", "phase", ({"image": "a", "cluster": "phase", "distance": 0.1},))
+    result = TargetResult(
+        "cells", 7, 17.5, ({"index": 0, "name": "DAPI"},), ("a note",), "m", "s", 0.8, why
+    )
 
     queue.finish(db, Outcome(1, content_sha256="c", targets=(result,)), FACTS, now)
 
     mask = next(iter(db.query("SELECT * FROM masks")))
     assert (mask["rois"], mask["model_id"], mask["notes"]) == (7, "m", '["a note"]')
+    assert (mask["novelty"], mask["cluster"]) == (0.8, "phase")
     assert state(db) == "done"
     assert db.table("attempts").get(1)["outcome"] == "done"
 

@@ -32,6 +32,7 @@ def test_the_json_has_the_promised_shape():
 
     assert data["images"] == 1
     assert data["ap"] == {"0.5": 1.0, "0.75": 1.0, "0.9": 1.0}
+    assert data["ap_interval_95"]["0.5"] == [1.0, 1.0]
 
 
 def test_nothing_matched_is_said_as_null():

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 from cellwatch.errors import WeightsError
+from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.weights import (
-    file_sha256,
     load_checkpoint,
     load_network,
     network_from,

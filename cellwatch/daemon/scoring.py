@@ -1,0 +1,111 @@
+"""Score models on folders of images and masks, and label images of any tool against the truth."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cellwatch.core.channels import take_channels
+from cellwatch.core.diameter import median_diameter
+from cellwatch.core.matching import IOU_STEPS
+from cellwatch.core.parameters import Diameter, SegmentationParams
+from cellwatch.core.segment import segment
+from cellwatch.daemon.choosing import Chooser, Model, channels_for
+from cellwatch.errors import BadTrainingData
+from cellwatch.records import ChannelChoice
+from cellwatch.storage.pairs import Pair, find_pairs, label_files, load_pair, read_any_labels
+from cellwatch.training.evaluate import ImageScore, score_image
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredImage:
+    """One image's score and the model that found its ROIs.
+
+    Attributes
+    ----------
+    score : ImageScore
+    model_id : str
+    diameter : float, px
+    """
+
+    score: ImageScore
+    model_id: str
+    diameter: float
+
+
+def evaluate_folder(
+    folder: Path,
+    model: Model | Chooser,
+    params: SegmentationParams,
+    choice: ChannelChoice,
+    *,
+    is_true_diameter: bool,
+    on_image: Callable[[], None] = lambda: None,
+) -> list[ScoredImage]:
+    """Segment every image of a folder of pairs and score it against its masks.
+
+    Parameters
+    ----------
+    folder : Path
+    model : Model or Chooser
+    params : SegmentationParams
+    choice : ChannelChoice
+    is_true_diameter : bool
+        Whether each image is segmented with the diameter of its own true ROIs.
+    on_image : callable
+        Called after each image.
+    """
+    scored = []
+    for pair in find_pairs(folder):
+        scored.append(_scored(pair, model, params, choice, is_true_diameter=is_true_diameter))
+        on_image()
+    return scored
+
+
+def compare_folders(predicted: Path, truth: Path) -> list[ImageScore]:
+    """Score the label images of one folder against those of another, matched by name.
+
+    Stacks of overlapping ROIs are brought to one label image first.
+
+    Raises
+    ------
+    BadTrainingData
+        When label images are missing or do not fit.
+    """
+    wanted, given = label_files(truth), label_files(predicted)
+    if lacking := sorted(set(wanted) - set(given)):
+        raise BadTrainingData(f"{predicted} has no label image for {', '.join(lacking[:5])}")
+    scores = []
+    for stem, path in sorted(wanted.items()):
+        true_labels, labels = read_any_labels(path), read_any_labels(given[stem])
+        if true_labels.shape != labels.shape:
+            raise BadTrainingData(
+                f"{given[stem]} has shape {labels.shape}, {path} has {true_labels.shape}"
+            )
+        scores.append(score_image(stem, true_labels, labels, IOU_STEPS))
+    return scores
+
+
+def _scored(
+    pair: Pair,
+    model: Model | Chooser,
+    params: SegmentationParams,
+    choice: ChannelChoice,
+    *,
+    is_true_diameter: bool,
+) -> ScoredImage:
+    image, labels = load_pair(pair)
+    if isinstance(model, Chooser):
+        model, _ = model.choose(image, choice)
+    chosen, _ = channels_for(image, model.card, choice)
+    true_diameter = median_diameter(labels)
+    if is_true_diameter and true_diameter:
+        params = replace(params, diameter=Diameter("fixed", true_diameter))
+    found = segment(
+        take_channels(image.pixels[0, 0, 0], chosen),
+        model.network,
+        params,
+        pixel_size_um=image.info.pixel_size_um,
+        size_model=model.styles.size,
+    )
+    score = score_image(pair.name, labels, found.labels, IOU_STEPS)
+    return ScoredImage(score, model.card.id, found.diameter)

@@ -1,0 +1,112 @@
+"""Measure what a trained network knows of styles: those of its training images, and sizes.
+
+References
+----------
+Stringer et al. 2021, Nat Methods 18:100, Methods "Cell size estimation": the diameter is regressed
+from the styles of crops at random scales between 0.5 and 1.5.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from cellwatch.core.arrays import Float32
+from cellwatch.core.diameter import SizeModel, fit_size_model
+from cellwatch.core.image import resize, scaled_shape, with_channels
+from cellwatch.core.network import CPNet
+from cellwatch.core.parameters import SegmentationParams
+from cellwatch.core.segment import predict, style_of_plane
+from cellwatch.core.styles import known_styles
+from cellwatch.training.dataset import TrainingImage
+from cellwatch.zoo.stylefile import StyleFacts
+
+STYLES_KEPT = 200  # of a larger set, as many images are drawn
+SIZE_CROPS = 400
+SIZE_CROP = 512  # px (Cellpose, size model)
+SIZE_MIN_IMAGES = 50  # fewer train no size model: the mean training diameter is used
+
+
+def style_facts(
+    network: CPNet,
+    images: Sequence[TrainingImage],
+    params: SegmentationParams,
+    seed: int,
+    on_image: Callable[[], None] = lambda: None,
+) -> StyleFacts:
+    """Measure the styles of a network's training images and fit its size model.
+
+    Parameters
+    ----------
+    network : CPNet
+        In evaluation mode.
+    images : sequence of TrainingImage
+        What it was trained on.
+    params : SegmentationParams
+        Tiling and precision.
+    seed : int
+    on_image : callable
+        Called `n_measures(images)` times.
+    """
+    rng = np.random.default_rng(seed)
+    with_rois = [image for image in images if image.diameter]
+    drawn = rng.permutation(len(with_rois))[:STYLES_KEPT]
+    styles = []
+    for index in drawn:
+        styles.append(style_at_diameter(network, with_rois[index], params))
+        on_image()
+    size = None
+    if len(with_rois) >= SIZE_MIN_IMAGES:
+        size = train_size_model(network, with_rois, params, rng, on_image)
+    return StyleFacts(known_styles(np.stack(styles)), size)
+
+
+def n_measures(images: Sequence[TrainingImage]) -> int:
+    """Return how many network passes `style_facts` takes for a set."""
+    n = sum(image.diameter > 0 for image in images)
+    return min(n, STYLES_KEPT) + SIZE_CROPS * (n >= SIZE_MIN_IMAGES)
+
+
+def style_at_diameter(network: CPNet, image: TrainingImage, params: SegmentationParams) -> Float32:
+    """Return the style of an image at the scale that training brings it to."""
+    zoom = network.config.diam_mean / image.diameter
+    scaled = resize(image.plane, scaled_shape(image.labels.shape, zoom))
+    return predict(_fed(scaled, network), network, params).style
+
+
+def native_style(network: CPNet, image: TrainingImage, params: SegmentationParams) -> Float32:
+    """Return the style of an image at its own scale, as a classifier is asked."""
+    return style_of_plane(_fed(image.plane, network), network, params)
+
+
+def train_size_model(
+    network: CPNet,
+    images: Sequence[TrainingImage],
+    params: SegmentationParams,
+    rng: np.random.Generator,
+    on_crop: Callable[[], None] = lambda: None,
+) -> SizeModel:
+    """Fit a size model on crops at random scales; each image gives as many as any other."""
+    order = np.concatenate(
+        [rng.permutation(len(images)) for _ in range(-(-SIZE_CROPS // len(images)))]
+    )[:SIZE_CROPS]
+    styles, diameters = [], []
+    for index in order:
+        image = images[index]
+        scale = 0.5 + rng.random()
+        scaled = resize(image.plane, scaled_shape(image.labels.shape, scale))
+        crop = _window(scaled, rng)
+        styles.append(predict(_fed(crop, network), network, params).style)
+        diameters.append(image.diameter * scale)
+        on_crop()
+    return fit_size_model(np.stack(styles), np.array(diameters), network.config.diam_mean)
+
+
+def _window(plane: Float32, rng: np.random.Generator) -> Float32:
+    rows, columns = plane.shape[1:]
+    top = int(rng.integers(max(1, rows - SIZE_CROP + 1)))
+    left = int(rng.integers(max(1, columns - SIZE_CROP + 1)))
+    return np.ascontiguousarray(plane[:, top : top + SIZE_CROP, left : left + SIZE_CROP])
+
+
+def _fed(plane: Float32, network: CPNet) -> Float32:
+    return with_channels(plane, network.config.channels)

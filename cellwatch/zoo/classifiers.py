@@ -1,0 +1,164 @@
+"""Classifiers on disk: folders that say which model of a zoo an image's style calls for.
+
+A classifier lies in a zoo like a model does, and is named like one (`auto`): a folder with
+`classifier.json` and `classifier.safetensors`. Cards are read without torch.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from cellwatch.core.styles import StyleClassifier
+from cellwatch.errors import UnknownModel, WeightsError
+from cellwatch.records import ClassifierCard, ClusterCard
+from cellwatch.zoo.cards import ModelPlace, find_model, is_path, zoo_roots
+from cellwatch.zoo.hashes import file_sha256
+
+CARD = "classifier.json"
+STYLES = "classifier.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierPlace:
+    """Where a classifier lies.
+
+    Attributes
+    ----------
+    path : Path
+    card : ClassifierCard
+    """
+
+    path: Path
+    card: ClassifierCard
+
+    @property
+    def zoo(self) -> Path:
+        """Return the zoo that its models' ids are looked up in."""
+        return self.path.parent
+
+    def models(self) -> dict[str, ModelPlace]:
+        """Find the models of all clusters, and the style network, by id.
+
+        Raises
+        ------
+        UnknownModel
+            When one is not there.
+        """
+        names = {self.card.style_model, *(cluster.model for cluster in self.card.clusters)}
+        return {name: find_model(name, self.zoo) for name in sorted(names)}
+
+
+def find_either(name: str, zoo: Path | None = None) -> ModelPlace | ClassifierPlace:
+    """Find the model or the classifier that an argument names.
+
+    Raises
+    ------
+    UnknownModel
+        When there is neither.
+    """
+    return find_classifier(name, zoo) or find_model(name, zoo)
+
+
+def find_classifier(name: str, zoo: Path | None = None) -> ClassifierPlace | None:
+    """Find the classifier that an argument names; None when it names none.
+
+    The station's own `auto` goes before the built-in one.
+    """
+    if is_path(name):
+        folders: Sequence[Path] = [Path(name)]
+    else:
+        folders = [root / name for root in reversed(zoo_roots(zoo))]
+    for folder in folders:
+        if (folder / CARD).is_file():
+            return ClassifierPlace(folder, read_classifier_card(folder))
+    return None
+
+
+def require_classifier(name: str, zoo: Path | None = None) -> ClassifierPlace:
+    """Find a classifier.
+
+    Raises
+    ------
+    UnknownModel
+        When there is none of that name.
+    """
+    found = find_classifier(name, zoo)
+    if found is None:
+        raise UnknownModel(
+            f"there is no classifier '{name}'; make one: cellwatch zoo build, or name a folder "
+            f"that holds {CARD}"
+        )
+    return found
+
+
+def read_classifier_card(folder: Path) -> ClassifierCard:
+    """Read the card of a classifier.
+
+    Raises
+    ------
+    WeightsError
+        When it is none.
+    """
+    try:
+        data = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        clusters = tuple(ClusterCard(**cluster) for cluster in data["clusters"])
+        return ClassifierCard(**{**data, "clusters": clusters, "images": tuple(data["images"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{folder} is no classifier: {error}") from error
+
+
+def load_classifier(place: ClassifierPlace) -> StyleClassifier:
+    """Load the known styles of a classifier.
+
+    Raises
+    ------
+    WeightsError
+        When the file is not the one whose sha256 the card has, or has other styles than it.
+    """
+    path = place.path / STYLES
+    try:
+        found = file_sha256(path)
+        if found != place.card.sha256:
+            raise WeightsError(
+                f"{path} was changed: its sha256 is {found}, the card says {place.card.sha256}"
+            )
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}") from error
+    return StyleClassifier(
+        styles=tensors["styles"].astype(np.float32),
+        clusters=tensors["clusters"].astype(np.int64),
+        reaches=tuple(float(reach) for reach in tensors["reaches"]),
+    )
+
+
+def add_classifier(
+    folder: Path, classifier: StyleClassifier, card: ClassifierCard
+) -> ClassifierCard:
+    """Write a classifier; it is complete when its card is there, and never changes after that.
+
+    Raises
+    ------
+    WeightsError
+        When the folder holds one already.
+    """
+    if (folder / CARD).exists():
+        raise WeightsError(f"{folder} holds a classifier already; it is never overwritten")
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, np.ndarray] = {
+        "styles": classifier.styles.astype(np.float16),
+        "clusters": classifier.clusters.astype(np.int32),
+        "reaches": np.array(classifier.reaches),
+    }
+    save_file(tensors, folder / STYLES)
+    (folder / STYLES).chmod(0o644)
+    card = replace(card, sha256=file_sha256(folder / STYLES))
+    aside = folder / f".{CARD}.partial"
+    aside.write_text(json.dumps(asdict(card), indent=1) + "\n", encoding="utf-8")
+    aside.replace(folder / CARD)
+    return card
