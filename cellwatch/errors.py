@@ -115,3 +115,15 @@ class MaskStoreError(CellwatchError):
 
 class OutputError(CellwatchError, OSError):
     """Raised when results cannot be written where the configuration asks."""
+
+
+class ExtraMissing(CellwatchError):
+    """Raised when a command needs a package of an extra that is not installed."""
+
+
+class UnsafePickle(CellwatchError, ValueError):
+    """Raised when a pickled file would call something, or is no pickle of plain arrays."""
+
+
+class DownloadError(CellwatchError, OSError):
+    """Raised when a file of the published zoo cannot be fetched, or is not the one it was."""

@@ -7,7 +7,7 @@ and its workers.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, Literal, NewType
 
 AcquisitionId = NewType("AcquisitionId", int)
 ModelId = NewType("ModelId", str)
@@ -187,6 +187,9 @@ class ClassifierCard:
         Name of the image behind each known style.
     recipe : mapping
         How the clusters were found.
+    scale : "native" or "diameter"
+        Whether styles are taken at the images' own scale, or at a scale that brings the diameter
+        to the style network's (as the published ones are).
     """
 
     id: str
@@ -196,6 +199,7 @@ class ClassifierCard:
     clusters: tuple[ClusterCard, ...]
     images: tuple[str, ...]
     recipe: Mapping[str, Any] = field(default_factory=dict)  # Any: free JSON for people
+    scale: Literal["native", "diameter"] = "native"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,10 @@
 """Commands on models: train, evaluate, compare, models."""
 
-import json
 import re
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,7 +22,6 @@ from cellwatch.cli.talk import JsonOption, print_json, print_table, progress, te
 from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.errors import UsageError
 from cellwatch.training.plans import SCHEDULES, FitPlan
-from cellwatch.zoo.cards import find_model, list_models
 
 if TYPE_CHECKING:
     import torch
@@ -36,15 +34,12 @@ _SECONDS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
 TELL_EVERY_S = 60.0
 
-models_app = typer.Typer(help="Look at the models.", no_args_is_help=True)
-
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(train)
     app.command()(evaluate)
     app.command()(compare)
-    app.add_typer(models_app, name="models")
 
 
 def train(
@@ -183,46 +178,6 @@ def compare(
     from cellwatch.daemon.scoring import compare_folders
 
     _show_scores(compare_folders(predicted, truth), {}, as_json, per_image)
-
-
-@models_app.command("list")
-def models_list(as_json: JsonOption = False, zoo: ZooOption = None) -> None:
-    """List the models that have an id."""
-    cards = list_models(zoo)
-    if as_json:
-        print_json([asdict(card) for card in cards])
-        return
-    rows = [
-        [
-            card.id,
-            f"{card.diam_labels:.1f}",
-            ", ".join(card.channels),
-            str(card.steps),
-            card.parent or "scratch",
-            card.sha256[:12],
-        ]
-        for card in cards
-    ]
-    print_table("", ["id", "diameter px", "channels", "steps", "from", "sha256"], rows)
-
-
-@models_app.command("show")
-def models_show(
-    model: Annotated[str, typer.Argument(help="Zoo id or model folder.")],
-    as_json: JsonOption = False,
-    zoo: ZooOption = None,
-) -> None:
-    """Show a model's card."""
-    place = find_model(model, zoo)
-    card = asdict(place.card)
-    if as_json:
-        print_json(card)
-        return
-    print_table("", ["", place.card.id], [[key, _plain(value)] for key, value in card.items()])
-
-
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _request(

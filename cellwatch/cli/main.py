@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cellwatch import __version__
-from cellwatch.cli import demo, images, learn, station
+from cellwatch.cli import dataset, demo, images, learn, models, station, zoo
 from cellwatch.cli.talk import complain
 from cellwatch.errors import CellwatchError
 
@@ -37,6 +37,9 @@ station.register(app)
 images.register(app)
 learn.register(app)
 demo.register(app)
+models.register(app)
+dataset.register(app)
+zoo.register(app)
 
 
 def main() -> None:

@@ -69,7 +69,8 @@ def segment_acquisition(
     """
     why = None
     if isinstance(model, Chooser):
-        model, why = model.choose(image, choice)
+        known = pixel_size_um if pixel_size_um is not None else image.info.pixel_size_um
+        model, why = model.choose(image, choice, params.diameter.in_px(known))
     chosen, notes = channels_for(image, model.card, choice)
     pixel_size = pixel_size_um if pixel_size_um is not None else image.info.pixel_size_um
     planes = image.pixels.reshape(-1, *image.pixels.shape[3:])  # (P * T * Z, C, Y, X)

@@ -9,7 +9,14 @@ import torch
 
 from cellwatch.core.arrays import Float32
 from cellwatch.core.channels import Channel, choose_channels, take_channels
-from cellwatch.core.image import is_blank, normalise, percentiles, with_channels
+from cellwatch.core.image import (
+    is_blank,
+    normalise,
+    percentiles,
+    resize,
+    scaled_shape,
+    with_channels,
+)
 from cellwatch.core.network import CPNet
 from cellwatch.core.parameters import Normalisation, SegmentationParams
 from cellwatch.core.segment import style_of_plane
@@ -53,14 +60,23 @@ class Chooser:
     style_model: Model
     load: Callable[[str], Model]
 
-    def choose(self, image: Image, choice: ChannelChoice) -> tuple[Model, ModelChoice]:
+    def choose(
+        self, image: Image, choice: ChannelChoice, diameter: float | None = None
+    ) -> tuple[Model, ModelChoice]:
         """Return the model that an image's style calls for, and why.
 
         An image of nothing but noise has no style and so no neighbours: its model is that of the
         largest cluster.
+
+        Parameters
+        ----------
+        image : Image
+        choice : ChannelChoice
+        diameter : float or None, px
+            What is known of it; None: nothing. It matters where styles are taken at a diameter.
         """
         chosen, _ = channels_for(image, self.style_model.card, choice)
-        style = self._style(image, chosen)
+        style = self._style(image, chosen, self._zoom(diameter))
         if style is None:
             largest = max(self.card.clusters, key=lambda cluster: cluster.images)
             return self.load(largest.model), self._because(largest.name, ())
@@ -79,7 +95,13 @@ class Chooser:
     ) -> ModelChoice:
         return ModelChoice(self.card.id, self.card.sha256, cluster, neighbours)
 
-    def _style(self, image: Image, chosen: tuple[Channel, ...]) -> Float32 | None:
+    def _zoom(self, diameter: float | None) -> float:
+        if self.card.scale == "native":
+            return 1.0
+        config = self.style_model.network.config
+        return config.diam_mean / (diameter or config.diam_labels)
+
+    def _style(self, image: Image, chosen: tuple[Channel, ...], zoom: float) -> Float32 | None:
         planes = image.pixels.reshape(-1, *image.pixels.shape[3:])  # (P * T * Z, C, Y, X)
         network = self.style_model.network
         total = np.zeros(network.config.widths[-1], np.float32)
@@ -88,7 +110,10 @@ class Chooser:
             limits = percentiles(plane, Normalisation())
             if is_blank(plane[0]):
                 continue
-            prepared = with_channels(normalise(plane, limits), network.config.channels)
+            scaled = normalise(plane, limits)
+            if zoom != 1:
+                scaled = resize(scaled, scaled_shape((plane.shape[1], plane.shape[2]), zoom))
+            prepared = with_channels(scaled, network.config.channels)
             total += style_of_plane(prepared, network, SegmentationParams())
         length = float(np.linalg.norm(total))
         return total / np.float32(length) if length else None

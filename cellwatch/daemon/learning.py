@@ -15,7 +15,7 @@ from cellwatch.core.arrays import Float32, Int32
 from cellwatch.core.channels import take_channels
 from cellwatch.core.image import normalise, percentiles
 from cellwatch.core.network import CPNet, NetworkConfig, fresh_network
-from cellwatch.core.parameters import Normalisation
+from cellwatch.core.parameters import Normalisation, SegmentationParams
 from cellwatch.daemon.choosing import channels_for
 from cellwatch.errors import BadTrainingData, TrainingError
 from cellwatch.records import ChannelChoice, ModelCard
@@ -31,6 +31,7 @@ from cellwatch.training.dataset import (
 )
 from cellwatch.training.fit import fit, make_optimiser, ready_to_train, train_step
 from cellwatch.training.plans import FitPlan, schedule_named
+from cellwatch.training.styling import style_facts
 from cellwatch.zoo.cards import CARD, find_model
 from cellwatch.zoo.catalog import add_model, load_model
 from cellwatch.zoo.weights import with_diameters
@@ -38,6 +39,7 @@ from cellwatch.zoo.weights import with_diameters
 RUN = "run.json"
 SCRATCH = "scratch"
 TIMED_STEPS = 10
+ANY_CHANNEL = ChannelChoice()
 FLOWS = "flows"
 
 
@@ -59,6 +61,8 @@ class RunRequest:
         Of the data, for the card.
     model_id : str
     zoo : str or None
+    cluster : str
+        The part of the data that a zoo trains it on; "": all.
     """
 
     data: tuple[str, ...]
@@ -69,6 +73,7 @@ class RunRequest:
     licence: str
     model_id: str
     zoo: str | None
+    cluster: str = ""
 
     def write(self, folder: Path) -> None:
         """Keep the request in the run folder."""
@@ -142,10 +147,7 @@ def prepare(
     sets = []
     for folder in (Path(name) for name in request.data):
         name = "/".join(folder.absolute().parts[-3:])
-        found = [
-            _prepared(pair, name, request.channels, on_image, flow_cache)
-            for pair in find_pairs(folder)
-        ]
+        found = read_images(folder, name, flow_cache, request.channels, on_image)
         rois = sum(image.n_rois for image in found)
         if not rois:
             raise BadTrainingData(
@@ -159,6 +161,38 @@ def prepare(
     kept, left_out = enough_rois(images, request.plan.min_rois)
     network, parent = _start(request, kept)
     return Prepared(kept, left_out, network, sets, parent, counts.pop())
+
+
+def read_images(
+    folder: Path,
+    name: str,
+    flow_cache: Path | None = None,
+    choice: ChannelChoice = ANY_CHANNEL,
+    on_image: Callable[[], None] = lambda: None,
+) -> list[TrainingImage]:
+    """Read the pairs of a folder, ready to train on; `name` is what the set is called.
+
+    Raises
+    ------
+    BadTrainingData
+        When an image has no masks, or one of them is not fit to train on.
+    """
+    images = []
+    for pair in find_pairs(folder):
+        plane, labels, _ = _plane(pair, choice, None)
+        limits = percentiles(plane, Normalisation())
+        images.append(
+            training_image(
+                f"{name}/{pair.image.name}",
+                normalise(plane, limits),
+                labels,
+                cluster=name,
+                is_confirmed_empty=pair.is_empty,
+                flow_cache=flow_cache,
+            )
+        )
+        on_image()
+    return images
 
 
 def steps_within(prepared: Prepared, plan: FitPlan, seconds: float, device: torch.device) -> int:
@@ -209,6 +243,8 @@ def train(
     yield from fit(
         prepared.network, prepared.images, request.plan, folder, device=device, on_step=on_step
     )
+    measured = SegmentationParams(precision=request.plan.precision)
+    styles = style_facts(prepared.network, prepared.images, measured, request.plan.seed)
     card = ModelCard(
         id=request.model_id,
         sha256="",
@@ -226,7 +262,7 @@ def train(
         seed=request.plan.seed,
         code_version=__version__,
     )
-    add_model(folder, prepared.network.cpu(), card, folder / FIT_LOG)
+    add_model(folder, prepared.network.cpu(), card, folder / FIT_LOG, styles=styles)
     (folder / CHECKPOINT).unlink()
 
 
@@ -244,25 +280,6 @@ def default_plan(schedule: str, n_images: int) -> FitPlan:
 def count_images(folders: Sequence[Path]) -> int:
     """Return how many pairs the folders hold."""
     return sum(len(find_pairs(folder)) for folder in folders)
-
-
-def _prepared(
-    pair: Pair,
-    set_name: str,
-    choice: ChannelChoice,
-    on_image: Callable[[], None],
-    flow_cache: Path | None,
-) -> TrainingImage:
-    plane, labels, _ = _plane(pair, choice, None)
-    limits = percentiles(plane, Normalisation())
-    on_image()
-    return training_image(
-        f"{set_name}/{pair.image.name}",
-        normalise(plane, limits),
-        labels,
-        cluster=set_name,
-        flow_cache=flow_cache,
-    )
 
 
 def _plane(

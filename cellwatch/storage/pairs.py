@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from cellwatch.core.arrays import Int32
-from cellwatch.core.overlaps import flatten_rois, roi_stack
+from cellwatch.core.overlaps import RoiMask, flatten_rois, roi_stack
 from cellwatch.errors import BadTrainingData, UnreadableImage
-from cellwatch.storage.images import Image, is_image, load
+from cellwatch.records import ImageInfo
+from cellwatch.storage.images import Image, describe, is_image, load
 from cellwatch.storage.stems import stem_of
 
 MASKS = "_masks"
+EMPTY = "_empty"  # a label image without ROIs that a person vouches for
 OURS = ("_flows", "_seg", "_cp_masks", "_cp_output")
 LARGEST_LABEL = 2**31 - 1
 
@@ -31,6 +33,11 @@ class Pair:
     name: str
     image: Path
     masks: Path
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether a person confirmed, by the ending `_empty`, that nothing is there."""
+        return stem_of(self.masks.name).endswith(EMPTY)
 
 
 def find_pairs(folder: Path) -> list[Pair]:
@@ -60,7 +67,13 @@ def find_pairs(folder: Path) -> list[Pair]:
 def mask_files(folder: Path) -> dict[str, Path]:
     """Return the label images of a folder by the stem of the image they belong to."""
     found = _by_stem(p for p in _files(folder) if _is_masks(p))
-    return {stem.removesuffix(MASKS): path for stem, path in found.items()}
+    by_image: dict[str, Path] = {}
+    for stem, path in found.items():
+        image = stem.removesuffix(MASKS).removesuffix(EMPTY)
+        if image in by_image:
+            raise BadTrainingData(f"{by_image[image]} and {path} are masks of one image, '{image}'")
+        by_image[image] = path
+    return by_image
 
 
 def label_files(folder: Path) -> dict[str, Path]:
@@ -96,6 +109,8 @@ def load_pair(pair: Pair) -> tuple[Image, Int32]:
     if image.n_planes != 1:
         raise BadTrainingData(f"{pair.image} has {image.n_planes} planes; give one file per plane")
     labels = read_label_file(pair.masks)
+    if pair.is_empty and labels.any():
+        raise BadTrainingData(f"{pair.masks} says by its name that nothing is there, but has ROIs")
     expected = image.pixels.shape[-2:]
     if labels.shape != expected:
         raise BadTrainingData(
@@ -139,23 +154,45 @@ def read_any_labels(path: Path) -> Int32:
     BadTrainingData
         When it is neither.
     """
+    if _n_planes(path) == 1:
+        return read_label_file(path)
+    rois, shape = read_roi_stack(path)
+    return flatten_rois(rois, shape).labels
+
+
+def read_roi_stack(path: Path) -> tuple[list[RoiMask], tuple[int, int]]:
+    """Read a stack with a plane for each ROI, and the shape of its planes.
+
+    Raises
+    ------
+    BadTrainingData
+        When a plane holds several ROIs.
+    """
     try:
         pixels = load(path).pixels
     except UnreadableImage as error:
         raise BadTrainingData(str(error)) from error
-    n_planes = int(np.prod(pixels.shape[:4]))
-    if n_planes == 1:
-        return read_label_file(path)
-    stack = pixels.reshape(n_planes, *pixels.shape[-2:])
-    mixed = next(
-        (i for i, plane in enumerate(stack) if len(np.unique(plane[plane != 0])) > 1), None
-    )
+    stack = pixels.reshape(-1, *pixels.shape[-2:])
+    several = (i for i, plane in enumerate(stack) if len(np.unique(plane[plane != 0])) > 1)
+    mixed = next(several, None)
     if mixed is not None:
         raise BadTrainingData(
-            f"{path} has {n_planes} planes, and plane {mixed} holds several ROIs; a stack of "
+            f"{path} has {len(stack)} planes, and plane {mixed} holds several ROIs; a stack of "
             "overlapping ROIs has one in each plane, a label image has one plane"
         )
-    return flatten_rois(roi_stack(stack), (pixels.shape[-2], pixels.shape[-1])).labels
+    return roi_stack(stack), (stack.shape[1], stack.shape[2])
+
+
+def _n_planes(path: Path) -> int:
+    try:
+        info = describe(path)
+    except UnreadableImage as error:
+        raise BadTrainingData(str(error)) from error
+    return int(np.prod(info.shape)) // max(1, _area(info))
+
+
+def _area(info: ImageInfo) -> int:
+    return int(np.prod([n for axis, n in zip(info.axes, info.shape, strict=True) if axis in "YX"]))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -173,7 +210,7 @@ def _by_stem(paths: Iterator[Path]) -> dict[str, Path]:
 
 
 def _is_masks(path: Path) -> bool:
-    return stem_of(path.name).endswith(MASKS) and not _is_ours(path)
+    return stem_of(path.name).endswith((MASKS, EMPTY)) and not _is_ours(path)
 
 
 def _is_ours(path: Path) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cellwatch.core.arrays import Float32
 from cellwatch.core.diameter import SizeModel, fit_size_model
-from cellwatch.core.image import resize, scaled_shape, with_channels
+from cellwatch.core.image import resize, scaled_shape
 from cellwatch.core.network import CPNet
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.core.segment import predict, style_of_plane
@@ -20,9 +20,9 @@ from cellwatch.core.styles import known_styles
 from cellwatch.training.dataset import TrainingImage
 from cellwatch.zoo.stylefile import StyleFacts
 
-STYLES_KEPT = 200  # of a larger set, as many images are drawn
+STYLES_KEPT = 150  # of a larger set, as many images are drawn
 SIZE_CROPS = 400
-SIZE_CROP = 512  # px (Cellpose, size model)
+SIZE_CROP = 256  # px; Cellpose has 512, which takes four times as long
 SIZE_MIN_IMAGES = 50  # fewer train no size model: the mean training diameter is used
 
 
@@ -102,11 +102,7 @@ def train_size_model(
 
 
 def _window(plane: Float32, rng: np.random.Generator) -> Float32:
-    rows, columns = plane.shape[1:]
-    top = int(rng.integers(max(1, rows - SIZE_CROP + 1)))
-    left = int(rng.integers(max(1, columns - SIZE_CROP + 1)))
-    return np.ascontiguousarray(plane[:, top : top + SIZE_CROP, left : left + SIZE_CROP])
-
-
-def _fed(plane: Float32, network: CPNet) -> Float32:
-    return with_channels(plane, network.config.channels)
+    rows, columns = (min(SIZE_CROP, n) for n in plane.shape[1:])
+    top = int(rng.integers(plane.shape[1] - rows + 1))
+    left = int(rng.integers(plane.shape[2] - columns + 1))
+    return np.ascontiguousarray(plane[:, top : top + rows, left : left + columns])

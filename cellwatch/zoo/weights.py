@@ -37,8 +37,15 @@ def load_network(path: Path) -> CPNet:
     return network_from(tensors, str(path))
 
 
-def load_checkpoint(path: Path) -> CPNet:
+def load_checkpoint(path: Path, default_diameter: float | None = None) -> CPNet:
     """Read a checkpoint of Cellpose 1 to 3, executing nothing that it contains.
+
+    Parameters
+    ----------
+    path : Path
+    default_diameter : float or None, px
+        For the files of Cellpose 1, which say neither `diam_mean` nor `diam_labels`; None: such a
+        file is refused.
 
     Raises
     ------
@@ -57,7 +64,7 @@ def load_checkpoint(path: Path) -> CPNet:
         raise WeightsError(f"{path} holds no state dict of tensors")
     if "W2" in tensors:
         raise WeightsError(f"{path} is a Cellpose 4 (SAM) checkpoint; cellwatch runs Cellpose 1–3")
-    return network_from(tensors, str(path))
+    return network_from(_with_diameters_said(tensors, default_diameter), str(path))
 
 
 def network_from(tensors: Mapping[str, Tensor], source: str) -> CPNet:
@@ -137,6 +144,15 @@ def with_diameters(network: CPNet, *, diam_labels: float) -> CPNet:
     return changed.train(network.training)
 
 
+def _with_diameters_said(
+    tensors: Mapping[str, Tensor], default: float | None
+) -> Mapping[str, Tensor]:
+    if default is None:
+        return tensors
+    said = {key: torch.tensor([default]) for key in ("diam_mean", "diam_labels")}
+    return {**said, **tensors}
+
+
 def _stored(value: Tensor, *, is_half: bool) -> Tensor:
     value = value.detach().cpu().contiguous()
     return value.half() if is_half and value.dim() > 1 else value
@@ -152,7 +168,10 @@ def _config_of(tensors: Mapping[str, Tensor], source: str) -> NetworkConfig:
     if first is None or first.dim() != 4:
         raise WeightsError(f"{source}: missing downsample.down.res_down_0.conv.conv_0.2.weight")
     if lacking:
-        raise WeightsError(f"{source}: missing {', '.join(lacking)}")
+        raise WeightsError(
+            f"{source}: missing {', '.join(lacking)}; a file of Cellpose 1 does not say them: "
+            "cellwatch models add FILE --diam-mean 30 (nuclei: 17)"
+        )
     return NetworkConfig(
         channels=int(first.shape[1]),
         widths=tuple(widths),

@@ -1,0 +1,93 @@
+"""Commands that make folders of images and masks from other data."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellwatch.cli.talk import JsonOption, print_json, print_table, tell
+from cellwatch.errors import UsageError
+
+if TYPE_CHECKING:
+    from cellwatch.storage.datasets import MadePair
+
+dataset_app = typer.Typer(
+    help="Make folders of NAME_img.tif and NAME_masks.tif from other data.", no_args_is_help=True
+)
+
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="A folder for the pairs.")]
+FolderArgument = Annotated[Path, typer.Argument(help="Folder of images and masks.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.add_typer(dataset_app, name="dataset")
+
+
+@dataset_app.command("coco")
+def coco(
+    annotations: Annotated[Path, typer.Argument(help="COCO annotation file (JSON).")],
+    images: Annotated[Path, typer.Option(help="Folder of the images it names.")],
+    out: OutOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn COCO polygons or run lengths into label images.
+
+    As the paper did with LiveCell: overlapping pixels go to the ROI with the nearest centroid, and
+    ROIs with more than 75 % of their pixels overlapping others are removed.
+    """
+    from cellwatch.storage.datasets import pairs_from_coco
+
+    _show(pairs_from_coco(annotations, images, out), out, as_json=as_json)
+
+
+@dataset_app.command("stacks")
+def stacks(folder: FolderArgument, out: OutOption, as_json: JsonOption = False) -> None:
+    """Turn NAME_masks.tif with a plane for each ROI into label images, by the rule of `coco`."""
+    from cellwatch.storage.datasets import pairs_from_stacks
+
+    _show(pairs_from_stacks(folder, out), out, as_json=as_json)
+
+
+@dataset_app.command("quarters")
+def quarters(folder: FolderArgument, out: OutOption, as_json: JsonOption = False) -> None:
+    """Split every image and its masks into four, as the paper did with TissueNet."""
+    from cellwatch.storage.datasets import quarters as split
+
+    _show(split(folder, out), out, as_json=as_json)
+
+
+@dataset_app.command("subsets")
+def subsets(
+    folder: FolderArgument,
+    out: OutOption,
+    sizes: Annotated[str, typer.Option(help="Numbers of images; ¼ is 0.25.")] = "0.25,0.5,1,2,4",
+    seeds: Annotated[int, typer.Option(min=1, help="Random subsets of each size.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Make random subsets of a folder, for learning curves; a larger one holds the smaller."""
+    from cellwatch.storage.datasets import subsets as make
+
+    try:
+        numbers = [float(size) for size in sizes.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--sizes: '{sizes}' is no list of numbers, as in 0.25,0.5,1,2") from error
+    made = make(folder, out, numbers, seeds)
+    rows = [{"images": size, "seed": seed, "rois": rois} for size, seed, rois in made]
+    if as_json:
+        print_json(rows)
+        return
+    print_table("", ["images", "seed", "ROIs"], [[f"{s:g}", str(n), str(r)] for s, n, r in made])
+    tell(f"{len(made)} folders in {out}")
+
+
+def _show(made: "list[MadePair]", out: Path, *, as_json: bool) -> None:
+    if as_json:
+        print_json([asdict(pair) for pair in made])
+        return
+    rows = [
+        [p.name, str(p.rois), str(p.removed), str(p.lost), str(p.overlapping_pixels)] for p in made
+    ]
+    print_table("", ["image", "ROIs", "removed", "lost", "overlapping px"], rows)
+    tell(f"{len(made)} pairs with {sum(pair.rois for pair in made)} ROIs in {out}")

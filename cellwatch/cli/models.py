@@ -1,0 +1,198 @@
+"""Commands on models: list, show, pull, add, export."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cellwatch.cli.images import ZooOption
+from cellwatch.cli.talk import JsonOption, byte_progress, print_json, print_table, tell
+from cellwatch.errors import UsageError
+from cellwatch.zoo.cards import PUBLISHED_PREFIX, find_model, list_models, user_zoo
+
+models_app = typer.Typer(help="Look at models; pull, add and export them.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.add_typer(models_app, name="models")
+
+
+@models_app.command("list")
+def models_list(as_json: JsonOption = False, zoo: ZooOption = None) -> None:
+    """List the models that have an id."""
+    cards = list_models(zoo)
+    if as_json:
+        print_json([asdict(card) for card in cards])
+        return
+    rows = [
+        [
+            card.id,
+            f"{card.diam_labels:.1f}",
+            ", ".join(card.channels),
+            str(card.steps),
+            card.parent or "scratch",
+            card.sha256[:12],
+        ]
+        for card in cards
+    ]
+    print_table("", ["id", "diameter px", "channels", "steps", "from", "sha256"], rows)
+
+
+@models_app.command("show")
+def models_show(
+    model: Annotated[str, typer.Argument(help="Zoo id or model folder.")],
+    as_json: JsonOption = False,
+    zoo: ZooOption = None,
+) -> None:
+    """Show a model's card."""
+    place = find_model(model, zoo)
+    card = asdict(place.card)
+    if as_json:
+        print_json(card)
+        return
+    print_table("", ["", place.card.id], [[key, _plain(value)] for key, value in card.items()])
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@models_app.command("pull")
+def models_pull(
+    name: Annotated[str, typer.Argument(help="A published model, as in cyto2; or style_choice.")],
+    zoo: ZooOption = None,
+    mirror: Annotated[
+        str | None, typer.Option(help="Address of a folder that holds the same files.")
+    ] = None,
+    from_file: Annotated[
+        Path | None, typer.Option(help="The file itself, on machines without network.")
+    ] = None,
+    size_file: Annotated[
+        Path | None, typer.Option(help="With --from-file: its size model, size_*.npy.")
+    ] = None,
+) -> None:
+    """Fetch a model of Cellpose's published zoo; its id here is cellpose/NAME.
+
+    `style_choice` fetches the published ensemble: the classifier cellpose/auto and all its models.
+    """
+    from cellwatch.zoo.published import SITE, STYLE_CHOICE
+
+    if size_file and not from_file:
+        raise UsageError("--size-file goes with --from-file")
+    root = zoo or user_zoo()
+    address = mirror or SITE
+    if name == STYLE_CHOICE:
+        _pull_choice(root, address, from_file)
+    else:
+        _pull_model(name, root, address, from_file, size_file)
+
+
+@models_app.command("add")
+def models_add(
+    source: Annotated[Path, typer.Argument(help="A checkpoint of Cellpose 1 to 3.")],
+    model_id: Annotated[str, typer.Option("--id", help="Its id in the zoo.")],
+    zoo: ZooOption = None,
+    diam_mean: Annotated[
+        float | None, typer.Option(min=1, help="For files of Cellpose 1, which do not say.")
+    ] = None,
+    size_file: Annotated[Path | None, typer.Option(help="Its size model, size_*.npy.")] = None,
+    nucleus: Annotated[
+        bool,
+        typer.Option("--nucleus", help="It was trained with a nucleus channel beside the cells."),
+    ] = False,
+) -> None:
+    """Add your own Cellpose model to the zoo. The file is read once, executing nothing."""
+    from cellwatch.watching.names import is_plain_name
+    from cellwatch.zoo.importing import import_checkpoint
+
+    if not is_plain_name(model_id):
+        raise UsageError(f"--id: '{model_id}' has letters, digits, '-', '_' and '.' alone")
+    if not source.is_file():
+        raise UsageError(f"there is no file {source}")
+    root = zoo or user_zoo()
+    card = import_checkpoint(
+        source,
+        root / model_id,
+        model_id,
+        diam_mean=diam_mean,
+        size_model=size_file,
+        channels=("cell", "nucleus") if nucleus else ("cell",),
+    )
+    tell(f"{card.id} is in {root}: diameter {card.diam_labels:.1f} px, sha256 {card.sha256}")
+
+
+@models_app.command("export")
+def models_export(
+    model: Annotated[str, typer.Argument(help="Zoo id or model folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")],
+    file_format: Annotated[Literal["cellpose"], typer.Option("--format")] = "cellpose",
+    zoo: ZooOption = None,
+) -> None:
+    """Write a model as a checkpoint that Cellpose 3 loads (`--pretrained_model FILE`)."""
+    from cellwatch.zoo.importing import export_checkpoint
+
+    export_checkpoint(model, zoo, out)
+    card = find_model(model, zoo).card
+    tell(f"{out} is {card.id} for {file_format}; its training diameter: {card.diam_labels:.1f} px")
+
+
+def _pull_model(
+    name: str, root: Path, address: str, from_file: Path | None, size_file: Path | None
+) -> None:
+    from cellwatch.zoo.importing import import_checkpoint
+    from cellwatch.zoo.published import fetch, pin, published
+
+    files = published(name)
+    model_id = f"{PUBLISHED_PREFIX}{name}"
+    downloads = root / PUBLISHED_PREFIX
+    if from_file:
+        if not from_file.is_file():
+            raise UsageError(f"there is no file {from_file}")
+        pin(files.weights, from_file, downloads)
+        weights, size = from_file, size_file
+        if size_file:
+            pin(files.size, size_file, downloads)
+        origin = from_file.name
+    else:
+        origin = f"{address}/{files.weights}"
+        with byte_progress(files.weights) as on_bytes:
+            weights = fetch(files.weights, downloads, address, on_bytes)
+        size = fetch(files.size, downloads, address) if files.size else None
+    if (root / model_id / "card.json").exists():
+        tell(f"{model_id} is in {root} already, and the file is still the same")
+    else:
+        import_checkpoint(
+            weights,
+            root / model_id,
+            model_id,
+            diam_mean=files.diam_mean,
+            size_model=size,
+            channels=("cell", "nucleus") if files.has_nucleus else ("cell",),
+            origin=origin,
+        )
+        tell(f"{model_id} is in {root}")
+    for path in (weights, size) if not from_file else ():
+        if path is not None:
+            path.unlink()
+
+
+def _pull_choice(root: Path, address: str, from_file: Path | None) -> None:
+    from cellwatch.zoo.importing import import_style_choice, style_choice_models
+    from cellwatch.zoo.published import STYLE_CHOICE, fetch, pin
+
+    downloads = root / PUBLISHED_PREFIX
+    file_name = f"{STYLE_CHOICE}.npy"
+    source = from_file or fetch(file_name, downloads, address)
+    if from_file:
+        pin(file_name, from_file, downloads)
+    else:
+        for name in style_choice_models(source):
+            if not (root / PUBLISHED_PREFIX / name / "card.json").exists():
+                _pull_model(name, root, address, None, None)
+    card = import_style_choice(source, root, f"{address}/{file_name}" if not from_file else "")
+    tell(f"{card.id} chooses among {len(card.clusters)} models: --model {card.id} --zoo {root}")
+    if not from_file:
+        source.unlink()

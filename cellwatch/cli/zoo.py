@@ -1,0 +1,157 @@
+"""Commands on zoos: build one, and look at a classifier."""
+
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cellwatch.cli.images import DeviceOption, ZooOption
+from cellwatch.cli.talk import JsonOption, print_json, print_table, tell
+from cellwatch.errors import UsageError
+from cellwatch.training.plans import SCHEDULES, FitPlan
+
+zoo_app = typer.Typer(help="Zoos of models, one for each style of images.", no_args_is_help=True)
+
+_REUSE = re.compile(r"([^=]+)=([^=]+)$")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.add_typer(zoo_app, name="zoo")
+
+
+@zoo_app.command("build")
+def build(
+    data: Annotated[
+        list[Path],
+        typer.Option(help="A set (folders train and test below), or a folder of sets; repeatable."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The zoo's folder.")],
+    style_model: Annotated[str, typer.Option(help="The network that gives styles.")] = "general",
+    generalist: Annotated[
+        str, typer.Option(help="To compare with; 'train': one trained on all clusters alike.")
+    ] = "general",
+    reuse: Annotated[
+        list[str] | None,
+        typer.Option(help="SET=MODEL: clusters mostly of that set use the model; repeatable."),
+    ] = None,
+    kind: Annotated[
+        Literal["cyto", "nuclei"], typer.Option(help="Which of the paper's clusterings.")
+    ] = "cyto",
+    subset: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Part of each set that is clustered.")
+    ] = 1.0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Batches of each network trained here.")
+    ] = None,
+    images_per_epoch: Annotated[int, typer.Option(min=1)] = 16,
+    diam_mean: Annotated[float, typer.Option(help="Network diameter, px.")] = 30.0,
+    seed: Annotated[int, typer.Option()] = 0,
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option()] = "auto",
+    licence: Annotated[str, typer.Option(help="Of the data, for the cards.")] = "",
+    cluster_only: Annotated[
+        bool, typer.Option("--cluster-only", help="Stop after the clusters and their map.")
+    ] = False,
+    as_json: JsonOption = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Cluster images by style, train a network for each cluster, and score them together."""
+    from cellwatch.daemon.device import choose_device, keep_freed_memory, precision_on
+    from cellwatch.daemon.zoobuild import GENERALIST, ZooRequest, build_zoo, find_sets
+    from cellwatch.daemon.zooplots import COMPARISON, MAP, draw_comparison, draw_map
+    from cellwatch.daemon.zooscore import mean_scores, score_zoo
+
+    keep_freed_memory()
+    chosen = choose_device(device)
+    plan = FitPlan(
+        "generalist",
+        SCHEDULES["generalist"].epochs,
+        images_per_epoch=images_per_epoch,
+        seed=seed,
+        precision=precision_on(chosen, precision),
+    )
+    if steps:
+        plan = replace(plan, epochs=-(-steps // plan.steps_per_epoch))
+    request = ZooRequest(
+        sets=find_sets(data),
+        style_model=style_model,
+        reuse=_reused(reuse or []),
+        generalist="" if generalist == "train" else generalist,
+        plan=plan,
+        kind=kind,
+        subset=subset,
+        diam_mean=diam_mean,
+        licence=licence,
+    )
+    table, found = build_zoo(request, out, chosen, tell, is_clustered_only=cluster_only)
+    draw_map(table, found, out / MAP)
+    if cluster_only:
+        _show_clusters(dict(found.report), as_json=as_json)
+        return
+    against = request.generalist or GENERALIST
+    results = score_zoo(request.sets, table, out, against, chosen, tell)
+    draw_comparison(results, against, out / COMPARISON)
+    means = mean_scores(results, against)
+    if as_json:
+        sets = [{**asdict(r), "best": r.best} for r in results]
+        print_json({"clusters": dict(found.report), "sets": sets, "means": means})
+        return
+    _show_clusters(dict(found.report), as_json=False)
+    rows = [
+        [
+            r.name,
+            str(r.images),
+            f"{r.by_model[against]:.3f}",
+            f"{r.auto:.3f}",
+            f"{r.by_model[r.best]:.3f} ({r.best})",
+            ", ".join(f"{name} {n}" for name, n in r.chosen.items()),
+        ]
+        for r in results
+    ]
+    rows.append(["mean", "", *(f"{mean:.3f}" for mean in means.values()), ""])
+    print_table("", ["set", "images", against, "auto", "best by hand", "chosen"], rows)
+    tell(f"{out} is a zoo now; use it: --model auto --zoo {out}")
+
+
+@zoo_app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="A classifier: auto, or its folder.")] = "auto",
+    as_json: JsonOption = False,
+    zoo: ZooOption = None,
+) -> None:
+    """Show what a classifier chooses from."""
+    from cellwatch.zoo.classifiers import require_classifier
+
+    card = require_classifier(name, zoo).card
+    if as_json:
+        print_json(asdict(card))
+        return
+    rows = [
+        [c.name, c.model, str(c.images), ", ".join(f"{s} {n}" for s, n in c.sets.items())]
+        for c in card.clusters
+    ]
+    tell(f"{card.id}: {len(card.images)} known styles, by the network {card.style_model}")
+    print_table("", ["cluster", "model", "images", "image types"], rows)
+
+
+def _reused(texts: list[str]) -> dict[str, str]:
+    reused = {}
+    for text in texts:
+        match = _REUSE.match(text)
+        if not match:
+            raise UsageError(f"--reuse: '{text}' is not SET=MODEL")
+        reused[match[1].strip()] = match[2].strip()
+    return reused
+
+
+def _show_clusters(report: "dict[str, object]", *, as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+        return
+    for key in ("purity_by_set", "purity_by_modality", "stability_of_halves"):
+        tell(f"{key.replace('_', ' ')}: {report[key]:.3f}")
+    accuracy = report["modality_accuracy_on_test"]
+    if accuracy is not None:
+        tell(f"modality by the five nearest neighbours, on test images: {accuracy:.3f} right")

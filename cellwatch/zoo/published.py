@@ -1,0 +1,228 @@
+"""The published zoo of Cellpose: names, addresses, and how a file is fetched once and pinned.
+
+Nothing here runs unless a person asks for a download. A file's sha256 is recorded when it first
+comes and enforced ever after.
+"""
+
+import ipaddress
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPMessage
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from cellwatch.errors import DownloadError, UnknownModel
+from cellwatch.zoo.hashes import file_sha256
+
+SITE = "https://www.cellpose.org/models"
+PINS = "pins.json"
+CHUNK = 1 << 20
+TIMEOUT_S = 30.0
+ATTEMPTS = 3
+STYLE_CHOICE = "style_choice"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The files of one published model.
+
+    Attributes
+    ----------
+    weights : str
+    size : str
+        "": it has no size model.
+    diam_mean : float, px
+        For files of Cellpose 1, which do not say.
+    has_nucleus : bool
+        Whether it was trained with a nucleus channel beside the cells.
+    """
+
+    weights: str
+    size: str = ""
+    diam_mean: float = 30.0
+    has_nucleus: bool = True
+
+
+_TWO_CHANNELS: tuple[str, ...] = (
+    "tissuenet",
+    "general",
+    "CP",
+    "CPx",
+    "TN1",
+    "TN2",
+    "TN3",
+    "tissuenet_cp3",
+)
+_ONE_CHANNEL: tuple[str, ...] = (
+    "livecell",
+    "LC1",
+    "LC2",
+    "LC3",
+    "LC4",
+    "livecell_cp3",
+    "yeast_PhC_cp3",
+)
+_ONE_CHANNEL += ("yeast_BF_cp3", "bact_phase_cp3", "bact_fluor_cp3", "deepbacs_cp3")
+_ONE_CHANNEL += ("neurips_grayscale_cyto2",)
+PUBLISHED: dict[str, Published] = {
+    "cyto": Published("cytotorch_0", "size_cytotorch_0.npy"),
+    "cyto2": Published("cyto2torch_0", "size_cyto2torch_0.npy"),
+    "cyto3": Published("cyto3", "size_cyto3.npy"),
+    "nuclei": Published("nucleitorch_0", "size_nucleitorch_0.npy", 17.0, has_nucleus=False),
+    **{name: Published(name) for name in (*_TWO_CHANNELS, "neurips_cellpose_default")},
+    **{name: Published(name, has_nucleus=False) for name in _ONE_CHANNEL},
+}
+
+
+def published(name: str) -> Published:
+    """Return the files of a published model.
+
+    Raises
+    ------
+    UnknownModel
+        When there is none of that name.
+    """
+    if name not in PUBLISHED:
+        known = ", ".join([*PUBLISHED, STYLE_CHOICE])
+        raise UnknownModel(f"'{name}' is not in the published zoo; there are {known}")
+    return PUBLISHED[name]
+
+
+def fetch(
+    name: str,
+    folder: Path,
+    mirror: str = SITE,
+    on_bytes: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Path:
+    """Fetch a file, going on where an earlier attempt was cut off, and pin its sha256.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    folder : Path
+        Where it and the pins are kept.
+    mirror : str
+        Address of the folder that holds it: https, or http on this machine.
+    on_bytes : callable
+        Gets the bytes that are there and the bytes in all (0: not known).
+
+    Raises
+    ------
+    DownloadError
+        When it cannot be fetched, or is not the file that was pinned.
+    """
+    address = f"{checked_address(mirror)}/{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{name}.partial"
+    for attempt in range(ATTEMPTS):
+        try:
+            _fetch_rest(address, partial, on_bytes)
+            break
+        except urllib.error.HTTPError as error:
+            raise DownloadError(f"{address}: {error.code} {error.reason}") from error
+        except (OSError, HTTPException) as error:
+            if attempt + 1 == ATTEMPTS:
+                raise DownloadError(
+                    f"{address} cannot be fetched: {error}; what came is kept, try again, or bring "
+                    "the file yourself: --from-file"
+                ) from error
+    try:
+        pin(name, partial, folder)
+    except DownloadError:
+        partial.unlink()  # another try begins anew
+        raise
+    partial.replace(folder / name)
+    partial.with_name(f"{partial.name}.etag").unlink(missing_ok=True)
+    return folder / name
+
+
+def pin(name: str, path: Path, folder: Path) -> str:
+    """Record the sha256 of a file the first time, and refuse another one ever after.
+
+    Raises
+    ------
+    DownloadError
+        When the file is not the one that was pinned; both hashes are named.
+    """
+    pins_path = folder / PINS
+    pins = json.loads(pins_path.read_text(encoding="utf-8")) if pins_path.exists() else {}
+    found = file_sha256(path)
+    if pins.setdefault(name, found) != found:
+        raise DownloadError(
+            f"{name} is not the file that came first: its sha256 is {found}, the one recorded in "
+            f"{pins_path} is {pins[name]}; remove that line if you trust the new file"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = pins_path.with_name(f".{PINS}.{os.getpid()}.partial")
+    aside.write_text(json.dumps(pins, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    aside.replace(pins_path)
+    return found
+
+
+def checked_address(address: str) -> str:
+    """Return an address without a trailing slash, if a file may be fetched from it.
+
+    Raises
+    ------
+    DownloadError
+        When it is neither https nor on this machine.
+    """
+    parts = urlsplit(address)
+    if parts.scheme == "https" and parts.hostname:
+        return address.rstrip("/")
+    if parts.scheme == "http" and parts.hostname and _is_loopback(parts.hostname):
+        return address.rstrip("/")
+    raise DownloadError(f"{address} is not https, so nobody vouches for what comes from it")
+
+
+def _fetch_rest(address: str, partial: Path, on_bytes: Callable[[int, int], None]) -> None:
+    etag = partial.with_name(f"{partial.name}.etag")
+    there = partial.stat().st_size if partial.exists() else 0
+    headers = {"User-Agent": "cellwatch"}
+    if there and etag.exists():
+        headers |= {"Range": f"bytes={there}-", "If-Range": etag.read_text(encoding="utf-8")}
+    request = urllib.request.Request(address, headers=headers)
+    with _opener().open(request, timeout=TIMEOUT_S) as answer:
+        is_rest = answer.status == 206
+        there = there if is_rest else 0
+        length = answer.headers.get("Content-Length")
+        total = there + int(length) if length else 0
+        if given := answer.headers.get("ETag"):
+            etag.write_text(given, encoding="utf-8")
+        else:
+            etag.unlink(missing_ok=True)
+        with partial.open("ab" if is_rest else "wb") as file:
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                there += len(chunk)
+                on_bytes(there, total)
+    if total and there != total:
+        raise OSError(f"{there} of {total} bytes came")
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str,
+        headers: HTTPMessage, newurl: str,
+    ) -> urllib.request.Request | None:  # fmt: skip
+        checked_address(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_SafeRedirects())
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
