@@ -106,3 +106,7 @@ def _window(plane: Float32, rng: np.random.Generator) -> Float32:
     top = int(rng.integers(plane.shape[1] - rows + 1))
     left = int(rng.integers(plane.shape[2] - columns + 1))
     return np.ascontiguousarray(plane[:, top : top + rows, left : left + columns])
+
+
+def _fed(plane: Float32, network: CPNet) -> Float32:
+    return with_channels(plane, network.config.channels)
