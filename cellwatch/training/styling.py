@@ -12,7 +12,7 @@ import numpy as np
 
 from cellwatch.core.arrays import Float32
 from cellwatch.core.diameter import SizeModel, fit_size_model
-from cellwatch.core.image import resize, scaled_shape
+from cellwatch.core.image import resize, scaled_shape, with_channels
 from cellwatch.core.network import CPNet
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.core.segment import predict, style_of_plane
