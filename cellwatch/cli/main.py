@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cellwatch import __version__
-from cellwatch.cli import dataset, demo, images, learn, models, station, zoo
+from cellwatch.cli import dataset, demo, images, learn, models, station, trying, zoo
 from cellwatch.cli.talk import complain
 from cellwatch.errors import CellwatchError
 
@@ -39,6 +39,7 @@ learn.register(app)
 demo.register(app)
 models.register(app)
 dataset.register(app)
+trying.register(app)
 zoo.register(app)
 
 

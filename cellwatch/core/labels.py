@@ -269,3 +269,28 @@ def _reached_from_outside(labels: Int32, label: int, box: Int64) -> Bool:
                 stack[depth] = ny, nx
                 depth += 1
     return reached
+
+
+def outlines_of(labels: Int32) -> Bool:
+    """Return the pixels of ROIs that touch another ROI or the background.
+
+    Parameters
+    ----------
+    labels : (Y, X) int32
+
+    Returns
+    -------
+    (Y, X) bool
+
+    Examples
+    --------
+    >>> outlines_of(np.pad(np.ones((3, 3), np.int32), 1)).sum()
+    np.int64(8)
+    """
+    padded = np.pad(labels, 1, mode="edge")
+    centre = padded[1:-1, 1:-1]
+    is_edge = np.zeros(labels.shape, np.bool_)
+    for rows, columns in ((0, 1), (2, 1), (1, 0), (1, 2)):
+        shifted = padded[rows : rows + labels.shape[0], columns : columns + labels.shape[1]]
+        is_edge |= shifted != centre
+    return is_edge & (centre > 0)

@@ -191,6 +191,7 @@ def style_table(
                 kept["is_test"],
                 kept["styles"],
             )
+    params = SegmentationParams(precision=request.plan.precision)
     names, kinds, is_test, styles = [], [], [], []
     for part in (False, True):
         for folder, training in images.items():
@@ -200,7 +201,7 @@ def style_table(
                 names.append(image.name)
                 kinds.append(kind)
                 is_test.append(part)
-                styles.append(native_style(model.network, image, SegmentationParams()))
+                styles.append(native_style(model.network, image, params))
             tell(f"{len(styles)} styles")
     table = StyleTable(tuple(names), tuple(kinds), np.array(is_test), np.stack(styles))
     aside = out / f".{STYLES}.partial"

@@ -39,7 +39,7 @@ class ClassifierPlace:
     @property
     def zoo(self) -> Path:
         """Return the zoo that its models' ids are looked up in."""
-        return self.path.parent
+        return self.path.parents[self.card.id.count("/")]
 
     def models(self) -> dict[str, ModelPlace]:
         """Find the models of all clusters, and the style network, by id.

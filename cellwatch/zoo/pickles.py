@@ -5,10 +5,9 @@ of objects. The names that such a file may call are listed here one by one, for 
 other is refused before it is looked up.
 """
 
-import io
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -50,7 +49,7 @@ def read_pickled_dict(path: Path) -> dict[str, Any]:  # Any: what the file holds
                 if version == (1, 0)
                 else np.lib.format.read_array_header_2_0(file)
             )
-            held = _Restricted(io.BufferedReader(file), path).load()
+            held = _Restricted(file, path).load()
         except UnsafePickle:
             raise
         except Exception as error:
@@ -65,7 +64,7 @@ def read_pickled_dict(path: Path) -> dict[str, Any]:  # Any: what the file holds
 
 
 class _Restricted(pickle.Unpickler):
-    def __init__(self, file: io.BufferedReader, path: Path) -> None:
+    def __init__(self, file: IO[bytes], path: Path) -> None:
         super().__init__(file, encoding="latin1")
         self._path = path
 

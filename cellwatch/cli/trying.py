@@ -1,0 +1,153 @@
+"""The command that shows one image under every model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellwatch.cli.images import ChannelsOption, DeviceOption, ZooOption, parse_channels
+from cellwatch.cli.talk import JsonOption, print_json, print_table, progress, tell
+from cellwatch.core.parameters import Diameter
+from cellwatch.errors import UsageError
+
+if TYPE_CHECKING:
+    from cellwatch.core.arrays import Float32
+    from cellwatch.daemon.trying import Trial
+    from cellwatch.records import ModelChoice
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command("try")(try_image)
+
+
+def try_image(
+    image: Annotated[Path, typer.Argument(help="An image of yours.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The picture; else NAME_try.png here.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Only these; repeatable.")
+    ] = None,
+    diameter: Annotated[
+        str, typer.Option("--diameter", "-d", help="The middle one, px; auto: estimated.")
+    ] = "auto",
+    channels: ChannelsOption = "",
+    crop: Annotated[int, typer.Option(min=0, help="Side of the middle shown, px; 0: all.")] = 512,
+    plane: Annotated[int, typer.Option(min=0, help="Of a stack or a series, from 0.")] = 0,
+    as_json: JsonOption = False,
+    device: DeviceOption = "auto",
+    zoo: ZooOption = None,
+) -> None:
+    """Show an image of yours under every model at three diameters: how an experiment begins."""
+    from cellwatch.daemon.choosing import ready_chooser, ready_model
+    from cellwatch.daemon.device import choose_device, keep_freed_memory
+    from cellwatch.daemon.trying import (
+        FACTORS,
+        central_crop,
+        estimate_diameter,
+        shown_plane,
+        try_models,
+    )
+    from cellwatch.storage.images import load
+    from cellwatch.zoo.cards import find_model, list_models
+    from cellwatch.zoo.classifiers import require_classifier
+
+    keep_freed_memory()
+    where = choose_device(device)
+    choice = parse_channels(channels)
+    names = model or [card.id for card in list_models(zoo)]
+    places = {name: find_model(name, zoo) for name in names}
+    whole = load(image)
+    if plane >= whole.n_planes:
+        raise UsageError(f"{image} has {whole.n_planes} planes; there is no plane {plane}")
+    part = central_crop(whole, crop, plane)
+    chooser = ready_chooser(
+        require_classifier("auto", zoo), lambda place: ready_model(place, where)
+    )
+    estimate, why = estimate_diameter(part, chooser, choice)
+    wanted = Diameter.parse(diameter).in_px(whole.info.pixel_size_um) or estimate
+    diameters = [round(wanted * factor, 1) for factor in FACTORS]
+    with progress("trying", len(names) * len(diameters)) as advance:
+        trials = []
+        for trial in try_models(
+            part, names, lambda name: ready_model(places[name], where), diameters, choice
+        ):
+            trials.append(trial)
+            advance()
+    suggested = _suggested(trials, chooser.choose(part, choice)[0].card.id, wanted)
+    target = out or Path(f"{image.stem}_try.png")
+    _draw(target, shown_plane(part, choice, chooser.style_model), image.name, trials, suggested)
+    _show(trials, suggested, why, image, target, as_json=as_json)
+
+
+def _suggested(trials: "list[Trial]", chosen: str, wanted: float) -> "Trial":
+    # The model that the style calls for; where it is not among those tried, the least novel one.
+    middle = [t for t in trials if abs(t.diameter - wanted) < wanted / 10] or trials
+    for trial in middle:
+        if trial.model_id == chosen:
+            return trial
+    return min(middle, key=lambda t: t.novelty if t.novelty is not None else float("inf"))
+
+
+def _draw(
+    target: Path, plane: "Float32", name: str, trials: "list[Trial]", suggested: "Trial"
+) -> None:
+    from cellwatch.storage.contactsheet import SheetCell, write_contact_sheet
+
+    rows: dict[str, list[SheetCell]] = {}
+    for trial in trials:
+        novelty = f", novelty {trial.novelty:.1f}" if trial.novelty is not None else ""
+        caption = f"{trial.model_id}, {trial.diameter:g} px\n{trial.n_rois} ROIs{novelty}"
+        cell = SheetCell(trial.labels, caption, is_marked=trial is suggested)
+        rows.setdefault(trial.model_id, []).append(cell)
+    write_contact_sheet(target, plane, f"{name}: novelty up to 1 is familiar", list(rows.values()))
+
+
+def _show(
+    trials: "list[Trial]",
+    suggested: "Trial",
+    why: "ModelChoice",
+    image: Path,
+    target: Path,
+    *,
+    as_json: bool,
+) -> None:
+    lines = _yaml(suggested, image)
+    if as_json:
+        rows = [
+            {
+                "model": t.model_id,
+                "diameter": t.diameter,
+                "rois": t.n_rois,
+                "found_diameter": round(t.found_diameter, 1),
+                "novelty": t.novelty,
+                "notes": list(t.notes),
+            }
+            for t in trials
+        ]
+        print_json({"trials": rows, "cluster": why.cluster, "yaml": lines, "picture": str(target)})
+        return
+    rows_shown = [
+        [
+            f"{t.model_id} *" if t is suggested else t.model_id,
+            f"{t.diameter:g}",
+            str(t.n_rois),
+            f"{t.found_diameter:.1f}",
+            "" if t.novelty is None else f"{t.novelty:.2f}",
+            "; ".join(t.notes),
+        ]
+        for t in trials
+    ]
+    columns = ["model", "diameter px", "ROIs", "found px", "novelty", "notes"]
+    print_table("", columns, rows_shown)
+    tell(f"its style is that of '{why.cluster}' (*); look at {target}, then put into config.yaml:")
+    typer.echo(lines)
+
+
+def _yaml(trial: "Trial", image: Path) -> str:
+    folder = image.absolute().parent
+    return (
+        f"watch:\n  - folder: {folder}\n    model: {trial.model_id}\n"
+        f"    diameter: {trial.diameter:g} px\n"
+    )
