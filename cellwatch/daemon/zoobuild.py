@@ -28,6 +28,7 @@ from cellwatch.training.dataset import TrainingImage, enough_rois, mean_diameter
 from cellwatch.training.plans import FitPlan
 from cellwatch.training.styling import native_style
 from cellwatch.zoo.cards import CARD, find_model
+from cellwatch.zoo.catalog import hold_model
 from cellwatch.zoo.classifiers import CARD as CLASSIFIER_CARD
 from cellwatch.zoo.classifiers import add_classifier
 
@@ -149,7 +150,8 @@ def build_zoo(
     images = {
         name: read_images(_train(name), name_of(name), out / "flows") for name in request.sets
     }
-    style_model = ready_model(find_model(request.style_model, out), device)
+    held = {name: hold_model(name, out) for name in {request.style_model, *request.reuse.values()}}
+    style_model = ready_model(find_model(held[request.style_model], out), device)
     tell(f"{sum(map(len, images.values()))} training images of {len(images)} sets")
     table = style_table(request, images, style_model, out, tell)
     found = cluster(table, request, out)
@@ -167,7 +169,7 @@ def build_zoo(
     models = {}
     for name, kind in zip(found.names, found.kinds, strict=True):
         reused = request.reuse.get(kind)
-        models[name] = reused or name
+        models[name] = held[reused] if reused else name
         if not reused:
             members = [image for image in clustered if image.cluster == name]
             train_part(request, name, members, out, device, tell)

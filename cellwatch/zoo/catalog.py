@@ -7,7 +7,16 @@ from pathlib import Path
 from cellwatch.core.network import CPNet
 from cellwatch.errors import WeightsError
 from cellwatch.records import ModelCard
-from cellwatch.zoo.cards import CARD, LOG, WEIGHTS, ModelPlace, write_card
+from cellwatch.zoo.cards import (
+    CARD,
+    LOG,
+    WEIGHTS,
+    ModelPlace,
+    find_model,
+    is_path,
+    read_card,
+    write_card,
+)
 from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.stylefile import STYLES, StyleFacts, load_styles, save_styles
 from cellwatch.zoo.weights import load_checkpoint, load_network, save_network
@@ -94,3 +103,30 @@ def add_model(
     )
     write_card(folder, card)
     return card
+
+
+def hold_model(name: str, zoo: Path) -> str:
+    """Return the id under which a zoo holds a model; one named by its path is copied into it.
+
+    Raises
+    ------
+    UnknownModel
+        When there is no such model.
+    WeightsError
+        When the zoo holds another model of that id, or the path is a bare checkpoint.
+    """
+    place = find_model(name, zoo)
+    if not is_path(name):
+        return name
+    if place.is_checkpoint:
+        raise WeightsError(f"{name} is a bare checkpoint; first: cellwatch models add {name}")
+    target = zoo / place.card.id
+    if (target / CARD).exists():
+        if read_card(target).sha256 != place.card.sha256:
+            raise WeightsError(f"{zoo} holds another model '{place.card.id}' than {name}")
+        return place.card.id
+    aside = zoo / f".{place.card.id}.partial"
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(place.path, aside)
+    aside.rename(target)
+    return place.card.id

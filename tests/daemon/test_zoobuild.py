@@ -1,0 +1,190 @@
+"""A whole zoo in small: two kinds of images, tiny networks, real files."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from cellwatch.core.parameters import Diameter, SegmentationParams
+from cellwatch.daemon.choosing import Chooser, ready_either, spread
+from cellwatch.daemon.scoring import evaluate_folder
+from cellwatch.daemon.zoobuild import ZooRequest, build_zoo, find_sets
+from cellwatch.daemon.zooplots import draw_comparison, draw_map
+from cellwatch.daemon.zooscore import mean_scores, score_zoo
+from cellwatch.errors import BadTrainingData, UnknownModel, UsageError, WeightsError
+from cellwatch.records import ChannelChoice
+from cellwatch.storage.images import load
+from cellwatch.training.plans import FitPlan
+from cellwatch.zoo.classifiers import find_classifier, load_classifier, require_classifier
+from tests.discs import disc_picture
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+CPU = torch.device("cpu")
+PLAN = FitPlan("generalist", 1, images_per_epoch=2, batch_size=2, crop=32)
+
+
+def write_set(folder, kind, n_train, n_test):
+    for part, count, first in (("train", n_train, 0), ("test", n_test, 500)):
+        (folder / kind / part).mkdir(parents=True)
+        for index in range(count):
+            picture, labels = disc_picture(first + index, size=96, n=6)
+            if kind.startswith("dark"):
+                picture = (1000 - picture.astype(int)).clip(0).astype(np.uint16)
+            tifffile.imwrite(folder / kind / part / f"{index:02}_img.tif", picture)
+            tifffile.imwrite(folder / kind / part / f"{index:02}_masks.tif", labels.astype("u2"))
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    write_set(folder, "bright_discs", 14, 2)
+    write_set(folder, "dark_discs", 10, 2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(sets, tiny_model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("zoo")
+    request = ZooRequest(
+        sets=find_sets([sets]),
+        style_model=str(tiny_model.path),
+        reuse={"bright_discs": str(tiny_model.path)},
+        generalist="",
+        plan=PLAN,
+    )
+    told = []
+    table, found = build_zoo(request, out, CPU, told.append)
+    results = score_zoo(request.sets, table, out, "generalist", CPU, told.append)
+    return request, out, table, found, results, told
+
+
+def test_kinds_become_clusters_and_the_ensemble_beats_the_generalist(built, tiny_model):
+    _, out, table, found, results, _ = built
+
+    assert found.report["purity_by_modality"] == 1
+    assert found.report["modality_accuracy_on_test"] == 1
+    assert {name.split("-")[0] for name in found.names} == {"bright_discs", "dark_discs"}
+    assert table.is_test.sum() == 4
+    bright = next(r for r in results if r.name == "bright_discs")
+    assert bright.chosen == {tiny_model.card.id: 2}
+    assert bright.auto > 0.9
+    means = mean_scores(results, "generalist")
+    assert means["auto"] > means["generalist"]
+    assert (out / "scores.csv").read_text().startswith("set,images,")
+
+
+def test_nothing_is_done_twice(built):
+    request, out, _, found, results, _ = built
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("weights.safetensors")}
+    told = []
+
+    table, again = build_zoo(request, out, CPU, told.append)
+    scored = score_zoo(request.sets, table, out, "generalist", CPU, told.append)
+
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("weights.safetensors")}
+    assert len(before) == len({*found.kinds}) + 1  # with the generalist and the reused one
+    np.testing.assert_array_equal(again.clusters, found.clusters)
+    assert scored == results
+    assert not [line for line in told if "training " in line and "steps" in line]
+
+
+def test_a_zoo_that_was_asked_for_differently_is_refused(built):
+    request, out, *_ = built
+
+    with pytest.raises(UsageError, match="asked for differently"):
+        build_zoo(replace(request, subset=0.5), out, CPU, print)
+
+
+def test_the_classifier_chooses_and_says_why(built, sets):
+    _, out, *_ = built
+    chooser = ready_either(require_classifier(str(out / "auto")), CPU)
+    assert isinstance(chooser, Chooser)
+
+    _, bright = chooser.choose(load(sets / "bright_discs/test/00_img.tif"), ChannelChoice())
+    _, dark = chooser.choose(load(sets / "dark_discs/test/00_img.tif"), ChannelChoice())
+
+    assert bright.cluster.startswith("bright_discs")
+    assert dark.cluster.startswith("dark_discs")
+    assert len(bright.neighbours) == 5
+    assert all(near["image"].startswith("bright_discs/") for near in bright.neighbours)
+
+
+def test_each_image_is_scored_with_its_own_model(built, sets, tiny_model):
+    _, out, *_ = built
+    chooser = ready_either(require_classifier(str(out / "auto")), CPU)
+
+    scored = evaluate_folder(
+        sets / "bright_discs/test", chooser, SegmentationParams(diameter=Diameter("model")),
+        ChannelChoice(), is_true_diameter=True,
+    )  # fmt: skip
+
+    assert {one.model_id for one in scored} == {tiny_model.card.id}
+
+
+def test_an_image_of_noise_gets_the_model_of_the_largest_cluster(built, tmp_path):
+    _, out, *_ = built
+    chooser = ready_either(require_classifier(str(out / "auto")), CPU)
+    noise = np.random.default_rng(0).poisson(100, (96, 96)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "noise.tif", noise)
+
+    _, why = chooser.choose(load(tmp_path / "noise.tif"), ChannelChoice())
+
+    assert why.neighbours == ()
+    assert why.cluster == max(chooser.card.clusters, key=lambda c: c.images).name
+
+
+def test_pictures_are_drawn(built, tmp_path):
+    _, _, table, found, results, _ = built
+
+    draw_map(table, found, tmp_path / "map.png")
+    draw_comparison(results, "generalist", tmp_path / "comparison.png")
+
+    for name in ("map.png", "comparison.png"):
+        pixels = (tmp_path / name).read_bytes()
+        assert pixels[:4] == b"\x89PNG"
+        assert len(pixels) > 5000
+
+
+def test_a_tampered_classifier_is_refused(built, tmp_path):
+    _, out, *_ = built
+    copy = tmp_path / "auto"
+    copy.mkdir()
+    for path in (out / "auto").iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    data = bytearray((copy / "classifier.safetensors").read_bytes())
+    data[-1] ^= 1
+    (copy / "classifier.safetensors").write_bytes(data)
+
+    with pytest.raises(WeightsError, match="was changed"):
+        load_classifier(require_classifier(str(copy)))
+
+
+def test_a_classifier_is_known_by_its_name_in_a_zoo(built):
+    _, out, *_ = built
+
+    assert find_classifier("auto", out).path == out / "auto"
+    with pytest.raises(UnknownModel, match="there is no classifier 'other'"):
+        require_classifier("other", out)
+
+
+def test_a_folder_without_sets_is_refused(tmp_path):
+    with pytest.raises(BadTrainingData, match="no folder with a folder 'train'"):
+        find_sets([tmp_path])
+
+
+def test_planes_are_spread_over_a_stack():
+    assert spread(1, 5) == [0]
+    assert spread(5, 5) == [0, 1, 2, 3, 4]
+    assert len(set(spread(1000, 5))) == 5
+
+
+def test_the_request_is_kept_as_it_was_asked(built):
+    request, out, *_ = built
+
+    kept = json.loads((out / "zoo.json").read_text())
+
+    assert kept["plan"]["schedule"] == "generalist"
+    assert kept["sets"] == list(request.sets)
