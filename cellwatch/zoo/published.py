@@ -112,6 +112,11 @@ def fetch(
     on_bytes : callable
         Gets the bytes that are there and the bytes in all (0: not known).
 
+    Returns
+    -------
+    Path
+        `NAME.download` in the folder.
+
     Raises
     ------
     DownloadError
@@ -137,9 +142,10 @@ def fetch(
     except DownloadError:
         partial.unlink()  # another try begins anew
         raise
-    partial.replace(folder / name)
+    done = folder / f"{name}.download"  # a model folder of the same name may lie beside it
+    partial.replace(done)
     partial.with_name(f"{partial.name}.etag").unlink(missing_ok=True)
-    return folder / name
+    return done
 
 
 def pin(name: str, path: Path, folder: Path) -> str:

@@ -1,0 +1,111 @@
+"""The commands on zoos, models and datasets, as scripts meet them."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellwatch.zoo.weights import save_checkpoint
+from tests.cli.test_commands import cellwatch, write_pair
+from tests.conftest import tiny_network
+from tests.discs import disc_picture, trained_on_discs
+from tests.zoo.test_published import Mirror
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def mirror():
+    server = Mirror()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_published_model_is_pulled_listed_and_used(mirror, tmp_path):
+    save_checkpoint(trained_on_discs(), tmp_path / "file")
+    mirror.files["livecell"] = (tmp_path / "file").read_bytes()
+    tifffile.imwrite(tmp_path / "a.tif", disc_picture(3)[0])
+    zoo = ("--zoo", tmp_path / "zoo")
+
+    pulled = cellwatch("models", "pull", "livecell", "--mirror", mirror.address, *zoo)
+    again = cellwatch("models", "pull", "livecell", "--mirror", mirror.address, *zoo)
+    listed = cellwatch("models", "list", "--json", *zoo)
+    done = cellwatch("segment", tmp_path / "a.tif", "-m", "cellpose/livecell", "-o", tmp_path, *zoo)
+
+    assert pulled.returncode == 0, pulled.stderr
+    assert "still the same" in again.stderr
+    assert "cellpose/livecell" in [card["id"] for card in json.loads(listed.stdout)]
+    assert "12 ROIs" in done.stderr
+
+
+def test_a_changed_file_on_the_mirror_is_refused(mirror, tmp_path):
+    save_checkpoint(tiny_network(), tmp_path / "file")
+    mirror.files["CP"] = (tmp_path / "file").read_bytes()
+    words = ("models", "pull", "CP", "--mirror", mirror.address, "--zoo", tmp_path / "zoo")
+    assert cellwatch(*words).returncode == 0
+    mirror.files["CP"] += b"x"
+
+    refused = cellwatch(*words)
+
+    assert refused.returncode == 1
+    assert "not the file that came first" in refused.stderr
+
+
+def test_a_model_of_ones_own_is_added_from_a_file_and_exported(tmp_path):
+    save_checkpoint(tiny_network(), tmp_path / "CP_1")
+    zoo = ("--zoo", tmp_path / "zoo")
+
+    added = cellwatch("models", "add", tmp_path / "CP_1", "--id", "mine", *zoo)
+    exported = cellwatch("models", "export", "mine", "-o", tmp_path / "out", *zoo)
+    unnamed = cellwatch("models", "add", tmp_path / "CP_1", "--id", "a/b", *zoo)
+
+    assert added.returncode == 0, added.stderr
+    assert exported.returncode == 0, exported.stderr
+    assert (tmp_path / "out").stat().st_size > 10_000
+    assert unnamed.returncode == 2
+
+
+def test_without_network_a_file_is_brought_by_hand(tmp_path):
+    save_checkpoint(tiny_network(), tmp_path / "cyto3")
+    zoo = ("--zoo", tmp_path / "zoo")
+
+    done = cellwatch("models", "pull", "cyto3", "--from-file", tmp_path / "cyto3", *zoo)
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "cyto3").exists()
+    assert json.loads((tmp_path / "zoo/cellpose/pins.json").read_text()).keys() == {"cyto3"}
+
+
+def test_datasets_are_made_and_counted(tmp_path):
+    for index in range(2):
+        write_pair(tmp_path / "in", f"a{index}", index)
+
+    split = cellwatch("dataset", "quarters", tmp_path / "in", "-o", tmp_path / "q", "--json")
+    sizes = ("--sizes", "0.5,1,2", "--seeds", "2")
+    made = cellwatch("dataset", "subsets", tmp_path / "in", "-o", tmp_path / "s", *sizes, "--json")
+    wrong = cellwatch("dataset", "subsets", tmp_path / "in", "-o", tmp_path / "t", "--sizes", "x")
+
+    assert len(json.loads(split.stdout)) == 8
+    assert len(json.loads(made.stdout)) == 6
+    assert wrong.returncode == 2
+
+
+def test_a_stack_of_overlapping_rois_is_compared_with_a_label_image(tmp_path):
+    write_pair(tmp_path / "truth", "a", 4)
+    (tmp_path / "stacks").mkdir()
+    _, labels = disc_picture(4)
+    stack = np.stack([(labels == n).astype(np.uint8) * 255 for n in range(1, labels.max() + 1)])
+    tifffile.imwrite(tmp_path / "stacks/a_masks.tif", stack)
+
+    done = cellwatch("compare", tmp_path / "stacks", tmp_path / "truth", "--json")
+
+    scores = json.loads(done.stdout)
+    assert scores["ap"]["0.9"] == 1
+    assert scores["ap_interval_95"]["0.5"] == [1, 1]
+    assert len(scores["ap"]) == 10
