@@ -69,7 +69,7 @@ def steps(ask):
         began = time.perf_counter()
         x = torch.from_numpy(tiles)
         y = net(x)[0]
-        labels = torch.from_numpy(np.concatenate([targets[:, 2:], targets[:, :2]], axis=1))
+        labels = np.concatenate([targets[:, 2:], targets[:, :2]], axis=1)
         loss = train._loss_fn_seg(labels, y, device)
         optimiser.zero_grad()
         loss.backward()

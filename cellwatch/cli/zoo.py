@@ -62,6 +62,7 @@ def build(
     from cellwatch.daemon.zoobuild import GENERALIST, ZooRequest, build_zoo, find_sets
     from cellwatch.daemon.zooplots import COMPARISON, MAP, draw_comparison, draw_map
     from cellwatch.daemon.zooscore import mean_scores, score_zoo
+    from cellwatch.zoo.catalog import hold_model
 
     keep_freed_memory()
     chosen = choose_device(device)
@@ -90,7 +91,7 @@ def build(
     if cluster_only:
         _show_clusters(dict(found.report), as_json=as_json)
         return
-    against = request.generalist or GENERALIST
+    against = hold_model(request.generalist, out) if request.generalist else GENERALIST
     results = score_zoo(request.sets, table, out, against, chosen, tell)
     draw_comparison(results, against, out / COMPARISON)
     means = mean_scores(results, against)

@@ -150,7 +150,8 @@ def build_zoo(
     images = {
         name: read_images(_train(name), name_of(name), out / "flows") for name in request.sets
     }
-    held = {name: hold_model(name, out) for name in {request.style_model, *request.reuse.values()}}
+    named = {request.style_model, *request.reuse.values()}
+    held = {name: hold_model(name, out) for name in sorted(named)}
     style_model = ready_model(find_model(held[request.style_model], out), device)
     tell(f"{sum(map(len, images.values()))} training images of {len(images)} sets")
     table = style_table(request, images, style_model, out, tell)

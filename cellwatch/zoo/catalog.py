@@ -8,6 +8,7 @@ from cellwatch.core.network import CPNet
 from cellwatch.errors import WeightsError
 from cellwatch.records import ModelCard
 from cellwatch.zoo.cards import (
+    BUILTIN,
     CARD,
     LOG,
     WEIGHTS,
@@ -121,9 +122,11 @@ def hold_model(name: str, zoo: Path) -> str:
     if place.is_checkpoint:
         raise WeightsError(f"{name} is a bare checkpoint; first: cellwatch models add {name}")
     target = zoo / place.card.id
-    if (target / CARD).exists():
-        if read_card(target).sha256 != place.card.sha256:
-            raise WeightsError(f"{zoo} holds another model '{place.card.id}' than {name}")
+    for there in (BUILTIN / place.card.id, target):
+        if not (there / CARD).exists():
+            continue
+        if read_card(there).sha256 != place.card.sha256:
+            raise WeightsError(f"'{place.card.id}' is another model ({there}) than {name}")
         return place.card.id
     aside = zoo / f".{place.card.id}.partial"
     shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,49 @@
+#!/bin/sh
+# Train the built-in zoo from scratch, one model folder each, then its classifier.
+#   bench/train_zoo.sh DATA OUT [MODEL ...]
+# DATA holds nuclei_dsb2018, nuclei_bbbc039 (BBBC038v1 stage 1 fluorescence with corrected masks,
+# and BBBC039v1, both CC0), phase_t98g (Usiigaci, MIT) and histology_purple (BBBC038v1, CC0), each
+# with train and test: pairs NNNN_img.tif + NNNN_masks.tif. 640 steps of 8 crops each, in bfloat16
+# (on two cores with AVX512-BF16 about half an hour a model; elsewhere say PRECISION=float32, which
+# gives slightly other weights). `auto` takes the built-in models by their ids: copy the model folders
+# to cellwatch/zoo/builtin first, and OUT/zoo/auto after it.
+set -eu
+data=$1 out=$2
+shift 2
+[ $# -gt 0 ] || set -- general phase histology nuclei auto
+precision=${PRECISION:-bfloat16}
+
+train() {
+    id=$1 diameter=$2 licence=$3
+    shift 3
+    [ -f "$out/$id/card.json" ] || cellwatch train "$@" \
+        --from scratch --schedule generalist --steps 640 --images-per-epoch 16 --seed 0 \
+        --precision "$precision" --diam-mean "$diameter" --licence "$licence" \
+        --flow-cache "$out/flows" --id "$id" --out "$out/$id"
+}
+
+for model in "$@"; do
+    case $model in
+    general)
+        train general 30 'CC0 and MIT' --balanced \
+            --data "$data/nuclei_dsb2018/train" --data "$data/nuclei_bbbc039/train" \
+            --data "$data/phase_t98g/train" --data "$data/histology_purple/train"
+        ;;
+    phase) train phase 30 MIT --data "$data/phase_t98g/train" ;;
+    histology) train histology 17 CC0 --data "$data/histology_purple/train" ;;
+    nuclei)
+        train nuclei 17 CC0 \
+            --data "$data/nuclei_dsb2018/train" --data "$data/nuclei_bbbc039/train"
+        ;;
+    auto)
+        cellwatch zoo build --data "$data" --out "$out/zoo" --precision "$precision" \
+            --style-model general --generalist general \
+            --reuse nuclei_dsb2018=nuclei --reuse nuclei_bbbc039=nuclei \
+            --reuse phase_t98g=phase --reuse histology_purple=histology
+        ;;
+    *)
+        echo "there is no model $model" >&2
+        exit 2
+        ;;
+    esac
+done
