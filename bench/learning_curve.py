@@ -6,8 +6,8 @@
   matches at IoU 0.75 counts as drawn by hand; then the base is trained anew on all so far, with
   the `online` schedule. At the end the five train once more with `offline` (Fig. 4 and 5).
 
-Rows are appended to OUT/curve.csv and OUT/loop.csv as they come; a run that was cut off goes on. The
-pictures are drawn anew each time.
+Rows are appended to OUT/curve.csv and OUT/loop.csv as they come; a run that was cut off goes on.
+The pictures are drawn anew each time.
 
     python bench/learning_curve.py --data DATA/adapt/cytology_brightfield --out bench/curves
 
@@ -205,43 +205,49 @@ def add_row(path: Path, header: list[str], row: list[object]) -> None:
 
 
 def draw(out: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     curves: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for row in rows_of(out / "curve.csv"):
         curves[row[0], f"{row[1]}, {row[2]}"].append((float(row[6]), float(row[7])))
-    loops: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    shares: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows_of(out / "loop.csv"):
         if row[8]:
-            loops[row[0], row[1]][int(row[5])].append(float(row[8]))
-    for name, drawn in (("curve", curves), ("loop", loops)):
-        categories = sorted({category for category, _ in drawn})
-        if not categories:
-            continue
-        figure = Figure(figsize=(4.2 * len(categories), 3.6), layout="constrained")
-        FigureCanvasAgg(figure)
-        for axes, category in zip(
-            figure.subplots(1, len(categories), squeeze=False)[0], categories, strict=True
-        ):
-            for (of, label), points in sorted(drawn.items()):
-                if of != category:
-                    continue
-                if name == "curve":
-                    points = sorted(points)
-                    axes.plot(*zip(*points, strict=True), "o", label=label, alpha=0.8)
-                else:
-                    x = sorted(points)
-                    axes.plot(x, [np.mean(points[n]) for n in x], "o-", label=label)
-            is_curve = name == "curve"
-            axes.set_title(category, fontsize=10)
-            axes.set_xlabel("training ROIs" if is_curve else "image")
-            axes.set_ylabel("AP@0.5 on test" if is_curve else "share of ROIs drawn by hand")
-            axes.set_ylim(0, 1.02)
-            if is_curve:
-                axes.set_xscale("log")
-            axes.legend(fontsize=8, frameon=False)
-        figure.savefig(out / f"{name}.png", dpi=130)
+            shares[row[0], row[1]][int(row[5])].append(float(row[8]))
+    means = {
+        key: [(float(n), float(np.mean(each))) for n, each in by_image.items()]
+        for key, by_image in shares.items()
+    }
+    panels(out / "curve.png", curves, "training ROIs", "AP@0.5 on test", is_log=True)
+    panels(out / "loop.png", means, "image", "share of ROIs drawn by hand", is_log=False)
+
+
+def panels(
+    path: Path,
+    drawn: dict[tuple[str, str], list[tuple[float, float]]],
+    x: str,
+    y: str,
+    *,
+    is_log: bool,
+) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    categories = sorted({category for category, _ in drawn})
+    if not categories:
+        return
+    figure = Figure(figsize=(4.2 * len(categories), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    all_axes = figure.subplots(1, len(categories), squeeze=False)[0]
+    for axes, category in zip(all_axes, categories, strict=True):
+        for (of, label), points in sorted(drawn.items()):
+            if of == category:
+                axes.plot(*zip(*sorted(points), strict=True), "o-", label=label, alpha=0.8)
+        axes.set_title(category, fontsize=10)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.set_ylim(0, 1.02)
+        axes.set_xscale("log" if is_log else "linear")
+        axes.legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=130)
 
 
 def parsed() -> argparse.Namespace:
