@@ -14,26 +14,37 @@ shift 2
 precision=${PRECISION:-bfloat16}
 
 train() {
-    id=$1 diameter=$2 licence=$3
-    shift 3
+    id=$1 diameter=$2
+    shift 2
     [ -f "$out/$id/card.json" ] || cellwatch train "$@" \
         --from scratch --schedule generalist --steps 640 --images-per-epoch 16 --seed 0 \
-        --precision "$precision" --diam-mean "$diameter" --licence "$licence" \
+        --precision "$precision" --diam-mean "$diameter" \
         --flow-cache "$out/flows" --id "$id" --out "$out/$id"
 }
 
 for model in "$@"; do
     case $model in
     general)
-        train general 30 'CC0 and MIT' --balanced \
-            --data "$data/nuclei_dsb2018/train" --data "$data/nuclei_bbbc039/train" \
-            --data "$data/phase_t98g/train" --data "$data/histology_purple/train"
+        train general 30 --balanced \
+            --data "$data/nuclei_dsb2018/train" --licence CC0 \
+            --data "$data/nuclei_bbbc039/train" --licence CC0 \
+            --data "$data/phase_t98g/train" --licence MIT \
+            --data "$data/histology_purple/train" --licence CC0 \
+            --test "$data/nuclei_dsb2018/test" --test "$data/nuclei_bbbc039/test" \
+            --test "$data/phase_t98g/test" --test "$data/histology_purple/test"
         ;;
-    phase) train phase 30 MIT --data "$data/phase_t98g/train" ;;
-    histology) train histology 17 CC0 --data "$data/histology_purple/train" ;;
+    phase)
+        train phase 30 --licence MIT --data "$data/phase_t98g/train" \
+            --test "$data/phase_t98g/test"
+        ;;
+    histology)
+        train histology 17 --licence CC0 --data "$data/histology_purple/train" \
+            --test "$data/histology_purple/test"
+        ;;
     nuclei)
-        train nuclei 17 CC0 \
-            --data "$data/nuclei_dsb2018/train" --data "$data/nuclei_bbbc039/train"
+        train nuclei 17 --licence CC0 \
+            --data "$data/nuclei_dsb2018/train" --data "$data/nuclei_bbbc039/train" \
+            --test "$data/nuclei_dsb2018/test" --test "$data/nuclei_bbbc039/test"
         ;;
     auto)
         cellwatch zoo build --data "$data" --out "$out/zoo" --precision "$precision" \

@@ -80,7 +80,13 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     model_id: Annotated[str, typer.Option("--id", help="Name for the card.")] = "",
-    licence: Annotated[str, typer.Option(help="Of the data, for the card.")] = "",
+    licence: Annotated[
+        list[str] | None, typer.Option(help="Of the data, for the card: one, or one for each.")
+    ] = None,
+    test: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder to score the result on, for the card; repeatable."),
+    ] = None,
     device: DeviceOption = "auto",
     zoo: ZooOption = None,
 ) -> None:
@@ -106,9 +112,13 @@ def train(
             validation=validation,
             precision=precision_on(chosen, precision),
         )
-        request = _request(
-            data, start, plan, channels, diam_mean, licence, model_id or out.name, zoo
+        request = _request(data, start, plan, channels, diam_mean, model_id or out.name, zoo)
+        request = replace(
+            request,
+            licences=_licences(licence or [], len(data)),
+            tests=tuple(str(folder.absolute()) for folder in test or []),
         )
+        count_images(test or [])
         if steps:
             request = _with_steps(request, steps)
     with progress("preparing", count_images([Path(d) for d in request.data])) as advance:
@@ -186,7 +196,6 @@ def _request(
     plan: FitPlan,
     channels: str,
     diam_mean: float,
-    licence: str,
     model_id: str,
     zoo: Path | None,
 ) -> "RunRequest":
@@ -198,10 +207,16 @@ def _request(
         plan=plan,
         channels=parse_channels(channels),
         diam_mean=diam_mean,
-        licence=licence,
+        licences=("",) * len(data),
         model_id=model_id,
         zoo=str(zoo.absolute()) if zoo else None,
     )
+
+
+def _licences(said: list[str], n_folders: int) -> tuple[str, ...]:
+    if len(said) not in (0, 1, n_folders):
+        raise UsageError(f"{len(said)} --licence for {n_folders} --data: give one, or one for each")
+    return tuple(said) if len(said) == n_folders else tuple(said or [""]) * n_folders
 
 
 def _plan(
@@ -240,7 +255,7 @@ def _fit(request: "RunRequest", prepared: "Prepared", folder: Path, device: "tor
     last = None
     tell_at = 0.0 if not sys.stderr.isatty() else float("inf")  # a terminal has its bar
     with progress("training", plan.steps) as advance:
-        for report in run_training(request, prepared, folder, device, advance):
+        for report in run_training(request, prepared, folder, device, advance, tell):
             last = report
             if time.monotonic() >= tell_at:
                 tell(f"epoch {report.epoch + 1} of {plan.epochs}, loss {report.loss:.4f}")

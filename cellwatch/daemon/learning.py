@@ -4,7 +4,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from cellwatch.core.channels import take_channels
 from cellwatch.core.image import normalise, percentiles
 from cellwatch.core.network import CPNet, NetworkConfig, fresh_network
 from cellwatch.core.parameters import Normalisation, SegmentationParams
-from cellwatch.daemon.choosing import channels_for
+from cellwatch.daemon.choosing import Model, channels_for
+from cellwatch.daemon.device import optimised
+from cellwatch.daemon.scoring import scores_on
 from cellwatch.errors import BadTrainingData, TrainingError
 from cellwatch.records import ChannelChoice, ModelCard
 from cellwatch.storage.pairs import Pair, find_pairs, load_pair
@@ -57,12 +59,14 @@ class RunRequest:
     channels : ChannelChoice
     diam_mean : float, px
         Of a network from scratch; 0: the one of the model it starts from.
-    licence : str
-        Of the data, for the card.
+    licences : tuple of str
+        Of each folder of data, for the card.
     model_id : str
     zoo : str or None
     cluster : str
         The part of the data that a zoo trains it on; "": all.
+    tests : tuple of str
+        Folders of pairs to score the result on, for the card; nothing is chosen by them.
     """
 
     data: tuple[str, ...]
@@ -70,10 +74,11 @@ class RunRequest:
     plan: FitPlan
     channels: ChannelChoice
     diam_mean: float
-    licence: str
+    licences: tuple[str, ...]
     model_id: str
     zoo: str | None
     cluster: str = ""
+    tests: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> None:
         """Keep the request in the run folder."""
@@ -94,6 +99,8 @@ class RunRequest:
             raise TrainingError(f"{folder} holds no training run to resume: {error}") from error
         changes = {
             "data": tuple(data["data"]),
+            "licences": tuple(data["licences"]),
+            "tests": tuple(data["tests"]),
             "plan": FitPlan(**data["plan"]),
             "channels": ChannelChoice(**data["channels"]),
         }
@@ -145,7 +152,7 @@ def prepare(
     """
     images: list[TrainingImage] = []
     sets = []
-    for folder in (Path(name) for name in request.data):
+    for folder, licence in zip(map(Path, request.data), request.licences, strict=True):
         name = "/".join(folder.absolute().parts[-3:])
         found = read_images(folder, name, flow_cache, request.channels, on_image)
         rois = sum(image.n_rois for image in found)
@@ -153,7 +160,7 @@ def prepare(
             raise BadTrainingData(
                 f"{folder}: every label image is empty; there is nothing to learn"
             )
-        sets.append({"set": name, "images": len(found), "rois": rois, "licence": request.licence})
+        sets.append({"set": name, "images": len(found), "rois": rois, "licence": licence})
         images += found
     counts = {image.plane.shape[0] for image in images}
     if len(counts) > 1:
@@ -224,8 +231,20 @@ def train(
     folder: Path,
     device: torch.device,
     on_step: Callable[[], None] = lambda: None,
+    on_note: Callable[[str], None] = lambda _note: None,
 ) -> Iterator[EpochReport]:
     """Train, report each epoch, and leave a model in the run folder at the end.
+
+    Parameters
+    ----------
+    request : RunRequest
+    prepared : Prepared
+    folder : Path
+    device : torch.device
+    on_step : callable
+        Called after each batch.
+    on_note : callable
+        Told what is done after the last epoch.
 
     Raises
     ------
@@ -243,9 +262,21 @@ def train(
     yield from fit(
         prepared.network, prepared.images, request.plan, folder, device=device, on_step=on_step
     )
+    on_note("measuring the styles and sizes of the training images")
     measured = SegmentationParams(precision=request.plan.precision)
+    optimised(prepared.network, device)
     styles = style_facts(prepared.network, prepared.images, measured, request.plan.seed)
-    card = ModelCard(
+    card = _card(request, prepared)
+    if request.tests:
+        on_note("scoring on the test folders")
+        model = Model(prepared.network, card, styles)
+        card = replace(card, scores=scores_on([Path(name) for name in request.tests], model))
+    add_model(folder, prepared.network.cpu(), card, folder / FIT_LOG, styles=styles)
+    (folder / CHECKPOINT).unlink()
+
+
+def _card(request: RunRequest, prepared: Prepared) -> ModelCard:
+    return ModelCard(
         id=request.model_id,
         sha256="",
         diam_mean=0.0,
@@ -262,8 +293,6 @@ def train(
         seed=request.plan.seed,
         code_version=__version__,
     )
-    add_model(folder, prepared.network.cpu(), card, folder / FIT_LOG, styles=styles)
-    (folder / CHECKPOINT).unlink()
 
 
 def epochs_for(steps: int, plan: FitPlan) -> int:

@@ -1,19 +1,20 @@
 """Score models on folders of images and masks, and label images of any tool against the truth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cellwatch.core.channels import take_channels
 from cellwatch.core.diameter import median_diameter
-from cellwatch.core.matching import IOU_STEPS
+from cellwatch.core.matching import IOU_STEPS, IOU_THRESHOLDS
 from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.core.segment import segment
 from cellwatch.daemon.choosing import Chooser, Model, channels_for
 from cellwatch.errors import BadTrainingData
 from cellwatch.records import ChannelChoice
 from cellwatch.storage.pairs import Pair, find_pairs, label_files, load_pair, read_any_labels
-from cellwatch.training.evaluate import ImageScore, score_image
+from cellwatch.training.evaluate import ImageScore, score_image, summarise
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,22 @@ def evaluate_folder(
         scored.append(_scored(pair, model, params, choice, is_true_diameter=is_true_diameter))
         on_image()
     return scored
+
+
+def scores_on(folders: Sequence[Path], model: Model) -> dict[str, Any]:  # Any: JSON
+    """Score a model on test folders at the true and at its own diameter, for its card."""
+    found: dict[str, Any] = {}
+    for folder in folders:
+        name = "/".join(folder.absolute().parts[-2:])
+        params = SegmentationParams(diameter=Diameter("model"))
+        for rule, is_true in (("truth", True), ("model", False)):
+            scored = evaluate_folder(
+                folder, model, params, ChannelChoice(), is_true_diameter=is_true
+            )
+            summary = summarise([one.score for one in scored])
+            ap = {f"{t:g}": round(summary.average_precision[t], 4) for t in IOU_THRESHOLDS}
+            found.setdefault(name, {"images": summary.images})[rule] = ap
+    return found
 
 
 def compare_folders(predicted: Path, truth: Path) -> list[ImageScore]:

@@ -267,7 +267,7 @@ def train_part(
         plan=plan,
         channels=ChannelChoice(),
         diam_mean=request.diam_mean,
-        licence=request.licence,
+        licences=(request.licence,) * len(request.sets),
         model_id=name,
         zoo=str(out),
         cluster=name,

@@ -23,7 +23,7 @@ from cellwatch.zoo.stylefile import StyleFacts
 STYLES_KEPT = 150  # of a larger set, as many images are drawn
 SIZE_CROPS = 400
 SIZE_CROP = 256  # px; Cellpose has 512, which takes four times as long
-SIZE_MIN_IMAGES = 50  # fewer train no size model: the mean training diameter is used
+SIZE_MIN_IMAGES = 25  # fewer train no size model: the mean training diameter is used
 
 
 def style_facts(
