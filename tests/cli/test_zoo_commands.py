@@ -10,6 +10,7 @@ import tifffile
 from cellwatch.zoo.weights import save_checkpoint
 from tests.cli.test_commands import cellwatch, write_pair
 from tests.conftest import tiny_network
+from tests.daemon.stylezoo import write_style_zoo
 from tests.discs import disc_picture, trained_on_discs
 from tests.zoo.test_published import Mirror
 
@@ -109,3 +110,50 @@ def test_a_stack_of_overlapping_rois_is_compared_with_a_label_image(tmp_path):
     assert scores["ap"]["0.9"] == 1
     assert scores["ap_interval_95"]["0.5"] == [1, 1]
     assert len(scores["ap"]) == 10
+
+
+@pytest.fixture(scope="module")
+def style_zoo(tiny_model, tmp_path_factory):
+    return write_style_zoo(tmp_path_factory.mktemp("zoo"), tiny_model)
+
+
+def test_an_image_is_tried_under_every_model_and_the_lines_can_be_pasted(style_zoo, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", disc_picture(5)[0])
+    sheet = tmp_path / "sheet.png"
+    words = ("try", tmp_path / "a.tif", "--model", "discs", "--zoo", style_zoo, "--out", sheet)
+
+    done = cellwatch(*words, "--json")
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [trial["model"] for trial in told["trials"]] == ["discs"] * 3
+    diameters = [trial["diameter"] for trial in told["trials"]]
+    assert diameters[2] / diameters[0] == pytest.approx(2.25, rel=0.05)
+    assert max(trial["rois"] for trial in told["trials"]) == 12
+    assert told["cluster"] == "round things"
+    assert "model: discs" in told["yaml"]
+    assert sheet.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_plane_that_is_not_there_is_refused(style_zoo, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", disc_picture(5)[0])
+
+    done = cellwatch("try", tmp_path / "a.tif", "--plane", "3", "--zoo", style_zoo)
+
+    assert done.returncode == 2
+    assert "has 1 planes; there is no plane 3" in done.stderr
+
+
+def test_evaluate_and_segment_choose_by_style(style_zoo, tmp_path):
+    write_pair(tmp_path / "pairs", "a", 7)
+    zoo = ("--model", "auto", "--zoo", style_zoo)
+
+    scored = cellwatch("evaluate", "--data", tmp_path / "pairs", *zoo, "--json", "-d", "train-mean")
+    done = cellwatch("segment", tmp_path / "pairs/a_img.tif", *zoo, "--out", tmp_path / "out")
+    shown = cellwatch("zoo", "show", "--zoo", style_zoo, "--json")
+
+    facts = json.loads(scored.stdout)
+    assert facts["ap"]["0.5"] > 0.9
+    assert facts["chosen"] == "discs 1"
+    assert "model discs (round things)" in done.stderr
+    assert json.loads(shown.stdout)["clusters"][0]["model"] == "discs"

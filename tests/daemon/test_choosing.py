@@ -8,39 +8,20 @@ import tifffile
 import torch
 
 from cellwatch.core.parameters import SegmentationParams
-from cellwatch.core.styles import classifier_of
 from cellwatch.daemon.choosing import ready_model
-from cellwatch.records import ChannelChoice, ClassifierCard, ClusterCard
+from cellwatch.records import ChannelChoice
 from cellwatch.storage.maskstore import check_store
-from cellwatch.training.styling import native_style, style_facts
-from cellwatch.zoo.catalog import add_model, hold_model, load_model
-from cellwatch.zoo.classifiers import add_classifier
+from cellwatch.zoo.catalog import hold_model
 from tests.daemon.stations import Station
-from tests.discs import disc_images, disc_picture
+from tests.daemon.stylezoo import write_style_zoo
+from tests.discs import disc_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
 def zoo(tiny_model, tmp_path_factory):
-    """A zoo with the tiny model, what it knows of styles, and a classifier of one cluster."""
-    folder = tmp_path_factory.mktemp("zoo")
-    network = load_model(tiny_model)
-    images = disc_images(8)
-    facts = style_facts(network, images, SegmentationParams(), seed=0)
-    card = add_model(folder / "discs", network, tiny_model.card, styles=facts)
-    model = ready_model(type(tiny_model)(folder / "discs", card), torch.device("cpu"))
-    styles = np.stack([native_style(model.network, i, SegmentationParams()) for i in images])
-    add_classifier(
-        folder / "auto",
-        classifier_of(styles, np.zeros(8, np.int64)),
-        ClassifierCard(
-            id="auto", sha256="", style_model="discs", style_model_sha256=card.sha256,
-            clusters=(ClusterCard("round things", "discs", 8),),
-            images=tuple(image.name for image in images),
-        ),
-    )  # fmt: skip
-    return folder
+    return write_style_zoo(tmp_path_factory.mktemp("zoo"), tiny_model)
 
 
 def test_a_style_chooses_the_model_and_explain_says_why(zoo, tmp_path):
@@ -52,7 +33,7 @@ def test_a_style_chooses_the_model_and_explain_says_why(zoo, tmp_path):
 
     row = json.loads(station.command("explain", str(station.images / "a.tif"), "--json").stdout)[0]
     target = row["targets"][0]
-    assert target["model_id"] == "tiny"
+    assert target["model_id"] == "discs"
     assert target["choice"]["cluster"] == "round things"
     assert len(target["choice"]["neighbours"]) == 5
     assert target["novelty"] > 0
@@ -60,7 +41,7 @@ def test_a_style_chooses_the_model_and_explain_says_why(zoo, tmp_path):
     assert "cluster round things" in told
     assert "disc" in told
     said = check_store(station.masks / "images/a.tif.zarr").provenance["targets"]["cells"]
-    assert said["model"]["id"] == "tiny"
+    assert said["model"]["id"] == "discs"
     assert said["choice"]["cluster"] == "round things"
     assert said["novelty"] == target["novelty"]
 
@@ -97,6 +78,6 @@ def test_a_configuration_whose_classifier_lacks_a_model_is_refused(zoo, tmp_path
 
 
 def test_a_model_named_by_its_path_is_copied_into_the_zoo_once(zoo, tmp_path):
-    assert hold_model(str(zoo / "discs"), tmp_path) == "tiny"
-    assert hold_model(str(zoo / "discs"), tmp_path) == "tiny"
-    assert (tmp_path / "tiny/weights.safetensors").is_file()
+    assert hold_model(str(zoo / "discs"), tmp_path) == "discs"
+    assert hold_model(str(zoo / "discs"), tmp_path) == "discs"
+    assert (tmp_path / "discs/weights.safetensors").is_file()
