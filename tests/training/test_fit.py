@@ -238,3 +238,18 @@ def test_a_confirmed_empty_image_trains_as_background(images):
     assert enough_rois([*images, confirmed], 5)[1] == [confirmed]
     with pytest.raises(BadTrainingData):
         enough_rois([confirmed], 1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 0.02), ("bfloat16", 0.1)])
+def test_cuda_trains_as_the_cpu_does(tmp_path, images, precision, tolerance):
+    losses = {}
+    for device in ("cpu", "cuda"):
+        (tmp_path / device).mkdir()
+        plan = FitPlan("online", 12, images_per_epoch=4, batch_size=4, crop=64)
+        plan = replace(plan, precision=precision if device == "cuda" else "float32")
+        reports = fit(tiny_network(), images, plan, tmp_path / device, device=torch.device(device))
+        losses[device] = [report.loss for report in reports]
+
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=tolerance)
