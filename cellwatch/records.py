@@ -159,6 +159,7 @@ class ClusterCard:
         The most common image type in it.
     model : str
         An id in the same zoo, or a built-in one.
+    model_sha256 : str
     images : int
     sets : mapping of str to int
         How many images of each image type.
@@ -166,6 +167,7 @@ class ClusterCard:
 
     name: str
     model: str
+    model_sha256: str
     images: int = 0
     sets: Mapping[str, int] = field(default_factory=dict)
 
@@ -178,6 +180,8 @@ class ClassifierCard:
     ----------
     id : str
     sha256 : str
+        Of all the rest of this card: two classifiers of one hash choose alike.
+    styles_sha256 : str
         Of `classifier.safetensors`.
     style_model : str
         The id of the network that gives the styles.
@@ -194,6 +198,7 @@ class ClassifierCard:
 
     id: str
     sha256: str
+    styles_sha256: str
     style_model: str
     style_model_sha256: str
     clusters: tuple[ClusterCard, ...]

@@ -87,7 +87,9 @@ def _show(made: "list[MadePair]", out: Path, *, as_json: bool) -> None:
         print_json([asdict(pair) for pair in made])
         return
     rows = [
-        [p.name, str(p.rois), str(p.removed), str(p.lost), str(p.overlapping_pixels)] for p in made
+        [p.name, *(str(n) for n in (p.rois, p.removed, p.lost, p.overlapping_pixels, p.crowds))]
+        for p in made
     ]
-    print_table("", ["image", "ROIs", "removed", "lost", "overlapping px"], rows)
+    columns = ["image", "ROIs", "removed", "lost", "overlapping px", "crowds"]
+    print_table("", columns, rows)
     tell(f"{len(made)} pairs with {sum(pair.rois for pair in made)} ROIs in {out}")

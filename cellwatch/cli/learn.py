@@ -26,7 +26,8 @@ from cellwatch.training.plans import SCHEDULES, FitPlan
 if TYPE_CHECKING:
     import torch
 
-    from cellwatch.daemon.learning import Prepared, RunRequest
+    from cellwatch.daemon.learning import Prepared
+    from cellwatch.daemon.runs import RunRequest
     from cellwatch.training.evaluate import ImageScore
 
 _TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h)\s*$")
@@ -92,14 +93,22 @@ def train(
 ) -> None:
     """Train a network on images and masks; the run folder becomes a model folder."""
     from cellwatch.daemon.device import choose_device, keep_freed_memory, precision_on
-    from cellwatch.daemon.learning import RunRequest, count_images, prepare
+    from cellwatch.daemon.learning import count_images, prepare
+    from cellwatch.daemon.runs import RunRequest
+    from cellwatch.daemon.scoring import check_tests
 
     keep_freed_memory()
     chosen = choose_device(device)
     if resume is not None:
-        if data or start or out or steps or budget:
+        others = (data, start, out, steps, budget, test, licence, validation, balanced, channels)
+        if any(others):
             raise UsageError("--resume goes on with the run as it was begun; give nothing else")
         request, folder = RunRequest.read(resume), resume
+        if request.cluster:
+            raise UsageError(
+                f"{resume} is the cluster '{request.cluster}' of a zoo; go on with: "
+                "cellwatch zoo build, with the options it had"
+            )
     else:
         if not data or not start or out is None:
             raise UsageError("--data, --from and --out are needed (or --resume)")
@@ -118,7 +127,7 @@ def train(
             licences=_licences(licence or [], len(data)),
             tests=tuple(str(folder.absolute()) for folder in test or []),
         )
-        count_images(test or [])
+        check_tests(data, test or [], request.channels)
         if steps:
             request = _with_steps(request, steps)
     with progress("preparing", count_images([Path(d) for d in request.data])) as advance:
@@ -199,7 +208,7 @@ def _request(
     model_id: str,
     zoo: Path | None,
 ) -> "RunRequest":
-    from cellwatch.daemon.learning import RunRequest
+    from cellwatch.daemon.runs import RunRequest
 
     return RunRequest(
         data=tuple(str(folder.absolute()) for folder in data),

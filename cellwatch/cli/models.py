@@ -3,14 +3,17 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cellwatch.cli.images import ZooOption
 from cellwatch.cli.talk import JsonOption, byte_progress, print_json, print_table, tell
 from cellwatch.errors import UsageError
-from cellwatch.zoo.cards import PUBLISHED_PREFIX, find_model, list_models, user_zoo
+from cellwatch.zoo.cards import BUILTIN, PUBLISHED_PREFIX, find_model, list_models, user_zoo
+
+if TYPE_CHECKING:
+    from cellwatch.zoo.published import Published
 
 models_app = typer.Typer(help="Look at models; pull, add and export them.", no_args_is_help=True)
 
@@ -110,6 +113,10 @@ def models_add(
 
     if not is_plain_name(model_id):
         raise UsageError(f"--id: '{model_id}' has letters, digits, '-', '_' and '.' alone")
+    if model_id == "auto" or (BUILTIN / model_id).exists():
+        raise UsageError(
+            f"--id: '{model_id}' is taken by what comes with cellwatch; choose another"
+        )
     if not source.is_file():
         raise UsageError(f"there is no file {source}")
     root = zoo or user_zoo()
@@ -143,56 +150,63 @@ def _pull_model(
     name: str, root: Path, address: str, from_file: Path | None, size_file: Path | None
 ) -> None:
     from cellwatch.zoo.importing import import_checkpoint
-    from cellwatch.zoo.published import fetch, pin, published
+    from cellwatch.zoo.published import check_pin, fetch, pin, published
 
     files = published(name)
     model_id = f"{PUBLISHED_PREFIX}{name}"
     downloads = root / PUBLISHED_PREFIX
     if from_file:
-        if not from_file.is_file():
-            raise UsageError(f"there is no file {from_file}")
-        pin(files.weights, from_file, downloads)
-        weights, size = from_file, size_file
-        if size_file:
-            pin(files.size, size_file, downloads)
-        origin = from_file.name
+        sources = _brought(files, from_file, size_file)
     else:
-        origin = f"{address}/{files.weights}"
-        with byte_progress(files.weights) as on_bytes:
-            weights = fetch(files.weights, downloads, address, on_bytes)
-        size = fetch(files.size, downloads, address) if files.size else None
+        sources = {}
+        for file_name in filter(None, (files.weights, files.size)):
+            with byte_progress(file_name) as on_bytes:
+                sources[file_name] = fetch(file_name, downloads, address, on_bytes)
+    for file_name, path in sources.items():
+        check_pin(file_name, path, downloads)
     if (root / model_id / "card.json").exists():
         tell(f"{model_id} is in {root} already, and the file is still the same")
     else:
         import_checkpoint(
-            weights,
+            sources[files.weights],
             root / model_id,
             model_id,
             diam_mean=files.diam_mean,
-            size_model=size,
+            size_model=sources.get(files.size),
             channels=("cell", "nucleus") if files.has_nucleus else ("cell",),
-            origin=origin,
+            origin=from_file.name if from_file else f"{address}/{files.weights}",
         )
         tell(f"{model_id} is in {root}")
-    for path in (weights, size) if not from_file else ():
-        if path is not None:
+    for file_name, path in sources.items():
+        pin(file_name, path, downloads)
+        if not from_file:
             path.unlink()
+
+
+def _brought(files: "Published", weights: Path, size: Path | None) -> dict[str, Path]:
+    if size and not files.size:
+        raise UsageError(f"{files.weights} has no size model; leave --size-file out")
+    sources = {files.weights: weights, **({files.size: size} if size else {})}
+    for path in sources.values():
+        if not path.is_file():
+            raise UsageError(f"there is no file {path}")
+    return sources
 
 
 def _pull_choice(root: Path, address: str, from_file: Path | None) -> None:
     from cellwatch.zoo.importing import import_style_choice, style_choice_models
-    from cellwatch.zoo.published import STYLE_CHOICE, fetch, pin
+    from cellwatch.zoo.published import STYLE_CHOICE, check_pin, fetch, pin
 
     downloads = root / PUBLISHED_PREFIX
     file_name = f"{STYLE_CHOICE}.npy"
     source = from_file or fetch(file_name, downloads, address)
-    if from_file:
-        pin(file_name, from_file, downloads)
-    else:
+    check_pin(file_name, source, downloads)
+    if not from_file:
         for name in style_choice_models(source):
             if not (root / PUBLISHED_PREFIX / name / "card.json").exists():
                 _pull_model(name, root, address, None, None)
-    card = import_style_choice(source, root, f"{address}/{file_name}" if not from_file else "")
+    card = import_style_choice(source, root, "" if from_file else f"{address}/{file_name}")
+    pin(file_name, source, downloads)
     tell(f"{card.id} chooses among {len(card.clusters)} models: --model {card.id} --zoo {root}")
     if not from_file:
         source.unlink()

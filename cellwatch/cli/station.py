@@ -317,7 +317,7 @@ def _show_target(target: dict[str, Any]) -> None:  # Any: JSON
         f"  {target['name']}: {target['rois']} ROIs, model {target['model_id']}, channels {fed}, "
         f"diameter {target['diameter']:.1f} px ({target['params']['diameter']})"
     )
-    if target["novelty"] is not None:
+    if target.get("novelty") is not None:
         typer.echo(f"    novelty {target['novelty']:.2f} (up to 1: like the training images)")
     if choice := target["choice"]:
         typer.echo(f"    chosen by its style: cluster {choice['cluster']}; nearest known images:")

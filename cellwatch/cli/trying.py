@@ -1,5 +1,7 @@
 """The command that shows one image under every model."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,7 @@ from cellwatch.errors import UsageError
 if TYPE_CHECKING:
     from cellwatch.core.arrays import Float32
     from cellwatch.daemon.trying import Trial
-    from cellwatch.records import ModelChoice
+    from cellwatch.records import ChannelChoice, ModelChoice
 
 
 def register(app: typer.Typer) -> None:
@@ -53,6 +55,9 @@ def try_image(
     from cellwatch.zoo.cards import find_model, list_models
     from cellwatch.zoo.classifiers import require_classifier
 
+    target = out or Path(f"{image.stem}_try.png")
+    if not target.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {target.absolute().parent} for the picture")
     keep_freed_memory()
     where = choose_device(device)
     choice = parse_channels(channels)
@@ -76,9 +81,9 @@ def try_image(
             trials.append(trial)
             advance()
     suggested = _suggested(trials, chooser.choose(part, choice)[0].card.id, wanted)
-    target = out or Path(f"{image.stem}_try.png")
     _draw(target, shown_plane(part, choice, chooser.style_model), image.name, trials, suggested)
-    _show(trials, suggested, why, image, target, as_json=as_json)
+    lines = _yaml(suggested, image, choice, zoo)
+    _show(trials, suggested, why, lines, target, as_json=as_json)
 
 
 def _suggested(trials: "list[Trial]", chosen: str, wanted: float) -> "Trial":
@@ -108,12 +113,11 @@ def _show(
     trials: "list[Trial]",
     suggested: "Trial",
     why: "ModelChoice",
-    image: Path,
+    lines: str,
     target: Path,
     *,
     as_json: bool,
 ) -> None:
-    lines = _yaml(suggested, image)
     if as_json:
         rows = [
             {
@@ -145,9 +149,14 @@ def _show(
     typer.echo(lines)
 
 
-def _yaml(trial: "Trial", image: Path) -> str:
-    folder = image.absolute().parent
-    return (
-        f"watch:\n  - folder: {folder}\n    model: {trial.model_id}\n"
-        f"    diameter: {trial.diameter:g} px\n"
-    )
+def _yaml(trial: "Trial", image: Path, choice: "ChannelChoice", zoo: Path | None) -> str:
+    # JSON strings are YAML strings too: a folder's name may hold anything.
+    lines = [f"watch:\n  - folder: {json.dumps(str(image.absolute().parent))}"]
+    if zoo is not None:
+        lines.append(f"    # copy {zoo / trial.model_id} into the station's state/models")
+    lines.append(f"    model: {json.dumps(trial.model_id)}")
+    lines.append(f"    diameter: {trial.diameter:g} px")
+    fed = {key: value for key, value in asdict(choice).items() if value is not None}
+    if fed:
+        lines.append(f"    channels: {json.dumps(fed)}")
+    return "\n".join(lines) + "\n"

@@ -66,13 +66,13 @@ class StyleChoice:
     cluster : int
     neighbours : tuple of Neighbour
         The nearest first.
-    novelty : float
+    novelty : float or None
         As `novelty_of` the cluster's styles.
     """
 
     cluster: int
     neighbours: tuple[Neighbour, ...]
-    novelty: float
+    novelty: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def known_styles(styles: Float32, neighbours: int = NEIGHBOURS) -> KnownStyles:
     Parameters
     ----------
     styles : (N, W) float32
-        A set of one has reach 0: everything else is novel to it.
+        A set of one has reach 0.
     """
     n = len(styles)
     if n < 2:
@@ -138,20 +138,18 @@ def known_styles(styles: Float32, neighbours: int = NEIGHBOURS) -> KnownStyles:
     return KnownStyles(styles, float(np.percentile(nearest.mean(axis=1), REACH_PERCENTILE)))
 
 
-def novelty_of(style: Float32, known: KnownStyles, neighbours: int = NEIGHBOURS) -> float:
+def novelty_of(style: Float32, known: KnownStyles, neighbours: int = NEIGHBOURS) -> float | None:
     """Return how far a style is from the known ones, in units of their reach.
 
     Returns
     -------
-    float
-        Up to 1: like the images that are known. Infinite when a known set without reach does not
-        hold the style itself.
+    float or None
+        Up to 1: like the images that are known. None: a single image is known, which has no reach.
     """
+    if not known.reach > 0:
+        return None
     distances = np.sort(np.linalg.norm(known.styles - style, axis=1))[:neighbours]
-    mean = float(distances.mean())
-    if known.reach > 0:
-        return mean / known.reach
-    return 0.0 if mean == 0 else float("inf")
+    return float(distances.mean()) / known.reach
 
 
 def distances_between(first: Float32, second: Float32) -> Float64:

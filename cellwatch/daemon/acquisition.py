@@ -70,7 +70,8 @@ def segment_acquisition(
     why = None
     if isinstance(model, Chooser):
         known = pixel_size_um if pixel_size_um is not None else image.info.pixel_size_um
-        model, why = model.choose(image, choice, params.diameter.in_px(known))
+        diameter = params.diameter.in_px(known)
+        model, why = model.choose(image, choice, diameter, params.batch_size)
     chosen, notes = channels_for(image, model.card, choice)
     pixel_size = pixel_size_um if pixel_size_um is not None else image.info.pixel_size_um
     planes = image.pixels.reshape(-1, *image.pixels.shape[3:])  # (P * T * Z, C, Y, X)
@@ -131,7 +132,9 @@ def _novelty(model: Model, styles: Sequence[Float32]) -> float | None:
     seen = [style for style in styles if style.any()]
     if known is None or not seen:
         return None
-    return round(float(np.median([novelty_of(style, known) for style in seen])), 3)
+    novelties = [novelty_of(style, known) for style in seen]
+    told = [novelty for novelty in novelties if novelty is not None]
+    return round(float(np.median(told)), 3) if told else None
 
 
 def _stitched(labels: Int32, threshold: float) -> Int32:

@@ -29,6 +29,7 @@ from cellwatch.zoo.catalog import load_model, style_facts_of
 from cellwatch.zoo.classifiers import ClassifierPlace, load_classifier
 from cellwatch.zoo.stylefile import StyleFacts
 
+BATCH = SegmentationParams().batch_size
 STYLE_PLANES = 5  # of a stack or a series, evenly spread: their mean style chooses
 
 
@@ -61,7 +62,11 @@ class Chooser:
     load: Callable[[str], Model]
 
     def choose(
-        self, image: Image, choice: ChannelChoice, diameter: float | None = None
+        self,
+        image: Image,
+        choice: ChannelChoice,
+        diameter: float | None = None,
+        batch_size: int = BATCH,
     ) -> tuple[Model, ModelChoice]:
         """Return the model that an image's style calls for, and why.
 
@@ -74,9 +79,12 @@ class Chooser:
         choice : ChannelChoice
         diameter : float or None, px
             What is known of it; None: nothing. It matters where styles are taken at a diameter.
+        batch_size : int
+            Tiles that go through the style network together.
         """
         chosen, _ = channels_for(image, self.style_model.card, choice)
-        style = self._style(image, chosen, self._zoom(diameter))
+        params = SegmentationParams(batch_size=batch_size)
+        style = self._style(image, chosen, self._zoom(diameter), params)
         if style is None:
             largest = max(self.card.clusters, key=lambda cluster: cluster.images)
             return self.load(largest.model), self._because(largest.name, ())
@@ -101,7 +109,9 @@ class Chooser:
         config = self.style_model.network.config
         return config.diam_mean / (diameter or config.diam_labels)
 
-    def _style(self, image: Image, chosen: tuple[Channel, ...], zoom: float) -> Float32 | None:
+    def _style(
+        self, image: Image, chosen: tuple[Channel, ...], zoom: float, params: SegmentationParams
+    ) -> Float32 | None:
         planes = image.pixels.reshape(-1, *image.pixels.shape[3:])  # (P * T * Z, C, Y, X)
         network = self.style_model.network
         total = np.zeros(network.config.widths[-1], np.float32)
@@ -114,7 +124,7 @@ class Chooser:
             if zoom != 1:
                 scaled = resize(scaled, scaled_shape((plane.shape[1], plane.shape[2]), zoom))
             prepared = with_channels(scaled, network.config.channels)
-            total += style_of_plane(prepared, network, SegmentationParams())
+            total += style_of_plane(prepared, network, params)
         length = float(np.linalg.norm(total))
         return total / np.float32(length) if length else None
 

@@ -1,7 +1,7 @@
 """Train and score models on folders of images and masks: files in, run folder or scores out."""
 
 import copy
-import json
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +18,7 @@ from cellwatch.core.network import CPNet, NetworkConfig, fresh_network
 from cellwatch.core.parameters import Normalisation, SegmentationParams
 from cellwatch.daemon.choosing import Model, channels_for
 from cellwatch.daemon.device import optimised
+from cellwatch.daemon.runs import RUN, RunRequest, refuse_another
 from cellwatch.daemon.scoring import scores_on
 from cellwatch.errors import BadTrainingData, TrainingError
 from cellwatch.records import ChannelChoice, ModelCard
@@ -38,73 +39,10 @@ from cellwatch.zoo.cards import CARD, find_model
 from cellwatch.zoo.catalog import add_model, load_model
 from cellwatch.zoo.weights import with_diameters
 
-RUN = "run.json"
 SCRATCH = "scratch"
 TIMED_STEPS = 10
 ANY_CHANNEL = ChannelChoice()
 FLOWS = "flows"
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What a person asked a training run to be; kept in the run folder, so that it can resume.
-
-    Attributes
-    ----------
-    data : tuple of str
-        Folders of pairs.
-    start : str
-        A model, or `scratch`.
-    plan : FitPlan
-    channels : ChannelChoice
-    diam_mean : float, px
-        Of a network from scratch; 0: the one of the model it starts from.
-    licences : tuple of str
-        Of each folder of data, for the card.
-    model_id : str
-    zoo : str or None
-    cluster : str
-        The part of the data that a zoo trains it on; "": all.
-    tests : tuple of str
-        Folders of pairs to score the result on, for the card; nothing is chosen by them.
-    """
-
-    data: tuple[str, ...]
-    start: str
-    plan: FitPlan
-    channels: ChannelChoice
-    diam_mean: float
-    licences: tuple[str, ...]
-    model_id: str
-    zoo: str | None
-    cluster: str = ""
-    tests: tuple[str, ...] = ()
-
-    def write(self, folder: Path) -> None:
-        """Keep the request in the run folder."""
-        (folder / RUN).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def read(cls, folder: Path) -> "RunRequest":
-        """Read the request of a run folder.
-
-        Raises
-        ------
-        TrainingError
-            When the folder holds no run.
-        """
-        try:
-            data = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise TrainingError(f"{folder} holds no training run to resume: {error}") from error
-        changes = {
-            "data": tuple(data["data"]),
-            "licences": tuple(data["licences"]),
-            "tests": tuple(data["tests"]),
-            "plan": FitPlan(**data["plan"]),
-            "channels": ChannelChoice(**data["channels"]),
-        }
-        return cls(**{**data, **changes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +191,9 @@ def train(
     """
     if (folder / CARD).exists():
         raise TrainingError(f"{folder} holds a finished model; train into another folder")
-    if (folder / RUN).exists() and RunRequest.read(folder) != request:
-        raise TrainingError(
-            f"{folder} holds another run; go on with it: cellwatch train --resume {folder}, "
-            "or train into another folder"
-        )
+    request = replace(request, content=content_digest(prepared.images))
+    if (folder / RUN).exists():
+        refuse_another(RunRequest.read(folder), request, folder)
     request.write(folder)
     yield from fit(
         prepared.network, prepared.images, request.plan, folder, device=device, on_step=on_step
@@ -270,9 +206,20 @@ def train(
     if request.tests:
         on_note("scoring on the test folders")
         model = Model(prepared.network, card, styles)
-        card = replace(card, scores=scores_on([Path(name) for name in request.tests], model))
+        tests = [Path(name) for name in request.tests]
+        card = replace(card, scores=scores_on(tests, model, request.channels))
     add_model(folder, prepared.network.cpu(), card, folder / FIT_LOG, styles=styles)
     (folder / CHECKPOINT).unlink()
+
+
+def content_digest(images: Sequence[TrainingImage]) -> str:
+    """Return a sha256 over what a run trains on."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(image.name.encode())
+        digest.update(image.plane.tobytes())
+        digest.update(image.labels.tobytes())
+    return digest.hexdigest()
 
 
 def _card(request: RunRequest, prepared: Prepared) -> ModelCard:

@@ -1,5 +1,6 @@
 """Score models on folders of images and masks, and label images of any tool against the truth."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.core.segment import segment
 from cellwatch.daemon.choosing import Chooser, Model, channels_for
 from cellwatch.errors import BadTrainingData
-from cellwatch.records import ChannelChoice
+from cellwatch.records import ChannelChoice, ModelCard
 from cellwatch.storage.pairs import Pair, find_pairs, label_files, load_pair, read_any_labels
 from cellwatch.training.evaluate import ImageScore, score_image, summarise
+from cellwatch.zoo.hashes import file_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +64,50 @@ def evaluate_folder(
     return scored
 
 
-def scores_on(folders: Sequence[Path], model: Model) -> dict[str, Any]:  # Any: JSON
+def scores_on(
+    folders: Sequence[Path], model: Model, choice: ChannelChoice
+) -> dict[str, Any]:  # Any: JSON
     """Score a model on test folders at the true and at its own diameter, for its card."""
     found: dict[str, Any] = {}
     for folder in folders:
-        name = "/".join(folder.absolute().parts[-2:])
+        name = "/".join(folder.absolute().parts[-3:])
         params = SegmentationParams(diameter=Diameter("model"))
         for rule, is_true in (("truth", True), ("model", False)):
-            scored = evaluate_folder(
-                folder, model, params, ChannelChoice(), is_true_diameter=is_true
-            )
+            scored = evaluate_folder(folder, model, params, choice, is_true_diameter=is_true)
             summary = summarise([one.score for one in scored])
             ap = {f"{t:g}": round(summary.average_precision[t], 4) for t in IOU_THRESHOLDS}
             found.setdefault(name, {"images": summary.images})[rule] = ap
     return found
+
+
+def folder_digest(folder: Path) -> str:
+    """Return a sha256 over the names and contents of a folder's pairs."""
+    digest = hashlib.sha256()
+    for pair in find_pairs(folder):
+        for path in (pair.image, pair.masks):
+            digest.update(path.name.encode())
+            digest.update(file_sha256(path).encode())
+    return digest.hexdigest()
+
+
+def check_tests(data: Sequence[Path], tests: Sequence[Path], choice: ChannelChoice) -> None:
+    """See that test folders can be scored on, before hours of training.
+
+    Raises
+    ------
+    BadTrainingData
+        When a pair cannot be read, or an image is among the training images too.
+    ChannelError
+        When an image lacks the channels.
+    """
+    trained = {file_sha256(p.image): p.image for f in data for p in find_pairs(f)} if tests else {}
+    for pair in (pair for folder in tests for pair in find_pairs(folder)):
+        image, _ = load_pair(pair)
+        channels_for(image, ModelCard("", "", 0.0, 0.0, channels=("cell", "nucleus")), choice)
+        if same := trained.get(file_sha256(pair.image)):
+            raise BadTrainingData(
+                f"{pair.image} is to be scored on, and {same} to be trained on: the same image"
+            )
 
 
 def compare_folders(predicted: Path, truth: Path) -> list[ImageScore]:
@@ -111,12 +143,13 @@ def _scored(
     is_true_diameter: bool,
 ) -> ScoredImage:
     image, labels = load_pair(pair)
-    if isinstance(model, Chooser):
-        model, _ = model.choose(image, choice)
-    chosen, _ = channels_for(image, model.card, choice)
     true_diameter = median_diameter(labels)
     if is_true_diameter and true_diameter:
         params = replace(params, diameter=Diameter("fixed", true_diameter))
+    if isinstance(model, Chooser):
+        diameter = params.diameter.in_px(image.info.pixel_size_um)
+        model, _ = model.choose(image, choice, diameter)
+    chosen, _ = channels_for(image, model.card, choice)
     found = segment(
         take_channels(image.pixels[0, 0, 0], chosen),
         model.network,

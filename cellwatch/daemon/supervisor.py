@@ -31,7 +31,7 @@ from cellwatch.daemon.intake import (
 from cellwatch.daemon.jobs import cards_of, facts_of, job_for, models_of, why_no_job
 from cellwatch.daemon.sdnotify import notify
 from cellwatch.errors import DeviceError
-from cellwatch.records import AcquisitionState, Outcome, Trouble
+from cellwatch.records import AcquisitionState, ModelCard, Outcome, Trouble
 from cellwatch.storage import history, queue
 from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.locking import state_lock
@@ -60,6 +60,7 @@ class _Life:
     db: Database
     config: Config
     models: dict[str, ModelPlace | ClassifierPlace]
+    cards: dict[str, list[ModelCard]]
     is_once: bool
     events: "queues.SimpleQueue[Event]" = field(default_factory=queues.SimpleQueue)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -107,7 +108,8 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
     with state_lock(config.state.folder, _now()):
         db = open_ledger(config.state.folder)
         try:
-            life = _Life(db, config, models, is_once)
+            cards = {name: cards_of(place) for name, place in models.items()}
+            life = _Life(db, config, models, cards, is_once)
             return _live(life, config_path)
         finally:
             db.close()
@@ -273,7 +275,7 @@ def _give_job(life: _Life, worker: Worker) -> None:
         queue.set_aside(life.db, claim.acquisition_id, reason, _now())
         return
     for target in watched.targets():
-        for card in cards_of(life.models[target.model]):
+        for card in life.cards[target.model]:
             history.model_used(life.db, card, _now())
     job = job_for(claim, watched, life.config, life.models)
     life.facts = facts_of(job)

@@ -33,6 +33,7 @@ from cellwatch.errors import (
     DeviceError,
     MaskStoreError,
     OutputError,
+    UnknownModel,
     UnreadableImage,
     WeightsError,
 )
@@ -131,7 +132,7 @@ def outcome_of(
         trouble, reason = Trouble.SURROUNDINGS, error.reason
     except UnreadableImage as error:
         trouble, reason = _fault_of(Path(job.path), error)
-    except (OutputError, DeviceError, WeightsError) as error:
+    except (OutputError, DeviceError, WeightsError, UnknownModel) as error:
         trouble, reason = Trouble.SURROUNDINGS, str(error)
     except CellwatchError as error:
         trouble, reason = Trouble.FILE, str(error)
@@ -293,8 +294,8 @@ def _adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None
             notes=tuple(facts["notes"]),
             model_id=facts["model"]["id"],
             model_sha256=facts["model"]["sha256"],
-            novelty=facts["novelty"],
-            choice=_choice(facts["choice"]),
+            novelty=facts.get("novelty"),
+            choice=_choice(facts.get("choice")),
         )
         for name, facts in said["targets"].items()
     )
@@ -324,7 +325,7 @@ def _is_same_work(job: Job, said: dict[str, Any], sha256: str) -> bool:  # Any: 
 
 def _asked_for(facts: Mapping[str, Any]) -> str:  # Any: JSON
     # The sha256 of what the job named: the model, or the classifier that chose it.
-    choice = facts["choice"]
+    choice = facts.get("choice")  # stores of the first version have none
     return str(choice["classifier_sha256"] if choice else facts["model"]["sha256"])
 
 

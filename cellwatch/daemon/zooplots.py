@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cellwatch.core.clusters import map_of
-from cellwatch.daemon.zoobuild import Clustering, StyleTable
+from cellwatch.daemon.zooclusters import Clustering, StyleTable
 from cellwatch.daemon.zooscore import SetScore
 from cellwatch.errors import ExtraMissing
 

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from cellwatch.core.parameters import Diameter, SegmentationParams
+from cellwatch.core.parameters import ALGORITHM_VERSION, Diameter, SegmentationParams
 from cellwatch.core.styles import StyleClassifier
 from cellwatch.daemon.choosing import ready_model
-from cellwatch.daemon.scoring import evaluate_folder
-from cellwatch.daemon.zoobuild import AUTO, StyleTable
+from cellwatch.daemon.scoring import evaluate_folder, folder_digest
+from cellwatch.daemon.zoobuild import AUTO
+from cellwatch.daemon.zooclusters import StyleTable
 from cellwatch.errors import UsageError
 from cellwatch.records import ChannelChoice, ClassifierCard
 from cellwatch.zoo.cards import ModelPlace, find_model
@@ -70,7 +71,7 @@ def score_zoo(
 ) -> list[SetScore]:
     """Score every network of a zoo on the `test` folder of every set.
 
-    Scores of a network on a set are kept by the sha256 of its weights, so that a score is not
+    Scores are kept by the sha256 of the weights and of the test folder's files, so that none is
     computed again when the zoo is scored again.
 
     Parameters
@@ -122,7 +123,7 @@ def _scores_of(
     kept: dict[str, Any] = (  # Any: JSON
         json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     )
-    key = f"{place.card.sha256}/{test}"
+    key = f"{place.card.sha256}/{ALGORITHM_VERSION}/{folder_digest(test)}"
     if key not in kept:
         scored = evaluate_folder(
             test,

@@ -24,11 +24,14 @@ class AnnotatedImage:
     shape : (int, int), px
         Y and X.
     rois : tuple of RoiMask
+    crowds : int
+        Regions that hold many objects together (`iscrowd`); they are no ROIs.
     """
 
     file_name: str
     shape: tuple[int, int]
     rois: tuple[RoiMask, ...]
+    crowds: int = 0
 
 
 def read_coco(path: Path) -> list[AnnotatedImage]:
@@ -42,21 +45,25 @@ def read_coco(path: Path) -> list[AnnotatedImage]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         images = {image["id"]: image for image in data["images"]}
+        shapes = {key: _shape(image) for key, image in images.items()}
+        names = {key: str(image["file_name"]) for key, image in images.items()}
         listed = data["annotations"]
         # LIVECell keeps its annotations in a mapping, all others in a list.
         annotations = list(listed.values()) if isinstance(listed, dict) else listed
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadTrainingData(f"{path} is no COCO annotation file: {error!r}") from error
     regions: dict[Any, list[RoiMask]] = {key: [] for key in images}  # Any: ids are theirs
+    crowds = dict.fromkeys(images, 0)
     for annotation in annotations:
         key = annotation.get("image_id")
         if key not in images:
             raise BadTrainingData(f"{path}: an annotation names image {key!r}, which is not listed")
-        shape = _shape(images[key])
-        regions[key].append(_region(annotation, shape, path))
+        if annotation.get("iscrowd"):
+            crowds[key] += 1
+        else:
+            regions[key].append(_region(annotation, shapes[key], path))
     return [
-        AnnotatedImage(image["file_name"], _shape(image), tuple(regions[key]))
-        for key, image in images.items()
+        AnnotatedImage(names[key], shapes[key], tuple(regions[key]), crowds[key]) for key in images
     ]
 
 
@@ -66,7 +73,8 @@ def polygon_mask(polygons: Sequence[Sequence[float]], shape: tuple[int, int]) ->
     Parameters
     ----------
     polygons : sequence of sequence of float
-        Each x0, y0, x1, y1, …; the pixel in the corner reaches from 0 to 1. Several are one ROI.
+        Each x0, y0, x1, y1, …; the pixel in the corner reaches from 0 to 1. Several are the parts
+        of one ROI, which holds what any of them holds.
     shape : (int, int), px
 
     Returns
@@ -76,8 +84,9 @@ def polygon_mask(polygons: Sequence[Sequence[float]], shape: tuple[int, int]) ->
     """
     filled = np.zeros(shape, np.bool_)
     for flat in polygons:
-        points = np.asarray(flat, np.float64).reshape(-1, 2)
-        _fill(filled, points)
+        part = np.zeros(shape, np.bool_)
+        _fill(part, np.asarray(flat, np.float64).reshape(-1, 2))
+        filled |= part
     return _window(filled)
 
 

@@ -9,7 +9,7 @@ Pachitariu & Stringer 2022, Methods "LiveCell dataset" (overlaps), "Training" (s
 import csv
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from cellwatch.errors import BadTrainingData
 from cellwatch.storage.coco import read_coco
 from cellwatch.storage.images import Image, load
 from cellwatch.storage.labelfiles import LARGEST_UINT16
-from cellwatch.storage.pairs import Pair, find_pairs, load_pair, read_roi_stack
+from cellwatch.storage.pairs import EMPTY, MASKS, Pair, find_pairs, load_pair, read_roi_stack
 from cellwatch.storage.stems import masks_name, stem_of
 
 SUBSETS = "subsets.csv"
@@ -41,6 +41,8 @@ class MadePair:
     lost : int
         Without a pixel of their own.
     overlapping_pixels : int
+    crowds : int
+        Regions of many objects together, which a COCO file marks; left out.
     """
 
     name: str
@@ -48,6 +50,7 @@ class MadePair:
     removed: int = 0
     lost: int = 0
     overlapping_pixels: int = 0
+    crowds: int = 0
 
 
 def pairs_from_coco(annotations: Path, images: Path, out: Path) -> list[MadePair]:
@@ -74,7 +77,7 @@ def pairs_from_coco(annotations: Path, images: Path, out: Path) -> list[MadePair
     made = _refuse_clashes(found, out)
     for image, path in zip(listed, found, strict=True):
         flat = flatten_rois(image.rois, image.shape)
-        made.append(_written(path, flat, out))
+        made.append(replace(_written(path, flat, out), crowds=image.crowds))
     return made
 
 
@@ -120,6 +123,8 @@ def subsets(
     list of (size, seed, ROIs)
     """
     pairs = find_pairs(folder)
+    if out.exists() and any(out.iterdir()):
+        raise BadTrainingData(f"{out} is not empty; a subset must not mix with another")
     if too_large := [size for size in sizes if size > len(pairs) or size <= 0]:
         raise BadTrainingData(
             f"{folder} has {len(pairs)} images, so there is no subset of {too_large[0]:g}"
@@ -195,7 +200,7 @@ def _cut(pair: Pair, image: Image, labels: Int32, window: Window, name: str, out
     if path.exists():
         raise BadTrainingData(f"{path} exists; write into an empty folder")
     write_plane(path, pixels, image)
-    _write_masks(out / f"{name}_masks.tif", renumbered)
+    _write_masks(out / f"{name}{EMPTY if pair.is_empty else MASKS}.tif", renumbered)
     return MadePair(name, len(numbers))
 
 

@@ -14,6 +14,7 @@ from cellwatch.storage.images import Image, describe, is_image, load
 from cellwatch.storage.stems import stem_of
 
 MASKS = "_masks"
+CELLPOSE_MASKS = "_cp_masks"
 EMPTY = "_empty"  # a label image without ROIs that a person vouches for
 OURS = ("_flows", "_seg", "_cp_masks", "_cp_output")
 LARGEST_LABEL = 2**31 - 1
@@ -89,8 +90,13 @@ def label_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise BadTrainingData(f"there is no folder {folder}")
     found = mask_files(folder)
+    cellpose = _by_stem(p for p in _files(folder) if stem_of(p.name).endswith(CELLPOSE_MASKS))
+    for stem, path in cellpose.items():
+        found.setdefault(stem.removesuffix(CELLPOSE_MASKS), path)
     if not found:
-        raise BadTrainingData(f"{folder} holds no label image named NAME_masks.tif or .png")
+        raise BadTrainingData(
+            f"{folder} holds no label image named NAME_masks.tif or .png (or NAME_cp_masks)"
+        )
     return found
 
 

@@ -143,6 +143,7 @@ def _whole(db: sqlite3.Connection, row: sqlite3.Row) -> Row:
     targets = [dict(t) for t in db.execute("SELECT * FROM targets WHERE acquisition_id = ?", key)]
     for target in targets:
         for column in ("params", "channels", "notes", "choice"):
-            target[column] = json.loads(target[column]) if target[column] else None
+            # A ledger that no daemon of this version has opened lacks the newer columns.
+            target[column] = json.loads(target[column]) if target.get(column) else None
     attempts = db.execute("SELECT * FROM attempts WHERE acquisition_id = ? ORDER BY id", key)
     return {**dict(row), "targets": targets, "attempts_made": [dict(a) for a in attempts]}

@@ -13,6 +13,7 @@ import numpy as np
 
 from cellwatch.core.arrays import Float32, Float64, Int64
 from cellwatch.core.augment import SCALE_RANGE, draw_warp, warp_plane, warp_targets
+from cellwatch.errors import BadTrainingData
 from cellwatch.training.dataset import TrainingImage
 from cellwatch.training.plans import FitPlan
 
@@ -124,6 +125,8 @@ def _batch(
     scale_range: float,
 ) -> Batch:
     channels = images[0].plane.shape[0]
+    if any(image.plane.shape[0] != channels for image in images):
+        raise BadTrainingData("some images have one channel and some two; choose with --channels")
     tiles = np.empty((len(images), channels, crop, crop), np.float32)
     targets = np.empty((len(images), 3, crop, crop), np.float32)
     for image, tile, target in zip(images, tiles, targets, strict=True):

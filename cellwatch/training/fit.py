@@ -228,5 +228,6 @@ def _refuse_divergence(loss: float, epoch: int, rate: float) -> None:
     if not math.isfinite(loss) or loss > DIVERGED:
         raise TrainingError(
             f"training diverged in epoch {epoch} (loss {loss:g}, learning rate {rate:g}); "
-            "the log is kept; lower the learning rate or look at the masks of the images"
+            "the log is kept; look at the masks of the images, or take another --schedule (the "
+            "rates of online and offline are half that of generalist)"
         )

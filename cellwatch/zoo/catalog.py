@@ -1,11 +1,12 @@
 """Load models and add new ones; a model folder never changes after it was added."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from cellwatch.core.network import CPNet
-from cellwatch.errors import WeightsError
+from cellwatch.errors import UnknownModel, WeightsError
 from cellwatch.records import ModelCard
 from cellwatch.zoo.cards import (
     BUILTIN,
@@ -21,6 +22,8 @@ from cellwatch.zoo.cards import (
 from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.stylefile import STYLES, StyleFacts, load_styles, save_styles
 from cellwatch.zoo.weights import load_checkpoint, load_network, save_network
+
+_IDS = re.compile(r"(cellpose/)?[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 def load_model(place: ModelPlace) -> CPNet:
@@ -116,8 +119,8 @@ def hold_model(name: str, zoo: Path) -> str:
     WeightsError
         When the zoo holds another model of that id, or the path is a bare checkpoint.
     """
-    place = find_model(name, zoo)
-    if not is_path(name):
+    place = _find_anywhere(name, zoo)
+    if not is_path(name) and place.path in (BUILTIN / name, zoo / name):
         return name
     if place.is_checkpoint:
         raise WeightsError(f"{name} is a bare checkpoint; first: cellwatch models add {name}")
@@ -128,8 +131,19 @@ def hold_model(name: str, zoo: Path) -> str:
         if read_card(there).sha256 != place.card.sha256:
             raise WeightsError(f"'{place.card.id}' is another model ({there}) than {name}")
         return place.card.id
-    aside = zoo / f".{place.card.id}.partial"
+    if not _IDS.fullmatch(place.card.id):
+        raise WeightsError(f"{place.path / CARD}: '{place.card.id}' cannot be an id in a zoo")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(place.path, aside)
     aside.rename(target)
     return place.card.id
+
+
+def _find_anywhere(name: str, zoo: Path) -> ModelPlace:
+    # In the zoo and among the built-in models, else among the user's own.
+    try:
+        return find_model(name, zoo)
+    except UnknownModel:
+        return find_model(name)

@@ -4,6 +4,7 @@ A classifier lies in a zoo like a model does, and is named like one (`auto`): a 
 `classifier.json` and `classifier.safetensors`. Cards are read without torch.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -48,9 +49,19 @@ class ClassifierPlace:
         ------
         UnknownModel
             When one is not there.
+        WeightsError
+            When one is not the network that the classifier was made with.
         """
-        names = {self.card.style_model, *(cluster.model for cluster in self.card.clusters)}
-        return {name: find_model(name, self.zoo) for name in sorted(names)}
+        wanted = {cluster.model: cluster.model_sha256 for cluster in self.card.clusters}
+        wanted[self.card.style_model] = self.card.style_model_sha256
+        found = {name: find_model(name, self.zoo) for name in sorted(wanted)}
+        for name, place in found.items():
+            if place.card.sha256 != wanted[name]:
+                raise WeightsError(
+                    f"{self.path} was made with another '{name}': {place.path} has the sha256 "
+                    f"{place.card.sha256}, not {wanted[name]}; build the zoo again"
+                )
+        return found
 
 
 def find_either(name: str, zoo: Path | None = None) -> ModelPlace | ClassifierPlace:
@@ -107,9 +118,14 @@ def read_classifier_card(folder: Path) -> ClassifierCard:
     try:
         data = json.loads((folder / CARD).read_text(encoding="utf-8"))
         clusters = tuple(ClusterCard(**cluster) for cluster in data["clusters"])
-        return ClassifierCard(**{**data, "clusters": clusters, "images": tuple(data["images"])})
+        card = ClassifierCard(**{**data, "clusters": clusters, "images": tuple(data["images"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{folder} is no classifier: {error}") from error
+    if (found := _card_sha256(card)) != card.sha256:
+        raise WeightsError(
+            f"{folder / CARD} was changed: its content's sha256 is {found}, it says {card.sha256}"
+        )
+    return card
 
 
 def load_classifier(place: ClassifierPlace) -> StyleClassifier:
@@ -123,9 +139,10 @@ def load_classifier(place: ClassifierPlace) -> StyleClassifier:
     path = place.path / STYLES
     try:
         found = file_sha256(path)
-        if found != place.card.sha256:
+        if found != place.card.styles_sha256:
             raise WeightsError(
-                f"{path} was changed: its sha256 is {found}, the card says {place.card.sha256}"
+                f"{path} was changed: its sha256 is {found}, the card says "
+                f"{place.card.styles_sha256}"
             )
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -157,8 +174,14 @@ def add_classifier(
     }
     save_file(tensors, folder / STYLES)
     (folder / STYLES).chmod(0o644)
-    card = replace(card, sha256=file_sha256(folder / STYLES))
+    card = replace(card, styles_sha256=file_sha256(folder / STYLES))
+    card = replace(card, sha256=_card_sha256(card))
     aside = folder / f".{CARD}.partial"
     aside.write_text(json.dumps(asdict(card), indent=1) + "\n", encoding="utf-8")
     aside.replace(folder / CARD)
     return card
+
+
+def _card_sha256(card: ClassifierCard) -> str:
+    text = json.dumps(asdict(replace(card, sha256="")), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

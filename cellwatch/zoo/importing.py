@@ -105,12 +105,18 @@ def import_style_choice(source: Path, zoo: Path, origin: str = "") -> Classifier
     used, numbers = np.unique(clusters, return_inverse=True)
     counts = np.bincount(numbers)
     cards = [
-        ClusterCard(models[label], ids[label], int(counts[number]), {})
+        ClusterCard(
+            models[label],
+            ids[label],
+            find_model(ids[label], zoo).card.sha256,
+            int(counts[number]),
+        )
         for number, label in enumerate(used)
     ]
     card = ClassifierCard(
         id=f"{PUBLISHED_PREFIX}auto",
         sha256="",
+        styles_sha256="",
         style_model=STYLE_NETWORK,
         style_model_sha256=find_model(STYLE_NETWORK, zoo).card.sha256,
         clusters=tuple(cards),

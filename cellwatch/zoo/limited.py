@@ -14,6 +14,7 @@ from cellwatch.errors import CellwatchError, WeightsError
 
 MEMORY = 12 << 30  # bytes of address space; importing torch alone reserves some
 SECONDS = 300
+REFUSED = 65  # EX_DATAERR: the file is at fault; a traceback ends with 1
 
 
 def in_child(kind: str, source: Path, target: Path, *arguments: str) -> None:
@@ -33,7 +34,8 @@ def in_child(kind: str, source: Path, target: Path, *arguments: str) -> None:
     WeightsError
         When the file is not what it should be, or the child ran into a limit.
     """
-    command = [sys.executable, "-m", "cellwatch.zoo.limited", kind, str(source), str(target)]
+    # -P: what lies in the folder that the person stands in is not imported.
+    command = [sys.executable, "-P", "-m", "cellwatch.zoo.limited", kind, str(source), str(target)]
     try:
         done = subprocess.run(
             [*command, *arguments],
@@ -48,7 +50,7 @@ def in_child(kind: str, source: Path, target: Path, *arguments: str) -> None:
     if done.returncode == 0:
         return
     reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
-    if done.returncode == CellwatchError.exit_code:
+    if done.returncode == REFUSED:
         raise WeightsError(reason)
     raise WeightsError(
         f"{source}: the process that read it ended with {done.returncode} ({reason or 'no reason'})"
@@ -65,10 +67,10 @@ def main() -> None:
         CONVERTERS[kind](Path(source), Path(target), *arguments)
     except CellwatchError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(CellwatchError.exit_code)
+        sys.exit(REFUSED)
     except MemoryError:
         sys.stderr.write(f"{source} needs more than {MEMORY >> 30} GiB to read\n")
-        sys.exit(CellwatchError.exit_code)
+        sys.exit(REFUSED)
 
 
 def _checkpoint(source: Path, target: Path, diam_mean: str = "") -> None:
@@ -87,11 +89,14 @@ def _size(source: Path, target: Path) -> None:
     held = read_pickled_dict(source)
     if lacking := {"A", "smean", "diam_mean", "ymean"} - set(held):
         raise WeightsError(f"{source} is no size model: it lacks {', '.join(sorted(lacking))}")
-    arrays = {key: np.asarray(held[key], np.float64).ravel() for key in ("A", "smean")}
-    arrays |= {key: np.asarray(held[key], np.float64).ravel() for key in ("diam_mean", "ymean")}
-    if arrays["A"].shape != arrays["smean"].shape or not all(
-        np.isfinite(array).all() for array in arrays.values()
-    ):
+    try:
+        names = ("A", "smean", "diam_mean", "ymean")
+        arrays = {key: np.asarray(held[key], np.float64).ravel() for key in names}
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{source} is no size model: {error}") from error
+    is_single = arrays["diam_mean"].size == arrays["ymean"].size == 1
+    are_numbers = all(np.isfinite(array).all() for array in arrays.values())
+    if arrays["A"].shape != arrays["smean"].shape or not is_single or not are_numbers:
         raise WeightsError(f"{source} is no size model: its arrays do not fit each other")
     save_file(arrays, target)
 
@@ -109,9 +114,12 @@ def _styles(source: Path, target: Path) -> None:
         raise WeightsError(
             f"{source} is no choice of styles: it lacks {', '.join(sorted(lacking))}"
         )
-    styles = np.asarray(held["train_styles"], np.float32)
-    labels = np.asarray(held["leiden_labels"]).astype(np.int64).ravel()
-    models = [str(name) for name in np.asarray(held["label_models"]).ravel()]
+    try:
+        styles = np.asarray(held["train_styles"], np.float32)
+        labels = np.asarray(held["leiden_labels"]).astype(np.int64).ravel()
+        models = [str(name) for name in np.asarray(held["label_models"]).ravel()]
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{source} is no choice of styles: {error}") from error
     if styles.ndim != 2 or len(styles) != len(labels) or not len(labels):
         raise WeightsError(f"{source}: {styles.shape} styles and {labels.shape} labels do not fit")
     if labels.min() < 0 or labels.max() >= len(models):

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
@@ -99,7 +100,9 @@ def fetch(
     mirror: str = SITE,
     on_bytes: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Path:
-    """Fetch a file, going on where an earlier attempt was cut off, and pin its sha256.
+    """Fetch a file, going on where an earlier attempt was cut off; refuse another than was pinned.
+
+    Nothing is pinned here: that waits until the file has proved to be a model.
 
     Parameters
     ----------
@@ -129,18 +132,27 @@ def fetch(
         try:
             _fetch_rest(address, partial, on_bytes)
             break
+        except DownloadError:
+            raise
         except urllib.error.HTTPError as error:
-            raise DownloadError(f"{address}: {error.code} {error.reason}") from error
+            if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and partial.exists():
+                _forget(partial)  # all of it had come, or the file became shorter
+                continue
+            raise DownloadError(
+                f"{address}: {error.code} {error.reason}; look at the name and the --mirror"
+            ) from error
         except (OSError, HTTPException) as error:
             if attempt + 1 == ATTEMPTS:
                 raise DownloadError(
                     f"{address} cannot be fetched: {error}; what came is kept, try again, or bring "
                     "the file yourself: --from-file"
                 ) from error
+    else:
+        raise DownloadError(f"{address} cannot be fetched: the server refuses every range")
     try:
-        pin(name, partial, folder)
+        check_pin(name, partial, folder)
     except DownloadError:
-        partial.unlink()  # another try begins anew
+        _forget(partial)  # another try begins anew
         raise
     done = folder / f"{name}.download"  # a model folder of the same name may lie beside it
     partial.replace(done)
@@ -148,8 +160,8 @@ def fetch(
     return done
 
 
-def pin(name: str, path: Path, folder: Path) -> str:
-    """Record the sha256 of a file the first time, and refuse another one ever after.
+def check_pin(name: str, path: Path, folder: Path) -> str:
+    """Return the sha256 of a file, refusing another one than was pinned under its name.
 
     Raises
     ------
@@ -157,18 +169,40 @@ def pin(name: str, path: Path, folder: Path) -> str:
         When the file is not the one that was pinned; both hashes are named.
     """
     pins_path = folder / PINS
-    pins = json.loads(pins_path.read_text(encoding="utf-8")) if pins_path.exists() else {}
+    pins = _pins(folder)
     found = file_sha256(path)
-    if pins.setdefault(name, found) != found:
+    if pins.get(name, found) != found:
         raise DownloadError(
             f"{name} is not the file that came first: its sha256 is {found}, the one recorded in "
             f"{pins_path} is {pins[name]}; remove that line if you trust the new file"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = pins_path.with_name(f".{PINS}.{os.getpid()}.partial")
-    aside.write_text(json.dumps(pins, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    aside.replace(pins_path)
     return found
+
+
+def pin(name: str, path: Path, folder: Path) -> None:
+    """Record the sha256 of a file that proved to be a model; another is refused ever after.
+
+    Raises
+    ------
+    DownloadError
+        When another one was pinned.
+    """
+    found = check_pin(name, path, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f".{PINS}.{os.getpid()}.partial"
+    text = json.dumps({**_pins(folder), name: found}, indent=1, sort_keys=True)
+    aside.write_text(f"{text}\n", encoding="utf-8")
+    aside.replace(folder / PINS)
+
+
+def _pins(folder: Path) -> dict[str, str]:
+    path = folder / PINS
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def _forget(partial: Path) -> None:
+    partial.unlink(missing_ok=True)
+    partial.with_name(f"{partial.name}.etag").unlink(missing_ok=True)
 
 
 def checked_address(address: str) -> str:
@@ -195,7 +229,7 @@ def _fetch_rest(address: str, partial: Path, on_bytes: Callable[[int, int], None
         headers |= {"Range": f"bytes={there}-", "If-Range": etag.read_text(encoding="utf-8")}
     request = urllib.request.Request(address, headers=headers)
     with _opener().open(request, timeout=TIMEOUT_S) as answer:
-        is_rest = answer.status == 206
+        is_rest = answer.status == HTTPStatus.PARTIAL_CONTENT
         there = there if is_rest else 0
         length = answer.headers.get("Content-Length")
         total = there + int(length) if length else 0

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 import tifffile
+import yaml
 
 from cellwatch.zoo.weights import save_checkpoint
 from tests.cli.test_commands import cellwatch, write_pair
@@ -106,6 +107,10 @@ def test_a_stack_of_overlapping_rois_is_compared_with_a_label_image(tmp_path):
 
     done = cellwatch("compare", tmp_path / "stacks", tmp_path / "truth", "--json")
 
+    (tmp_path / "stacks/a_masks.tif").rename(tmp_path / "stacks/a_cp_masks.tif")
+    named = cellwatch("compare", tmp_path / "stacks", tmp_path / "truth", "--json")
+
+    assert named.stdout == done.stdout
     scores = json.loads(done.stdout)
     assert scores["ap"]["0.9"] == 1
     assert scores["ap_interval_95"]["0.5"] == [1, 1]
@@ -121,6 +126,7 @@ def test_an_image_is_tried_under_every_model_and_the_lines_can_be_pasted(style_z
     tifffile.imwrite(tmp_path / "a.tif", disc_picture(5)[0])
     sheet = tmp_path / "sheet.png"
     words = ("try", tmp_path / "a.tif", "--model", "discs", "--zoo", style_zoo, "--out", sheet)
+    words += ("--channels", "0")
 
     done = cellwatch(*words, "--json")
 
@@ -131,7 +137,10 @@ def test_an_image_is_tried_under_every_model_and_the_lines_can_be_pasted(style_z
     assert diameters[2] / diameters[0] == pytest.approx(2.25, rel=0.05)
     assert max(trial["rois"] for trial in told["trials"]) == 12
     assert told["cluster"] == "round things"
-    assert "model: discs" in told["yaml"]
+    pasted = yaml.safe_load(told["yaml"])["watch"][0]
+    assert pasted["model"] == "discs"
+    assert pasted["folder"] == str(tmp_path)
+    assert pasted["channels"] == {"cell": 0}
     assert sheet.read_bytes()[:4] == b"\x89PNG"
 
 

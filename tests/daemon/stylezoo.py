@@ -26,9 +26,10 @@ def write_style_zoo(folder, place):
     card = ClassifierCard(
         id="auto",
         sha256="",
+        styles_sha256="",
         style_model="discs",
         style_model_sha256=card.sha256,
-        clusters=(ClusterCard("round things", "discs", 8),),
+        clusters=(ClusterCard("round things", "discs", card.sha256, 8),),
         images=tuple(image.name for image in images),
     )
     add_classifier(folder / "auto", classifier_of(styles, np.zeros(8, np.int64)), card)

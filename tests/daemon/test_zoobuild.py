@@ -23,7 +23,7 @@ from tests.discs import disc_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 CPU = torch.device("cpu")
-PLAN = FitPlan("generalist", 1, images_per_epoch=2, batch_size=2, crop=32)
+PLAN = FitPlan("generalist", 12, images_per_epoch=2, batch_size=2, crop=32)
 
 
 def write_set(folder, kind, n_train, n_test):
@@ -188,3 +188,72 @@ def test_the_request_is_kept_as_it_was_asked(built):
 
     assert kept["plan"]["schedule"] == "generalist"
     assert kept["sets"] == list(request.sets)
+
+
+def test_two_sets_of_one_name_are_refused(tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place / "cells" / "train").mkdir(parents=True)
+
+    with pytest.raises(BadTrainingData, match="2 sets are named 'cells'"):
+        find_sets([tmp_path / "a", tmp_path / "b"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"reuse": {"bright_disks": "nuclei"}}, "there is no set 'bright_disks'"),
+        ({"generalist": "gneralist"}, "there is no model 'gneralist'"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_trained(built, tmp_path, changes, told):
+    request, *_ = built
+
+    with pytest.raises((UsageError, UnknownModel), match=told):
+        build_zoo(replace(request, **changes), tmp_path / "new", CPU, print)
+
+
+def test_a_set_named_like_a_built_in_model_is_refused(built, tmp_path):
+    request, *_ = built
+    (tmp_path / "nuclei/train").mkdir(parents=True)
+
+    with pytest.raises(UsageError, match="a set is named 'nuclei'"):
+        build_zoo(
+            replace(request, sets=(str(tmp_path / "nuclei"),), reuse={}), tmp_path / "z", CPU, print
+        )
+
+
+def test_styles_of_other_images_are_measured_anew(built, sets, tmp_path):
+    from cellwatch.daemon.learning import read_images
+    from cellwatch.daemon.zooclusters import style_table
+    from cellwatch.zoo.cards import find_model
+
+    _, out, *_ = built
+    model = ready_either(find_model("tiny", out), CPU)
+    images = read_images(sets / "bright_discs/test", "bright_discs")
+
+    told = [
+        style_table(listed, {}, model, "float32", tmp_path, print)
+        for listed in ({"a": images}, {"a": images}, {"a": images[:1]})
+    ]
+
+    assert told[0].names == told[1].names
+    np.testing.assert_array_equal(told[0].styles, told[1].styles)
+    assert len(told[2].styles) == 1
+
+
+def test_a_model_of_one_channel_gives_styles_of_one_channel(built, sets, tmp_path):
+    from cellwatch.daemon.learning import read_images
+    from cellwatch.daemon.zooclusters import style_table
+    from cellwatch.zoo.cards import find_model
+
+    _, out, *_ = built
+    model = ready_either(find_model("tiny", out), CPU)
+    images = read_images(sets / "bright_discs/test", "bright_discs")
+    two = [replace(i, plane=np.concatenate([i.plane, i.plane[:, ::-1]])) for i in images]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+
+    first = style_table({"a": images}, {}, model, "float32", tmp_path / "one", print)
+    second = style_table({"a": two}, {}, model, "float32", tmp_path / "two", print)
+
+    np.testing.assert_array_equal(first.styles, second.styles)

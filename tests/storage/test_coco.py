@@ -38,12 +38,24 @@ def test_what_lies_outside_the_image_is_cut():
     assert roi.pixels.all()
 
 
-def test_a_hole_is_left_out_by_the_even_odd_rule():
-    outer, inner = [0, 0, 9, 0, 9, 9, 0, 9], [3, 3, 6, 3, 6, 6, 3, 6]
+def test_parts_that_overlap_are_one_roi_without_a_hole():
+    roi = polygon_mask([[0, 0, 6, 0, 6, 6, 0, 6], [3, 3, 9, 3, 9, 9, 3, 9]], (9, 9))
 
-    roi = polygon_mask([outer, inner], (9, 9))
+    assert roi.pixels.sum() == 36 + 36 - 9
 
-    assert roi.pixels.sum() == 81 - 9
+
+def test_crowds_are_counted_and_are_no_rois(tmp_path):
+    images = read_coco(write(tmp_path / "coco.json", [SQUARE, {**SQUARE, "id": 2, "iscrowd": 1}]))
+
+    assert (len(images[0].rois), images[0].crowds) == (1, 1)
+
+
+def test_an_image_without_a_size_is_no_coco_image(tmp_path):
+    data = {"images": [{"id": 1, "file_name": "a.tif"}], "annotations": []}
+    (tmp_path / "x.json").write_text(json.dumps(data))
+
+    with pytest.raises(BadTrainingData, match="no COCO annotation file"):
+        read_coco(tmp_path / "x.json")
 
 
 def packed(runs):

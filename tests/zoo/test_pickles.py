@@ -98,3 +98,44 @@ def test_a_plain_array_is_no_dictionary(tmp_path):
 
     with pytest.raises(UnsafePickle):
         read_pickled_dict(tmp_path / "x.npy")
+
+
+def test_an_array_over_an_address_cannot_be_forged(tmp_path):
+    address = id("some object").to_bytes(8, "little")
+    forged = b"\x80\x02cnumpy\nndarray\nK\x01\x85cnumpy\ndtype\nX\x02\x00\x00\x00O8\x85R"
+    forged += b"U\x08" + address + b"\x87R."
+    (tmp_path / "x.npy").write_bytes(npy_of(forged))
+
+    with pytest.raises(UnsafePickle):
+        read_pickled_dict(tmp_path / "x.npy")
+
+
+def test_objects_are_not_made_from_bytes(tmp_path):
+    forged = b"\x80\x02cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\x00\x00\x00O8\x85R"
+    forged += b"U\x0812345678\x86R."
+    (tmp_path / "x.npy").write_bytes(npy_of(forged))
+
+    with pytest.raises(UnsafePickle, match="objects are not made from bytes"):
+        read_pickled_dict(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.arange(6).reshape(2, 3), np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+     np.array([1, 2], ">u2"), np.array(["ab", "c"]), np.array([b"ab"]), np.array([True, False]),
+     np.zeros((0, 3), np.float32), np.array(5, np.int8), np.array([1 + 2j])],
+    ids=lambda a: f"{a.dtype.str}{a.shape}",
+)  # fmt: skip
+def test_arrays_of_every_plain_type_come_back(tmp_path, array):
+    found = read_pickled_dict(write(tmp_path / "x.npy", {"a": array, "s": array.flat[:1]}))["a"]
+
+    np.testing.assert_array_equal(found, array)
+    assert found.dtype == array.dtype
+    assert found.shape == array.shape
+
+
+def test_records_are_refused(tmp_path):
+    held = {"a": np.zeros(2, [("x", "f8"), ("y", "i4")])}
+
+    with pytest.raises(UnsafePickle):
+        read_pickled_dict(write(tmp_path / "x.npy", held))

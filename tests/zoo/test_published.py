@@ -58,6 +58,9 @@ class Handler(BaseHTTPRequestHandler):
         start = 0
         if (wanted := self.headers.get("Range")) and self.headers.get("If-Range") == etag:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
+            if start >= len(data):
+                self.send_error(416)
+                return
         self.send_response(206 if start else 200)
         self.send_header("ETag", etag)
         self.send_header("Content-Length", str(len(data) - start))
@@ -91,6 +94,8 @@ def test_a_file_is_fetched_and_its_hash_recorded(mirror, tmp_path):
 
     assert path.read_bytes() == mirror.files["cyto3"]
     assert seen[-1] == (7000, 7000)
+    assert not (tmp_path / PINS).exists()
+    pin("cyto3", path, tmp_path)
     assert json.loads((tmp_path / PINS).read_text()) == {"cyto3": file_sha256(path)}
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
 
@@ -113,9 +118,19 @@ def test_a_file_that_changed_meanwhile_is_fetched_anew(mirror, tmp_path):
     assert fetch("cyto3", tmp_path, mirror.address).read_bytes() == b"new" * 100
 
 
+def test_a_download_that_was_whole_but_not_yet_renamed_can_be_pulled(mirror, tmp_path):
+    mirror.files["cyto3"] = b"whole" * 50
+    fetch("cyto3", tmp_path, mirror.address).rename(tmp_path / ".cyto3.partial")
+    (tmp_path / ".cyto3.partial.etag").write_text(f'"{hash(mirror.files["cyto3"])}"')
+
+    assert fetch("cyto3", tmp_path, mirror.address).read_bytes() == b"whole" * 50
+    assert mirror.asked[-2:] == [("cyto3", "bytes=250-"), ("cyto3", None)]
+
+
 def test_another_file_than_the_first_is_refused_with_both_hashes(mirror, tmp_path):
     mirror.files["cyto3"] = b"first"
     first = fetch("cyto3", tmp_path, mirror.address)
+    pin("cyto3", first, tmp_path)
     sha = file_sha256(first)
     mirror.files["cyto3"] = b"second"
 

@@ -1,0 +1,98 @@
+"""What a training run was asked to be; kept in its folder, so that it can go on."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from cellwatch.errors import TrainingError
+from cellwatch.records import ChannelChoice
+from cellwatch.training.plans import FitPlan
+
+RUN = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What a person asked a training run to be; kept in the run folder, so that it can resume.
+
+    Attributes
+    ----------
+    data : tuple of str
+        Folders of pairs.
+    start : str
+        A model, or `scratch`.
+    plan : FitPlan
+    channels : ChannelChoice
+    diam_mean : float, px
+        Of a network from scratch; 0: the one of the model it starts from.
+    licences : tuple of str
+        Of each folder of data, for the card.
+    model_id : str
+    zoo : str or None
+    cluster : str
+        The part of the data that a zoo trains it on; "": all.
+    tests : tuple of str
+        Folders of pairs to score the result on, for the card; nothing is chosen by them.
+    content : str
+        Digest of the images and masks that the run began with.
+    """
+
+    data: tuple[str, ...]
+    start: str
+    plan: FitPlan
+    channels: ChannelChoice
+    diam_mean: float
+    licences: tuple[str, ...]
+    model_id: str
+    zoo: str | None
+    cluster: str = ""
+    tests: tuple[str, ...] = ()
+    content: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Keep the request in the run folder."""
+        aside = folder / f".{RUN}.partial"
+        aside.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        aside.replace(folder / RUN)
+
+    @classmethod
+    def read(cls, folder: Path) -> "RunRequest":
+        """Read the request of a run folder.
+
+        Raises
+        ------
+        TrainingError
+            When the folder holds no run.
+        """
+        try:
+            data = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"{folder} holds no training run to resume: {error}") from error
+        changes = {
+            "data": tuple(data["data"]),
+            "licences": tuple(data["licences"]),
+            "tests": tuple(data.get("tests", ())),
+            "plan": FitPlan(**data["plan"]),
+            "channels": ChannelChoice(**data["channels"]),
+        }
+        return cls(**{**data, **changes})
+
+
+def refuse_another(begun: RunRequest, request: RunRequest, folder: Path) -> None:
+    """Refuse to go on with a run that was begun as another, or on other images.
+
+    Raises
+    ------
+    TrainingError
+    """
+    if begun == request or not begun.content:  # runs of the first version kept no content
+        return
+    if replace(begun, content=request.content) == request:
+        raise TrainingError(
+            f"the images or masks of {', '.join(request.data)} changed since the run in {folder} "
+            "began; put them back, or train into another folder"
+        )
+    raise TrainingError(
+        f"{folder} holds another run; go on with it: cellwatch train --resume {folder}, "
+        "or train into another folder"
+    )

@@ -1,0 +1,39 @@
+"""What an earlier version left behind still works."""
+
+import json
+import sqlite3
+
+import pytest
+
+from cellwatch.daemon.worker import _asked_for, _choice
+from cellwatch.storage import reading
+from cellwatch.storage.ledger import open_ledger
+
+
+def test_a_store_of_the_first_version_names_what_was_asked_for():
+    facts = {"model": {"id": "nuclei", "sha256": "s"}}
+
+    assert _asked_for(facts) == "s"
+    assert _choice(facts.get("choice")) is None
+
+
+@pytest.mark.timeout(30)
+def test_a_ledger_that_no_daemon_has_migrated_yet_can_be_read(tmp_path):
+    db = open_ledger(tmp_path)
+    db.conn.executescript("""
+        DROP VIEW masks;
+        ALTER TABLE targets DROP COLUMN novelty;
+        ALTER TABLE targets DROP COLUMN choice;
+        INSERT INTO acquisitions (watch, path, relative_path, experiment, fingerprint, size,
+            mtime_ns, state, state_since, arrived_at)
+        VALUES ('w', '/a.tif', 'a.tif', 'w', 'f', 1, 1, 'done', 't', 't');
+        INSERT INTO targets (acquisition_id, name, state, params) VALUES (1, 'cells', 'done', '{}');
+    """)
+    db.close()
+
+    with reading.reader(next(tmp_path.glob("*.db"))) as connection:
+        assert isinstance(connection, sqlite3.Connection)
+        row = reading.acquisitions_at(connection, "/a.tif")[0]
+
+    assert row["targets"][0]["choice"] is None
+    assert json.dumps(row["targets"][0]["params"]) == "{}"
