@@ -77,7 +77,8 @@ class Scores:
         """Return plain JSON values; thresholds become text."""
         return {
             "images": self.images,
-            "ap": {f"{t:g}": round(v, 6) for t, v in self.average_precision.items()},
+            "ap": {f"{t:g}": round(self.average_precision[t], 6) for t in IOU_THRESHOLDS},
+            "ap_curve": {f"{t:g}": round(v, 6) for t, v in self.average_precision.items()},
             "ap_interval_95": {
                 f"{t:g}": [round(low, 6), round(high, 6)]
                 for t, (low, high) in self.intervals.items()

@@ -114,7 +114,7 @@ def test_a_stack_of_overlapping_rois_is_compared_with_a_label_image(tmp_path):
     scores = json.loads(done.stdout)
     assert scores["ap"]["0.9"] == 1
     assert scores["ap_interval_95"]["0.5"] == [1, 1]
-    assert len(scores["ap"]) == 10
+    assert len(scores["ap_curve"]) == 10
 
 
 @pytest.fixture(scope="module")
