@@ -1,5 +1,6 @@
 """What the repository promises beside the code."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -59,3 +60,15 @@ def test_decisions_are_numbered_and_short():
 
     assert [int(entry.split(".")[0]) for entry in entries] == list(range(1, len(entries) + 1))
     assert all(len(entry.splitlines()) <= 5 for entry in entries)
+
+
+def test_the_readme_has_the_scores_of_the_cards():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    for path in sorted((ROOT / "cellwatch/zoo/builtin").glob("*/card.json")):
+        card = json.loads(path.read_text(encoding="utf-8"))
+        assert card["scores"], path
+        for score in card["scores"].values():
+            for rule in ("truth", "model"):
+                told = f"{score[rule]['0.5']:.3f} / {score[rule]['0.75']:.3f}"
+                assert told in text, f"{card['id']}, {rule}: {told}"

@@ -94,26 +94,18 @@ def train(
     """Train a network on images and masks; the run folder becomes a model folder."""
     from cellwatch.daemon.device import choose_device, keep_freed_memory, precision_on
     from cellwatch.daemon.learning import count_images, prepare
-    from cellwatch.daemon.runs import RunRequest
     from cellwatch.daemon.scoring import check_tests
 
     keep_freed_memory()
     chosen = choose_device(device)
     if resume is not None:
         others = (data, start, out, steps, budget, test, licence, validation, balanced, channels)
-        if any(others):
-            raise UsageError("--resume goes on with the run as it was begun; give nothing else")
-        request, folder = RunRequest.read(resume), resume
-        if request.cluster:
-            raise UsageError(
-                f"{resume} is the cluster '{request.cluster}' of a zoo; go on with: "
-                "cellwatch zoo build, with the options it had"
-            )
+        request, folder = _resumed(resume, has_others=any(others)), resume
+    elif not data or not start or out is None:
+        raise UsageError("--data, --from and --out are needed (or --resume)")
+    elif steps and budget:
+        raise UsageError("give --steps or --budget, not both")
     else:
-        if not data or not start or out is None:
-            raise UsageError("--data, --from and --out are needed (or --resume)")
-        if steps and budget:
-            raise UsageError("give --steps or --budget, not both")
         folder = out
         plan = replace(
             _plan(schedule, count_images(data), images_per_epoch, min_rois, seed),
@@ -121,15 +113,13 @@ def train(
             validation=validation,
             precision=precision_on(chosen, precision),
         )
-        request = _request(data, start, plan, channels, diam_mean, model_id or out.name, zoo)
         request = replace(
-            request,
+            _request(data, start, plan, channels, diam_mean, model_id or out.name, zoo),
             licences=_licences(licence or [], len(data)),
             tests=tuple(str(folder.absolute()) for folder in test or []),
         )
         check_tests(data, test or [], request.channels)
-        if steps:
-            request = _with_steps(request, steps)
+        request = _with_steps(request, steps) if steps else request
     with progress("preparing", count_images([Path(d) for d in request.data])) as advance:
         prepared = prepare(request, advance, flow_cache)
     if budget:
@@ -197,6 +187,20 @@ def compare(
     from cellwatch.daemon.scoring import compare_folders
 
     _show_scores(compare_folders(predicted, truth), {}, as_json, per_image)
+
+
+def _resumed(folder: Path, *, has_others: bool) -> "RunRequest":
+    from cellwatch.daemon.runs import RunRequest
+
+    if has_others:
+        raise UsageError("--resume goes on with the run as it was begun; give nothing else")
+    request = RunRequest.read(folder)
+    if request.cluster:
+        raise UsageError(
+            f"{folder} is the cluster '{request.cluster}' of a zoo; go on with: "
+            "cellwatch zoo build, with the options it had"
+        )
+    return request
 
 
 def _request(

@@ -3,7 +3,7 @@
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,9 @@ from cellwatch.cli.images import DeviceOption, ZooOption
 from cellwatch.cli.talk import JsonOption, print_json, print_table, tell
 from cellwatch.errors import UsageError
 from cellwatch.training.plans import SCHEDULES, FitPlan
+
+if TYPE_CHECKING:
+    from cellwatch.daemon.zooscore import SetScore
 
 zoo_app = typer.Typer(help="Zoos of models, one for each style of images.", no_args_is_help=True)
 
@@ -100,19 +103,7 @@ def build(
         print_json({"clusters": dict(found.report), "sets": sets, "means": means})
         return
     _show_clusters(dict(found.report), as_json=False)
-    rows = [
-        [
-            r.name,
-            str(r.images),
-            f"{r.by_model[against]:.3f}",
-            f"{r.auto:.3f}",
-            f"{r.by_model[r.best]:.3f} ({r.best})",
-            ", ".join(f"{name} {n}" for name, n in r.chosen.items()),
-        ]
-        for r in results
-    ]
-    rows.append(["mean", "", *(f"{mean:.3f}" for mean in means.values()), ""])
-    print_table("", ["set", "images", against, "auto", "best by hand", "chosen"], rows)
+    _show_scores(results, means, against)
     tell(f"{out} is a zoo now; use it: --model auto --zoo {out}")
 
 
@@ -156,3 +147,19 @@ def _show_clusters(report: "dict[str, object]", *, as_json: bool) -> None:
     accuracy = report["modality_accuracy_on_test"]
     if accuracy is not None:
         tell(f"modality by the five nearest neighbours, on test images: {accuracy:.3f} right")
+
+
+def _show_scores(results: "list[SetScore]", means: dict[str, float], against: str) -> None:
+    rows = [
+        [
+            r.name,
+            str(r.images),
+            f"{r.by_model[against]:.3f}",
+            f"{r.auto:.3f}",
+            f"{r.by_model[r.best]:.3f} ({r.best})",
+            ", ".join(f"{name} {n}" for name, n in r.chosen.items()),
+        ]
+        for r in results
+    ]
+    rows.append(["mean", "", *(f"{mean:.3f}" for mean in means.values()), ""])
+    print_table("", ["set", "images", against, "auto", "best by hand", "chosen"], rows)

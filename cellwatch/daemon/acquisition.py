@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cellwatch.core.arrays import Float32, Int32
-from cellwatch.core.channels import take_channels
+from cellwatch.core.channels import Channel, take_channels
 from cellwatch.core.image import percentiles
 from cellwatch.core.labels import stitch_planes
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
@@ -67,63 +67,79 @@ def segment_acquisition(
     CalibrationError
         When a parameter is in µm and the pixel size is missing or nonsensical.
     """
+    pixel_size = pixel_size_um if pixel_size_um is not None else image.info.pixel_size_um
     why = None
     if isinstance(model, Chooser):
-        known = pixel_size_um if pixel_size_um is not None else image.info.pixel_size_um
-        diameter = params.diameter.in_px(known)
+        diameter = params.diameter.in_px(pixel_size)
         model, why = model.choose(image, choice, diameter, params.batch_size)
     chosen, notes = channels_for(image, model.card, choice)
-    pixel_size = pixel_size_um if pixel_size_um is not None else image.info.pixel_size_um
-    planes = image.pixels.reshape(-1, *image.pixels.shape[3:])  # (P * T * Z, C, Y, X)
-    limits = None
-    if params.normalisation.over == "acquisition":
-        whole = np.stack([take_channels(plane, chosen) for plane in planes], axis=1)
-        limits = percentiles(whole, params.normalisation)
-    labels = np.zeros((len(planes), *image.pixels.shape[-2:]), np.int32)
-    diameters, styles = [], []
+    labels, planes = _segment_planes(image, model, params, chosen, pixel_size, on_plane)
     for index, plane in enumerate(planes):
-        found = segment(
-            take_channels(plane, chosen),
-            model.network,
-            params,
-            pixel_size_um=pixel_size,
-            limits=limits,
-            size_model=model.styles.size,
-        )
-        labels[index] = found.labels
-        diameters.append(found.diameter)
-        styles.append(found.style)
         where = f"plane {index}: " if len(planes) > 1 else ""
-        notes += [where + note for note in found.notes]
-        on_plane()
-    shape = (*image.pixels.shape[:3], *image.pixels.shape[-2:])
-    stitched = _stitched(labels.reshape(shape), params.stitch_threshold)
-    channels = tuple({"index": channel.index, "name": channel.name} for channel in chosen)
-    novelty = _novelty(model, styles)
+        notes += [where + note for note in plane.notes]
+    result = TargetResult(
+        name=target,
+        rois=count_rois(labels),
+        diameter=round(float(np.median([plane.diameter for plane in planes])), 3),
+        channels=tuple({"index": channel.index, "name": channel.name} for channel in chosen),
+        notes=tuple(notes),
+        model_id=model.card.id,
+        model_sha256=model.card.sha256,
+        novelty=_novelty(model, [plane.style for plane in planes]),
+        choice=why,
+    )
     provenance = {
         "model": {"id": model.card.id, "sha256": model.card.sha256},
         "params": params.to_json(),
-        "channels": list(channels),
+        "channels": list(result.channels),
         "pixel_size_um": pixel_size,
-        "diameters_px": [round(d, 3) for d in diameters],
-        "novelty": novelty,
+        "diameters_px": [round(plane.diameter, 3) for plane in planes],
+        "novelty": result.novelty,
         "choice": asdict(why) if why else None,
         "algorithm_version": ALGORITHM_VERSION,
         "notes": notes,
     }
-    diameter = round(float(np.median(diameters)), 3)
-    result = TargetResult(
-        name=target,
-        rois=count_rois(stitched),
-        diameter=diameter,
-        channels=channels,
-        notes=tuple(notes),
-        model_id=model.card.id,
-        model_sha256=model.card.sha256,
-        novelty=novelty,
-        choice=why,
-    )
-    return SegmentedTarget(stitched, result, provenance)
+    return SegmentedTarget(labels, result, provenance)
+
+
+@dataclass(frozen=True, slots=True)
+class _PlaneFacts:
+    """What is kept of a plane's segmentation beside its labels."""
+
+    diameter: float
+    style: Float32
+    notes: tuple[str, ...]
+
+
+def _segment_planes(
+    image: Image,
+    model: Model,
+    params: SegmentationParams,
+    chosen: Sequence[Channel],
+    pixel_size_um: float | None,
+    on_plane: Callable[[], None],
+) -> tuple[Int32, list[_PlaneFacts]]:
+    pixels = image.pixels.reshape(-1, *image.pixels.shape[3:])  # (P * T * Z, C, Y, X)
+    limits = None
+    if params.normalisation.over == "acquisition":
+        whole = np.stack([take_channels(plane, chosen) for plane in pixels], axis=1)
+        limits = percentiles(whole, params.normalisation)
+    labels = np.zeros((len(pixels), *image.pixels.shape[-2:]), np.int32)
+    planes = []
+    for index, plane in enumerate(pixels):
+        found = segment(
+            take_channels(plane, chosen),
+            model.network,
+            params,
+            pixel_size_um=pixel_size_um,
+            limits=limits,
+            size_model=model.styles.size,
+        )
+        labels[index] = found.labels
+        planes.append(_PlaneFacts(found.diameter, found.style, found.notes))
+        on_plane()
+    shape = (*image.pixels.shape[:3], *image.pixels.shape[-2:])
+    return _stitched(labels.reshape(shape), params.stitch_threshold), planes
 
 
 def _novelty(model: Model, styles: Sequence[Float32]) -> float | None:

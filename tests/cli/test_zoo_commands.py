@@ -1,7 +1,6 @@
 """The commands on zoos, models and datasets, as scripts meet them."""
 
 import json
-import threading
 
 import numpy as np
 import pytest
@@ -13,20 +12,15 @@ from tests.cli.test_commands import cellwatch, write_pair
 from tests.conftest import tiny_network
 from tests.daemon.stylezoo import write_style_zoo
 from tests.discs import disc_picture, trained_on_discs
-from tests.zoo.test_published import Mirror
+from tests.zoo.mirror import running_mirror
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.fixture
 def mirror():
-    server = Mirror()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running_mirror() as server:
+        yield server
 
 
 def test_a_published_model_is_pulled_listed_and_used(mirror, tmp_path):

@@ -1,8 +1,6 @@
 """The published zoo from a server on this machine: fetched, resumed, pinned, refused."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -23,67 +21,15 @@ from cellwatch.zoo.importing import (
 from cellwatch.zoo.published import PINS, PUBLISHED, checked_address, fetch, pin, published
 from cellwatch.zoo.weights import save_checkpoint
 from tests.conftest import tiny_network
+from tests.zoo.mirror import running_mirror
 
 pytestmark = pytest.mark.timeout(120)
 
 
-class Mirror(ThreadingHTTPServer):
-    """Serves bytes by name; can break off, and answers ranges as a real server does."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files = {}
-        self.break_after = None
-        self.asked = []
-
-    @property
-    def address(self):
-        return f"http://127.0.0.1:{self.server_port}/models"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        name = self.path.rsplit("/", 1)[1]
-        self.server.asked.append((name, self.headers.get("Range")))
-        if name == "moved":
-            self.send_response(302)
-            self.send_header("Location", "http://example.org/elsewhere")
-            self.end_headers()
-            return
-        if name not in self.server.files:
-            self.send_error(404)
-            return
-        data = self.server.files[name]
-        etag = f'"{hash(data)}"'
-        start = 0
-        if (wanted := self.headers.get("Range")) and self.headers.get("If-Range") == etag:
-            start = int(wanted.removeprefix("bytes=").rstrip("-"))
-            if start >= len(data):
-                self.send_error(416)
-                return
-        self.send_response(206 if start else 200)
-        self.send_header("ETag", etag)
-        self.send_header("Content-Length", str(len(data) - start))
-        self.end_headers()
-        rest = data[start:]
-        if self.server.break_after is not None:
-            rest, self.server.break_after = rest[: self.server.break_after], None
-            self.close_connection = True
-        self.wfile.write(rest)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def mirror():
-    server = Mirror()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running_mirror() as server:
+        yield server
 
 
 def test_a_file_is_fetched_and_its_hash_recorded(mirror, tmp_path):
