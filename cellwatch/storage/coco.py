@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cellwatch.core.arrays import Bool
-from cellwatch.core.overlaps import RoiMask
+from cellwatch.core.overlaps import RoiMask, roi_stack
+from cellwatch.core.polygons import fill
 from cellwatch.errors import BadTrainingData
 
 
@@ -84,10 +84,10 @@ def polygon_mask(polygons: Sequence[Sequence[float]], shape: tuple[int, int]) ->
     """
     filled = np.zeros(shape, np.bool_)
     for flat in polygons:
-        part = np.zeros(shape, np.bool_)
-        _fill(part, np.asarray(flat, np.float64).reshape(-1, 2))
-        filled |= part
-    return _window(filled)
+        part = fill([np.asarray(flat, np.float64).reshape(-1, 2)], shape)
+        height, width = part.pixels.shape
+        filled[part.top : part.top + height, part.left : part.left + width] |= part.pixels
+    return roi_stack(filled[None])[0]
 
 
 def run_length_mask(counts: Sequence[int] | str, shape: tuple[int, int]) -> RoiMask:
@@ -102,7 +102,7 @@ def run_length_mask(counts: Sequence[int] | str, shape: tuple[int, int]) -> RoiM
     if sum(runs) != shape[0] * shape[1] or min(runs, default=0) < 0:
         raise ValueError(f"run lengths add up to {sum(runs)} px, the image has {shape}")
     values = np.arange(len(runs)) % 2 == 1
-    return _window(np.repeat(values, runs).reshape(shape[1], shape[0]).T)
+    return roi_stack(np.repeat(values, runs).reshape(shape[1], shape[0]).T[None])[0]
 
 
 def _shape(image: dict[str, Any]) -> tuple[int, int]:  # Any: JSON
@@ -130,32 +130,7 @@ def _same_size(size: Sequence[int], shape: tuple[int, int]) -> tuple[int, int]:
 def _polygons(region: Any) -> Sequence[Sequence[float]]:  # Any: JSON
     if not region or any(len(polygon) < 6 or len(polygon) % 2 for polygon in region):
         raise ValueError("a polygon has at least three points, x and y of each")
-    return region  # type: ignore[no-any-return]  # JSON
-
-
-def _fill(filled: Bool, points: np.ndarray) -> None:
-    height, width = filled.shape
-    x, y = points[:, 0], points[:, 1]
-    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
-    first = max(0, int(np.floor(y.min())))
-    last = min(height, int(np.ceil(y.max())) + 1)
-    for row in range(first, last):
-        level = row + 0.5
-        crosses = (y <= level) != (next_y <= level)
-        share = (level - y[crosses]) / (next_y[crosses] - y[crosses])
-        at = np.sort(x[crosses] + share * (next_x[crosses] - x[crosses]))
-        for start, stop in zip(at[::2], at[1::2], strict=True):
-            begin = max(0, int(np.ceil(start - 0.5)))
-            end = min(width, int(np.ceil(stop - 0.5)))
-            filled[row, begin:end] ^= True
-
-
-def _window(filled: Bool) -> RoiMask:
-    rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
-    if not rows.size:
-        return RoiMask(0, 0, np.zeros((0, 0), np.bool_))
-    top, left = int(rows[0]), int(columns[0])
-    return RoiMask(top, left, filled[top : rows[-1] + 1, left : columns[-1] + 1].copy())
+    return [[float(value) for value in polygon] for polygon in region]
 
 
 def _unpacked(text: str) -> list[int]:
