@@ -5,7 +5,8 @@ Three questions, each kept in OUT as soon as it is answered:
 - losses: the same weights and the same 20 stored batches: the loss at each step, and seconds per
   step, the two programs taking turns of five steps;
 - adapted: both fine-tuned for 100 epochs of one step on one category, with two seeds: average
-  precision on its test folder at the true diameters, all networks run by cellwatch.
+  precision on its test folder at the true diameters, all networks run by cellwatch. Several
+  categories may be asked for one after the other; the losses are those of the first.
 
 Cellpose lives in a virtual environment of its own (torch 2.13.0, cellpose 3.1.1.3):
 
@@ -138,16 +139,20 @@ def main() -> None:
     if "losses" not in results:
         results["losses"] = same_batches(options, images)
         keep(results, options.out)
+    category = options.data.name
     for seed in SEEDS:
-        key = f"adapted, seed {seed}"
+        key = f"{category}, seed {seed}"
         if key not in results:
             results[key] = adapted(options, images, seed)
             keep(results, options.out)
     ours, theirs = (
-        statistics.mean(results[f"adapted, seed {s}"][name]["ap"]["0.5"] for s in SEEDS)
+        statistics.mean(results[f"{category}, seed {s}"][name]["ap"]["0.5"] for s in SEEDS)
         for name in ("cellwatch", "cellpose")
     )
-    results["mean AP@0.5"] = {"cellwatch": round(ours, 4), "cellpose": round(theirs, 4)}
+    results[f"{category}, mean AP@0.5"] = {
+        "cellwatch": round(ours, 4),
+        "cellpose": round(theirs, 4),
+    }
     keep(results, options.out)
     print(json.dumps(results, indent=2))
 

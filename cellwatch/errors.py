@@ -127,3 +127,20 @@ class UnsafePickle(CellwatchError, ValueError):
 
 class DownloadError(CellwatchError, OSError):
     """Raised when a file of the published zoo cannot be fetched, or is not the one it was."""
+
+
+class RejectedCorrection(CellwatchError, ValueError):
+    """Raised when a dropped file is not fit to learn from; carries what to do about it."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+
+class RequestRefused(CellwatchError):
+    """Raised when the daemon cannot carry out what a person asked for."""
+
+
+class RequestUnanswered(CellwatchError):
+    """Raised when the daemon runs but has not answered a request in time."""

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from cellwatch import __version__
-from cellwatch.cli import dataset, demo, images, learn, models, station, trying, zoo
+from cellwatch.cli import (
+    dataset,
+    demo,
+    images,
+    learn,
+    loop,
+    models,
+    review,
+    session,
+    station,
+    trying,
+    zoo,
+)
 from cellwatch.cli.talk import complain
 from cellwatch.errors import CellwatchError
 
@@ -41,6 +53,9 @@ models.register(app)
 dataset.register(app)
 trying.register(app)
 zoo.register(app)
+review.register(app)
+session.register(app)
+loop.register(app, models.models_app)
 
 
 def main() -> None:

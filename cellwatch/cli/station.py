@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cellwatch.cli.learningstatus import learning_facts, show_learning
 from cellwatch.cli.talk import (
     ConfigOption,
     JsonOption,
@@ -163,6 +164,7 @@ def station_status(state_path: Path, now: datetime) -> dict[str, Any]:  # Any: J
             "waiting": [],
             "failures": [],
             "speed": {},
+            "learning": {},
         }
     with reading.reader(ledger) as db:
         daemon = reading.daemon(db)
@@ -176,6 +178,7 @@ def station_status(state_path: Path, now: datetime) -> dict[str, Any]:  # Any: J
             "waiting": reading.waiting(db),
             "failures": reading.recent_failures(db),
             "speed": reading.speed(db),
+            "learning": learning_facts(db),
         }
 
 
@@ -282,6 +285,7 @@ def _show_status(facts: dict[str, Any]) -> None:  # Any: JSON
         typer.echo(f"segmenting {row['path']}")
     for row in [*facts["waiting"], *facts["failures"]]:
         typer.echo(f"{row['state']} {row['path']}: {row['reason']}")
+    show_learning(facts["learning"])
 
 
 def _show_acquisition(row: dict[str, Any]) -> None:  # Any: JSON

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from cellwatch.config.locate import LOADER
-from cellwatch.config.schema import Config, Watch
+from cellwatch.config.schema import Config, Target, Watch
 from cellwatch.errors import CellwatchError, ConfigError
 from cellwatch.zoo.classifiers import ClassifierPlace, find_either
 
@@ -178,6 +178,8 @@ def _resolved(config: Config, base: Path) -> Config:
         section = getattr(config, key)
         if section is not None:
             changes[key] = section.model_copy(update={"folder": _absolute(section.folder, base)})
+    replay = tuple(_absolute(folder, base) for folder in config.retrain.replay)
+    changes["retrain"] = config.retrain.model_copy(update={"replay": replay})
     return config.model_copy(update=changes)
 
 
@@ -220,6 +222,27 @@ def _conflicts(config: Config, places: Mapping[Place, Node]) -> Iterator[tuple[P
             yield (*at, "segment"), f"two targets have one name: {', '.join(names)}"
         yield from _overlaps(config, index)
         yield from _unknown_models(config, index, places)
+    yield from _split_groups(config)
+
+
+def _split_groups(config: Config) -> Iterator[tuple[Place, str]]:
+    # One adapted model serves a whole group: its members must begin alike and be fed alike.
+    first: dict[str, tuple[str, int]] = {}
+    for index, watch in enumerate(config.watch):
+        for target in watch.targets():
+            group = watch.group_of(target)
+            model, fed = first.setdefault(group, (target.model, _n_channels(target)))
+            if (model, fed) != (target.model, _n_channels(target)):
+                here = f"'{target.model}' fed {_n_channels(target)} channels"
+                yield (
+                    ("watch", index),
+                    f"group '{group}' begins with '{model}' fed {fed} channels elsewhere and with "
+                    f"{here} here; give its members one model, or make two groups",
+                )
+
+
+def _n_channels(target: Target) -> int:
+    return 1 if target.channels.nucleus is None else 2
 
 
 def _unknown_models(

@@ -5,7 +5,7 @@ watching (`watching.settle`); here they are only given names.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -134,6 +134,34 @@ Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 FolderPath = Annotated[Path, BeforeValidator(_folder)]
 
 
+def _group(value: Any) -> str:  # Any: what YAML gave
+    return _name(value) if value else ""
+
+
+def _experiment(value: Any) -> str:  # Any: what YAML gave
+    text = str(value)
+    if text == "folder":
+        return text
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        raise ValueError(f"'{text}' is no pattern: {error}") from error
+    if groups != 1:
+        raise ValueError("write folder, or a regular expression with one group: ^(.*?)_well")
+    return text
+
+
+def _clock(value: Any) -> str:  # Any: what YAML gave; 02:00 without quotes comes as minutes
+    if value is None or value == "never":
+        return "never"
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
+        value = f"{value // 60:02d}:{value % 60:02d}"
+    try:
+        return time.fromisoformat(str(value)).strftime("%H:%M")
+    except ValueError as error:
+        raise ValueError(f"'{value}' is no time of day; write \"02:00\", or never") from error
+
+
 class Section(BaseModel):
     """A mapping of known keys; an unknown one is an error."""
 
@@ -159,6 +187,7 @@ class Segmenting(Section):
     flow_threshold: Threshold = CORE.flow_threshold
     cellprob_threshold: Number = CORE.cellprob_threshold
     stitch_threshold: Annotated[float, Field(ge=0, le=1)] = CORE.stitch_threshold
+    group: Annotated[str, BeforeValidator(_group)] = ""
 
     def params(self) -> SegmentationParams:
         """Return the parameters that the core takes."""
@@ -192,6 +221,7 @@ class WatchDefaults(Segmenting):
     axes: Annotated[str, BeforeValidator(_axes)] = ""
     pixel_size: Annotated[float | None, BeforeValidator(_pixel_size)] = None
     settle: Annotated[float, BeforeValidator(_seconds)] = SETTLE_S
+    experiment: Annotated[str, BeforeValidator(_experiment)] = "folder"
     segment: tuple[Target, ...] = ()
 
 
@@ -215,6 +245,12 @@ class Watch(WatchDefaults):
             for target in listed
         )
 
+    def group_of(self, target: Target) -> str:
+        """Return the group whose adapted model segments a target: its own unless it is told."""
+        if target.group:
+            return target.group
+        return self.name if len(self.targets()) == 1 else f"{self.name}-{target.name}"
+
     def excluded(self) -> tuple[str, ...]:
         """Return all patterns of names that are never taken."""
         return (*ALWAYS_EXCLUDED, *self.exclude)
@@ -234,6 +270,21 @@ class Folder(Section):
     folder: FolderPath
 
 
+class Retrain(Section):
+    """When and how groups learn from corrections."""
+
+    at: Annotated[str, BeforeValidator(_clock)] = "02:00"
+    min_new_rois: Annotated[int, Field(ge=1)] = 50
+    schedule: Literal["online", "offline"] = "online"
+    budget: Annotated[float, BeforeValidator(_seconds)] = 4 * 3600.0
+    pin: Literal["experiment", "acquisition", "none"] = "experiment"
+    lead: str = ""
+    replay: tuple[FolderPath, ...] = ()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
 class Config(Section):
     """Everything that `cellwatch run` is told."""
 
@@ -243,6 +294,7 @@ class Config(Section):
     corrections: Folder | None = None
     flags: Folder | None = None
     defaults: WatchDefaults = WatchDefaults()
+    retrain: Retrain = Retrain()
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @property

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from cellwatch.core.arrays import Float32, Float64, Int32
+from cellwatch.core.arrays import Bool, Float32, Float64, Int32
 
 SCALE_RANGE = 0.5  # sizes vary within 1 ± half of this (Cellpose, training with rescale)
 
@@ -103,6 +103,26 @@ def warp_targets(labels: Int32, flows: Float32, warp: Warp, out: Float32) -> Non
     flow_y, flow_x = out[0].copy(), out[1] * mirrored
     out[0] = flow_x * sine + flow_y * cosine
     out[1] = flow_x * cosine - flow_y * sine
+
+
+def warp_checked(checked: Bool | None, shape: tuple[int, ...], warp: Warp, out: Float32) -> None:
+    """Write which pixels of a crop a person vouches for into `out`.
+
+    Parameters
+    ----------
+    checked : (Y, X) bool, or None
+        None: all of the image; what lies beyond its border counts as background then, as in
+        Cellpose.
+    shape : (int, int), px
+        Of the image.
+    warp : Warp
+    out : (S, S) float32
+        Filled with 1 where the targets count, else 0 (nearest neighbour).
+    """
+    if checked is None:
+        out[:] = 1
+    else:
+        _warp_nearest(checked.astype(np.int32), _inverse(shape, warp, out.shape[-1]), out)
 
 
 def _inverse(shape: tuple[int, ...], warp: Warp, crop: int) -> Float64:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from cellwatch.core.arrays import Float64, Int32
+from cellwatch.core.arrays import Bool, Float64, Int32
 from cellwatch.core.labels import iou_matrix, relabel
 
 IOU_THRESHOLDS = (0.5, 0.75, 0.9)
 IOU_STEPS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)  # of a whole curve
+SAME_ROI = 0.95  # IoU; a person who left an ROI alone leaves it so, whatever format carried it
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,65 @@ def mean_matched_iou(truth: Int32, predicted: Int32, threshold: float = 0.5) -> 
     matched = overlap[rows, columns]
     matched = matched[matched >= threshold]
     return float(matched.mean()) if matched.size else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What a person did to a prediction.
+
+    Attributes
+    ----------
+    added, removed : int
+        ROIs without a partner of IoU 0.5 or more in the other label image.
+    changed : int
+        Pairs whose IoU is below `SAME_ROI`.
+    kept : int
+        Pairs above it.
+    """
+
+    added: int
+    removed: int
+    changed: int
+    kept: int
+
+
+def edits(before: Int32, after: Int32) -> Edits:
+    """Say which ROIs were added, removed and changed between two label images.
+
+    Parameters
+    ----------
+    before, after : (Y, X) int32
+        Of one shape; labels may have gaps.
+
+    Examples
+    --------
+    >>> one = np.zeros((4, 4), np.int32)
+    >>> one[:2, :2] = 1
+    >>> edits(one, np.roll(one, 2, axis=0))
+    Edits(added=1, removed=1, changed=0, kept=0)
+    """
+    overlap = iou_matrix(relabel(before), relabel(after))
+    rows, columns = _assign(overlap, IOU_THRESHOLDS[0])
+    paired = overlap[rows, columns]
+    paired = paired[paired >= IOU_THRESHOLDS[0]]
+    kept = int((paired >= SAME_ROI).sum())
+    n_before, n_after = overlap.shape
+    return Edits(n_after - paired.size, n_before - paired.size, paired.size - kept, kept)
+
+
+def hits(truth: Int32, predicted: Int32, threshold: float = 0.5) -> tuple[Bool, int]:
+    """Say which true ROIs were found, and how many predicted ones are false.
+
+    Returns
+    -------
+    found : (n,) bool, one per true ROI
+    false_positives : int
+    """
+    overlap = iou_matrix(relabel(truth), relabel(predicted))
+    rows, columns = _assign(overlap, threshold)
+    found = np.zeros(overlap.shape[0], np.bool_)
+    found[rows[overlap[rows, columns] >= threshold]] = True
+    return found, int(overlap.shape[1] - found.sum())
 
 
 def _hits(overlap: Float64, threshold: float) -> int:

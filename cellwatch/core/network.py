@@ -113,7 +113,9 @@ def style_of(deepest: Tensor) -> Tensor:
     return mean / mean.square().sum(dim=1, keepdim=True).sqrt()
 
 
-def segmentation_loss(maps: Tensor, flows: Tensor, is_cell: Tensor) -> Tensor:
+def segmentation_loss(
+    maps: Tensor, flows: Tensor, is_cell: Tensor, is_checked: Tensor | None = None
+) -> Tensor:
     """Return half the mean squared error of the flows plus the cross entropy of the probability.
 
     Parameters
@@ -124,11 +126,20 @@ def segmentation_loss(maps: Tensor, flows: Tensor, is_cell: Tensor) -> Tensor:
         Unit vectors towards the ROI's centre, 0 in the background.
     is_cell : (B, Y, X) float32
         1 inside an ROI, else 0.
+    is_checked : (B, Y, X) float32, or None
+        1 where a person vouches for the targets; elsewhere no error counts. None: everywhere.
 
     References
     ----------
-    Stringer et al. 2021, Methods "Model training".
+    Stringer et al. 2021, Methods "Model training"; the part that is checked is ours.
     """
+    if is_checked is not None:
+        part = is_checked.sum().clamp(min=1)
+        errors = (maps[:, :2] - FLOW_SCALE * flows).square().mean(dim=1)  # (B, Y, X)
+        entropy = functional.binary_cross_entropy_with_logits(
+            maps[:, 2], is_cell, reduction="none"
+        )  # (B, Y, X)
+        return ((0.5 * errors + entropy) * is_checked).sum() / part
     flow_error = functional.mse_loss(maps[:, :2], FLOW_SCALE * flows)
     return 0.5 * flow_error + functional.binary_cross_entropy_with_logits(maps[:, 2], is_cell)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from cellwatch.core.arrays import Float32, Int32
+from cellwatch.core.arrays import Float32, Float64, Int32
 from cellwatch.core.channels import Channel, take_channels
+from cellwatch.core.confidence import roi_confidences
 from cellwatch.core.image import percentiles
 from cellwatch.core.labels import stitch_planes
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
@@ -87,6 +88,7 @@ def segment_acquisition(
         model_sha256=model.card.sha256,
         novelty=_novelty(model, [plane.style for plane in planes]),
         choice=why,
+        confidence=_confidence([plane.confidences for plane in planes]),
     )
     provenance = {
         "model": {"id": model.card.id, "sha256": model.card.sha256},
@@ -95,6 +97,7 @@ def segment_acquisition(
         "pixel_size_um": pixel_size,
         "diameters_px": [round(plane.diameter, 3) for plane in planes],
         "novelty": result.novelty,
+        "confidence": result.confidence,
         "choice": asdict(why) if why else None,
         "algorithm_version": ALGORITHM_VERSION,
         "notes": notes,
@@ -109,6 +112,7 @@ class _PlaneFacts:
     diameter: float
     style: Float32
     notes: tuple[str, ...]
+    confidences: Float64  # of its ROIs
 
 
 def _segment_planes(
@@ -136,10 +140,16 @@ def _segment_planes(
             size_model=model.styles.size,
         )
         labels[index] = found.labels
-        planes.append(_PlaneFacts(found.diameter, found.style, found.notes))
+        confidences = roi_confidences(found.labels, found.cellprob)
+        planes.append(_PlaneFacts(found.diameter, found.style, found.notes, confidences))
         on_plane()
     shape = (*image.pixels.shape[:3], *image.pixels.shape[-2:])
     return _stitched(labels.reshape(shape), params.stitch_threshold), planes
+
+
+def _confidence(each: Sequence[Float64]) -> float | None:
+    all_rois = np.concatenate(each)
+    return round(float(all_rois.mean()), 4) if all_rois.size else None
 
 
 def _novelty(model: Model, styles: Sequence[Float32]) -> float | None:

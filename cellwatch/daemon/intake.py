@@ -211,9 +211,15 @@ def _arrival(watched: Watch, sighting: Sighting, content: str, info: ImageInfo) 
         watch=watched.name,
         path=str(watched.folder / sighting.path),
         relative_path=sighting.path,
-        experiment=experiment_of(sighting.path, watched.name),
+        experiment=experiment_of(sighting.path, watched.experiment, _local_date(sighting)),
         fingerprint=content,
         size=sighting.size,
         mtime_ns=sighting.mtime_ns,
         info=info,
     )
+
+
+def _local_date(sighting: Sighting) -> str:
+    # By the file's own time: a scan after a night of being switched off finds yesterday's images.
+    seconds = min(sighting.mtime_ns, arrivals.LATEST_NS) / 1e9
+    return datetime.fromtimestamp(seconds, UTC).astimezone().date().isoformat()

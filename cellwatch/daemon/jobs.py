@@ -49,12 +49,12 @@ def job_for(
     config: Config,
     models: Mapping[str, ModelPlace | ClassifierPlace],
 ) -> Job:
-    """Return the job of a claim."""
+    """Return the job of a claim; `models` gives the one of each target."""
     targets = []
     for target in watched.targets():
         if target.name not in claim.targets:
             continue
-        place = models[target.model]
+        place = models[target.name]
         params = target.params().to_json()
         if claim.worker_deaths:  # lighter: fewer tiles at a time, which changes no result
             params["batch_size"] = 1

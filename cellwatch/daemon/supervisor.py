@@ -21,6 +21,10 @@ from sqlite_utils import Database
 
 from cellwatch import __version__
 from cellwatch.config.schema import Config, Watch
+from cellwatch.daemon import nights as training
+from cellwatch.daemon import office
+from cellwatch.daemon.choice import models_for, pin_chosen, pin_models
+from cellwatch.daemon.desk import FlagDropped, FromDesk
 from cellwatch.daemon.executor import FromWorker, Worker, boot_id, process_started
 from cellwatch.daemon.intake import (
     FromWatcher,
@@ -30,12 +34,13 @@ from cellwatch.daemon.intake import (
 )
 from cellwatch.daemon.jobs import cards_of, facts_of, job_for, models_of, why_no_job
 from cellwatch.daemon.sdnotify import notify
-from cellwatch.errors import DeviceError
+from cellwatch.errors import CellwatchError, DeviceError
 from cellwatch.records import AcquisitionState, ModelCard, Outcome, Trouble
 from cellwatch.storage import history, queue
 from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.locking import state_lock
 from cellwatch.storage.places import SUPERSEDED
+from cellwatch.storage.queue import Claim
 from cellwatch.watching.watcher import Scanned
 from cellwatch.zoo.cards import ModelPlace
 from cellwatch.zoo.classifiers import ClassifierPlace
@@ -50,7 +55,7 @@ STRANDED_WITHIN_S = 5.0
 RESPAWN_AFTER_S = 1.0
 MAX_DEATHS_AT_START = 5  # of a worker that never becomes ready: then the device is unfit
 
-Event = FromWatcher | FromWorker
+Event = FromWatcher | FromWorker | FromDesk | FlagDropped
 
 
 @dataclass
@@ -62,12 +67,15 @@ class _Life:
     models: dict[str, ModelPlace | ClassifierPlace]
     cards: dict[str, list[ModelCard]]
     is_once: bool
+    nights: training.Nights
+    office: office.Office
     events: "queues.SimpleQueue[Event]" = field(default_factory=queues.SimpleQueue)
     stop: threading.Event = field(default_factory=threading.Event)
     worker: Worker | None = None
     deaths_at_start: int = 0
     respawn_at: float = 0.0
     quiet: dict[str, bool] = field(default_factory=dict)
+    claim: Claim | None = None  # of the job in hand
     facts: dict[str, dict[str, str]] = field(default_factory=dict)  # of the job in hand
     heartbeat_at: float = 0.0
     lease_until: float = float("inf")  # of the job in hand, on the monotonic clock
@@ -109,7 +117,9 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
         db = open_ledger(config.state.folder)
         try:
             cards = {name: cards_of(place) for name, place in models.items()}
-            life = _Life(db, config, models, cards, is_once)
+            nights = training.Nights(db, config, models)
+            desk = office.Office(db, config, nights)
+            life = _Life(db, config, models, cards, is_once, nights, desk)
             return _live(life, config_path)
         finally:
             db.close()
@@ -129,6 +139,7 @@ def _live(life: _Life, config_path: Path) -> dict[str, int]:
         )
         for watched in life.config.watch
     ]
+    threads += office.open_office(life.office, life.stop, life.events.put, _now())
     notify("READY=1")
     logger.info("watching %s", ", ".join(str(w.folder) for w in life.config.watch))
     try:
@@ -166,6 +177,7 @@ def _begin(life: _Life, config_path: Path) -> None:
         logger.warning("%s was in flight when the daemon died; it is queued again", store)
     if again := queue.retry_failed(life.db, now):
         logger.info("%d that failed before are tried again", again)
+    training.take_up(life.nights, now)
 
 
 def _turn(life: _Life) -> None:
@@ -181,6 +193,10 @@ def _turn(life: _Life) -> None:
         _spawn(life)
     if life.worker is not None and life.worker.is_idle:
         _give_job(life, life.worker)
+    office.answer_requests(life.office, _now())
+    if not life.is_once:
+        is_busy = life.worker is None or not life.worker.is_idle
+        training.turn(life.nights, is_busy=is_busy, now=_now(), local_now=_now().astimezone())
     if time.monotonic() >= life.heartbeat_at:
         history.heartbeat(life.db, _now())
         if time.monotonic() > life.lease_until and life.worker is not None:
@@ -192,6 +208,9 @@ def _turn(life: _Life) -> None:
 def _take(life: _Life, event: Event) -> None:
     if isinstance(event, FromWorker):
         _take_from_worker(life, event)
+        return
+    if isinstance(event, FromDesk | FlagDropped):
+        office.take(life.office, event, _now())
         return
     take_in(life.db, event, life.config.output.folder, _now())
     if isinstance(event.event, Scanned):
@@ -226,6 +245,9 @@ def _record(life: _Life, outcome: Outcome) -> None:
     path = life.db.table("acquisitions").get(outcome.acquisition_id)["path"]
     if outcome.trouble == Trouble.NONE:
         queue.finish(life.db, outcome, life.facts, now)
+        if life.claim is not None:
+            pin_chosen(life.db, life.claim, outcome, life.config, now)
+        office.segmented(life.office, outcome.acquisition_id)
         rois = ", ".join(f"{t.rois} {t.name}" for t in outcome.targets)
         logger.info("segmented %s: %s in %.1f s", path, rois, outcome.seconds)
         for result in outcome.targets:
@@ -233,6 +255,8 @@ def _record(life: _Life, outcome: Outcome) -> None:
                 logger.info("%s: %s", path, note)
     else:
         state = queue.fail(life.db, outcome, now)
+        if outcome.trouble == Trouble.SURROUNDINGS and "GPU" in outcome.reason:
+            training.leave(life.nights)
         logger.warning("%s is %s: %s", path, state, outcome.reason)
 
 
@@ -274,10 +298,18 @@ def _give_job(life: _Life, worker: Worker) -> None:
     if watched is None or reason:
         queue.set_aside(life.db, claim.acquisition_id, reason, _now())
         return
-    for target in watched.targets():
-        for card in life.cards[target.model]:
+    try:
+        models = models_for(life.db, claim, watched, life.config, life.models)
+    except CellwatchError as error:
+        queue.set_aside(life.db, claim.acquisition_id, str(error), _now())
+        logger.warning("%s is blocked: %s", claim.path, error)
+        return
+    pin_models(life.db, claim, models, life.config, _now())
+    for place in models.values():
+        for card in cards_of(place):
             history.model_used(life.db, card, _now())
-    job = job_for(claim, watched, life.config, life.models)
+    life.claim = claim
+    job = job_for(claim, watched, life.config, models)
     life.facts = facts_of(job)
     life.lease_until = time.monotonic() + LEASE.total_seconds()
     worker.perform(job)
@@ -285,6 +317,7 @@ def _give_job(life: _Life, worker: Worker) -> None:
 
 def _is_everything_done(life: _Life) -> bool:
     all_quiet = all(life.quiet.get(w.name, False) for w in life.config.watch)
+    all_quiet = all_quiet and office.is_quiet(life.office)
     if not all_quiet or not life.events.empty():
         return False
     sql = """
@@ -297,6 +330,7 @@ def _is_everything_done(life: _Life) -> bool:
 def _end(life: _Life) -> None:
     # The job in hand may finish; one that takes too long is handed back, uncounted.
     life.stop.set()
+    training.stop(life.nights)
     worker = life.worker
     if worker is not None:
         worker.close()

@@ -3,7 +3,6 @@
 It needs nothing but the job, never opens the ledger, and dies with its parent.
 """
 
-import ctypes
 import logging
 import os
 import signal
@@ -27,6 +26,7 @@ from cellwatch.daemon.acquisition import SegmentedTarget, segment_acquisition
 from cellwatch.daemon.choosing import Chooser, Model, ready_chooser, ready_model
 from cellwatch.daemon.device import choose_device, keep_freed_memory
 from cellwatch.daemon.pipe import receive, send
+from cellwatch.daemon.processes import die_with_parent
 from cellwatch.errors import (
     CellwatchError,
     CodecMissing,
@@ -49,7 +49,6 @@ from cellwatch.zoo.classifiers import ClassifierPlace, find_either
 
 logger = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 Models = Callable[[TargetJob], Model | Chooser]
 
 
@@ -187,7 +186,7 @@ def warm_up(device: torch.device) -> None:
 
 def main() -> None:
     """Take jobs until the input ends."""
-    _die_with_parent(int(sys.argv[3]))
+    die_with_parent(int(sys.argv[3]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
@@ -296,6 +295,7 @@ def _adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None
             model_sha256=facts["model"]["sha256"],
             novelty=facts.get("novelty"),
             choice=_choice(facts.get("choice")),
+            confidence=facts.get("confidence"),
         )
         for name, facts in said["targets"].items()
     )
@@ -345,12 +345,6 @@ def _publish_also(job: Job, labels: dict[str, np.ndarray], superseded: Path) -> 
         path = beside(Path(job.store), target)
         sweep(path, superseded)
         write_label_tiff(path, label_image, superseded)
-
-
-def _die_with_parent(parent: int) -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was gone before the line above
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The facts that travel between layers, frozen, and the states they can be in.
+"""The facts of segmenting: images, models, jobs and outcomes.
 
 Everything here turns into JSON and back: jobs and outcomes cross the pipe between the supervisor
 and its workers.
@@ -316,6 +316,8 @@ class TargetResult:
         does not know their styles, or nothing was segmented.
     choice : ModelChoice or None
         None: the configuration names the model.
+    confidence : float or None
+        Mean over the ROIs of all planes, 0 to 1; None: there are none.
     """
 
     name: str
@@ -327,6 +329,7 @@ class TargetResult:
     model_sha256: str = ""
     novelty: float | None = None
     choice: ModelChoice | None = None
+    confidence: float | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "TargetResult":  # Any: JSON

@@ -15,6 +15,7 @@ from cellwatch.records import AcquisitionId, AcquisitionState, ImageInfo
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import path_text
 from cellwatch.storage.places import place_key
+from cellwatch.storage.stems import stem_key
 
 LATEST_NS = 2**63 - 1  # what SQLite's integers hold: the year 2262
 TRIED_AGAIN = (
@@ -227,6 +228,7 @@ def _facts(arrival: Arrival) -> dict[str, Any]:
         "watch": arrival.watch,
         "path": path_text(arrival.path),
         "relative_path": path_text(arrival.relative_path),
+        "stem": path_text(stem_key(arrival.relative_path)),
         "experiment": path_text(arrival.experiment),
         "fingerprint": arrival.fingerprint,
         "size": arrival.size,

@@ -5,6 +5,9 @@ Rows are never deleted. Times are UTC, ISO 8601. Columns that hold lists are JSO
 
 from sqlite_utils import Database, Migrations
 
+from cellwatch.storage.pathtext import text_path
+from cellwatch.storage.stems import stem_key
+
 migrations = Migrations("cellwatch")
 
 
@@ -23,6 +26,17 @@ def m002_choice_of_model(db: Database) -> None:
     for statement in CHOICE_OF_MODEL.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+@migrations()
+def m003_the_loop(db: Database) -> None:
+    """Create what learning needs: flags, corrections, runs, evidence, decisions, requests."""
+    for statement in THE_LOOP.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+    for key, relative in db.execute("SELECT id, relative_path FROM acquisitions").fetchall():
+        stem = stem_key(text_path(relative))
+        db.execute("UPDATE acquisitions SET stem = ? WHERE id = ?", [stem, key])
 
 
 FIRST_LIGHT = """
@@ -159,4 +173,202 @@ CREATE VIEW masks AS
            json_extract(t.choice, '$.cluster') AS cluster, a.finished_at
     FROM targets t JOIN acquisitions a ON a.id = t.acquisition_id
     WHERE t.state = 'done' AND a.superseded_by IS NULL;
+"""
+
+THE_LOOP = """
+-- What corrections and flags are matched by: the name without its suffix, case folded.
+ALTER TABLE acquisitions ADD COLUMN stem TEXT;
+-- Higher goes first; images that are done again go after new ones.
+ALTER TABLE acquisitions ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX acquisitions_by_stem ON acquisitions (stem);
+CREATE INDEX acquisitions_by_experiment ON acquisitions (watch, experiment);
+
+-- 0 to 1, without ground truth; NULL: no ROI.
+ALTER TABLE targets ADD COLUMN confidence REAL;
+
+CREATE TABLE station (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);
+
+CREATE TABLE requests (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    arguments TEXT NOT NULL,           -- JSON
+    asked_by TEXT NOT NULL,            -- user of the machine
+    asked_at TEXT NOT NULL,
+    state TEXT NOT NULL,               -- asked done refused
+    answer TEXT,                       -- JSON, or why it was refused
+    answered_at TEXT
+);
+CREATE INDEX requests_by_state ON requests (state);
+
+CREATE TABLE flags (
+    id INTEGER PRIMARY KEY,
+    acquisition_id INTEGER REFERENCES acquisitions (id),  -- NULL: the image is not known yet
+    name TEXT NOT NULL,                -- of the image, as it was given
+    why TEXT,
+    roi INTEGER,
+    raised_by TEXT NOT NULL,
+    raised_at TEXT NOT NULL,
+    lowered_at TEXT,
+    lowered_why TEXT
+);
+CREATE INDEX flags_by_acquisition ON flags (acquisition_id);
+
+CREATE TABLE checkouts (
+    id INTEGER PRIMARY KEY,
+    acquisition_id INTEGER NOT NULL REFERENCES acquisitions (id),
+    target TEXT NOT NULL,
+    stem TEXT NOT NULL,                -- of the files handed out, case folded
+    position INTEGER NOT NULL,
+    t INTEGER NOT NULL,
+    z INTEGER NOT NULL,
+    crop TEXT,                         -- JSON {y, x, height, width}; NULL: the whole plane
+    is_mirrored INTEGER NOT NULL,      -- handed out again, mirrored in both axes
+    format TEXT NOT NULL,
+    folder TEXT NOT NULL,
+    checked_out_at TEXT NOT NULL
+);
+CREATE INDEX checkouts_by_stem ON checkouts (stem);
+
+CREATE TABLE corrections (
+    id INTEGER PRIMARY KEY,
+    file TEXT NOT NULL,                -- below the corrections folder
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    received_at TEXT NOT NULL,
+    kind TEXT NOT NULL,                -- labels region
+    state TEXT NOT NULL,               -- rejected orphan trainable used superseded withdrawn
+    state_since TEXT NOT NULL,
+    reason TEXT,
+    remedy TEXT,
+    acquisition_id INTEGER REFERENCES acquisitions (id),
+    target TEXT,
+    group_name TEXT,
+    position INTEGER,
+    t INTEGER,
+    z INTEGER,
+    crop TEXT,                         -- JSON {y, x, height, width}; NULL: the whole plane
+    annotator TEXT,
+    is_again INTEGER NOT NULL DEFAULT 0,  -- a second look: the annotator's agreement, no training
+    checkout_id INTEGER REFERENCES checkouts (id),
+    format TEXT,
+    content_key TEXT,                  -- of the acquisition's pixels, under whatever name
+    folder TEXT,                       -- where its original and its arrays are kept
+    model_id TEXT,                     -- of the prediction that was corrected
+    model_sha256 TEXT,
+    rois INTEGER,
+    predicted INTEGER,
+    added INTEGER,
+    removed INTEGER,
+    changed INTEGER,
+    ap50 REAL,                         -- of the prediction against the correction
+    agreement REAL,                    -- AP@0.5 with another look at the same plane
+    minutes REAL,                      -- between checkout and drop
+    notes TEXT,                        -- JSON list
+    superseded_by INTEGER REFERENCES corrections (id)
+);
+CREATE INDEX corrections_by_state ON corrections (state, group_name);
+CREATE INDEX corrections_by_file ON corrections (file);
+CREATE INDEX corrections_by_acquisition ON corrections (acquisition_id);
+
+CREATE TABLE groups (
+    name TEXT PRIMARY KEY,
+    base_model_id TEXT NOT NULL,       -- frozen at the first training
+    base_model_sha256 TEXT NOT NULL,
+    frozen_at TEXT NOT NULL
+);
+
+CREATE TABLE sides (
+    group_name TEXT NOT NULL,
+    content_key TEXT NOT NULL,
+    side TEXT NOT NULL,                -- train held_out, for good
+    decided_at TEXT NOT NULL,
+    PRIMARY KEY (group_name, content_key)
+);
+
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    group_name TEXT NOT NULL,
+    kind TEXT NOT NULL,                -- night asked session
+    local_date TEXT NOT NULL,
+    state TEXT NOT NULL,               -- running ended failed skipped
+    started_at TEXT NOT NULL,
+    ended_at TEXT,
+    seconds REAL,                      -- running time
+    folder TEXT,
+    job TEXT,                          -- JSON
+    model_id TEXT,                     -- of the candidate
+    model_sha256 TEXT,
+    reason TEXT
+);
+CREATE UNIQUE INDEX one_night_per_date ON runs (group_name, local_date) WHERE kind = 'night';
+
+-- Every network that was trained on a correction, also those of cross-fitting that are thrown away.
+CREATE TABLE trained_on (
+    model_sha256 TEXT NOT NULL,
+    correction_id INTEGER NOT NULL REFERENCES corrections (id),
+    content_key TEXT NOT NULL,
+    run_id INTEGER REFERENCES runs (id),
+    PRIMARY KEY (model_sha256, correction_id)
+);
+CREATE INDEX trained_on_content ON trained_on (model_sha256, content_key);
+
+CREATE TABLE scores (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,                -- test_then_train held_out cross_fit
+    model_id TEXT NOT NULL,
+    model_sha256 TEXT NOT NULL,
+    correction_id INTEGER NOT NULL REFERENCES corrections (id),
+    content_key TEXT NOT NULL,
+    run_id INTEGER REFERENCES runs (id),
+    ap50 REAL NOT NULL,
+    ap75 REAL,
+    true_positives INTEGER NOT NULL,
+    false_positives INTEGER NOT NULL,
+    false_negatives INTEGER NOT NULL,
+    found TEXT,                        -- of each true ROI in order, 1: found, 0: not
+    scored_at TEXT NOT NULL
+);
+CREATE INDEX scores_by_model ON scores (model_sha256);
+
+CREATE TABLE promotions (
+    id INTEGER PRIMARY KEY,
+    group_name TEXT NOT NULL,
+    verdict TEXT NOT NULL,             -- promoted provisional confirmed revoked declined ...
+    model_id TEXT NOT NULL,            -- in use from here on, or, if declined, not
+    model_sha256 TEXT NOT NULL,
+    previous_id TEXT,                  -- in use before
+    previous_sha256 TEXT,
+    reason TEXT NOT NULL,
+    numbers TEXT,                      -- JSON
+    run_id INTEGER REFERENCES runs (id),
+    decided_by TEXT NOT NULL,
+    decided_at TEXT NOT NULL
+);
+CREATE INDEX promotions_by_group ON promotions (group_name, id);
+
+CREATE TABLE pins (
+    watch TEXT NOT NULL,
+    experiment TEXT NOT NULL,          -- or the path of one acquisition
+    target TEXT NOT NULL,
+    model_id TEXT NOT NULL,
+    model_sha256 TEXT NOT NULL,
+    pinned_by TEXT NOT NULL,
+    pinned_at TEXT NOT NULL,
+    PRIMARY KEY (watch, experiment, target)
+);
+
+CREATE VIEW review_queue AS
+    SELECT f.id AS flag_id, f.acquisition_id, coalesce(a.path, f.name) AS path, f.why, f.roi,
+           f.raised_by, f.raised_at, a.state
+    FROM flags f LEFT JOIN acquisitions a ON a.id = f.acquisition_id
+    WHERE f.lowered_at IS NULL;
+CREATE VIEW mixed_experiments AS
+    SELECT a.watch, a.experiment, t.name AS target, count(DISTINCT t.model_sha256) AS models,
+           group_concat(DISTINCT t.model_id) AS model_ids
+    FROM targets t JOIN acquisitions a ON a.id = t.acquisition_id
+    WHERE t.state = 'done' AND a.superseded_by IS NULL AND t.choice IS NULL
+    GROUP BY a.watch, a.experiment, t.name HAVING models > 1;
 """

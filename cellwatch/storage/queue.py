@@ -33,7 +33,7 @@ class Claim:
     Attributes
     ----------
     acquisition_id : int
-    watch, path, fingerprint, store : str
+    watch, path, experiment, fingerprint, store : str
     targets : tuple of str
     worker_deaths : int
     """
@@ -41,6 +41,7 @@ class Claim:
     acquisition_id: AcquisitionId
     watch: str
     path: str
+    experiment: str
     fingerprint: str
     store: str
     targets: tuple[str, ...]
@@ -60,18 +61,18 @@ def claim(
     with transaction(db):
         found = db.execute(
             """
-            SELECT id, watch, path, fingerprint, store, attempts, worker_deaths
+            SELECT id, watch, path, experiment, fingerprint, store, attempts, worker_deaths
             FROM acquisitions
             WHERE superseded_by IS NULL
                   AND (state = 'queued' OR (state IN ('failed', 'blocked') AND retry_at <= ?))
-            ORDER BY state != 'queued', daemon_deaths >= ?, id
+            ORDER BY priority DESC, state != 'queued', daemon_deaths >= ?, id
             LIMIT 1
             """,
             [iso(now), MAX_DAEMON_DEATHS],
         ).fetchone()
         if found is None:
             return None
-        key, watch, path, fingerprint, store, attempts, worker_deaths = found
+        key, watch, path, experiment, fingerprint, store, attempts, worker_deaths = found
         set_state(db, key, AcquisitionState.RUNNING, None, now)
         db.table("acquisitions").update(
             key,
@@ -95,7 +96,14 @@ def claim(
         rows = db.execute("SELECT name FROM targets WHERE acquisition_id = ? ORDER BY id", [key])
         names = tuple(name for (name,) in rows)
     return Claim(
-        AcquisitionId(key), watch, text_path(path), fingerprint, store, names, worker_deaths
+        AcquisitionId(key),
+        watch,
+        text_path(path),
+        experiment,
+        fingerprint,
+        store,
+        names,
+        worker_deaths,
     )
 
 
@@ -131,6 +139,7 @@ def finish(db: Database, outcome: Outcome, facts: dict[str, dict[str, Any]], now
                     "notes": json.dumps(list(result.notes)),
                     "novelty": result.novelty,
                     "choice": json.dumps(asdict(result.choice)) if result.choice else None,
+                    "confidence": result.confidence,
                     "finished_at": iso(now),
                 },
             )
@@ -144,6 +153,7 @@ def finish(db: Database, outcome: Outcome, facts: dict[str, dict[str, Any]], now
                 "content_sha256": outcome.content_sha256,
                 "lease_until": None,
                 "claimed_by": None,
+                "priority": 0,
             },
         )
         _end_attempt(db, key, "done", None, now)

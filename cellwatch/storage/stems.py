@@ -3,7 +3,8 @@
 A name loses its extension (`.ome` too) and `_img`; its masks add `_masks`.
 """
 
-from pathlib import Path
+import unicodedata
+from pathlib import Path, PurePosixPath
 
 
 def stem_of(name: str) -> str:
@@ -18,6 +19,18 @@ def stem_of(name: str) -> str:
     if stem.lower().endswith(".ome"):
         stem = stem[:-4]
     return stem.removesuffix("_img")
+
+
+def stem_key(path: str) -> str:
+    """Return what names are looked up by: the stem, whatever its case or its form of Unicode.
+
+    Examples
+    --------
+    >>> stem_key("day1/A_img.tif")
+    'a'
+    """
+    stem = stem_of(PurePosixPath(path).name)
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", stem).casefold())
 
 
 def masks_name(name: str, target: str = "") -> str:

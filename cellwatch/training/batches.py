@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 
 from cellwatch.core.arrays import Float32, Float64, Int64
-from cellwatch.core.augment import SCALE_RANGE, draw_warp, warp_plane, warp_targets
+from cellwatch.core.augment import SCALE_RANGE, draw_warp, warp_checked, warp_plane, warp_targets
 from cellwatch.errors import BadTrainingData
 from cellwatch.training.dataset import TrainingImage
 from cellwatch.training.plans import FitPlan
@@ -29,10 +29,13 @@ class Batch:
     tiles : (B, C, S, S) float32
     targets : (B, 3, S, S) float32
         Flow in y, flow in x, 1 inside ROIs.
+    checked : (B, S, S) float32, or None
+        1 where the targets count; None: everywhere.
     """
 
     tiles: Float32
     targets: Float32
+    checked: Float32 | None = None
 
 
 def draw_batches(
@@ -129,9 +132,13 @@ def _batch(
         raise BadTrainingData("some images have one channel and some two; choose with --channels")
     tiles = np.empty((len(images), channels, crop, crop), np.float32)
     targets = np.empty((len(images), 3, crop, crop), np.float32)
-    for image, tile, target in zip(images, tiles, targets, strict=True):
+    is_partly = any(image.checked is not None for image in images)
+    checked = np.ones((len(images), crop, crop), np.float32) if is_partly else None
+    for index, image in enumerate(images):
         zoom = diameter / image.diameter if image.diameter else 1.0
         warp = draw_warp(image.labels.shape, crop, zoom, rng, scale_range)
-        warp_plane(image.plane, warp, tile)
-        warp_targets(image.labels, image.flows, warp, target)
-    return Batch(tiles, targets)
+        warp_plane(image.plane, warp, tiles[index])
+        warp_targets(image.labels, image.flows, warp, targets[index])
+        if checked is not None:
+            warp_checked(image.checked, image.labels.shape, warp, checked[index])
+    return Batch(tiles, targets, checked)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cellwatch.core.arrays import Float32, Int32
+from cellwatch.core.arrays import Bool, Float32, Int32
 from cellwatch.core.diameter import median_diameter, roi_areas
 from cellwatch.core.flows import flows_of
 from cellwatch.errors import BadTrainingData
@@ -34,6 +34,8 @@ class TrainingImage:
         The kind of image it is; a balanced plan draws each kind with the same probability.
     is_confirmed_empty : bool
         Whether a person said that nothing is there: then it trains as background.
+    checked : (Y, X) bool, or None
+        The part that a person vouches for; outside it nothing counts. None: all of it.
     """
 
     name: str
@@ -44,6 +46,7 @@ class TrainingImage:
     n_rois: int
     cluster: str = ""
     is_confirmed_empty: bool = False
+    checked: Bool | None = None
 
 
 def training_image(
@@ -54,6 +57,7 @@ def training_image(
     cluster: str = "",
     is_confirmed_empty: bool = False,
     flow_cache: Path | None = None,
+    checked: Bool | None = None,
 ) -> TrainingImage:
     """Compute the flows and the diameter of one image.
 
@@ -66,6 +70,7 @@ def training_image(
     is_confirmed_empty : bool
     flow_cache : Path or None
         A folder that keeps flows by the content of the label image; None: they are not kept.
+    checked : (Y, X) bool, or None
     """
     diameter = median_diameter(labels)
     return TrainingImage(
@@ -77,6 +82,7 @@ def training_image(
         n_rois=len(roi_areas(labels)),
         cluster=cluster,
         is_confirmed_empty=is_confirmed_empty,
+        checked=checked,
     )
 
 

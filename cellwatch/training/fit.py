@@ -221,7 +221,8 @@ def _loss(network: CPNet, batch: Batch, precision: str) -> Tensor:
     tiles = tiles.to(device, memory_format=layout)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision != "float32"):
         maps, _ = network(tiles)
-    return segmentation_loss(maps.float(), targets[:, :2], targets[:, 2])
+    checked = torch.from_numpy(batch.checked).to(device) if batch.checked is not None else None
+    return segmentation_loss(maps.float(), targets[:, :2], targets[:, 2], checked)
 
 
 def _refuse_divergence(loss: float, epoch: int, rate: float) -> None:

@@ -51,10 +51,32 @@ def is_wanted(relative: str, include: Sequence[str], exclude: Sequence[str]) -> 
     return any(_fits(path, name, pattern) for pattern in include)
 
 
-def experiment_of(relative: str, watch: str) -> str:
-    """Return the experiment: the first folder level below the watched folder, or its name."""
-    parts = PurePosixPath(relative).parts
-    return parts[0] if len(parts) > 1 else watch
+def experiment_of(relative: str, rule: str, local_date: str) -> str:
+    """Return the experiment that a file belongs to.
+
+    Parameters
+    ----------
+    relative : str
+        Path below the watched folder.
+    rule : str
+        `folder`: the first folder level; else a regular expression whose group is the experiment.
+    local_date : str
+        Of the arrival; files without an experiment are one for each day.
+
+    Examples
+    --------
+    >>> experiment_of("exp1/a/b.tif", "folder", "2026-11-30")
+    'exp1'
+    >>> experiment_of("p7_well3.tif", "^(.*?)_well", "2026-11-30")
+    'p7'
+    >>> experiment_of("b.tif", "folder", "2026-11-30")
+    '2026-11-30'
+    """
+    if rule == "folder":
+        parts = PurePosixPath(relative).parts
+        return parts[0] if len(parts) > 1 else local_date
+    found = re.search(rule, relative)
+    return found[1] if found and found[1] else local_date
 
 
 def _fits(path: str, name: str, pattern: str) -> bool:

@@ -35,6 +35,7 @@ SIZES = {
 }
 WIDTH, HEIGHT, BITS, DESCRIPTION, SAMPLES = 256, 257, 258, 270, 277
 OFFSETS = {273: 279, 324: 325}  # strips and tiles: where they lie -> how long they are
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
 
@@ -59,19 +60,26 @@ def why_not_whole(path: Path) -> str:
     str
         "" when the structure is complete; else a reason for people.
     """
+    if path.is_dir():
+        return ""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
             if size == 0:
                 return "the file is empty (0 bytes)"
-            if path.suffix.lower() == ".png":
-                return _png(file, size)
-            return _tiff(file, size, path.name)
+            return _structure(file, size, path)
     except OSError as error:
         return f"cannot be opened: {error.strerror or error}"
     except (struct.error, ValueError, OverflowError, LookupError, ZeroDivisionError) as error:
         return f"the file ends inside its structure ({error})"
+
+
+def _structure(file: BinaryIO, size: int, path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        return _png(file, size)
+    return _tiff(file, size, path.name) if suffix in TIFF_SUFFIXES else ""
 
 
 def _png(file: BinaryIO, size: int) -> str:

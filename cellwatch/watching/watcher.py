@@ -13,7 +13,7 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from cellwatch.watching.scanner import look, scan
+from cellwatch.watching.scanner import item_of, look, scan
 from cellwatch.watching.settle import SETTLE_S, Settler, Sighting
 from cellwatch.watching.structure import why_not_whole
 
@@ -172,7 +172,7 @@ def _scan_all(plan: WatchPlan, memory: _Memory, now: float) -> tuple[str, int]:
 def _take_hints(
     plan: WatchPlan, memory: _Memory, hints: "queue.SimpleQueue[str]", now: float
 ) -> Iterator[Event]:
-    paths = {hints.get() for _ in range(hints.qsize())}
+    paths = {item_of(hints.get(), plan.suffixes) for _ in range(hints.qsize())}
     watched = [s.path for s in memory.settler.settled(float("inf"))]
     for relative in paths.union(watched):
         sighting = look(plan.root, relative, plan.include, plan.exclude, plan.suffixes)

@@ -6,7 +6,7 @@ import yaml
 from cellwatch.cli.station import example_config
 from cellwatch.config.locate import find_config, state_folder
 from cellwatch.config.parse import parse_config, read_config
-from cellwatch.config.schema import Config, WatchDefaults
+from cellwatch.config.schema import Config, Retrain, WatchDefaults
 from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.errors import ConfigError
 
@@ -118,6 +118,8 @@ def test_the_example_shows_every_key_with_its_default():
     bare = parse(LEAST)
     assert config.watch[0].model_dump() == bare.watch[0].model_dump()
     assert config.output == bare.output
+    assert set(shown["retrain"]) == set(Retrain.model_fields)
+    assert config.retrain == bare.retrain
     assert config.device == bare.device
 
 

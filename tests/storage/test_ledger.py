@@ -24,7 +24,7 @@ def test_opening_twice_changes_nothing(tmp_path):
     open_ledger(tmp_path).close()
     db = open_ledger(tmp_path)
 
-    assert db.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()[0] == 2
+    assert db.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()[0] == 3
     db.close()
 
 
@@ -90,4 +90,4 @@ def test_a_stranger_with_sqlite_utils_reads_the_tables(tmp_path):
 
     views = Database(tmp_path / NAME).view_names()
 
-    assert set(views) == {"failures", "masks", "waiting_times"}
+    assert set(views) == {"failures", "masks", "waiting_times", "review_queue", "mixed_experiments"}

@@ -36,8 +36,10 @@ def test_patterns_fit_paths_or_names_and_case_does_not_count():
 
 
 def test_the_experiment_is_the_first_folder_or_the_watch():
-    assert experiment_of("exp/day/a.tif", "scope") == "exp"
-    assert experiment_of("a.tif", "scope") == "scope"
+    assert experiment_of("exp/day/a.tif", "folder", "2026-11-30") == "exp"
+    assert experiment_of("a.tif", "folder", "2026-11-30") == "2026-11-30"
+    assert experiment_of("p1_w2.tif", "^(p\\d+)_", "2026-11-30") == "p1"
+    assert experiment_of("other.tif", "^(p\\d+)_", "2026-11-30") == "2026-11-30"
 
 
 def test_plain_names():

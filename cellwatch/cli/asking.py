@@ -1,0 +1,141 @@
+"""Ask the daemon for something; where none runs, carry it out here under the state lock."""
+
+import getpass
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cellwatch.cli.talk import print_json
+from cellwatch.config.locate import find_config
+from cellwatch.errors import EXIT_FAILED, RequestRefused, RequestUnanswered
+from cellwatch.storage.requests import Answer
+
+if TYPE_CHECKING:
+    from cellwatch.config.schema import Config
+
+ANSWER_WITHIN_S = 30.0
+LOOK_EVERY_S = 0.1
+
+
+def ask(
+    config: "Config", kind: str, arguments: Mapping[str, Any], wait_s: float = ANSWER_WITHIN_S
+) -> Answer:
+    """Have a request carried out and return the answer.
+
+    Raises
+    ------
+    RequestRefused
+        When it cannot be done.
+    RequestUnanswered
+        When the daemon runs and does not answer.
+    """
+    from cellwatch.storage.ledger import open_ledger
+    from cellwatch.storage.locking import is_locked
+    from cellwatch.storage.requests import answer_to
+    from cellwatch.storage.requests import ask as write_request
+
+    state = config.state.folder
+    if not is_locked(state):
+        return _here(config, kind, arguments)
+    db = open_ledger(state)
+    try:
+        key = write_request(db, kind, arguments, getpass.getuser(), _now())
+        until = time.monotonic() + wait_s
+        while time.monotonic() < until:
+            if (given := answer_to(db, key)) is not None:
+                return _checked(given)
+            if not is_locked(state):
+                break  # it ended meanwhile; the next daemon carries it out
+            time.sleep(LOOK_EVERY_S)
+    finally:
+        db.close()
+    raise RequestUnanswered(
+        f"the daemon has not answered within {wait_s:g} s; request {key} stands in the ledger and "
+        "is carried out when it is there again (cellwatch status)"
+    )
+
+
+def show(given: Answer, *, as_json: bool) -> None:
+    """Print an answer."""
+    if as_json:
+        print_json({"text": given.text, **given.facts})
+    else:
+        typer.echo(given.text)
+
+
+def read_station(config: Path | None) -> "Config":
+    """Read the configuration that a command names."""
+    from cellwatch.config.parse import read_config
+
+    return read_config(find_config(config))
+
+
+def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:
+    from cellwatch.daemon.jobs import models_of
+    from cellwatch.daemon.nights import Nights
+    from cellwatch.daemon.requests import carry_out
+    from cellwatch.storage.ledger import open_ledger
+    from cellwatch.storage.locking import state_lock
+    from cellwatch.storage.requests import Request, answer
+    from cellwatch.storage.requests import ask as write_request
+
+    with state_lock(config.state.folder, _now()):
+        db = open_ledger(config.state.folder)
+        try:
+            who = getpass.getuser()
+            key = write_request(db, kind, arguments, who, _now())
+            nights = Nights(db, config, models_of(config))
+            try:
+                given = carry_out(db, config, nights, Request(key, kind, arguments, who), _now())
+            except RequestRefused as error:
+                answer(db, key, Answer(False, str(error), {}), _now())
+                raise
+            if nights.wanted:
+                _train_here(nights, db)
+            answer(db, key, given, _now())
+            return given
+        finally:
+            db.close()
+
+
+def _train_here(nights: Any, db: Any) -> None:  # Any: as _here has them; light to import
+    from cellwatch.cli.talk import tell
+    from cellwatch.daemon import nights as training
+
+    tell("no daemon runs: training here")
+    training.take_up(nights, _now())
+    last = ""
+    try:
+        while nights.wanted or nights.is_training:
+            training.turn(nights, is_busy=False, now=_now(), local_now=_now().astimezone())
+            if nights.job is not None:
+                said = training.progress(nights.job.folder)
+                stage = f"{said.get('stage', 'starting')} ({said.get('step', 0)} steps)"
+                if stage != last:
+                    tell(f"{nights.job.model_id}: {stage}")
+                    last = stage
+            time.sleep(0.2)
+    finally:
+        training.stop(nights)
+
+
+def _checked(given: Answer) -> Answer:
+    if not given.is_done:
+        raise RequestRefused(given.text)
+    return given
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def fail(message: str) -> None:
+    """Say what went wrong and end with exit code 1."""
+    from cellwatch.cli.talk import complain
+
+    complain(message)
+    raise typer.Exit(EXIT_FAILED)

@@ -1,0 +1,65 @@
+"""What `status` says of learning: flags, corrections, models, the training under way."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from cellwatch.storage import reports
+
+PROGRESS = "progress.json"
+
+
+def learning_facts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
+    """Return what there is to say; empty for a ledger of an earlier version."""
+    if not reports.has_loop(db):
+        return {}
+    sql = """
+        SELECT group_name FROM corrections WHERE group_name IS NOT NULL
+        UNION SELECT group_name FROM promotions
+    """
+    names = sorted(name for (name,) in db.execute(sql).fetchall())
+    flagged = db.execute("SELECT count(*) FROM flags WHERE lowered_at IS NULL").fetchone()[0]
+    groups = reports.group_facts(db, names)
+    return {
+        "flagged": flagged,
+        "groups": [{**g, "last_skip": reports.last_skip(db, g["group"])} for g in groups],
+        "training": _under_way(reports.running(db)),
+        "mixed_experiments": reports.mixed_experiments(db),
+    }
+
+
+def show_learning(facts: dict[str, Any]) -> None:  # Any: JSON
+    """Print it, as far as there is anything."""
+    if not facts:
+        return
+    if facts["flagged"]:
+        typer.echo(f"{facts['flagged']} flagged (cellwatch review)")
+    for group in facts["groups"]:
+        model = f"uses {group['model']} ({group['verdict']})" if group["model"] else "uses its base"
+        counts = ", ".join(f"{n} {state}" for state, n in group["corrections"].items())
+        skipped = f"; last night: {group['last_skip']}" if group["last_skip"] else ""
+        typer.echo(f"group {group['group']} {model}; corrections: {counts or 'none'}{skipped}")
+    if training := facts["training"]:
+        of = f" of {training['steps']}" if training.get("steps") else ""
+        stage = training.get("stage") or "starting"
+        typer.echo(f"training {training['model_id']}: {stage}, step {training.get('step', 0)}{of}")
+    for mixed in facts["mixed_experiments"]:
+        typer.echo(
+            f"experiment {mixed['watch']}/{mixed['experiment']} has {mixed['target']} of "
+            f"{mixed['models']} models ({mixed['model_ids']}); make it one: "
+            f"cellwatch rerun {mixed['experiment']}"
+        )
+
+
+def _under_way(run: dict[str, Any] | None) -> dict[str, Any] | None:  # Any: what SQLite holds
+    if run is None:
+        return None
+    facts = {key: run[key] for key in ("id", "group_name", "kind", "model_id", "started_at")}
+    try:
+        said = json.loads((Path(run["folder"] or "") / PROGRESS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        said = {}
+    return {**facts, **said}

@@ -1,0 +1,248 @@
+"""Commands of the loop: retrain, rerun, effort, session; and what was decided of models."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cellwatch.cli.asking import ask, read_station, show
+from cellwatch.cli.talk import ConfigOption, JsonOption, print_json, print_table, tell
+from cellwatch.errors import ExtraMissing, RequestRefused, UsageError
+from cellwatch.storage import reports
+from cellwatch.storage.reading import reader
+
+if TYPE_CHECKING:
+    from cellwatch.config.schema import Config
+
+LEDGER = "cellwatch.db"
+PAYING = 0.02  # AP@0.5 that the last corrections brought: below it more hardly pays
+
+
+def register(app: typer.Typer, models: typer.Typer) -> None:
+    """Add these commands; those on models go to the group that there is."""
+    app.command()(retrain)
+    app.command()(rerun)
+    app.command()(effort)
+    models.command("history")(models_history)
+    models.command("promote")(models_promote)
+    models.command("rollback")(models_rollback)
+
+
+def retrain(
+    group: Annotated[str, typer.Argument(help="Of one group; else of all that have news.")] = "",
+    now: Annotated[bool, typer.Option("--now", help="Begin at once.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what a training would take.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a group from its corrections, as every night does."""
+    station = read_station(config)
+    if now == dry_run:
+        raise UsageError("say --now, or --dry-run to see what it would do")
+    if now:
+        show(ask(station, "retrain", {"group": group}, wait_s=60.0), as_json=as_json)
+        return
+    rows = [_would_train(station, name) for name in _groups(station, group)]
+    if as_json:
+        print_json(rows)
+        return
+    table = [
+        [r["group"], str(r["corrections"]), str(r["rois"]), r["base"], r["says"]] for r in rows
+    ]
+    print_table("", ["group", "corrections", "ROIs", "begins with", "tonight"], table)
+
+
+def rerun(
+    experiment: Annotated[str, typer.Argument(help="As `explain` names it.")],
+    model: Annotated[str, typer.Option("--model", help="Else the one its group uses now.")] = "",
+    watch: Annotated[str, typer.Option(help="Which watched folder, of several.")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Segment a whole experiment again, with one model, behind new images.
+
+    Its masks stay in place until the new ones are there; the old ones go to .superseded.
+    """
+    said = {"experiment": experiment, "model": model, "watch": watch or None}
+    show(ask(read_station(config), "rerun", said), as_json=as_json)
+
+
+def effort(
+    group: Annotated[str, typer.Argument(help="Else all groups.")] = "",
+    plot: Annotated[Path | None, typer.Option(help="Also draw it, as PNG.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what correcting cost and what it was worth, and whether more of it pays."""
+    station = read_station(config)
+    found = []
+    with reader(station.state.folder / LEDGER) as db:
+        for name in _groups(station, group):
+            images, nights = reports.effort(db, name), reports.nights(db, name)
+            facts: dict[str, Any] = {"group": name, "images": images, "nights": nights}
+            found.append(
+                {
+                    **facts,
+                    "ceiling": reports.agreement(db, name),
+                    "verdict": verdict(images, nights),
+                }
+            )
+    if plot:
+        _draw(found, plot)
+    if as_json:
+        print_json(found)
+        return
+    for facts in found:
+        _show_effort(facts)
+
+
+def verdict(images: list[dict[str, Any]], nights: list[dict[str, Any]]) -> str:  # Any: SQLite
+    """Say in one sentence whether more annotation still pays.
+
+    Examples
+    --------
+    >>> verdict([], [])
+    'nothing was corrected yet: three to five images are enough to begin'
+    """
+    if not images:
+        return "nothing was corrected yet: three to five images are enough to begin"
+    scored = [n["numbers"] for n in nights if n["numbers"] and "candidate" in n["numbers"]]
+    if not scored:
+        return "no training was judged on unseen images yet; correct two images or more"
+    gain = scored[-1]["gain"]
+    shares = [i["share"] for i in images if i["share"] is not None]
+    by_hand = f"{shares[-1]:.0%} of the ROIs of the last image were done by hand"
+    if gain >= PAYING:
+        return f"it still pays: the last training gained {gain:+.3f} AP@0.5; {by_hand}"
+    return (
+        f"it hardly pays any more: the last training gained {gain:+.3f} AP@0.5; {by_hand}. "
+        "Correct images of another kind, or only those that are flagged"
+    )
+
+
+def models_history(
+    group: Annotated[str, typer.Argument(help="Else of all groups.")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was decided of models, by what numbers, newest first."""
+    station = read_station(config)
+    with reader(station.state.folder / LEDGER) as db:
+        rows = reports.decisions(db, group)
+    if as_json:
+        print_json(rows)
+        return
+    table = [
+        [r["decided_at"][:16], r["group_name"], r["model_id"], r["verdict"], r["reason"]]
+        for r in rows
+    ]
+    print_table("", ["when (UTC)", "group", "model", "verdict", "reason"], table)
+
+
+def models_promote(
+    model: Annotated[str, typer.Argument(help="Id in the station's zoo, or a built-in one.")],
+    group: Annotated[str, typer.Option(help="For which group; a nightly id names its own.")] = "",
+    why: Annotated[str, typer.Option(help="For the record.")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Use a model for a group's new experiments, whatever the gate said."""
+    said = {"model": model, "group": group, "why": why}
+    show(ask(read_station(config), "promote", said), as_json=as_json)
+
+
+def models_rollback(
+    group: Annotated[str, typer.Argument(help="The group whose last promotion is taken back.")],
+    why: Annotated[str, typer.Option(help="For the record.")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to the model that a group used before."""
+    show(ask(read_station(config), "rollback", {"group": group, "why": why}), as_json=as_json)
+
+
+def _groups(station: "Config", group: str) -> list[str]:
+    from cellwatch.daemon.lineup import groups_of
+
+    known = list(groups_of(station))
+    if group and group not in known:
+        raise RequestRefused(f"there is no group '{group}'; there are {', '.join(known)}")
+    return [group] if group else known
+
+
+def _would_train(station: "Config", group: str) -> dict[str, Any]:  # Any: JSON
+    from cellwatch.daemon.lineup import groups_of, why_not_yet
+    from cellwatch.storage import promotions, reviews
+    from cellwatch.storage.ledger import open_ledger
+
+    db = open_ledger(station.state.folder)
+    try:
+        rows = reviews.lead_only(reviews.trainable(db, group), station.retrain.lead)
+        base = promotions.base_of(db, group)
+        reason = why_not_yet(db, group, station)
+        return {
+            "group": group,
+            "corrections": len(rows),
+            "rois": sum(row["rois"] for row in rows),
+            "base": base.id if base else groups_of(station)[group].target.model,
+            "says": reason or "it would be trained",
+        }
+    finally:
+        db.close()
+
+
+def _show_effort(facts: dict[str, Any]) -> None:  # Any: JSON
+    typer.echo(f"{facts['group']}: {facts['verdict']}")
+    rows = [
+        [
+            row["received_at"][:10],
+            row["relative_path"],
+            str(row["rois"]),
+            f"+{row['added']} -{row['removed']} ~{row['changed']}",
+            "" if row["share"] is None else f"{row['share']:.0%}",
+            "" if row["minutes"] is None else f"{row['minutes']:.0f}",
+            f"{row['ap50']:.3f}" + ("" if row["is_unseen"] else " (seen)"),
+        ]
+        for row in facts["images"]
+    ]
+    if rows:
+        columns = ["day", "image", "ROIs", "by hand", "share", "minutes", "AP@0.5 before"]
+        print_table("", columns, rows)
+    nights = [
+        [
+            night["local_date"],
+            night["model_id"] or "",
+            night["verdict"] or night["state"],
+            _scored(night["numbers"]),
+            "" if night["seconds"] is None else f"{night['seconds'] / 60:.0f}",
+        ]
+        for night in facts["nights"]
+    ]
+    if nights:
+        columns = ["night", "model", "verdict", "AP@0.5 on unseen images", "minutes"]
+        print_table("", columns, nights)
+    own = facts["ceiling"]["own"]
+    if own is not None:
+        tell(f"you agree with yourself at AP@0.5 {own:.3f}: no model can be better than that")
+
+
+def _scored(numbers: dict[str, Any] | None) -> str:  # Any: JSON
+    if not numbers or "candidate" not in numbers:
+        return ""
+    low, high = numbers["interval_95"]
+    return (
+        f"{numbers['candidate']:.3f} against {numbers['incumbent']:.3f} "
+        f"(gain {low:+.3f} to {high:+.3f})"
+    )
+
+
+def _draw(found: list[dict[str, Any]], path: Path) -> None:  # Any: JSON
+    try:
+        from cellwatch.daemon.effortplot import draw_effort
+    except ImportError as error:
+        raise ExtraMissing("--plot needs matplotlib: pip install 'cellwatch[zoo]'") from error
+    draw_effort(json.loads(json.dumps(found)), path)
+    tell(f"drew {path}")

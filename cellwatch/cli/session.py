@@ -1,0 +1,121 @@
+"""`cellwatch session`: annotate and train in turns, image by image."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cellwatch.cli.asking import ask, read_station
+from cellwatch.cli.review import Tool
+from cellwatch.cli.talk import ConfigOption, tell
+from cellwatch.errors import RequestRefused
+from cellwatch.storage import reports
+from cellwatch.storage.reading import reader
+
+if TYPE_CHECKING:
+    from cellwatch.config.schema import Config
+
+LEDGER = "cellwatch.db"
+LOOK_EVERY_S = 0.5
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(session)
+
+
+def session(
+    group: Annotated[str, typer.Argument(help="The group that learns.")],
+    images: Annotated[int, typer.Option("--images", "-n", min=1, help="How many to annotate.")] = 5,
+    crop: Annotated[int, typer.Option(min=0, help="Side of a part, px; 0: the whole plane.")] = 512,
+    tool: Annotated[Tool, typer.Option("--format", help="For which tool.")] = "napari",
+    to: Annotated[Path, typer.Option(help="Where the folders are made.")] = Path("session"),
+    config: ConfigOption = None,
+) -> None:
+    """Annotate a few images in turns with training: each is segmented by what the last one taught.
+
+    The daemon must run: it takes the corrections in. Ctrl-C ends the session; nothing is lost.
+    """
+    from cellwatch.daemon.jobs import models_of
+    from cellwatch.daemon.lineup import groups_of
+    from cellwatch.daemon.requests import folder_of
+    from cellwatch.daemon.sessions import train_on_all
+    from cellwatch.storage.locking import is_locked
+
+    station = read_station(config)
+    groups = groups_of(station)
+    if group not in groups:
+        raise RequestRefused(f"there is no group '{group}'; there are {', '.join(groups)}")
+    corrections = folder_of(station)
+    if not is_locked(station.state.folder):
+        raise RequestRefused("no daemon takes corrections in; start it first: cellwatch run")
+    configured = models_of(station)
+    network: Path | None = None
+    for number in range(1, images + 1):
+        before, made = _hand_out(station, groups[group], tool, crop, (to, corrections), network)
+        tell(f"image {number} of {images}: correct {made['folder']} and copy the labels into")
+        tell(f"  {corrections}")
+        _wait_for(station, group, before, made)
+        last = ""
+
+        def told(stage: str) -> None:
+            nonlocal last
+            if stage != last:
+                last = stage
+                tell(f"  {stage}")
+
+        network = train_on_all(
+            station, configured, groups[group], number, datetime.now(UTC), told, time.sleep
+        )
+    tell(f"{images} images done; tonight the gate judges what they taught, or: cellwatch retrain")
+    tell(f"what it costs and gains: cellwatch effort {group}")
+
+
+def _hand_out(
+    station: "Config",
+    group: Any,  # Any: lineup's Group, light to import
+    tool: Tool,
+    crop: int,
+    folders: tuple[Path, Path],
+    network: Path | None,
+) -> tuple[int, dict[str, Any]]:  # Any: JSON
+    from cellwatch.daemon.checkout import Wanted, take_out
+    from cellwatch.daemon.sessions import segmented_by
+    from cellwatch.records import PlaneIndex
+
+    members = {watched.name: (watched, target) for watched, target in group.members}
+    with reader(station.state.folder / LEDGER) as db:
+        newest = db.execute("SELECT coalesce(max(id), 0) FROM corrections").fetchone()[0]
+        rows = [r for r in reports.to_check_out(db, 1000) if r["watch"] in members]
+    if not rows:
+        raise RequestRefused("there is no image left that was not corrected or taken out")
+    row = rows[0]
+    watched, target = members[row["watch"]]
+    labels = None
+    if network is not None:
+        labels = segmented_by(network, row, watched, target, PlaneIndex())
+    wanted = Wanted(row, target.name, watched.axes, tool, PlaneIndex(), crop)
+    made = take_out(wanted, folders[0], folders[1], labels)
+    ask(station, "checkout", {"made": [made]})
+    return newest, made
+
+
+def _wait_for(station: "Config", group: str, newest: int, made: dict[str, Any]) -> None:
+    # Until the daemon has accepted a correction of what was handed out.
+    sql = """
+        SELECT state, reason, remedy, id FROM corrections
+        WHERE id > ? AND (acquisition_id = ? OR state = 'rejected') ORDER BY id DESC LIMIT 1
+    """
+    told = 0
+    while True:
+        with reader(station.state.folder / LEDGER) as db:
+            row = db.execute(sql, [newest, made["acquisition_id"]]).fetchone()
+        if row and row["state"] in ("trainable", "used"):
+            tell(f"  accepted as correction {row['id']}; training {group}")
+            return
+        if row and row["state"] == "rejected" and row["id"] != told:
+            told = row["id"]
+            tell(f"  rejected: {row['reason']}; {row['remedy']}")
+        time.sleep(LOOK_EVERY_S)

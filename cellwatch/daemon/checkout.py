@@ -1,0 +1,183 @@
+"""Take images out to be corrected: image and labels in a tool's own format, rightly named."""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellwatch.core.arrays import Int32
+from cellwatch.core.labels import relabel
+from cellwatch.errors import RequestRefused
+from cellwatch.records import Crop, PlaneIndex
+from cellwatch.storage.corrections.names import CorrectionName, correction_name
+from cellwatch.storage.export import ENDINGS, write_image, write_labels
+from cellwatch.storage.images import load
+from cellwatch.storage.maskstore import read_labels
+from cellwatch.storage.pathtext import text_path
+from cellwatch.storage.stems import stem_of
+
+HOW = {
+    "napari": """\
+Open both files in napari: the image {image} and the labels {labels}
+(Layer > Convert to labels, if napari opened them as an image).
+Fix them with the brush (2), the fill bucket (4) and the eraser (1); M takes a new number.
+Then select the labels layer and File > Save Selected Layer(s), under the same name.""",
+    "cellpose": """\
+Open the image {image} in Cellpose's GUI; it loads {labels} by itself.
+Right-click draws an ROI, Ctrl+click deletes one. Ctrl+S saves, under the same name.""",
+    "fiji": """\
+Open the image {image} in Fiji, then drag {labels} onto it: the ROI Manager opens.
+Draw with the polygon or freehand tool and press T; delete wrong ones in the manager.
+Then in the manager More > Save..., under the same name.""",
+    "qupath": """\
+Open the image {image} in QuPath, then drag {labels} onto it.
+Draw with the brush, the wand or the polygon; delete wrong ones.
+Then File > Export objects as GeoJSON, all objects, under the same name.""",
+}
+RULES = """
+Draw every cell that you want to be found, also those it found: what is left unlabelled is
+learned as background. If you have time for a part alone, mark the part that you checked in
+{region} (1 inside, 0 outside); outside of it nothing counts.
+If nothing at all is there, save an empty label image as {empty}.
+
+To return it: copy {labels}
+into {corrections}
+Within seconds an answer lies beside it: .accepted.json, or .rejected.txt with what to mend.
+"""
+AGAIN = """
+This is a second look at an image that was corrected before, turned around and under another
+name: please draw it without looking at the first. It is not trained on; it measures how well
+anybody could agree with you.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be taken out.
+
+    Attributes
+    ----------
+    row : mapping
+        The acquisition, as the ledger has it.
+    target, axes : str
+    tool : str
+    plane : PlaneIndex
+    crop : int, px
+        Side of the part to take; 0: the whole plane.
+    is_again : bool
+        Whether it is a second look: mirrored, under a neutral name, without labels.
+    """
+
+    row: Mapping[str, Any]  # Any: what SQLite holds
+    target: str
+    axes: str
+    tool: str
+    plane: PlaneIndex = field(default_factory=PlaneIndex)
+    crop: int = 0
+    is_again: bool = False
+
+
+def take_out(
+    wanted: Wanted, to: Path, corrections: Path, labels: Int32 | None = None
+) -> dict[str, Any]:
+    """Write a folder with image, labels and a note; return what the ledger keeps of it.
+
+    Parameters
+    ----------
+    wanted : Wanted
+    to : Path
+        The folder in which the new one is made.
+    corrections : Path
+        Where the corrected file goes back to.
+    labels : (Y, X) int32, or None
+        What to hand out instead of the labels in the mask store.
+
+    Raises
+    ------
+    RequestRefused
+        When the plane or the folder is not there, or something stands in the way.
+    """
+    row = wanted.row
+    image = load(Path(text_path(row["path"])), wanted.axes)
+    plane_at = (wanted.plane.position, wanted.plane.t, wanted.plane.z)
+    if any(i >= n for i, n in zip(plane_at, image.pixels.shape[:3], strict=True)):
+        raise RequestRefused(f"{row['path']} has no plane {plane_at}")
+    pixels = image.pixels[plane_at]
+    if labels is None:
+        labels = read_labels(Path(row["store"]), wanted.target)[plane_at]
+    crop = crop_around(labels, wanted.crop) if wanted.crop else None
+    if crop is not None:
+        pixels, labels = pixels[(slice(None), *crop.window)], labels[crop.window]
+    labels = relabel(np.ascontiguousarray(labels, np.int32))
+    has_planes = image.n_planes > 1
+    name = CorrectionName(
+        stem_of(Path(text_path(row["relative_path"])).name),
+        wanted.plane if has_planes else None,
+        wanted.target if row["n_targets"] > 1 else "",
+        crop,
+    )
+    stem = correction_name(name, "")
+    if wanted.is_again:
+        stem = f"again-{secrets.token_hex(4)}"
+        pixels, labels = pixels[:, ::-1, ::-1], np.zeros_like(labels)
+    folder = to / stem
+    if folder.exists():
+        raise RequestRefused(f"{folder} exists; move it away, or take out to another --to")
+    folder.mkdir(parents=True)
+    picture, masks = folder / f"{stem}.tif", folder / f"{stem}{ENDINGS[wanted.tool]}"
+    write_image(picture, np.ascontiguousarray(pixels), is_rgb=image.is_rgb)
+    write_labels(masks, labels, wanted.tool, picture)
+    note = _note(wanted, stem, picture, masks, corrections)
+    (folder / "README.txt").write_text(note, encoding="utf-8")
+    return {
+        "acquisition_id": row["id"],
+        "target": wanted.target,
+        "stem": stem,
+        **asdict(wanted.plane),
+        "crop": json.dumps(asdict(crop)) if crop else None,
+        "is_mirrored": int(wanted.is_again),
+        "format": wanted.tool,
+        "folder": str(folder),
+    }
+
+
+def crop_around(labels: Int32, side: int) -> Crop | None:
+    """Return the square part in which most ROIs lie; None: the plane is not larger.
+
+    Examples
+    --------
+    >>> crop_around(np.eye(8, dtype=np.int32), 16) is None
+    True
+    """
+    height, width = (min(side, n) for n in labels.shape)
+    if (height, width) == labels.shape:
+        return None
+    best, most = Crop(0, 0, height, width), -1
+    step = max(1, side // 4)
+    for y in _starts(labels.shape[0], height, step):
+        for x in _starts(labels.shape[1], width, step):
+            n = len(np.unique(labels[y : y + height, x : x + width]))
+            if n > most:
+                best, most = Crop(y, x, height, width), n
+    return best
+
+
+def _starts(length: int, side: int, step: int) -> list[int]:
+    return sorted({*range(0, length - side, step), length - side})
+
+
+def _note(wanted: Wanted, stem: str, picture: Path, masks: Path, corrections: Path) -> str:
+    named = {
+        "image": picture.name,
+        "labels": masks.name,
+        "region": f"{stem}_region.tif",
+        "empty": f"{stem}_empty.tif",
+        "corrections": corrections,
+    }
+    title = f"{stem}: {wanted.target} of {wanted.row['path']}" if not wanted.is_again else stem
+    text = f"{title}\n\n{HOW[wanted.tool].format(**named)}\n{RULES.format(**named)}"
+    return text + (AGAIN if wanted.is_again else "")

@@ -1,0 +1,124 @@
+"""Which model segments an acquisition: its experiment's, else its group's, else the configured one.
+
+Here the two lines of the daemon meet: what was promoted, and what is claimed.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlite_utils import Database
+
+from cellwatch.config.schema import Config, Target, Watch
+from cellwatch.errors import UnknownModel, WeightsError
+from cellwatch.records import Outcome
+from cellwatch.storage import promotions
+from cellwatch.storage.ledger import transaction
+from cellwatch.storage.promotions import ModelName
+from cellwatch.storage.queue import Claim
+from cellwatch.zoo.cards import ModelPlace, find_model
+from cellwatch.zoo.classifiers import ClassifierPlace
+
+Place = ModelPlace | ClassifierPlace
+DAEMON = "cellwatch"
+
+
+def models_for(
+    db: Database, claim: Claim, watched: Watch, config: Config, configured: Mapping[str, Place]
+) -> dict[str, Place]:
+    """Return the model of each target of a claim, pinning it where the configuration says so.
+
+    Parameters
+    ----------
+    db : Database
+    claim : Claim
+    watched : Watch
+    config : Config
+    configured : mapping of str to Place
+        The models that the configuration names, by that name.
+
+    Raises
+    ------
+    UnknownModel
+        When an experiment was begun with a model that is not there any more; no other takes its
+        place.
+    """
+    found: dict[str, Place] = {}
+    for target in watched.targets():
+        if target.name not in claim.targets:
+            continue
+        named = promotions.pinned(db, claim.watch, pin_key(config, claim), target.name)
+        if named is not None:
+            found[target.name] = named_model(named, configured[target.model], config)
+            continue
+        found[target.name] = current_model(db, watched, target, config, configured)
+    return found
+
+
+def pin_models(
+    db: Database, claim: Claim, models: Mapping[str, Place], config: Config, now: datetime
+) -> None:
+    """Fix the models of a claim for its experiment; one that a style is to choose waits for it."""
+    if config.retrain.pin == "none":
+        return
+    with transaction(db):
+        for target, place in models.items():
+            if isinstance(place, ModelPlace):
+                name = ModelName(place.card.id, place.card.sha256)
+                promotions.pin(db, (claim.watch, pin_key(config, claim), target), name, DAEMON, now)
+
+
+def pin_chosen(db: Database, claim: Claim, outcome: Outcome, config: Config, now: datetime) -> None:
+    """Fix the model that the style of an experiment's first image chose; a blank chooses none."""
+    if config.retrain.pin == "none":
+        return
+    with transaction(db):
+        for result in outcome.targets:
+            if result.choice is not None and result.choice.neighbours:
+                name = ModelName(result.model_id, result.model_sha256)
+                place = (claim.watch, pin_key(config, claim), result.name)
+                promotions.pin(db, place, name, DAEMON, now)
+
+
+def pin_key(config: Config, claim: Claim) -> str:
+    """Return what keeps its model: the experiment, or the one file, also when it grows."""
+    return claim.path if config.retrain.pin == "acquisition" else claim.experiment
+
+
+def current_model(
+    db: Database,
+    watched: Watch,
+    target: Target,
+    config: Config,
+    configured: Mapping[str, Place],
+) -> Place:
+    """Return what a new experiment is segmented with: the group's promoted model goes first."""
+    used = promotions.in_use(db, watched.group_of(target))
+    if used is None:
+        return configured[target.model]
+    return named_model(used.model, configured[target.model], config)
+
+
+def named_model(name: ModelName, configured: Place, config: Config) -> ModelPlace:
+    """Find a model by its id and weights, in the station's zoo or as the configuration has it.
+
+    Raises
+    ------
+    UnknownModel
+        When it is not there, or is another now.
+    """
+    if isinstance(configured, ModelPlace) and configured.card.sha256 == name.sha256:
+        return configured
+    try:
+        place = find_model(name.id, config.zoo)
+    except (UnknownModel, WeightsError) as error:
+        raise UnknownModel(
+            f"its experiment is segmented with the model '{name.id}', which is not there any more "
+            f"({error}); put it back, or choose another: cellwatch rerun EXPERIMENT --model ID"
+        ) from error
+    if place.card.sha256 != name.sha256:
+        raise UnknownModel(
+            f"its experiment is segmented with the model '{name.id}' of sha256 {name.sha256[:12]}, "
+            f"and {place.path} has {place.card.sha256[:12]}; put the right one back, or choose "
+            "another: cellwatch rerun EXPERIMENT --model ID"
+        )
+    return place

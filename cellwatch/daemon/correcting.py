@@ -1,0 +1,186 @@
+"""A dropped file becomes a kept correction: read, checked, compared with the prediction."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from cellwatch.core.arrays import Bool, Float32, Int32
+from cellwatch.core.channels import choose_channels, take_channels
+from cellwatch.core.image import percentiles
+from cellwatch.core.labels import relabel
+from cellwatch.core.matching import edits, hits, match
+from cellwatch.core.parameters import Normalisation
+from cellwatch.errors import CellwatchError, RejectedCorrection
+from cellwatch.records import CorrectionAsked, CorrectionRead, Crop
+from cellwatch.storage.corrections.kept import KeptCorrection, keep_original, read_kept, write_kept
+from cellwatch.storage.corrections.reading import ReadLabels, read_labels
+from cellwatch.storage.images import Image, load
+from cellwatch.storage.maskstore import read_labels as read_prediction
+from cellwatch.watching.structure import why_not_whole
+
+
+def read_correction(asked: CorrectionAsked) -> CorrectionRead:
+    """Read a dropped file and keep what training needs; what is wrong with it comes back as text.
+
+    Parameters
+    ----------
+    asked : CorrectionAsked
+
+    Returns
+    -------
+    CorrectionRead
+        With a reason when it is rejected; nothing is kept then but the original.
+    """
+    try:
+        if reason := why_not_whole(Path(asked.path)):
+            raise RejectedCorrection(f"the file is not whole: {reason}", "save it again")  # noqa: TRY301
+        keep_original(Path(asked.path), Path(asked.keep))
+        return _read(asked)
+    except RejectedCorrection as error:
+        return CorrectionRead(reason=error.reason, remedy=error.remedy)
+    except MemoryError:
+        return CorrectionRead(
+            reason="it needs more memory than a correction may take",
+            remedy="save a crop, or a compressed label TIFF",
+        )
+    except CellwatchError as error:
+        return CorrectionRead(
+            reason=f"its image or prediction cannot be read: {error}",
+            remedy="put the image and its mask store back, then drop the file again",
+        )
+
+
+def _read(asked: CorrectionAsked) -> CorrectionRead:
+    prediction = read_prediction(Path(asked.store), asked.target)  # (P, T, Z, Y, X)
+    plane_at = (asked.plane.position, asked.plane.t, asked.plane.z)
+    if any(i >= n for i, n in zip(plane_at, prediction.shape[:3], strict=True)):
+        raise RejectedCorrection(
+            f"the image has {prediction.shape[0]} positions, {prediction.shape[1]} time points and "
+            f"{prediction.shape[2]} z planes, and the name says {plane_at}",
+            "count from 0: NAME__p000_t000_z05_masks.tif",
+        )
+    whole = prediction[plane_at]
+    crop = asked.crop or Crop(0, 0, whole.shape[0], whole.shape[1])
+    if crop.y + crop.height > whole.shape[0] or crop.x + crop.width > whole.shape[1]:
+        raise RejectedCorrection(
+            f"the crop reaches to row {crop.y + crop.height} and column {crop.x + crop.width}, "
+            f"the image has {whole.shape[0]} x {whole.shape[1]} px",
+            "leave the name as it was handed out",
+        )
+    found = _labels(asked, (crop.height, crop.width))
+    if asked.kind == "region":
+        return _keep_region(asked, found)
+    predicted = relabel(np.ascontiguousarray(whole[crop.window], np.int32))
+    checked = _checked(asked, (crop.height, crop.width))
+    labels, before = (_within(array, checked) for array in (found.labels, predicted))
+    _refuse_emptiness(asked, labels)
+    image = load(Path(asked.image), asked.axes)
+    plane, limits, key = _plane(image, asked)
+    kept = KeptCorrection(
+        labels=found.labels,
+        predicted=predicted,
+        plane=plane[(slice(None), *crop.window)],
+        limits=limits,
+        checked=checked,
+        is_empty=asked.is_empty,
+    )
+    write_kept(Path(asked.keep), kept)
+    was_found, false_positives = hits(labels, before)
+    done = edits(before, labels)
+    notes = found.notes
+    if checked is not None:
+        share = checked.mean()
+        notes = (*notes, f"only the checked region counts ({share:.0%} of the plane)")
+    return CorrectionRead(
+        format=found.format,
+        content_key=key,
+        rois=int(labels.max(initial=0)),
+        predicted=int(before.max(initial=0)),
+        added=done.added,
+        removed=done.removed,
+        changed=done.changed,
+        true_positives=int(was_found.sum()),
+        false_positives=false_positives,
+        false_negatives=int(was_found.size - was_found.sum()),
+        agreement=_agreement(asked, found.labels),
+        notes=notes,
+    )
+
+
+def _labels(asked: CorrectionAsked, shape: tuple[int, int]) -> ReadLabels:
+    if not asked.is_mirrored:
+        return read_labels(Path(asked.path), shape, asked.target)
+    found = read_labels(Path(asked.path), shape, asked.target)
+    straight = np.ascontiguousarray(found.labels[::-1, ::-1])
+    return ReadLabels(straight, found.format, (*found.notes, "it was handed out mirrored"))
+
+
+def _keep_region(asked: CorrectionAsked, found: ReadLabels) -> CorrectionRead:
+    if not found.labels.any():
+        raise RejectedCorrection("the region is empty", "mark what you checked with 1, the rest 0")
+    blank = np.zeros_like(found.labels)
+    kept = KeptCorrection(
+        found.labels, blank, blank[None].astype(np.float32), np.zeros((1, 2)), None, is_empty=False
+    )
+    write_kept(Path(asked.keep), kept)
+    part = f"{(found.labels > 0).mean():.0%} of the plane was checked"
+    return CorrectionRead(format=found.format, notes=(part,))
+
+
+def _checked(asked: CorrectionAsked, shape: tuple[int, int]) -> Bool | None:
+    if not asked.region:
+        return None
+    region = read_kept(Path(asked.region)).labels > 0
+    if region.shape != shape:
+        raise RejectedCorrection(
+            f"its region has {region.shape[0]} x {region.shape[1]} px, "
+            f"it has {shape[0]} x {shape[1]}",
+            "mark the region on the same plane or crop",
+        )
+    return region
+
+
+def _within(labels: Int32, checked: Bool | None) -> Int32:
+    return labels if checked is None else relabel(np.where(checked, labels, np.int32(0)))
+
+
+def _agreement(asked: CorrectionAsked, labels: Int32) -> float | None:
+    if not asked.other:
+        return None
+    other = read_kept(Path(asked.other)).labels
+    if other.shape != labels.shape:
+        return None
+    return match(other, labels, (0.5,))[0].average_precision
+
+
+def _refuse_emptiness(asked: CorrectionAsked, labels: Int32) -> None:
+    if asked.is_empty and labels.any():
+        raise RejectedCorrection(
+            "its name says that nothing is there, but it holds ROIs",
+            "end the name in _masks, or clear the label image",
+        )
+    if not asked.is_empty and not labels.any():
+        raise RejectedCorrection(
+            "it holds no ROI",
+            "if nothing is there, end the name in _empty (NAME_empty.tif) and drop it again",
+        )
+
+
+def _plane(image: Image, asked: CorrectionAsked) -> tuple[Float32, np.ndarray, str]:
+    names = image.info.channels or ("",) * image.pixels.shape[3]
+    chosen = choose_channels(
+        asked.channels.cell, asked.channels.nucleus, names, is_rgb=image.is_rgb
+    )
+    index = (asked.plane.position, asked.plane.t, asked.plane.z)
+    plane = take_channels(image.pixels[index], chosen)
+    limits = np.array(percentiles(plane, Normalisation()), np.float64)
+    return plane, limits, pixels_digest(image)
+
+
+def pixels_digest(image: Image) -> str:
+    """Return a sha256 over all pixels of an acquisition: the same under any name or format."""
+    digest = hashlib.sha256(str((image.pixels.shape, image.pixels.dtype.str[1:])).encode())
+    for plane in image.pixels.reshape(-1, *image.pixels.shape[-2:]):
+        digest.update(np.ascontiguousarray(plane).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,330 @@
+"""The desk where corrections and flags are taken in: dropped files are read, answers written.
+
+A thread watches the two folders. It matches a file by its name, has a child process read it, and
+puts what came of it into the supervisor's queue. The supervisor records it, then writes the answer
+beside the file: never before.
+"""
+
+import json
+import logging
+import queue as queues
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.config.schema import Config
+from cellwatch.daemon.matching import Matched, Unmatched, match_drop
+from cellwatch.daemon.reader import Reader
+from cellwatch.records import CorrectionAsked, CorrectionRead
+from cellwatch.storage import flags, reviews
+from cellwatch.storage.corrections import answers
+from cellwatch.storage.corrections.names import SUFFIXES, TABLE, read_name
+from cellwatch.storage.pathtext import path_text, text_path
+from cellwatch.storage.reading import reader
+from cellwatch.watching.names import ALWAYS_EXCLUDED
+from cellwatch.watching.scanner import look, scan
+from cellwatch.watching.settle import Sighting
+from cellwatch.watching.watcher import Finished, Unfinished, WatchPlan, watch
+
+logger = logging.getLogger(__name__)
+
+SETTLE_S = 1.0  # people expect the answer within seconds; a copy that goes on starts it anew
+# Masks are wanted here, our own answers are not.
+HIDDEN = (
+    *(p for p in ALWAYS_EXCLUDED if "_" not in p and ".zarr" not in p),
+    f"*{answers.ACCEPTED}",
+    f"*{answers.REJECTED}",
+)
+FLAG_SUFFIXES = (".flag", ".txt")
+FIRST_LINE = 500  # characters of a flag's reason
+KEPT = "corrections"  # below the state folder
+
+
+@dataclass(frozen=True, slots=True)
+class FromDesk:
+    """A dropped file and what was found.
+
+    Attributes
+    ----------
+    drop : Drop
+    read : CorrectionRead or None
+        None: its image is not there yet; `waiting` says why.
+    waiting : str
+    orphan_id : int or None
+        The row under which it waited before.
+    """
+
+    drop: reviews.Drop
+    read: CorrectionRead | None
+    waiting: str = ""
+    orphan_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FlagDropped:
+    """A flag that was dropped as a file."""
+
+    flag: flags.Flag
+
+
+Event = FromDesk | FlagDropped
+
+
+def start_desk(
+    config: Config,
+    known: dict[str, Sighting],
+    stop: threading.Event,
+    again: "queues.SimpleQueue[dict[str, Any]]",
+    on_event: Callable[[Event], None],
+) -> list[threading.Thread]:
+    """Watch the folders of corrections and flags, each in a thread.
+
+    Parameters
+    ----------
+    config : Config
+    known : dict of str to Sighting
+        Corrections that have their verdict.
+    stop : threading.Event
+    again : SimpleQueue of rows
+        Corrections to be read again: orphans whose image has come, those that got a region.
+    on_event : callable
+    """
+    threads = []
+    if config.corrections is not None:
+        folder = config.corrections.folder
+        run = _guarded(lambda: _watch_corrections(config, folder, known, stop, again, on_event))
+        threads.append(threading.Thread(target=run, args=(stop,), daemon=True, name="corrections"))
+    if config.flags is not None:
+        place = config.flags.folder
+        run = _guarded(lambda: _watch_flags(place, stop, on_event))
+        threads.append(threading.Thread(target=run, args=(stop,), daemon=True, name="flags"))
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def record(db: Database, folder: Path, event: FromDesk, now: datetime) -> dict[str, Any]:
+    """Record what the desk found, then write the answer; return the row."""
+    if event.read is None:
+        key = reviews.wait_for_image(db, event.drop, event.waiting, WAIT_REMEDY, now)
+    else:
+        key = reviews.receive(db, event.drop, event.read, now)
+    if event.orphan_id is not None:
+        reviews.retire_orphan(db, event.orphan_id, now)
+    row = db.table("corrections").get(key)
+    answer(db, folder, row)
+    return row
+
+
+WAIT_REMEDY = (
+    "nothing, if the image is still to come: this file is then taken by itself. Else look whether "
+    "it is named after the image"
+)
+
+
+def answer(db: Database, folder: Path, row: dict[str, Any]) -> None:  # Any: what SQLite holds
+    """Write the answer that a row calls for beside the dropped file."""
+    dropped = folder / text_path(row["file"])
+    if row["state"] in ("rejected", "orphan"):
+        text = answers.rejected_text(row["reason"], row["remedy"], TABLE)
+        answers.write_answer(dropped, text, is_accepted=False)
+        return
+    answers.write_answer(dropped, answers.accepted_text(_told(db, row)), is_accepted=True)
+
+
+def missing_answers(db: Database, folder: Path) -> list[dict[str, Any]]:
+    """Return the rows whose file lies there without an answer: a crash came between the two."""
+    return [
+        row
+        for row in reviews.latest_of_files(db)
+        if row["state"] not in ("superseded", "withdrawn")
+        and (folder / text_path(row["file"])).exists()
+        and not answers.has_answer(folder / text_path(row["file"]))
+    ]
+
+
+def _told(db: Database, row: dict[str, Any]) -> dict[str, Any]:  # Any: what SQLite holds
+    path = db.table("acquisitions").get(row["acquisition_id"])["path"]
+    told = {
+        "accepted": row["received_at"],
+        "correction": row["id"],
+        "image": path,
+        "target": row["target"],
+        "group": row["group_name"],
+        "format": row["format"],
+        "use": _use(row),
+    }
+    if row["kind"] == "labels":
+        told |= {
+            "rois": row["rois"],
+            "against_the_prediction": {
+                "model": row["model_id"],
+                "rois": row["predicted"],
+                "added": row["added"],
+                "removed": row["removed"],
+                "changed": row["changed"],
+                "ap50": row["ap50"],
+            },
+        }
+        if row["agreement"] is not None:
+            told["agreement_with_the_other_look"] = row["agreement"]
+    return {**told, "notes": json.loads(row["notes"] or "[]")}
+
+
+def _use(row: dict[str, Any]) -> str:  # Any: what SQLite holds
+    if row["kind"] == "region":
+        return "only this region of the image's correction is learned from and scored"
+    if row["is_again"]:
+        return "a second look: it measures your agreement with yourself and is not trained on"
+    who = f" by {row['annotator']}" if row["annotator"] else ""
+    return f"the latest correction{who} of this part; the group learns from it in its next training"
+
+
+def _guarded(work: Callable[[], None]) -> Callable[[threading.Event], None]:
+    def run(stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                work()
+            except Exception:
+                logger.exception("taking corrections in failed; it starts anew")
+                stop.wait(5.0)
+
+    return run
+
+
+def _watch_corrections(
+    config: Config,
+    folder: Path,
+    known: dict[str, Sighting],
+    stop: threading.Event,
+    again: "queues.SimpleQueue[dict[str, Any]]",
+    on_event: Callable[[Event], None],
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = WatchPlan(folder, ("**",), HIDDEN, SUFFIXES, SETTLE_S, SETTLE_S)
+    desk = _Desk(config, folder)
+    try:
+        for event in watch(plan, stop, known):
+            if isinstance(event, Finished):
+                on_event(desk.look(event.sighting))
+            elif isinstance(event, Unfinished) and event.is_given_up:
+                drop = desk.unnamed(event.sighting)
+                reason = f"the file is not whole: {event.reason}"
+                on_event(FromDesk(drop, CorrectionRead(reason=reason, remedy="save it again")))
+            while not again.empty():
+                row = again.get()
+                if found := desk.look_again(row):
+                    on_event(found)
+    finally:
+        desk.close()
+
+
+def _watch_flags(folder: Path, stop: threading.Event, on_event: Callable[[Event], None]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = WatchPlan(folder, ("**",), HIDDEN, FLAG_SUFFIXES, SETTLE_S, SETTLE_S)
+    for event in watch(plan, stop, {}):
+        if not isinstance(event, Finished | Unfinished):
+            continue  # an empty file is as good as any
+        relative = event.sighting.path
+        name = Path(relative).name
+        for ending in (".flag.txt", ".flag"):
+            if name.lower().endswith(ending):
+                why = _first_line(folder / relative)
+                on_event(FlagDropped(flags.Flag(name[: -len(ending)], why, None, "flags folder")))
+                break
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.readline(FIRST_LINE).strip()
+    except OSError:
+        return ""
+
+
+class _Desk:
+    # What the corrections thread carries from file to file.
+    def __init__(self, config: Config, folder: Path) -> None:
+        self._config, self._folder = config, folder
+        self._reader = Reader()
+        self._ledger = config.state.folder / "cellwatch.db"
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def unnamed(self, sighting: Sighting) -> reviews.Drop:
+        return reviews.Drop(sighting.path, sighting.size, sighting.mtime_ns)
+
+    def look(self, sighting: Sighting, orphan_id: int | None = None) -> FromDesk:
+        drop = self.unnamed(sighting)
+        name = read_name(Path(sighting.path).name)
+        if name is None:
+            reason = f"the name '{Path(sighting.path).name}' does not say what it is"
+            return FromDesk(drop, CorrectionRead(reason=reason, remedy="name it as below"))
+        drop = replace(drop, kind=name.kind)
+        with reader(self._ledger) as db:
+            found = match_drop(db, self._config, Path(sighting.path), name)
+            region = other = ""
+            if name.kind == "labels" and isinstance(found, Matched):
+                region = reviews.region_of(db, found.on(drop, ""))
+                other = reviews.other_look(db, found.on(drop, ""))
+        if isinstance(found, Unmatched):
+            if found.is_waiting:
+                return FromDesk(drop, None, found.reason, orphan_id)
+            answer = CorrectionRead(reason=found.reason, remedy=found.remedy)
+            return FromDesk(drop, answer, "", orphan_id)
+        keep = self._config.state.folder / KEPT / uuid.uuid4().hex[:16]
+        asked = CorrectionAsked(
+            path=str(self._folder / sighting.path),
+            kind=name.kind,
+            is_empty=name.is_empty,
+            image=found.image,
+            axes=found.axes,
+            store=found.store,
+            target=found.target,
+            channels=found.channels,
+            plane=found.plane,
+            crop=found.crop,
+            is_mirrored=found.is_mirrored,
+            keep=str(keep),
+            region=region,
+            other=other,
+        )
+        return FromDesk(found.on(drop, str(keep)), self._reader.ask(asked), "", orphan_id)
+
+    def look_again(self, row: dict[str, Any]) -> FromDesk | None:
+        relative = text_path(row["file"])
+        sighting = look(self._folder, relative, ("**",), HIDDEN, SUFFIXES)
+        if sighting is None:
+            return None  # it was taken away meanwhile; what is kept of it stays
+        return self.look(sighting, int(row["id"]) if row["state"] == "orphan" else None)
+
+
+def known_corrections(db: Database) -> dict[str, Sighting]:
+    """Return the dropped files that have their verdict, as they were then."""
+    return {
+        text_path(file): Sighting(text_path(file), size, mtime)
+        for file, (size, mtime) in reviews.known_drops(db).items()
+    }
+
+
+def path_of(drop: reviews.Drop) -> str:
+    """Return how a dropped file stands in the log."""
+    return path_text(drop.file)
+
+
+def all_answered(db: Database, folder: Path) -> bool:
+    """Say whether every file that lies in the corrections folder has been recorded as it is."""
+    known = dict(reviews.known_drops(db))
+    waiting = {row["file"]: (row["size"], row["mtime_ns"]) for row in reviews.orphans(db)}
+    return all(
+        (seen.size, seen.mtime_ns)
+        in (known.get(path_text(seen.path)), waiting.get(path_text(seen.path)))
+        for seen in scan(folder, ("**",), HIDDEN, SUFFIXES)
+    )

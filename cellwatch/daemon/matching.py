@@ -1,0 +1,206 @@
+"""Whose correction is this? Name and folder of a dropped file lead to one acquisition, or none."""
+
+import json
+import sqlite3
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cellwatch.config.schema import Config
+from cellwatch.records import ChannelChoice, Crop, PlaneIndex
+from cellwatch.storage import reviews
+from cellwatch.storage.corrections.names import CorrectionName, DroppedName
+from cellwatch.storage.pathtext import path_text, text_path
+from cellwatch.storage.stems import stem_key
+
+Row = dict[str, Any]  # Any: what SQLite holds
+LISTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The acquisition, target and part that a dropped file is a correction of.
+
+    Attributes
+    ----------
+    acquisition_id : int
+    image, axes, store : str
+    target, group, annotator : str
+    channels : ChannelChoice
+    plane : PlaneIndex
+    crop : Crop or None
+    checkout_id : int or None
+    is_mirrored : bool
+    """
+
+    acquisition_id: int
+    image: str
+    axes: str
+    store: str
+    target: str
+    group: str
+    annotator: str
+    channels: ChannelChoice
+    plane: PlaneIndex
+    crop: Crop | None
+    checkout_id: int | None
+    is_mirrored: bool
+
+    def on(self, drop: reviews.Drop, keep: str) -> reviews.Drop:
+        """Return a drop with all that was found out about it."""
+        return replace(
+            drop,
+            acquisition_id=self.acquisition_id,
+            target=self.target,
+            group=self.group,
+            plane=self.plane,
+            crop=self.crop,
+            annotator=self.annotator,
+            checkout_id=self.checkout_id,
+            is_again=self.is_mirrored,
+            folder=keep,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """Why a dropped file belongs to nothing.
+
+    Attributes
+    ----------
+    reason, remedy : str
+    is_waiting : bool
+        Whether the image may still come.
+    """
+
+    reason: str
+    remedy: str = ""
+    is_waiting: bool = False
+
+
+def match_drop(
+    db: sqlite3.Connection, config: Config, relative: Path, name: DroppedName
+) -> Matched | Unmatched:
+    """Find what a dropped file is a correction of.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        The ledger, for reading.
+    config : Config
+    relative : Path
+        Of the file, below the corrections folder.
+    name : DroppedName
+    """
+    checkout = _checkout(db, name.readings[0].stem)
+    if checkout is not None:
+        return _as_handed_out(db, config, relative, checkout)
+    for reading in name.readings:
+        rows = _acquisitions(db, config, reading.stem)
+        if not rows:
+            continue
+        here = [row for row in rows if _lies_in(row, relative.parent)]
+        found = here or rows
+        if len(found) > 1:
+            return _ambiguous(reading.stem, found)
+        annotator = reading.annotator or ("" if here else _first(relative.parent))
+        return _matched(db, config, found[0], replace(reading, annotator=annotator))
+    stems = ", ".join(f"'{reading.stem}'" for reading in name.readings)
+    return Unmatched(f"no image named {stems} is known yet", is_waiting=True)
+
+
+def _matched(
+    db: sqlite3.Connection, config: Config, row: Row, name: CorrectionName
+) -> Matched | Unmatched:
+    watched = next(w for w in config.watch if w.name == row["watch"])
+    names = [target.name for target in watched.targets()]
+    if name.target and name.target not in names:
+        return Unmatched(
+            f"'{row['path']}' has no target '{name.target}'",
+            f"its targets are {', '.join(names)}",
+        )
+    if not name.target and len(names) > 1:
+        return Unmatched(
+            f"'{row['path']}' has the targets {', '.join(names)}, and the name says none",
+            f"name it {name.stem}__{names[0]}_masks.tif",
+        )
+    target = next(t for t in watched.targets() if t.name == (name.target or names[0]))
+    sql = "SELECT state FROM targets WHERE acquisition_id = ? AND name = ?"
+    state = db.execute(sql, [row["id"], target.name]).fetchone()
+    if state is None or state[0] != "done":
+        why = f"its image is not segmented yet ({row['state']}"
+        return Unmatched(f"{why}{': ' + row['reason'] if row['reason'] else ''})", is_waiting=True)
+    if name.plane is None and (row["planes"] or 1) > 1:
+        return Unmatched(
+            f"'{row['path']}' has {row['planes']} planes, and the name says none",
+            f"name it {name.stem}__p000_t000_z00_masks.tif, counted from 0",
+        )
+    return Matched(
+        acquisition_id=row["id"],
+        image=text_path(row["path"]),
+        axes=watched.axes,
+        store=row["store"],
+        target=target.name,
+        group=watched.group_of(target),
+        annotator=name.annotator,
+        channels=target.choice(),
+        plane=name.plane or PlaneIndex(),
+        crop=name.crop,
+        checkout_id=None,
+        is_mirrored=False,
+    )
+
+
+def _as_handed_out(
+    db: sqlite3.Connection, config: Config, relative: Path, checkout: Row
+) -> Matched | Unmatched:
+    sql = "SELECT * FROM acquisitions WHERE id = ?"
+    row = dict(db.execute(sql, [checkout["acquisition_id"]]).fetchone())
+    if row["superseded_by"] is not None:
+        return Unmatched(
+            f"'{row['path']}' was overwritten after it was handed out",
+            "take the new image out and correct that",
+        )
+    if row["watch"] not in {watched.name for watched in config.watch}:
+        return Unmatched(f"the folder of '{row['path']}' is not watched any more", is_waiting=True)
+    crop = Crop(**json.loads(checkout["crop"])) if checkout["crop"] else None
+    plane = PlaneIndex(checkout["position"], checkout["t"], checkout["z"])
+    named = CorrectionName("", plane, checkout["target"], crop, _first(relative.parent))
+    found = _matched(db, config, row, named)
+    if isinstance(found, Unmatched):
+        return found
+    is_mirrored = bool(checkout["is_mirrored"])
+    return replace(found, checkout_id=checkout["id"], is_mirrored=is_mirrored)
+
+
+def _checkout(db: sqlite3.Connection, stem: str) -> Row | None:
+    sql = "SELECT * FROM checkouts WHERE stem = ? ORDER BY id DESC LIMIT 1"
+    row = db.execute(sql, [path_text(stem_key(f"{stem}.x"))]).fetchone()
+    return dict(row) if row else None
+
+
+def _acquisitions(db: sqlite3.Connection, config: Config, stem: str) -> list[Row]:
+    sql = "SELECT * FROM acquisitions WHERE stem = ? AND superseded_by IS NULL ORDER BY id"
+    watched = {watch.name for watch in config.watch}
+    rows = db.execute(sql, [path_text(stem_key(f"{stem}.x"))]).fetchall()
+    return [dict(row) for row in rows if row["watch"] in watched]
+
+
+def _lies_in(row: Row, folder: Path) -> bool:
+    # corrections/scope/day1/a_masks.tif and corrections/day1/a_masks.tif both mean scope's day1.
+    wanted = [part.casefold() for part in folder.parts]
+    place = [row["watch"], *Path(text_path(row["relative_path"])).parent.parts]
+    return bool(wanted) and [part.casefold() for part in place][-len(wanted) :] == wanted
+
+
+def _first(folder: Path) -> str:
+    return folder.parts[0] if folder.parts else ""
+
+
+def _ambiguous(stem: str, rows: list[Row]) -> Unmatched:
+    listed = "\n  ".join(f"{row['watch']}/{row['relative_path']}" for row in rows[:LISTED])
+    more = f"\n  and {len(rows) - LISTED} more" if len(rows) > LISTED else ""
+    return Unmatched(
+        f"{len(rows)} images are named '{stem}':\n  {listed}{more}",
+        "put the file into a sub-folder of corrections/ that is named as the folder of its image",
+    )

@@ -1,0 +1,330 @@
+"""Training as the supervisor sees it: begun when a night is due or somebody asks, one at a time.
+
+The trainer is a process of its own. While images wait it stands still (on the CPU it is stopped, on
+a GPU it waits between two batches); when it has ended, its candidate goes into the zoo and
+everything it proved into the ledger, in one transaction.
+"""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from sqlite_utils import Database
+
+from cellwatch.config.schema import Config
+from cellwatch.daemon.choice import Place
+from cellwatch.daemon.executor import ENVIRONMENT
+from cellwatch.daemon.lineup import Group, groups_of, job_of, why_not_yet
+from cellwatch.daemon.pipe import send
+from cellwatch.daemon.schedule import Turns, night_due
+from cellwatch.errors import CellwatchError, RequestRefused
+from cellwatch.records import AskedRun, TrainJob, TrainReport, Verdict
+from cellwatch.storage import promotions, reviews, runs
+from cellwatch.storage.promotions import Decision, ModelName
+from cellwatch.zoo.cards import CARD, read_card
+
+logger = logging.getLogger(__name__)
+
+CHECK_EVERY_S = 2.0
+MAX_DEATHS = 3  # of a trainer that dies without a reason
+AGAIN_AFTER_S = 60.0  # one that left the GPU to the worker
+JOB, REPORT, PROGRESS, FAILURE = "job.json", "report.json", "progress.json", "failure.txt"
+CANDIDATE = "candidate"
+REFUSED, LEFT = 65, 75  # the trainer's exit codes
+GATE = "gate"
+
+
+@dataclass
+class Nights:
+    """What the supervisor knows of training.
+
+    Attributes
+    ----------
+    db : Database
+    config : Config
+    configured : mapping of str to Place
+        The models that the configuration names.
+    """
+
+    db: Database
+    config: Config
+    configured: Mapping[str, Place]
+    job: TrainJob | None = None
+    process: "subprocess.Popen[bytes] | None" = None
+    is_paused: bool = False
+    deaths: int = 0
+    again_at: float = 0.0
+    checked_at: float = 0.0
+    wanted: list[AskedRun] = field(default_factory=list)
+    turns: Turns = field(default_factory=lambda: Turns(0.2))
+
+    @property
+    def groups(self) -> dict[str, Group]:
+        """Return the groups of the configuration."""
+        return groups_of(self.config)
+
+    @property
+    def is_training(self) -> bool:
+        """Say whether a training is under way, running or paused."""
+        return self.job is not None
+
+
+def take_up(nights: Nights, now: datetime) -> None:
+    """Go on with the run that was under way when the daemon ended, however it ended."""
+    nights.turns = Turns(nights.config.retrain.share)
+    row = runs.unfinished(nights.db)
+    if row is None:
+        return
+    if not row["job"]:
+        runs.fail(nights.db, row["id"], "the daemon ended before it was put together", now)
+        return
+    nights.job = TrainJob.from_json(json.loads(row["job"]))
+    logger.info("going on with the training of %s", nights.job.group)
+
+
+def turn(nights: Nights, *, is_busy: bool, now: datetime, local_now: datetime) -> None:
+    """Do what is due: collect a trainer that ended, pause or resume it, begin the next run."""
+    if nights.process is not None and nights.process.poll() is not None:
+        _ended(nights, nights.process, now)
+    if nights.job is None and time.monotonic() >= nights.checked_at:
+        nights.checked_at = time.monotonic() + CHECK_EVERY_S
+        _begin_due(nights, now, local_now)
+    if nights.job is not None and nights.process is None and time.monotonic() >= nights.again_at:
+        _start(nights, nights.job)
+    if nights.process is not None:
+        may_run = nights.turns.may_run(is_busy, time.monotonic())
+        _pace(nights, nights.process, is_paused=not may_run)
+
+
+def ask_for(nights: Nights, asked: AskedRun) -> None:
+    """Have a group trained as soon as no other training is under way.
+
+    Raises
+    ------
+    RequestRefused
+        When there is no such group, or it has nothing to learn from.
+    """
+    if asked.group not in nights.groups:
+        known = ", ".join(nights.groups)
+        raise RequestRefused(f"there is no group '{asked.group}'; there are {known}")
+    if nights.job is not None and nights.job.group == asked.group:
+        raise RequestRefused(f"'{asked.group}' is being trained now (run {nights.job.run_id})")
+    if any(waiting.group == asked.group for waiting in nights.wanted):
+        raise RequestRefused(f"a training of '{asked.group}' waits for its turn already")
+    if not reviews.trainable(nights.db, asked.group):
+        raise RequestRefused(
+            f"'{asked.group}' has no correction to learn from; drop some masks into the "
+            "corrections folder"
+        )
+    nights.wanted.append(asked)
+    nights.checked_at = 0.0
+
+
+def leave(nights: Nights) -> None:
+    """Have the trainer leave the device; it goes on later where it stood."""
+    if nights.process is not None:
+        _say(nights.process, "leave")
+        nights.process.send_signal(signal.SIGCONT)
+
+
+def stop(nights: Nights) -> None:
+    """End the trainer with the daemon; the next one goes on with its run."""
+    process = nights.process
+    if process is not None:
+        process.kill()
+        process.wait()
+        _close(process)
+        nights.process = None
+
+
+def progress(folder: str | Path) -> dict[str, Any]:  # Any: JSON
+    """Return where a trainer stands; empty when it has not said so yet."""
+    try:
+        return dict(json.loads((Path(folder) / PROGRESS).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _begin_due(nights: Nights, now: datetime, local_now: datetime) -> None:
+    today = local_now.date().isoformat()
+    for name, group in nights.groups.items():
+        night = night_due(nights.config.retrain.at, runs.dates_of(nights.db, name), local_now)
+        if night and _begin(nights, AskedRun(name, "night", night), group, now):
+            return
+    if nights.wanted:
+        asked = nights.wanted.pop(0)
+        group = nights.groups[asked.group]
+        _begin(nights, AskedRun(asked.group, asked.kind, asked.local_date or today), group, now)
+
+
+def _begin(nights: Nights, asked: AskedRun, group: Group, now: datetime) -> bool:
+    db = nights.db
+    run_id = runs.begin(db, asked, now)
+    if run_id is None:
+        return False
+    if asked.kind == "night" and (reason := why_not_yet(db, group.name, nights.config)):
+        runs.skip(db, run_id, reason, now)
+        return False
+    try:
+        job = job_of(db, run_id, asked, group, nights.config, nights.configured, now)
+    except CellwatchError as error:
+        runs.fail(db, run_id, str(error), now)
+        logger.warning("%s is not trained: %s", group.name, error)
+        return False
+    runs.plan(db, job)
+    nights.job, nights.deaths, nights.again_at = job, 0, 0.0
+    n_images = len({item.content_key for item in job.items})
+    logger.info("training %s from %s on %d images", job.model_id, job.base.id, n_images)
+    return True
+
+
+def _start(nights: Nights, job: TrainJob) -> None:
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f".{JOB}.partial"
+    aside.write_text(json.dumps(job.to_json()), encoding="utf-8")
+    aside.replace(folder / JOB)
+    (folder / FAILURE).unlink(missing_ok=True)
+    command = [sys.executable, "-m", "cellwatch.daemon.retrain", str(folder), str(os.getpid())]
+    nights.process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **ENVIRONMENT},
+        start_new_session=True,
+    )
+    nights.is_paused = False
+
+
+def _pace(nights: Nights, process: "subprocess.Popen[bytes]", *, is_paused: bool) -> None:
+    if is_paused == nights.is_paused:
+        return
+    nights.is_paused = is_paused
+    # Both ways at once: which one counts depends on the device, which this process cannot ask.
+    if nights.config.device != "cuda":
+        process.send_signal(signal.SIGSTOP if is_paused else signal.SIGCONT)
+    _say(process, "pause" if is_paused else "resume")
+
+
+def _say(process: "subprocess.Popen[bytes]", word: str) -> None:
+    try:
+        send(cast("BinaryIO", process.stdin), {"do": word})
+    except OSError:
+        logger.debug("the trainer ended before it was told to %s", word)
+
+
+def _ended(nights: Nights, process: "subprocess.Popen[bytes]", now: datetime) -> None:
+    code = process.wait()
+    _close(process)
+    nights.process = None
+    job = nights.job
+    if job is None:
+        return
+    folder = Path(job.folder)
+    if (folder / REPORT).exists():
+        _collect(nights, job, now)
+    elif code == LEFT:
+        nights.again_at = time.monotonic() + AGAIN_AFTER_S
+        logger.info("the training of %s gave the device up; it goes on later", job.group)
+    elif code == REFUSED:
+        reason = (folder / FAILURE).read_text(encoding="utf-8")
+        _give_up(nights, job, reason, now)
+    else:
+        nights.deaths += 1
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        logger.warning("the trainer of %s died (%s)", job.group, how)
+        if nights.deaths >= MAX_DEATHS:
+            _give_up(nights, job, f"the trainer died {nights.deaths} times ({how})", now)
+
+
+def _give_up(nights: Nights, job: TrainJob, reason: str, now: datetime) -> None:
+    runs.fail(nights.db, job.run_id, reason, now)
+    nights.job = None
+    logger.warning("%s was not trained: %s; the model in use stays", job.group, reason)
+
+
+def _collect(nights: Nights, job: TrainJob, now: datetime) -> None:
+    folder = Path(job.folder)
+    report = TrainReport.from_json(json.loads((folder / REPORT).read_text(encoding="utf-8")))
+    if job.kind != "session":
+        add_candidate(folder / CANDIDATE, nights.config.zoo / report.model_id)
+    # The candidate is in its place first: a crash between the two adds nothing twice.
+    runs.finish(nights.db, job.run_id, report, decisions_of(nights.db, job, report), now)
+    for part in folder.glob("fold*"):
+        shutil.rmtree(part)
+    shutil.rmtree(folder / "fit", ignore_errors=True)
+    nights.job = None
+    logger.info("%s is %s: %s", report.model_id, report.verdict, report.reason)
+    if report.confirmation is not None:
+        logger.info(
+            "%s is %s: %s", job.incumbent.id, report.confirmation, report.confirmation_reason
+        )
+
+
+def add_candidate(made: Path, place: Path) -> None:
+    """Move a candidate into the zoo; one that lies there already is the same, or an error."""
+    if (place / CARD).exists():
+        if made.exists() and read_card(made).sha256 != read_card(place).sha256:
+            raise RequestRefused(f"{place} is another model than {made}")
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    made.rename(place)
+
+
+def decisions_of(db: Database, job: TrainJob, report: TrainReport) -> list[Decision]:
+    """Return what a report decides, in order: of the provisional model, then of the candidate.
+
+    A person may have chosen another model while the run was under way: then nothing of it is put
+    into use, and it says so.
+    """
+    if job.kind == "session":
+        return []
+    used = promotions.in_use(db, job.group)
+    now_used = used.model if used else ModelName(job.base.id, job.base.sha256)
+    begun_with = ModelName(job.incumbent.id, job.incumbent.sha256)
+    candidate = ModelName(report.model_id, report.model_sha256)
+    if now_used != begun_with:
+        reason = f"'{now_used.id}' was chosen while it was trained against '{begun_with.id}'"
+        return [_decision(job, Verdict.INCONCLUSIVE, candidate, now_used, reason, {})]
+    decisions = []
+    if report.confirmation is not None and job.predecessor is not None:
+        is_kept = report.confirmation == Verdict.CONFIRMED
+        before = ModelName(job.predecessor.id, job.predecessor.sha256)
+        stays = begun_with if is_kept else before
+        decisions.append(
+            _decision(job, report.confirmation, stays, begun_with, report.confirmation_reason, {})
+        )
+        now_used = stays
+    decisions.append(
+        _decision(job, report.verdict, candidate, now_used, report.reason, report.numbers)
+    )
+    return decisions
+
+
+def _decision(
+    job: TrainJob,
+    verdict: Verdict,
+    model: ModelName,
+    previous: ModelName,
+    reason: str,
+    numbers: Mapping[str, Any],  # Any: JSON
+) -> Decision:
+    return Decision(job.group, verdict, model, previous, reason, numbers, job.run_id, GATE)
+
+
+def _close(process: "subprocess.Popen[bytes]") -> None:
+    if process.stdin is not None:
+        try:
+            process.stdin.close()
+        except OSError:
+            logger.debug("the trainer's pipe was closed already")

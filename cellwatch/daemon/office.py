@@ -1,0 +1,131 @@
+"""What people bring and ask for, as the supervisor carries it out: drops, flags, requests.
+
+The desk's threads read; everything here runs in the supervisor's one thread and writes the ledger.
+"""
+
+import logging
+import queue as queues
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.config.schema import Config
+from cellwatch.daemon import desk
+from cellwatch.daemon.desk import Event, FlagDropped, FromDesk
+from cellwatch.daemon.nights import Nights
+from cellwatch.daemon.requests import carry_out
+from cellwatch.errors import CellwatchError
+from cellwatch.storage import flags, requests, reviews
+from cellwatch.storage.stems import stem_key
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Office:
+    """What the supervisor knows of people.
+
+    Attributes
+    ----------
+    db : Database
+    config : Config
+    nights : Nights
+    again : SimpleQueue of rows
+        Corrections that the desk is to read again.
+    seen_version : int
+        Of the ledger, when requests were last looked for.
+    """
+
+    db: Database
+    config: Config
+    nights: Nights
+    again: "queues.SimpleQueue[dict[str, Any]]" = field(default_factory=queues.SimpleQueue)
+    seen_version: int = -1
+    quiet: bool = True
+
+    @property
+    def corrections(self) -> Path | None:
+        """Return the corrections folder; None: the station has none."""
+        section = self.config.corrections
+        return section.folder if section is not None else None
+
+
+def open_office(
+    office: Office,
+    stop: threading.Event,
+    on_event: Callable[[Event], None],
+    now: datetime,
+) -> list[threading.Thread]:
+    """Write the answers that a crash left out, and start to watch the two folders."""
+    if office.corrections is not None:
+        for row in desk.missing_answers(office.db, office.corrections):
+            desk.answer(office.db, office.corrections, row)
+    for row in reviews.orphans(office.db):
+        office.again.put(row)
+    if matched := flags.match_waiting(office.db):
+        logger.info("%d flags found their image", matched)
+    known = desk.known_corrections(office.db)
+    return desk.start_desk(office.config, known, stop, office.again, on_event)
+
+
+def take(office: Office, event: Event, now: datetime) -> None:
+    """Record a drop or a flag, and answer it."""
+    if isinstance(event, FlagDropped):
+        found = flags.raise_flag(office.db, event.flag, now)
+        logger.info("%s is flagged%s", event.flag.name, "" if found else "; it is not known yet")
+        return
+    if office.corrections is None:
+        return
+    row = desk.record(office.db, office.corrections, event, now)
+    if row["state"] == "rejected":
+        logger.warning("%s is rejected: %s", row["file"], row["reason"])
+    elif row["state"] == "orphan":
+        logger.info("%s waits: %s", row["file"], row["reason"])
+    else:
+        logger.info("%s is accepted: %d ROIs for %s", row["file"], row["rois"], row["group_name"])
+        _read_under_region(office, event)
+
+
+def segmented(office: Office, acquisition_id: int) -> None:
+    """Have corrections and flags that waited for an image looked at again: it has masks now."""
+    stem = office.db.table("acquisitions").get(acquisition_id)["stem"]
+    for row in reviews.orphans(office.db):
+        if stem and stem_key(row["file"]).startswith(stem):
+            office.again.put(row)
+    flags.match_waiting(office.db)
+
+
+def answer_requests(office: Office, now: datetime) -> None:
+    """Carry out what commands asked for since the ledger last changed."""
+    version = requests.data_version(office.db)
+    if version == office.seen_version:
+        return
+    office.seen_version = version
+    for request in requests.pending(office.db):
+        try:
+            given = carry_out(office.db, office.config, office.nights, request, now)
+        except CellwatchError as error:
+            given = requests.Answer(is_done=False, text=str(error), facts={})
+        requests.answer(office.db, request.id, given, now)
+        logger.info("%s asked for %s: %s", request.asked_by, request.kind, given.text)
+
+
+def is_quiet(office: Office) -> bool:
+    """Say whether every dropped file has its answer, as `run --once` waits for."""
+    folder = office.corrections
+    if folder is None or not folder.is_dir():
+        return True
+    return desk.all_answered(office.db, folder)
+
+
+def _read_under_region(office: Office, event: FromDesk) -> None:
+    # A region that came after its correction: the correction is read anew, within the region.
+    if event.drop.kind == "region":
+        row = reviews.under_region(office.db, event.drop)
+        if row is not None:
+            office.again.put(row)

@@ -1,0 +1,102 @@
+"""The reader: a process without torch that decodes what people drop, under limits.
+
+It answers one question at a time over its pipes. One that takes too long, or too much memory, ends
+with its process; the next question gets a new one.
+"""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from typing import BinaryIO, cast
+
+from cellwatch.daemon.pipe import receive, send
+from cellwatch.records import CorrectionAsked, CorrectionRead
+
+MEMORY = 6 << 30  # bytes of address space
+SECONDS = 60.0  # for one file
+REMEDY = "save a label TIFF of the size of the image, and drop that"
+
+
+class Reader:
+    """The reader process as the supervisor's thread sees it; started when first asked."""
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, asked: CorrectionAsked) -> CorrectionRead:
+        """Have a dropped file read; a reader that dies over it rejects it."""
+        process = self._started()
+        timer = threading.Timer(self._seconds, process.kill)
+        timer.start()
+        try:
+            send(cast("BinaryIO", process.stdin), asked.to_json())
+            answer = receive(cast("BinaryIO", process.stdout))
+        except OSError:
+            answer = None
+        finally:
+            is_late = not timer.is_alive()
+            timer.cancel()
+        if answer is not None:
+            return CorrectionRead.from_json(answer)
+        how = self._end()
+        reason = (
+            f"it took longer than {self._seconds:g} s to read"
+            if is_late
+            else f"the process that read it died ({how})"
+        )
+        return CorrectionRead(reason=reason, remedy=REMEDY)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._end()
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "cellwatch.daemon.reader", str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+        return self._process
+
+    def _end(self) -> str:
+        process = self._process
+        assert process is not None
+        process.kill()
+        code = process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+        self._process = None
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def main() -> None:
+    """Read corrections until the input ends."""
+    from cellwatch.daemon.correcting import read_correction
+    from cellwatch.daemon.processes import die_with_parent
+
+    die_with_parent(int(sys.argv[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not get between the messages
+    while (message := receive(requests)) is not None:
+        asked = CorrectionAsked.from_json(message)
+        try:
+            answer = read_correction(asked)
+        except Exception as error:  # noqa: BLE001  any reader may raise anything over a broken file
+            reason = f"it cannot be read: {type(error).__name__}: {error}"
+            answer = CorrectionRead(reason=reason, remedy=REMEDY)
+        send(replies, answer.to_json())
+
+
+if __name__ == "__main__":
+    main()

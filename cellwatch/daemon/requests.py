@@ -1,0 +1,247 @@
+"""Carry out what a person asked for through a command."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.config.schema import Config
+from cellwatch.daemon import nights as training
+from cellwatch.daemon.lineup import Group, groups_of, why_not_yet
+from cellwatch.errors import CellwatchError, RequestRefused, UnknownModel
+from cellwatch.records import AskedRun, Verdict
+from cellwatch.storage import flags, promotions, reviews
+from cellwatch.storage.corrections import answers
+from cellwatch.storage.ledger import transaction
+from cellwatch.storage.pathtext import path_text, text_path
+from cellwatch.storage.promotions import Decision, ModelName
+from cellwatch.storage.requests import Answer, Request
+from cellwatch.storage.stems import stem_key
+from cellwatch.zoo.cards import ModelPlace, find_model
+from cellwatch.zoo.classifiers import ClassifierPlace
+
+Said = Mapping[str, Any]  # Any: JSON
+
+
+def carry_out(
+    db: Database, config: Config, nights: training.Nights, request: Request, now: datetime
+) -> Answer:
+    """Do what was asked.
+
+    Raises
+    ------
+    CellwatchError
+        When it cannot be done; the text says why and what to do.
+    """
+    kinds: dict[str, Callable[[], Answer]] = {
+        "flag": lambda: _flag(db, request, now),
+        "unflag": lambda: _unflag(db, request, now),
+        "checkout": lambda: _checkout(db, request.arguments, now),
+        "withdraw": lambda: _withdraw(db, config, request.arguments, now),
+        "retrain": lambda: _retrain(nights, request.arguments, now),
+        "promote": lambda: _promote(db, config, nights, request, now),
+        "rollback": lambda: _rollback(db, config, request, now),
+        "rerun": lambda: _rerun(db, config, nights, request, now),
+    }
+    if request.kind not in kinds:
+        raise RequestRefused(f"this daemon does not know '{request.kind}'; is it an older one?")
+    return kinds[request.kind]()
+
+
+def _flag(db: Database, request: Request, now: datetime) -> Answer:
+    said = request.arguments
+    flag = flags.Flag(said["name"], said.get("why", ""), said.get("roi"), request.asked_by)
+    found = flags.raise_flag(db, flag, now)
+    text = f"flagged {said['name']}"
+    return Answer(True, text if found else f"{text}; it waits for the image", {"found": found})
+
+
+def _unflag(db: Database, request: Request, now: datetime) -> Answer:
+    name = request.arguments["name"]
+    taken = flags.lower_flag(db, name, f"unflagged by {request.asked_by}", now)
+    if not taken:
+        raise RequestRefused(f"{name} has no flag")
+    return Answer(True, f"took {taken} flag{'s' if taken > 1 else ''} off {name}", {"flags": taken})
+
+
+def _checkout(db: Database, said: Said, now: datetime) -> Answer:
+    with transaction(db):
+        for made in said["made"]:
+            row = {**made, "stem": path_text(stem_key(f"{made['stem']}.x"))}
+            db.table("checkouts").insert({**row, "checked_out_at": now.isoformat()})
+    return Answer(True, f"took {len(said['made'])} out", {})
+
+
+def _withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer:
+    row = reviews.withdraw(db, int(said["id"]), now)
+    if row is None:
+        raise RequestRefused(f"there is no standing correction {said['id']}")
+    if config.corrections is not None:
+        dropped = config.corrections.folder / text_path(row["file"])
+        answers.answer_path(dropped, answers.ACCEPTED).unlink(missing_ok=True)
+    return Answer(True, f"correction {row['id']} ({row['file']}) is withdrawn", {})
+
+
+def _retrain(nights: training.Nights, said: Said, now: datetime) -> Answer:
+    wanted = [said["group"]] if said.get("group") else _with_news(nights)
+    if not wanted:
+        raise RequestRefused("no group has new corrections; name one to train it all the same")
+    date = now.astimezone().date().isoformat()
+    for group in wanted:
+        training.ask_for(nights, AskedRun(group, said.get("kind", "asked"), date))
+    return Answer(True, f"{', '.join(wanted)} will be trained", {"groups": wanted})
+
+
+def _with_news(nights: training.Nights) -> list[str]:
+    quiet = "no new corrections"
+    return [g for g in nights.groups if why_not_yet(nights.db, g, nights.config) != quiet]
+
+
+def _promote(
+    db: Database, config: Config, nights: training.Nights, request: Request, now: datetime
+) -> Answer:
+    model = request.arguments["model"]
+    place = find_model(model, config.zoo)
+    group = _group(config, request.arguments.get("group") or _group_in(model, config))
+    before = _used_now(db, group, nights)
+    name = ModelName(place.card.id, place.card.sha256)
+    if before == name:
+        raise RequestRefused(f"'{group.name}' uses '{model}' already")
+    reason = request.arguments.get("why") or f"chosen by {request.asked_by}"
+    _decide(
+        db,
+        Decision(group.name, Verdict.BY_HAND, name, before, reason, {}, None, request.asked_by),
+        now,
+    )
+    return Answer(
+        True,
+        f"'{group.name}' uses '{model}' for new experiments; those that have begun keep theirs "
+        "(cellwatch rerun EXPERIMENT)",
+        {"group": group.name, "model": model, "before": before.id if before else None},
+    )
+
+
+def _rollback(db: Database, config: Config, request: Request, now: datetime) -> Answer:
+    group = _group(config, request.arguments["group"])
+    used = promotions.in_use(db, group.name)
+    before = promotions.before_current(db, group.name)
+    if used is None or before is None:
+        raise RequestRefused(f"nothing was promoted for '{group.name}' that could be taken back")
+    reason = request.arguments.get("why") or f"taken back by {request.asked_by}"
+    decision = Decision(
+        group.name, Verdict.ROLLED_BACK, before, used.model, reason, {}, None, request.asked_by
+    )
+    _decide(db, decision, now)
+    return Answer(
+        True,
+        f"'{group.name}' uses '{before.id}' again, not '{used.model.id}'",
+        {"group": group.name, "model": before.id, "before": used.model.id},
+    )
+
+
+def _rerun(
+    db: Database, config: Config, nights: training.Nights, request: Request, now: datetime
+) -> Answer:
+    said = request.arguments
+    watch, experiment = _experiment(db, said["experiment"], said.get("watch"))
+    watched = next((w for w in config.watch if w.name == watch), None)
+    if watched is None:
+        raise RequestRefused(f"the folder '{watch}' is not watched any more")
+    pins = {}
+    for target in watched.targets():
+        if said.get("model"):
+            place: ModelPlace | ClassifierPlace = find_model(said["model"], config.zoo)
+        else:
+            place = training_place(nights, watched.group_of(target), target.model)
+        if isinstance(place, ClassifierPlace):
+            raise RequestRefused(f"'{target.model}' chooses by style; say which model: --model ID")
+        pins[target.name] = ModelName(place.card.id, place.card.sha256)
+    n = promotions.rerun(db, watch, experiment, pins, request.asked_by, now)
+    models = ", ".join(sorted({pin.id for pin in pins.values()}))
+    return Answer(
+        True,
+        f"{n} images of '{experiment}' are done again with {models}, behind new images",
+        {"watch": watch, "experiment": experiment, "images": n, "models": models},
+    )
+
+
+def training_place(
+    nights: training.Nights, group: str, configured: str
+) -> ModelPlace | ClassifierPlace:
+    """Return the model that a group uses now."""
+    used = promotions.in_use(nights.db, group)
+    if used is None:
+        return nights.configured[configured]
+    return find_model(used.model.id, nights.config.zoo)
+
+
+def _experiment(db: Database, experiment: str, watch: str | None) -> tuple[str, str]:
+    sql = "SELECT DISTINCT watch FROM acquisitions WHERE experiment = ?"
+    found = [name for (name,) in db.execute(sql, [path_text(experiment)]).fetchall()]
+    found = [name for name in found if watch in (None, name)]
+    if not found:
+        raise RequestRefused(
+            f"there is no experiment '{experiment}'; cellwatch explain IMAGE names an image's"
+        )
+    if len(found) > 1:
+        raise RequestRefused(
+            f"'{experiment}' is an experiment in {', '.join(found)}; say which with --watch"
+        )
+    return found[0], experiment
+
+
+def _group(config: Config, name: str) -> Group:
+    groups = groups_of(config)
+    if name not in groups:
+        raise RequestRefused(f"there is no group '{name}'; there are {', '.join(groups)}")
+    return groups[name]
+
+
+def _group_in(model: str, config: Config) -> str:
+    # Of a nightly id, GROUP-YYYYMMDD-N; else of the only group there is.
+    groups = groups_of(config)
+    nightly = model.rsplit("-", 2)[0]
+    if nightly in groups:
+        return nightly
+    if len(groups) == 1:
+        return next(iter(groups))
+    raise RequestRefused(f"say for which group: --group {' or '.join(groups)}")
+
+
+def _used_now(db: Database, group: Group, nights: training.Nights) -> ModelName | None:
+    used = promotions.in_use(db, group.name)
+    if used is not None:
+        return used.model
+    place = nights.configured[group.target.model]
+    if isinstance(place, ClassifierPlace):
+        return promotions.base_of(db, group.name)
+    return ModelName(place.card.id, place.card.sha256)
+
+
+def _decide(db: Database, decision: Decision, now: datetime) -> None:
+    with transaction(db):
+        promotions.decide(db, decision, now)
+
+
+def refused(error: CellwatchError) -> Answer:
+    """Return the answer to a request that cannot be carried out."""
+    return Answer(
+        is_done=False, text=str(error), facts={"unknown_model": isinstance(error, UnknownModel)}
+    )
+
+
+def folder_of(config: Config) -> Path:
+    """Return the corrections folder.
+
+    Raises
+    ------
+    RequestRefused
+        When the station has none.
+    """
+    if config.corrections is None:
+        raise RequestRefused(
+            "the configuration has no corrections folder; add corrections: {folder: corrections}"
+        )
+    return config.corrections.folder

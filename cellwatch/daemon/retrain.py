@@ -1,0 +1,267 @@
+"""The trainer: a process that makes a candidate from corrections and says what it is worth.
+
+It is given a run folder with `job.json`, writes nothing outside of it, and leaves `report.json` and
+a model folder `candidate`. Every step is kept there when it is done: a trainer that was killed goes
+on where it stood. It gives way when it is told to: between two batches on a GPU, and by being
+stopped by its parent on the CPU.
+"""
+
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cellwatch import __version__
+from cellwatch.core.network import CPNet
+from cellwatch.core.parameters import Normalisation, SegmentationParams
+from cellwatch.daemon.device import choose_device, keep_freed_memory, optimised
+from cellwatch.daemon.evidence import Judge, evidence_for
+from cellwatch.daemon.lessons import images_of, replayed
+from cellwatch.daemon.pacing import Pacer
+from cellwatch.daemon.processes import die_with_parent
+from cellwatch.errors import CellwatchError, TrainingError
+from cellwatch.records import ModelCard, Side, TrainingItem, TrainJob, TrainReport, Verdict
+from cellwatch.training.checkpoint import LOG as FIT_LOG
+from cellwatch.training.dataset import TrainingImage, mean_diameter
+from cellwatch.training.fit import fit
+from cellwatch.training.plans import FitPlan
+from cellwatch.training.styling import style_facts
+from cellwatch.zoo.cards import CARD, read_card
+from cellwatch.zoo.catalog import add_model
+from cellwatch.zoo.hashes import file_sha256
+from cellwatch.zoo.weights import load_network, save_network, with_diameters
+
+logger = logging.getLogger(__name__)
+
+JOB, REPORT, PROGRESS, FAILURE = "job.json", "report.json", "progress.json", "failure.txt"
+CANDIDATE, PLAN, WEIGHTS = "candidate", "plan.json", "network.safetensors"
+MAX_FOLDS = 4
+REFUSED = 65  # EX_DATAERR: the corrections are at fault; the reason is in failure.txt
+LEFT = 75  # EX_TEMPFAIL: told to leave; it goes on when it is started again
+
+
+def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
+    """Train a candidate and, where enough was corrected, the networks that judge it.
+
+    Parameters
+    ----------
+    job : TrainJob
+    device : torch.device
+    pacer : Pacer
+        Asked after each batch.
+
+    Raises
+    ------
+    TrainingError
+        When training diverges, or the time is too short for a single epoch.
+    BadTrainingData
+        When no correction has an ROI.
+    """
+    folder = Path(job.folder)
+    items = [item for item in job.items if item.side == Side.TRAIN]
+    lessons = images_of(items, job.channels)
+    images = [*lessons.values(), *replayed(job)]
+    folds = folds_of(job) if job.kind != "session" else []
+    plan = planned(job, images, len(folds), device, pacer)
+    pacer.expect(plan.epochs * plan.steps_per_epoch * (1 + len(folds)))
+    candidate = _candidate(job, items, images, plan, device, pacer)
+    trained_on = {candidate.sha256: tuple(item.correction_id for item in items)}
+    judge = Judge(job, device)
+    if job.kind == "session":
+        return TrainReport(
+            candidate.id,
+            candidate.sha256,
+            trained_on,
+            (),
+            Verdict.INCONCLUSIVE,
+            "trained within a session: nothing is promoted by it",
+            seconds=pacer.seconds,
+        )
+    judges: dict[str, Any] = {}  # by content key: the network that was not trained on it
+    for number, left_out in enumerate(folds):
+        kept = [item for item in items if item.content_key not in left_out]
+        part = [lessons[item.correction_id] for item in kept] + replayed(job)
+        place = folder / f"fold{number}"
+        network = _trained(
+            place, job, part, replace(plan, seed=plan.seed + 1 + number), device, pacer
+        )
+        sha256 = file_sha256(place / WEIGHTS)
+        trained_on[sha256] = tuple(item.correction_id for item in kept)
+        judges |= dict.fromkeys(left_out, (sha256, network))
+    pacer.say("scoring on images that were not trained on")
+    found = evidence_for(job, folder / CANDIDATE, judges, judge)
+    return TrainReport(
+        candidate.id,
+        candidate.sha256,
+        trained_on,
+        tuple(found.scores),
+        found.decision.verdict,
+        found.decision.reason,
+        {**found.decision.numbers, "smoke_test": list(found.smoke.problems), "folds": len(folds)},
+        found.confirmation.verdict if found.confirmation else None,
+        found.confirmation.reason if found.confirmation else "",
+        pacer.seconds,
+    )
+
+
+def folds_of(job: TrainJob) -> list[set[str]]:
+    """Return the contents that each short training leaves out; none where they are not needed.
+
+    Cross-fitting is for groups with few held-out images: then acquisitions are left out in turn,
+    new ones and earlier ones spread alike. The earlier ones tell what is forgotten, or spoilt by
+    wrong corrections that came since.
+    """
+    rule_enough = int(job.rule["enough_images"])
+    held = {item.content_key for item in job.items if item.side == Side.HELD_OUT}
+    seen = set(job.seen.get(job.incumbent.sha256, ()))
+    train = dict.fromkeys(item.content_key for item in job.items if item.side == Side.TRAIN)
+    fresh = [key for key in train if key not in seen]
+    if len(held) >= rule_enough or not fresh or len(train) < 2:
+        return []
+    earlier = [key for key in train if key in seen]
+    n_folds = min(MAX_FOLDS, len(train))
+    spread = [*fresh, *earlier]
+    return [set(spread[number::n_folds]) for number in range(n_folds)]
+
+
+def planned(
+    job: TrainJob, images: Sequence[TrainingImage], folds: int, device: torch.device, pacer: Pacer
+) -> FitPlan:
+    """Return the plan of all trainings of a run, shortened once to fit the budget, then kept."""
+    path = Path(job.folder) / PLAN
+    if path.exists():
+        return FitPlan(**json.loads(path.read_text(encoding="utf-8")))
+    from cellwatch.daemon.learning import Prepared, steps_within
+
+    plan = FitPlan(**job.plan)
+    pacer.say("timing ten steps")
+    prepared = Prepared(list(images), [], _base(job, images), [], None, job.channels)
+    steps = steps_within(prepared, plan, job.budget_s, device) // (1 + folds)
+    epochs = min(plan.epochs, steps // plan.steps_per_epoch)
+    if epochs < 1:
+        raise TrainingError(
+            f"retrain.budget of {job.budget_s:g} s is too short for one epoch of {1 + folds} "
+            "trainings; allow more"
+        )
+    plan = replace(plan, epochs=epochs)
+    _write(path, asdict(plan))
+    return plan
+
+
+def _candidate(
+    job: TrainJob,
+    items: Sequence[TrainingItem],
+    images: Sequence[TrainingImage],
+    plan: FitPlan,
+    device: torch.device,
+    pacer: Pacer,
+) -> ModelCard:
+    place = Path(job.folder) / CANDIDATE
+    if (place / CARD).exists():
+        return read_card(place)
+    fit_folder = Path(job.folder) / "fit"
+    network = _trained(fit_folder, job, images, plan, device, pacer)
+    pacer.say("measuring the styles of the corrected images")
+    optimised(network, device)
+    facts = style_facts(network, images, SegmentationParams(precision=plan.precision), plan.seed)
+    card = ModelCard(
+        id=job.model_id,
+        sha256="",
+        diam_mean=0.0,
+        diam_labels=0.0,
+        parent=job.base.id,
+        data=(
+            {
+                "set": f"corrections of {job.group}",
+                "images": len({item.content_key for item in items}),
+                "rois": sum(image.n_rois for image in images),
+                "licence": "the user's own",
+            },
+        ),
+        channels=("cell", "nucleus")[: job.channels],
+        recipe={
+            **asdict(plan),
+            "parent_sha256": job.base.sha256,
+            "corrections": [item.correction_id for item in items],
+            "replayed": list(job.base_data),
+            "normalisation": asdict(Normalisation()),
+        },
+        steps=plan.steps,
+        seed=plan.seed,
+        code_version=__version__,
+    )
+    # Models adapted on a few images use their training mean, not a size model.
+    facts = replace(facts, size=None)
+    return add_model(place, network.cpu(), card, fit_folder / FIT_LOG, styles=facts)
+
+
+def _trained(
+    folder: Path,
+    job: TrainJob,
+    images: Sequence[TrainingImage],
+    plan: FitPlan,
+    device: torch.device,
+    pacer: Pacer,
+) -> CPNet:
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / WEIGHTS).exists():
+        pacer.skip(plan.steps)
+        return load_network(folder / WEIGHTS)
+    network = _base(job, images)
+    for report in fit(network, images, plan, folder, device=device, on_step=pacer.step):
+        pacer.say(f"{folder.name}: epoch {report.epoch + 1} of {plan.epochs}", report.loss)
+    network.cpu()
+    aside = folder / f".{WEIGHTS}.partial"
+    aside.unlink(missing_ok=True)
+    save_network(network, aside, is_half=False)
+    aside.replace(folder / WEIGHTS)
+    return network
+
+
+def _base(job: TrainJob, images: Sequence[TrainingImage]) -> CPNet:
+    weights = Path(job.base.folder) / "weights.safetensors"
+    if file_sha256(weights) != job.base.sha256:
+        raise TrainingError(f"{weights} is not the base '{job.base.id}' that the group began with")
+    return with_diameters(load_network(weights), diam_labels=mean_diameter(images))
+
+
+def _write(path: Path, data: Any) -> None:  # Any: JSON
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    with aside.open("rb") as written:
+        os.fsync(written.fileno())
+    aside.replace(path)
+
+
+def main() -> None:
+    """Carry out the job of the run folder that the arguments name."""
+    folder, parent = Path(sys.argv[1]), int(sys.argv[2])
+    die_with_parent(parent)
+    os.nice(19)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    job = TrainJob.from_json(json.loads((folder / JOB).read_text(encoding="utf-8")))
+    pacer = Pacer(lambda said: _write(folder / PROGRESS, said))
+    threading.Thread(target=pacer.listen, args=(sys.stdin.buffer,), daemon=True).start()
+    keep_freed_memory()
+    try:
+        device = choose_device(job.device)
+        if device.type == "cuda":
+            torch.cuda.set_per_process_memory_fraction(job.memory_share)
+        _write(folder / REPORT, retrain(job, device, pacer).to_json())
+    except CellwatchError as error:
+        (folder / FAILURE).write_text(str(error), encoding="utf-8")
+        sys.exit(REFUSED)
+    except torch.OutOfMemoryError:
+        logger.warning("the GPU has too little memory beside the worker; training goes on later")
+        os._exit(LEFT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,410 @@
+"""The facts of learning: corrections, training runs, evidence and what was decided by it.
+
+Everything here turns into JSON and back: it crosses the pipes to the reader and the trainer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from cellwatch.records.segmenting import ChannelChoice
+
+
+class CorrectionState(StrEnum):
+    """Where a correction stands."""
+
+    REJECTED = "rejected"
+    ORPHAN = "orphan"  # its image is not known, or not segmented, yet
+    TRAINABLE = "trainable"
+    USED = "used"
+    SUPERSEDED = "superseded"
+    WITHDRAWN = "withdrawn"
+
+
+class Side(StrEnum):
+    """What an acquisition's corrections are for, once and for all."""
+
+    TRAIN = "train"
+    HELD_OUT = "held_out"
+
+
+class Verdict(StrEnum):
+    """What was decided of a model for a group."""
+
+    PROMOTED = "promoted"
+    PROVISIONAL = "provisional"  # promoted on little evidence; the next corrections judge it
+    CONFIRMED = "confirmed"
+    REVOKED = "revoked"
+    DECLINED = "declined"
+    INCONCLUSIVE = "inconclusive"
+    BY_HAND = "by_hand"
+    ROLLED_BACK = "rolled_back"
+
+    @property
+    def is_in_use(self) -> bool:
+        """Say whether the decision put the model it names into use."""
+        return self not in (Verdict.DECLINED, Verdict.INCONCLUSIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneIndex:
+    """Which plane of an acquisition: position, time point and z, from 0."""
+
+    position: int = 0
+    t: int = 0
+    z: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A part of a plane, in px: its first row and column, its height and width."""
+
+    y: int
+    x: int
+    height: int
+    width: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Return the rows and columns that it covers."""
+        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionAsked:
+    """A dropped file to be read, with all that the reader needs to know.
+
+    Attributes
+    ----------
+    path : str
+        The dropped file.
+    kind : "labels" or "region"
+    is_empty : bool
+        Whether the name says that nothing is there.
+    image, axes : str
+        The acquisition's file and its declared axes.
+    store, target : str
+        Where the prediction lies, and its name there.
+    channels : ChannelChoice
+    plane : PlaneIndex
+    crop : Crop or None
+        None: the whole plane.
+    is_mirrored : bool
+        Whether the person was handed the image mirrored in both axes.
+    keep : str
+        The folder that receives the original and the arrays.
+    region : str
+        The folder of the region that a person checked; "": all of it.
+    other : str
+        The folder of another look at the same part, to measure how well the two agree; "": none.
+    """
+
+    path: str
+    kind: str
+    is_empty: bool
+    image: str
+    axes: str
+    store: str
+    target: str
+    channels: ChannelChoice
+    plane: PlaneIndex
+    crop: Crop | None
+    is_mirrored: bool
+    keep: str
+    region: str = ""
+    other: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "CorrectionAsked":
+        """Read what `to_json` wrote."""
+        return cls(
+            **{
+                **data,
+                "channels": ChannelChoice(**data["channels"]),
+                "plane": PlaneIndex(**data["plane"]),
+                "crop": Crop(**data["crop"]) if data["crop"] else None,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionRead:
+    """What a dropped file was found to be.
+
+    Attributes
+    ----------
+    reason, remedy : str
+        Why it is rejected and what to do; "" when it is not.
+    format : str
+    content_key : str
+        Digest of the acquisition's pixels: the same under any name.
+    rois, predicted : int
+        Of the correction and of the prediction, within what was checked.
+    added, removed, changed : int
+        ROIs, against the prediction.
+    true_positives, false_positives, false_negatives : int
+        Of the prediction against the correction, at IoU 0.5.
+    agreement : float or None
+        AP@0.5 with another look at the same part; None: there is none.
+    notes : tuple of str
+        What was put right or should be looked at.
+    """
+
+    reason: str = ""
+    remedy: str = ""
+    format: str = ""
+    content_key: str = ""
+    rois: int = 0
+    predicted: int = 0
+    added: int = 0
+    removed: int = 0
+    changed: int = 0
+    true_positives: int = 0
+    false_positives: int = 0
+    false_negatives: int = 0
+    agreement: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def average_precision(self) -> float:
+        """Return TP / (TP + FP + FN) of the prediction at IoU 0.5; 1 when both are empty."""
+        total = self.true_positives + self.false_positives + self.false_negatives
+        return self.true_positives / total if total else 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "CorrectionRead":
+        """Read what `to_json` wrote."""
+        return cls(**{**data, "notes": tuple(data["notes"])})
+
+
+@dataclass(frozen=True, slots=True)
+class UsedModel:
+    """A model by which something was done.
+
+    Attributes
+    ----------
+    id, sha256 : str
+    folder : str
+    """
+
+    id: str
+    sha256: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingItem:
+    """A correction as the trainer takes it.
+
+    Attributes
+    ----------
+    correction_id : int
+    content_key : str
+        Of its acquisition.
+    name : str
+        For logs and the card.
+    watch : str
+        The watched folder it comes from.
+    folder : str
+        Where its arrays lie.
+    side : Side
+    pixel_size_um : float or None
+        None: not known.
+    """
+
+    correction_id: int
+    content_key: str
+    name: str
+    watch: str
+    folder: str
+    side: Side
+    pixel_size_um: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedRun:
+    """Why a training run was begun.
+
+    Attributes
+    ----------
+    group : str
+    kind : "night", "asked" or "session"
+    local_date : str
+        ISO; of the station's own clock.
+    """
+
+    group: str
+    kind: str
+    local_date: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainJob:
+    """One night's work for one group; a trainer needs nothing else and never opens the ledger.
+
+    Attributes
+    ----------
+    run_id : int
+    group, kind : str
+    folder : str
+        The run folder: the only place that the trainer writes to.
+    model_id : str
+        What the candidate is called.
+    base, incumbent : UsedModel
+    predecessor : UsedModel or None
+        What was in use before a provisional incumbent; None: the incumbent is not provisional.
+    items : tuple of TrainingItem
+    seen : mapping of str to tuple of str
+        By sha256 of a model: the content keys that it was trained on.
+    earlier : mapping of str to (str, int)
+        By a correction's id: what the twin of the incumbent that was not trained on it found there
+        (as `Evidence.found`), and its false positives.
+    plan : mapping
+        `FitPlan` as JSON.
+    params : mapping
+        `SegmentationParams` as JSON: how the station segments this group's images.
+    rule : mapping
+        `PromotionRule` as JSON.
+    budget_s : float
+        Of running time.
+    device : str
+    memory_share : float
+        Of the GPU.
+    channels : int
+        How many the base is fed.
+    base_data : tuple of str
+        Folders of pairs that are replayed among the corrections.
+    """
+
+    run_id: int
+    group: str
+    kind: str
+    folder: str
+    model_id: str
+    base: UsedModel
+    incumbent: UsedModel
+    predecessor: UsedModel | None
+    items: tuple[TrainingItem, ...]
+    seen: Mapping[str, tuple[str, ...]]
+    earlier: Mapping[str, tuple[str, int]]
+    plan: Mapping[str, Any]
+    params: Mapping[str, Any]
+    rule: Mapping[str, Any]
+    budget_s: float
+    device: str
+    memory_share: float
+    channels: int
+    base_data: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "TrainJob":
+        """Read what `to_json` wrote."""
+        items = tuple(TrainingItem(**{**i, "side": Side(i["side"])}) for i in data["items"])
+        before = data["predecessor"]
+        return cls(
+            **{
+                **data,
+                "base": UsedModel(**data["base"]),
+                "incumbent": UsedModel(**data["incumbent"]),
+                "predecessor": UsedModel(**before) if before else None,
+                "items": items,
+                "seen": {key: tuple(value) for key, value in data["seen"].items()},
+                "earlier": {key: (str(f), int(n)) for key, (f, n) in data["earlier"].items()},
+                "base_data": tuple(data["base_data"]),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One model's score on one correction that it was not trained on.
+
+    Attributes
+    ----------
+    kind : "test_then_train", "held_out" or "cross_fit"
+    model_id, model_sha256 : str
+    correction_id : int
+    content_key : str
+    average_precision, average_precision_75 : float
+    true_positives, false_positives, false_negatives : int
+        At IoU 0.5.
+    found : str
+        Of each true ROI, in order, 1 when it was found and 0 when not.
+    """
+
+    kind: str
+    model_id: str
+    model_sha256: str
+    correction_id: int
+    content_key: str
+    average_precision: float
+    average_precision_75: float | None
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """What a training run came to.
+
+    Attributes
+    ----------
+    model_id, model_sha256 : str
+        Of the candidate.
+    trained_on : mapping of str to tuple of int
+        By sha256 of each network trained in the run: the corrections that it saw.
+    scores : tuple of Evidence
+    verdict : Verdict
+    reason : str
+    numbers : mapping
+        JSON: what the decision rests on.
+    confirmation : Verdict or None
+        Of a provisional incumbent; None: it was not, or there is nothing to judge it by.
+    confirmation_reason : str
+    seconds : float
+        Running time.
+    """
+
+    model_id: str
+    model_sha256: str
+    trained_on: Mapping[str, tuple[int, ...]]
+    scores: tuple[Evidence, ...]
+    verdict: Verdict
+    reason: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    confirmation: Verdict | None = None
+    confirmation_reason: str = ""
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "TrainReport":
+        """Read what `to_json` wrote."""
+        judged = data["confirmation"]
+        return cls(
+            **{
+                **data,
+                "trained_on": {k: tuple(v) for k, v in data["trained_on"].items()},
+                "scores": tuple(Evidence(**score) for score in data["scores"]),
+                "verdict": Verdict(data["verdict"]),
+                "confirmation": Verdict(judged) if judged else None,
+            }
+        )

@@ -1,0 +1,1 @@
+"""Corrections on disk: names, formats, what is kept of them, answers."""

@@ -1,0 +1,43 @@
+"""The answer that lies beside each dropped file within seconds."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ACCEPTED = ".accepted.json"
+REJECTED = ".rejected.txt"
+
+
+def write_answer(dropped: Path, text: str, *, is_accepted: bool) -> None:
+    """Write the answer to a dropped file, and remove the other one that an earlier drop had."""
+    ending, other = (ACCEPTED, REJECTED) if is_accepted else (REJECTED, ACCEPTED)
+    if not dropped.parent.is_dir():
+        return  # the person took the folder away meanwhile
+    target = answer_path(dropped, ending)
+    aside = target.with_name(f".{target.name[:200]}.partial")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(target)
+    answer_path(dropped, other).unlink(missing_ok=True)
+
+
+def has_answer(dropped: Path) -> bool:
+    """Say whether an answer lies beside a dropped file."""
+    return any(answer_path(dropped, ending).exists() for ending in (ACCEPTED, REJECTED))
+
+
+def answer_path(dropped: Path, ending: str) -> Path:
+    """Return where an answer lies; a name too long for the file system is cut."""
+    name = os.fsencode(dropped.name)[: 255 - len(ending)]
+    return dropped.with_name(os.fsdecode(name) + ending)
+
+
+def accepted_text(facts: Mapping[str, Any]) -> str:  # Any: JSON
+    """Return the text of an `.accepted.json`."""
+    return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+
+
+def rejected_text(reason: str, remedy: str, table: str) -> str:
+    """Return the text of a `.rejected.txt`."""
+    return f"{reason}\n\nWhat to do: {remedy}\n\nNames of corrections:\n{table}\n"

@@ -1,0 +1,109 @@
+"""Is this array a label image of the right shape? Numbers put in order, or a reason why not."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label as connected
+
+from cellwatch.core.arrays import Int32
+from cellwatch.core.flows import bounding_boxes
+from cellwatch.core.labels import fill_holes
+from cellwatch.errors import RejectedCorrection
+
+SPECK = 9  # px; a smaller piece is a slip of the brush
+BINARY_PARTS = 4  # so many pieces of one number: a black and white mask, not one ROI
+COLOURS = (3, 4)
+
+
+def checked_shape(declared: Sequence[int], shape: tuple[int, int]) -> None:
+    """Refuse an array whose declared shape is not the expected one, before it is decoded.
+
+    Raises
+    ------
+    RejectedCorrection
+    """
+    declared = [int(n) for n in declared]
+    without = [n for n in declared if n != 1]
+    if without == [n for n in shape if n != 1] or declared == list(shape):
+        return
+    size = " x ".join(str(n) for n in declared)
+    if len(without) == 3 and (without[-1] in COLOURS or without[0] in COLOURS):
+        raise RejectedCorrection(
+            f"it is a colour picture ({size})",
+            "save the label image itself, one number for each ROI, not a picture of it",
+        )
+    if len(without) > 2:
+        raise RejectedCorrection(
+            f"it has shape {size}, and one plane of {shape[0]} x {shape[1]} is expected",
+            "save each plane in a file of its own: NAME__p000_t000_z05_masks.tif",
+        )
+    raise RejectedCorrection(
+        f"it has shape {size}, its image has {shape[0]} x {shape[1]}",
+        "save it at the size of the image; a crop says in its name which: NAME__y0x512h512w512",
+    )
+
+
+def instances(array: NDArray[np.generic], shape: tuple[int, int]) -> tuple[Int32, list[str]]:
+    """Return a label image with labels 1..n, and what was put right.
+
+    Parameters
+    ----------
+    array : of the expected shape, or with further axes of length one
+    shape : (int, int), px
+
+    Raises
+    ------
+    RejectedCorrection
+        When it holds floats, negative numbers, or black and white.
+    """
+    checked_shape(array.shape, shape)
+    if array.dtype.kind not in "biu":
+        raise RejectedCorrection(
+            f"it holds {array.dtype}, and label images hold whole numbers",
+            "save it as 16-bit or 32-bit integers",
+        )
+    labels = array.reshape(shape)
+    if labels.size and labels.dtype.kind == "i" and labels.min() < 0:
+        raise RejectedCorrection(
+            f"it holds negative labels (down to {labels.min()})", "give the background 0"
+        )
+    values, numbers = np.unique(
+        np.append(labels.ravel(), np.zeros(1, labels.dtype)), return_inverse=True
+    )
+    renumbered = np.ascontiguousarray(numbers[:-1].reshape(shape), np.int32)
+    _refuse_binary(renumbered, values)
+    notes = []
+    if len(values) > 1 and int(values[-1]) != len(values) - 1:
+        notes.append(f"{len(values) - 1} labels up to {values[-1]} were renumbered without gaps")
+    return renumbered, notes + _oddities(renumbered)
+
+
+def _refuse_binary(labels: Int32, values: NDArray[np.generic]) -> None:
+    if len(values) != 2:
+        return
+    _, pieces = connected(labels > 0)
+    if pieces >= BINARY_PARTS or (pieces > 1 and int(values[-1]) == 255) or labels.dtype == bool:
+        raise RejectedCorrection(
+            f"it is black and white: {pieces} pieces, all of the number {values[-1]}",
+            "give every ROI a number of its own (in Fiji: Process > Binary > Connected "
+            "Components; in napari: a Labels layer)",
+        )
+
+
+def _oddities(labels: Int32) -> list[str]:
+    """Count what a person may want to look at: holes, and ROIs of several pieces."""
+    notes = []
+    in_pieces = specks = 0
+    for number, (y0, y1, x0, x1) in enumerate(bounding_boxes(labels), start=1):
+        window = labels[y0:y1, x0:x1] == number
+        pieces, n_pieces = connected(window, np.ones((3, 3)))
+        if n_pieces > 1:
+            in_pieces += 1
+            specks += int((np.bincount(pieces.ravel())[1:] < SPECK).sum())
+    if in_pieces:
+        notes.append(f"{in_pieces} ROIs are in several pieces, {specks} of them specks")
+    holes = int((fill_holes(labels) != labels).sum())
+    if holes:
+        notes.append(f"{holes} px of holes inside ROIs")
+    return notes

@@ -1,0 +1,163 @@
+"""What the name of a dropped file says: whose correction it is, and of which part.
+
+STEM[__pNNN_tNNN_zNN][__TARGET][__yNxNhNwN][.ANNOTATOR]ENDING.SUFFIX
+"""
+
+import re
+from dataclasses import dataclass
+
+from cellwatch.records import Crop, PlaneIndex
+from cellwatch.storage.stems import stem_of
+
+ENDINGS = ("_cp_masks", "_masks", "_seg", "_labels", "_rois", "_roiset", "-roiset", "roiset")
+REGION = "_region"
+EMPTY = "_empty"
+SUFFIXES = (".tif", ".tiff", ".png", ".npy", ".zip", ".roi", ".geojson", ".json", ".zarr")
+ENDING_NEEDED = (".tif", ".tiff", ".png", ".npy", ".zarr", ".json")  # else it could be anything
+
+TABLE = """\
+  a_masks.tif                    label image (TIFF; PNG of 8 or 16 bits) for the image a.tif
+  a_cp_masks.png, a_seg.npy      what Cellpose saves
+  a_rois.zip, aRoiSet.zip, a.roi what Fiji saves
+  a.geojson                      what QuPath exports
+  a_labels.zarr                  an OME-Zarr label image
+  a_empty.tif                    a label image without ROIs, vouched for
+  a_region.tif, a_region.roi     the part that was checked; outside it nothing counts
+  a__p000_t012_z05_masks.tif     plane: position, time point, z, from 0 (any of the three)
+  a__nuclei_masks.tif            target, where an image has several
+  a__y1024x2048h512w512_masks.tif  crop: first row, first column, height, width
+  a.anna_masks.tif               annotator (or a sub-folder of corrections/)"""
+
+_CROP = re.compile(r"__y(\d{1,6})x(\d{1,6})h(\d{1,6})w(\d{1,6})$")
+_PLANE = re.compile(r"__(?=[ptz]\d)(?:p(\d{1,6}))?_?(?:t(\d{1,6}))?_?(?:z(\d{1,6}))?$")
+_TARGET = re.compile(r"__((?!_)(?:(?!__)[\w-])+)$")
+_ANNOTATOR = re.compile(r"\.([^\W\d][\w-]{0,63})$")
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionName:
+    """One way to read the name of a dropped file.
+
+    Attributes
+    ----------
+    stem : str
+        Of the acquisition.
+    plane : PlaneIndex or None
+        None: the name says none.
+    target, annotator : str
+        "": the name says none.
+    crop : Crop or None
+    """
+
+    stem: str
+    plane: PlaneIndex | None = None
+    target: str = ""
+    crop: Crop | None = None
+    annotator: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedName:
+    """What a file name holds.
+
+    Attributes
+    ----------
+    readings : tuple of CorrectionName
+        Those that take the longest stem first: an image may be called `cells__nuclei`.
+    kind : "labels" or "region"
+    is_empty : bool
+        Whether it says that nothing is there.
+    """
+
+    readings: tuple[CorrectionName, ...]
+    kind: str
+    is_empty: bool
+
+
+def read_name(name: str) -> DroppedName | None:
+    """Read the name of a dropped file; None: it has no ending that says what it is.
+
+    Examples
+    --------
+    >>> read_name("a__nuclei__y0x8h16w16.anna_masks.tif").readings[-1]
+    ... # doctest: +NORMALIZE_WHITESPACE
+    CorrectionName(stem='a', plane=None, target='nuclei',
+                   crop=Crop(y=0, x=8, height=16, width=16), annotator='anna')
+    """
+    bare, dot, suffix = name.rpartition(".")
+    suffix = f"{dot}{suffix}".lower()
+    if suffix not in SUFFIXES:
+        return None
+    core, kind, is_empty, has_ending = _without_ending(_without_image_suffix(bare))
+    if not core or (not has_ending and suffix in ENDING_NEEDED):
+        return None
+    # Cellpose's GUI and Fiji may keep the image's own name: a_img_seg.npy.
+    return DroppedName(tuple(_readings(_without_image_suffix(core))), kind, is_empty)
+
+
+def correction_name(name: CorrectionName, ending: str) -> str:
+    """Write a name that `read_name` reads; `ending` with its suffix, as in `_masks.tif`."""
+    text = name.stem
+    if name.plane is not None:
+        text += f"__p{name.plane.position:03d}_t{name.plane.t:03d}_z{name.plane.z:02d}"
+    if name.target:
+        text += f"__{name.target}"
+    if name.crop is not None:
+        crop = name.crop
+        text += f"__y{crop.y}x{crop.x}h{crop.height}w{crop.width}"
+    if name.annotator:
+        text += f".{name.annotator}"
+    return text + ending
+
+
+def _without_ending(bare: str) -> tuple[str, str, bool, bool]:
+    lowered = bare.lower()
+    for ending, kind, is_empty in (
+        (REGION, "region", False),
+        (EMPTY, "labels", True),
+        *((ending, "labels", False) for ending in ENDINGS),
+    ):
+        if lowered.endswith(ending):
+            return bare[: -len(ending)], kind, is_empty, True
+    return bare, "labels", False, False
+
+
+def _without_image_suffix(text: str) -> str:
+    # "a.tif" of a.tif.geojson; a dot that is no known suffix belongs to the name.
+    lowered = text.lower()
+    for suffix in (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png"):
+        if lowered.endswith(suffix):
+            return stem_of(text)
+    return text.removesuffix("_img")
+
+
+def _readings(core: str) -> list[CorrectionName]:
+    found = [CorrectionName(core)]
+    rest, parts = core, {}
+    for key, pattern in (
+        ("annotator", _ANNOTATOR),
+        ("crop", _CROP),
+        ("target", _TARGET),
+        ("plane", _PLANE),
+    ):
+        match = pattern.search(rest)
+        if match is None or not rest[: match.start()]:
+            continue
+        if key == "target" and (_PLANE.search(rest) or _CROP.search(rest)):
+            continue
+        rest = rest[: match.start()].removesuffix("_img")
+        parts[key] = match.groups()
+        found.append(_reading(rest, parts))
+    return found
+
+
+def _reading(stem: str, parts: dict[str, tuple[str | None, ...]]) -> CorrectionName:
+    plane = parts.get("plane")
+    crop = parts.get("crop")
+    return CorrectionName(
+        stem=stem,
+        plane=PlaneIndex(*(int(number or 0) for number in plane)) if plane else None,
+        target=(parts.get("target") or ("",))[0] or "",
+        crop=Crop(*(int(number or 0) for number in crop)) if crop else None,
+        annotator=(parts.get("annotator") or ("",))[0] or "",
+    )

@@ -1,0 +1,49 @@
+"""OME-Zarr label images: a mask store as cellwatch writes it, or a bare label multiscale."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.errors import BaseZarrError
+
+from cellwatch.core.arrays import Int32
+from cellwatch.errors import RejectedCorrection
+from cellwatch.storage.corrections.instances import checked_shape, instances
+
+
+def read(path: Path, shape: tuple[int, int], target: str) -> tuple[Int32, str, list[str]]:
+    """Read a label image of a store; see `cellwatch.storage.corrections.reading.read_labels`."""
+    if any(member.is_symlink() for member in path.rglob("*")):
+        raise RejectedCorrection("it holds links to other places", "save it as plain files")
+    try:
+        array = _labels(zarr.open(path, mode="r"), target)
+        checked_shape(array.shape, shape)
+        pixels = np.asarray(array[...])
+    except (BaseZarrError, OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise RejectedCorrection(
+            f"it cannot be read as OME-Zarr: {error}", "save it again"
+        ) from error
+    labels, notes = instances(pixels, shape)
+    return labels, "OME-Zarr", notes
+
+
+def _labels(node: Any, target: str) -> Any:  # Any: zarr's groups and arrays
+    # The full-resolution array is named 0 in every multiscale that people make.
+    if isinstance(node, zarr.Array):
+        return node
+    names = [name for name, _ in node.groups()]
+    if "labels" in names:
+        node = node["labels"]
+        names = [name for name, _ in node.groups()]
+    if "0" not in node:
+        if target in names:
+            node = node[target]
+        elif len(names) == 1:
+            node = node[names[0]]
+        else:
+            raise RejectedCorrection(
+                f"it holds the label images {', '.join(names) or 'none'}, and none is '{target}'",
+                f"name the label image {target or 'as the target'}",
+            )
+    return node["0"]

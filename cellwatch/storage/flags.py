@@ -1,0 +1,124 @@
+"""Flags: a person's "look at this one", for images that are known and such as are yet to come."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlite_utils import Database
+
+from cellwatch.storage.arrivals import iso
+from cellwatch.storage.ledger import transaction
+from cellwatch.storage.pathtext import path_text
+from cellwatch.storage.stems import stem_key
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """What a person says of an image.
+
+    Attributes
+    ----------
+    name : str
+        Of the image: a path, a file name, or a stem.
+    why : str
+    roi : int or None
+    raised_by : str
+    """
+
+    name: str
+    why: str = ""
+    roi: int | None = None
+    raised_by: str = ""
+
+
+def raise_flag(db: Database, flag: Flag, now: datetime) -> list[int]:
+    """Record a flag on every image that its name means; return their acquisitions.
+
+    One whose image is not known yet waits for it. A flag that stands already gets the new words.
+    """
+    with transaction(db):
+        found = acquisitions_named(db, flag.name)
+        for acquisition in found:
+            _raise_one(db, flag, acquisition, now)
+        if not found:
+            _raise_one(db, flag, None, now)
+    return found
+
+
+def lower_flag(db: Database, name: str, why: str, now: datetime) -> int:
+    """Take the flags off an image; return how many there were."""
+    with transaction(db):
+        keys = acquisitions_named(db, name)
+        marks = ",".join("?" * len(keys))
+        sql = f"""
+            UPDATE flags SET lowered_at = ?, lowered_why = ? WHERE lowered_at IS NULL
+            AND (acquisition_id IN ({marks}) OR (acquisition_id IS NULL AND name = ?))
+        """
+        return int(db.execute(sql, [iso(now), why, *keys, path_text(name)]).rowcount)
+
+
+def lower_on(db: Database, acquisition_id: int, why: str, now: datetime) -> None:
+    """Take the flags off an acquisition; inside a transaction."""
+    db.execute(
+        "UPDATE flags SET lowered_at = ?, lowered_why = ? "
+        "WHERE acquisition_id = ? AND lowered_at IS NULL",
+        [iso(now), why, acquisition_id],
+    )
+
+
+def match_waiting(db: Database) -> int:
+    """Give flags that wait for their image the acquisition that has come; return how many."""
+    rows = db.execute(
+        "SELECT id, name FROM flags WHERE acquisition_id IS NULL AND lowered_at IS NULL"
+    ).fetchall()
+    matched = 0
+    for key, name in rows:
+        with transaction(db):
+            if found := acquisitions_named(db, name):
+                db.table("flags").update(key, {"acquisition_id": found[0]})
+                matched += 1
+    return matched
+
+
+def acquisitions_named(db: Database, name: str) -> list[int]:
+    """Return the current acquisitions that a path, a file name or a stem means.
+
+    A path means that file alone; a name with a suffix goes before a stem.
+    """
+    text = path_text(name)
+    current = "superseded_by IS NULL"
+    for where, value in (
+        ("path = ?", text),
+        ("stem = ? AND relative_path = ?", None),
+        ("stem = ?", None),
+    ):
+        values = (
+            [value] if value is not None else [path_text(stem_key(name)), text][: where.count("?")]
+        )
+        sql = f"SELECT id FROM acquisitions WHERE {where} AND {current} ORDER BY id"
+        if found := [key for (key,) in db.execute(sql, values).fetchall()]:
+            return found
+    return []
+
+
+def _raise_one(db: Database, flag: Flag, acquisition: int | None, now: datetime) -> None:
+    sql = "lowered_at IS NULL AND roi IS ? AND raised_by = ? AND "
+    sql += (
+        "acquisition_id = ?" if acquisition is not None else "acquisition_id IS NULL AND name = ?"
+    )
+    last = acquisition if acquisition is not None else path_text(flag.name)
+    standing = next(db.table("flags").rows_where(sql, [flag.roi, flag.raised_by, last]), None)
+    facts = {"why": flag.why or None}
+    if standing:
+        if flag.why:
+            db.table("flags").update(standing["id"], facts)
+        return
+    db.table("flags").insert(
+        {
+            "acquisition_id": acquisition,
+            "name": path_text(flag.name),
+            **facts,
+            "roi": flag.roi,
+            "raised_by": flag.raised_by,
+            "raised_at": iso(now),
+        }
+    )

@@ -1,0 +1,229 @@
+"""Which model a group uses: decisions as rows, pins of experiments, bases that are frozen."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.records import Verdict
+from cellwatch.storage.arrivals import iso
+from cellwatch.storage.ledger import transaction
+from cellwatch.storage.pathtext import path_text
+
+IN_USE = tuple(verdict.value for verdict in Verdict if verdict.is_in_use)
+_MARKS = ", ".join("?" * len(IN_USE))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """A model by its id and its weights."""
+
+    id: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is decided of a model.
+
+    Attributes
+    ----------
+    group : str
+    verdict : Verdict
+    model : ModelName
+        In use from here on; of a verdict that declines: the one that was declined.
+    previous : ModelName or None
+        In use before.
+    reason : str
+    numbers : mapping
+        JSON.
+    run_id : int or None
+    decided_by : str
+    """
+
+    group: str
+    verdict: Verdict
+    model: ModelName
+    previous: ModelName | None
+    reason: str
+    numbers: Mapping[str, Any]  # Any: JSON
+    run_id: int | None
+    decided_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """The model that a group uses now.
+
+    Attributes
+    ----------
+    model : ModelName
+    verdict : Verdict
+    previous : ModelName or None
+    since : str
+    """
+
+    model: ModelName
+    verdict: Verdict
+    previous: ModelName | None
+    since: str
+
+
+def decide(db: Database, decision: Decision, now: datetime) -> None:
+    """Record a decision; inside a transaction."""
+    before = decision.previous
+    db.table("promotions").insert(
+        {
+            "group_name": decision.group,
+            "verdict": decision.verdict,
+            "model_id": decision.model.id,
+            "model_sha256": decision.model.sha256,
+            "previous_id": before.id if before else None,
+            "previous_sha256": before.sha256 if before else None,
+            "reason": decision.reason,
+            "numbers": json.dumps(dict(decision.numbers)),
+            "run_id": decision.run_id,
+            "decided_by": decision.decided_by,
+            "decided_at": iso(now),
+        }
+    )
+
+
+def in_use(db: Database, group: str) -> InUse | None:
+    """Return the model that a group uses; None: nothing was ever promoted for it."""
+    sql = f"""
+        SELECT model_id, model_sha256, verdict, previous_id, previous_sha256, decided_at
+        FROM promotions WHERE group_name = ? AND verdict IN ({_MARKS}) ORDER BY id DESC LIMIT 1
+    """
+    row = db.execute(sql, [group, *IN_USE]).fetchone()
+    if row is None:
+        return None
+    previous = ModelName(row[3], row[4]) if row[3] else None
+    return InUse(ModelName(row[0], row[1]), Verdict(row[2]), previous, row[5])
+
+
+def before_current(db: Database, group: str) -> ModelName | None:
+    """Return the model to which a rollback leads; None: there is none.
+
+    That is what was in use before the current model came, also where decisions that kept it
+    (a confirmation) lie between.
+    """
+    sql = f"""
+        SELECT model_id, model_sha256, previous_id, previous_sha256 FROM promotions
+        WHERE group_name = ? AND verdict IN ({_MARKS}) ORDER BY id DESC
+    """
+    current: ModelName | None = None
+    for model, sha256, previous, previous_sha256 in db.execute(sql, [group, *IN_USE]).fetchall():
+        named = ModelName(model, sha256)
+        current = current or named
+        if named == current and previous and ModelName(previous, previous_sha256) != current:
+            return ModelName(previous, previous_sha256)
+    return None
+
+
+def freeze_base(db: Database, group: str, base: ModelName, now: datetime) -> ModelName:
+    """Return the base of a group, freezing the given one if it has none yet."""
+    with transaction(db):
+        db.table("groups").insert(
+            {
+                "name": group,
+                "base_model_id": base.id,
+                "base_model_sha256": base.sha256,
+                "frozen_at": iso(now),
+            },
+            pk="name",
+            ignore=True,
+        )
+        row = db.table("groups").get(group)
+    return ModelName(row["base_model_id"], row["base_model_sha256"])
+
+
+def base_of(db: Database, group: str) -> ModelName | None:
+    """Return the frozen base of a group; None: it was never trained."""
+    row = next(db.table("groups").rows_where("name = ?", [group]), None)
+    return ModelName(row["base_model_id"], row["base_model_sha256"]) if row else None
+
+
+def pinned(db: Database, watch: str, experiment: str, target: str) -> ModelName | None:
+    """Return the model that an experiment keeps; None: it has none yet."""
+    sql = """
+        SELECT model_id, model_sha256 FROM pins WHERE watch = ? AND experiment = ? AND target = ?
+    """
+    row = db.execute(sql, [watch, path_text(experiment), target]).fetchone()
+    return ModelName(*row) if row else None
+
+
+def pin(
+    db: Database,
+    place: tuple[str, str, str],
+    model: ModelName,
+    by: str,
+    now: datetime,
+    *,
+    is_anew: bool = False,
+) -> None:
+    """Fix the model of an experiment, given as watch, experiment and target.
+
+    With `is_anew` another one may stand there already; otherwise the first stays.
+    """
+    watch, experiment, target = place
+    row = {
+        "watch": watch,
+        "experiment": path_text(experiment),
+        "target": target,
+        "model_id": model.id,
+        "model_sha256": model.sha256,
+        "pinned_by": by,
+        "pinned_at": iso(now),
+    }
+    keys = ("watch", "experiment", "target")
+    if is_anew:
+        db.table("pins").upsert(row, pk=keys)
+    else:
+        db.table("pins").insert(row, pk=keys, ignore=True)
+
+
+def rerun(
+    db: Database, watch: str, experiment: str, pins: Mapping[str, ModelName], by: str, now: datetime
+) -> int:
+    """Queue a whole experiment again, behind new images; flagged ones go first.
+
+    Parameters
+    ----------
+    db : Database
+    watch, experiment : str
+    pins : mapping of str to ModelName
+        By target: the model that it is done with.
+    by : str
+    now : datetime
+
+    Returns
+    -------
+    int
+        How many acquisitions. Their masks stay until the new ones are in place.
+    """
+    with transaction(db):
+        for target, model in pins.items():
+            pin(db, (watch, experiment, target), model, by, now, is_anew=True)
+        flagged = "id IN (SELECT acquisition_id FROM flags WHERE lowered_at IS NULL)"
+        done = db.execute(
+            f"""
+            UPDATE acquisitions SET state = 'queued', state_since = ?, reason = NULL, attempts = 0,
+                   worker_deaths = 0, daemon_deaths = 0, retry_at = NULL,
+                   priority = CASE WHEN {flagged} THEN -1 ELSE -2 END
+            WHERE watch = ? AND experiment = ? AND superseded_by IS NULL AND fingerprint != ''
+                  AND state IN ('done', 'failed', 'quarantined', 'blocked')
+            """,
+            [iso(now), watch, path_text(experiment)],
+        )
+        return int(done.rowcount)
+
+
+def history(db: Database, group: str = "") -> list[dict[str, Any]]:  # Any: what SQLite holds
+    """Return every decision, newest first; of one group where it is named."""
+    where = "WHERE group_name = ?" if group else ""
+    sql = f"SELECT * FROM promotions {where} ORDER BY id DESC"
+    return list(db.query(sql, [group] if group else []))

@@ -1,0 +1,229 @@
+"""Read-only reports on flags, corrections, training and models, with the standard library alone."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from cellwatch.storage.pathtext import path_text
+from cellwatch.storage.stems import stem_key
+
+Row = dict[str, Any]  # Any: what SQLite holds
+UNSURE = 0.75  # a lower mean confidence is worth a look
+NOVEL = 1.5  # times the reach of the training images' own styles
+
+
+def has_loop(db: sqlite3.Connection) -> bool:
+    """Say whether a daemon of this version has opened the ledger."""
+    sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'corrections'"
+    return db.execute(sql).fetchone() is not None
+
+
+def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[Row]:
+    """Return what waits for a person: flagged first, then what the daemon suggests, each with why.
+
+    Suggested are images that were not corrected yet and are unlike what their model was trained on,
+    or on which it was unsure; the most telling first.
+    """
+    flagged = [
+        {**dict(row), "by": row["raised_by"]}
+        for row in db.execute(
+            "SELECT flag_id, acquisition_id, path, why, roi, raised_by, raised_at, state "
+            "FROM review_queue ORDER BY flag_id LIMIT ?",
+            [limit],
+        )
+    ]
+    taken = {row["acquisition_id"] for row in flagged}
+    sql = """
+        SELECT a.id AS acquisition_id, a.path, a.state, t.name AS target, t.novelty, t.confidence
+        FROM acquisitions a JOIN targets t ON t.acquisition_id = a.id
+        WHERE a.superseded_by IS NULL AND t.state = 'done'
+              AND (t.novelty > ? OR t.confidence < ?)
+              AND a.id NOT IN (SELECT acquisition_id FROM corrections
+                               WHERE acquisition_id IS NOT NULL
+                               AND state IN ('trainable', 'used'))
+        ORDER BY max(coalesce(t.novelty, 0) / ?, 1 - coalesce(t.confidence, 1)) DESC, a.id DESC
+        LIMIT ?
+    """
+    suggested = [
+        {**dict(row), "by": "cellwatch", "why": _why(row)}
+        for row in db.execute(sql, [NOVEL, UNSURE, NOVEL, limit])
+        if row["acquisition_id"] not in taken
+    ]
+    return [*flagged, *suggested][:limit]
+
+
+def to_check_out(db: sqlite3.Connection, limit: int, target: str = "") -> list[Row]:
+    """Return the acquisitions to take out next: the review queue, then the latest others."""
+    queue = [r["acquisition_id"] for r in review_queue(db, limit) if r["state"] == "done"]
+    sql = """
+        SELECT id FROM acquisitions a WHERE state = 'done' AND superseded_by IS NULL
+        AND id NOT IN (SELECT acquisition_id FROM corrections WHERE acquisition_id IS NOT NULL
+                       AND state IN ('trainable', 'used'))
+        AND id NOT IN (SELECT acquisition_id FROM checkouts)
+        AND EXISTS (SELECT 1 FROM targets t WHERE t.acquisition_id = a.id
+                    AND (? = '' OR t.name = ?))
+        ORDER BY id DESC LIMIT ?
+    """
+    others = [row["id"] for row in db.execute(sql, [target, target, limit])]
+    keys = list(dict.fromkeys([*queue, *others]))[:limit]
+    return [row for key in keys for row in acquisitions(db, "a.id = ?", [key])]
+
+
+def acquisitions_named(db: sqlite3.Connection, name: str) -> list[Row]:
+    """Return the current acquisitions that a path, a file name or a stem means."""
+    text, stem = path_text(name), path_text(stem_key(name))
+    for where, values in (
+        ("a.path = ?", [text]),
+        ("a.stem = ? AND a.relative_path = ?", [stem, text]),
+        ("a.stem = ?", [stem]),
+    ):
+        if found := acquisitions(db, where, values):
+            return found
+    return []
+
+
+def acquisitions(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Row]:
+    """Return current acquisitions with the number of their targets."""
+    sql = f"""
+        SELECT a.*, (SELECT count(*) FROM targets t WHERE t.acquisition_id = a.id) AS n_targets
+        FROM acquisitions a WHERE {where} AND a.superseded_by IS NULL ORDER BY a.id
+    """
+    return [dict(row) for row in db.execute(sql, list(values))]
+
+
+def corrections(db: sqlite3.Connection, group: str = "", *, is_every: bool = False) -> list[Row]:
+    """Return corrections, newest first; those that were replaced only with `is_every`."""
+    hidden = "" if is_every else "AND c.state NOT IN ('superseded', 'withdrawn')"
+    sql = f"""
+        SELECT c.*, a.path, a.relative_path, a.watch, s.side FROM corrections c
+        LEFT JOIN acquisitions a ON a.id = c.acquisition_id
+        LEFT JOIN sides s ON s.group_name = c.group_name AND s.content_key = c.content_key
+        WHERE (? = '' OR c.group_name = ?) {hidden}
+        AND NOT (c.state = 'rejected' AND c.superseded_by IS NOT NULL) ORDER BY c.id DESC
+    """
+    return [_parsed(row, "notes", "crop") for row in db.execute(sql, [group, group])]
+
+
+def correction(db: sqlite3.Connection, key: int) -> Row | None:
+    """Return one correction with its scores; None: there is none."""
+    found = [row for row in corrections(db, is_every=True) if row["id"] == key]
+    if not found:
+        return None
+    sql = "SELECT kind, model_id, ap50, ap75, scored_at FROM scores WHERE correction_id = ?"
+    return {**found[0], "scores": [dict(row) for row in db.execute(sql, [key])]}
+
+
+def group_facts(db: sqlite3.Connection, names: Sequence[str]) -> list[Row]:
+    """Return of each group: the model in use, its corrections, its last training."""
+    facts = []
+    for name in names:
+        used = db.execute(
+            "SELECT model_id, verdict, decided_at FROM promotions WHERE group_name = ? AND "
+            "verdict NOT IN ('declined', 'inconclusive') ORDER BY id DESC LIMIT 1",
+            [name],
+        ).fetchone()
+        counts = dict(
+            db.execute(
+                "SELECT state, count(*) FROM corrections WHERE group_name = ? "
+                "AND kind = 'labels' GROUP BY state",
+                [name],
+            ).fetchall()
+        )
+        last = db.execute(
+            "SELECT * FROM runs WHERE group_name = ? AND state != 'skipped' "
+            "ORDER BY id DESC LIMIT 1",
+            [name],
+        ).fetchone()
+        facts.append(
+            {
+                "group": name,
+                "model": used["model_id"] if used else None,
+                "verdict": used["verdict"] if used else None,
+                "since": used["decided_at"] if used else None,
+                "corrections": counts,
+                "last_run": dict(last) if last else None,
+            }
+        )
+    return facts
+
+
+def running(db: sqlite3.Connection) -> Row | None:
+    """Return the training that is under way; None: there is none."""
+    row = db.execute("SELECT * FROM runs WHERE state = 'running' LIMIT 1").fetchone()
+    return dict(row) if row else None
+
+
+def last_skip(db: sqlite3.Connection, group: str) -> str:
+    """Return why the last night of a group was skipped; "" when it was not."""
+    row = db.execute(
+        "SELECT state, reason FROM runs WHERE group_name = ? ORDER BY id DESC LIMIT 1", [group]
+    ).fetchone()
+    return str(row["reason"]) if row and row["state"] == "skipped" else ""
+
+
+def decisions(db: sqlite3.Connection, group: str = "") -> list[Row]:
+    """Return what was decided of models, newest first."""
+    sql = "SELECT * FROM promotions WHERE ? IN ('', group_name) ORDER BY id DESC"
+    return [_parsed(row, "numbers") for row in db.execute(sql, [group])]
+
+
+def mixed_experiments(db: sqlite3.Connection) -> list[Row]:
+    """Return the experiments that were segmented with more than one model."""
+    return [dict(row) for row in db.execute("SELECT * FROM mixed_experiments")]
+
+
+def effort(db: sqlite3.Connection, group: str) -> list[Row]:
+    """Return what each corrected image cost and was worth, oldest first."""
+    sql = """
+        SELECT c.id, c.received_at, a.relative_path, c.annotator, c.model_id, c.rois, c.predicted,
+               c.added, c.removed, c.changed, c.ap50, c.minutes,
+               CASE WHEN max(c.rois, c.predicted) > 0
+                    THEN round(1.0 * (c.added + c.removed + c.changed)
+                               / max(c.rois + c.removed, 1), 4) END AS share,
+               EXISTS (SELECT 1 FROM scores s WHERE s.correction_id = c.id
+                       AND s.kind = 'test_then_train') AS is_unseen
+        FROM corrections c JOIN acquisitions a ON a.id = c.acquisition_id
+        WHERE c.group_name = ? AND c.kind = 'labels' AND c.is_again = 0
+              AND c.state IN ('trainable', 'used') ORDER BY c.id
+    """
+    return [dict(row) for row in db.execute(sql, [group])]
+
+
+def nights(db: sqlite3.Connection, group: str) -> list[Row]:
+    """Return each training of a group with what was decided by it, oldest first."""
+    sql = """
+        SELECT r.id, r.local_date, r.kind, r.state, r.seconds, r.model_id, r.reason, p.verdict,
+               p.numbers
+        FROM runs r LEFT JOIN promotions p ON p.run_id = r.id
+              AND p.verdict NOT IN ('confirmed', 'revoked')
+        WHERE r.group_name = ? AND r.state IN ('ended', 'failed') ORDER BY r.id
+    """
+    return [_parsed(row, "numbers") for row in db.execute(sql, [group])]
+
+
+def agreement(db: sqlite3.Connection, group: str) -> Row:
+    """Return how well annotators agree: with themselves, and with each other."""
+    sql = """
+        SELECT avg(CASE WHEN is_again = 1 THEN agreement END) AS own,
+               sum(is_again = 1 AND agreement IS NOT NULL) AS second_looks,
+               avg(CASE WHEN is_again = 0 THEN agreement END) AS between_annotators
+        FROM corrections WHERE group_name = ? AND state IN ('trainable', 'used')
+    """
+    return dict(db.execute(sql, [group]).fetchone())
+
+
+def _why(row: sqlite3.Row) -> str:
+    reasons = []
+    if row["novelty"] is not None and row["novelty"] > NOVEL:
+        reasons.append(f"unlike what its model was trained on (novelty {row['novelty']:.1f})")
+    if row["confidence"] is not None and row["confidence"] < UNSURE:
+        reasons.append(f"the model is unsure (confidence {row['confidence']:.2f})")
+    return ", ".join(reasons)
+
+
+def _parsed(row: sqlite3.Row, *columns: str) -> Row:
+    found = dict(row)
+    for column in columns:
+        found[column] = json.loads(found[column]) if found[column] else None
+    return found

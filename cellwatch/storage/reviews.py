@@ -1,0 +1,335 @@
+"""Corrections in the ledger: what was dropped, what it was found to be, and what it is good for.
+
+Each function is one short transaction. Nothing is deleted: a newer drop supersedes the older.
+"""
+
+import json
+import sqlite3
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.records import CorrectionRead, CorrectionState, Crop, PlaneIndex, Side
+from cellwatch.storage.arrivals import iso
+from cellwatch.storage.flags import lower_on
+from cellwatch.storage.ledger import transaction
+from cellwatch.storage.pathtext import path_text
+
+Row = dict[str, Any]  # Any: what SQLite holds
+STANDING = ("trainable", "used")
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A file in the corrections folder and what its name was found to mean.
+
+    Attributes
+    ----------
+    file : str
+        Below the corrections folder.
+    size : int, bytes
+    mtime_ns : int
+    kind : "labels" or "region"
+    acquisition_id : int or None
+        None: its image is not known, or the name means nothing.
+    target, group : str
+    plane : PlaneIndex
+    crop : Crop or None
+    annotator : str
+    checkout_id : int or None
+        Under which it was handed out.
+    is_again : bool
+        Whether it was handed out mirrored: a second look, not to be trained on.
+    folder : str
+        Where its arrays are kept.
+    """
+
+    file: str
+    size: int
+    mtime_ns: int
+    kind: str = "labels"
+    acquisition_id: int | None = None
+    target: str = ""
+    group: str = ""
+    plane: PlaneIndex = field(default_factory=PlaneIndex)
+    crop: Crop | None = None
+    annotator: str = ""
+    checkout_id: int | None = None
+    is_again: bool = False
+    folder: str = ""
+
+
+def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> int:
+    """Record a correction that was read, good or bad; return its id.
+
+    A good one supersedes what the same annotator gave before for the same part of the same plane,
+    lowers the flags on its image, and is scored against the prediction it corrected.
+    """
+    with transaction(db):
+        state = CorrectionState.REJECTED if read.reason else CorrectionState.TRAINABLE
+        facts = _facts(drop, state, now)
+        if read.reason:
+            facts |= {"reason": read.reason, "remedy": read.remedy}
+            return _insert(db, facts)
+        facts |= _found(db, drop, read, now)
+        key = _insert(db, facts)
+        _supersede(db, drop, key, now)
+        if drop.kind == "labels" and drop.acquisition_id is not None:
+            lower_on(db, drop.acquisition_id, f"corrected in {drop.file}", now)
+        if drop.kind == "labels" and not drop.is_again:
+            _test_then_train(db, key, read, now)
+        return key
+
+
+def wait_for_image(db: Database, drop: Drop, reason: str, remedy: str, now: datetime) -> int:
+    """Record a correction whose image is not there yet."""
+    with transaction(db):
+        facts = _facts(drop, CorrectionState.ORPHAN, now) | {"reason": reason, "remedy": remedy}
+        return _insert(db, facts)
+
+
+def withdraw(db: Database, correction_id: int, now: datetime) -> Row | None:
+    """Take a correction back: no later training uses it. None: there is none, or it is gone."""
+    with transaction(db):
+        row = next(db.table("corrections").rows_where("id = ?", [correction_id]), None)
+        if row is None or row["state"] not in (*STANDING, "orphan"):
+            return None
+        _set_state(db, correction_id, CorrectionState.WITHDRAWN, now)
+        return row
+
+
+def trainable(db: Database, group: str) -> list[Row]:
+    """Return the corrections of a group that training takes, oldest first, whatever the side."""
+    sql = """
+        SELECT c.*, a.relative_path, a.watch, a.pixel_size_um FROM corrections c
+        JOIN acquisitions a ON a.id = c.acquisition_id
+        WHERE c.group_name = ? AND c.kind = 'labels' AND c.is_again = 0
+              AND c.state IN ('trainable', 'used') ORDER BY c.id
+    """
+    return _rows(db, sql, [group])
+
+
+def lead_only(rows: list[Row], lead: str) -> list[Row]:
+    """Leave one annotator for each part of each plane: the lead, else the latest drop."""
+    best: dict[tuple[Any, ...], Row] = {}  # Any: keys of rows
+    for row in rows:
+        part = (row["acquisition_id"], row["target"], *_part(row))
+        known = best.get(part)
+        is_lead = lead and known is not None and known["annotator"] == lead
+        if not is_lead or row["annotator"] == lead:
+            best[part] = row
+    return sorted(best.values(), key=lambda row: int(row["id"]))
+
+
+def region_of(db: Database | sqlite3.Connection, drop: Drop) -> str:
+    """Return the folder of the region that was marked for the same part; "": none was."""
+    sql = """
+        SELECT folder FROM corrections WHERE kind = 'region' AND acquisition_id = ? AND target = ?
+        AND position = ? AND t = ? AND z = ? AND crop IS ? AND annotator = ?
+        AND state = 'trainable' ORDER BY id DESC LIMIT 1
+    """
+    row = db.execute(sql, [drop.acquisition_id, drop.target, *_where(drop)]).fetchone()
+    return str(row[0]) if row else ""
+
+
+def other_look(db: Database | sqlite3.Connection, drop: Drop) -> str:
+    """Return the folder of another standing look at the same part; "": there is none.
+
+    For a second look that is the first one, else the latest of another annotator.
+    """
+    who = "annotator != ?" if not drop.is_again else "? IS NOT NULL"
+    sql = f"""
+        SELECT folder FROM corrections WHERE kind = 'labels' AND is_again = 0
+        AND acquisition_id = ? AND target = ? AND position = ? AND t = ? AND z = ? AND crop IS ?
+        AND {who} AND state IN ('trainable', 'used') ORDER BY id DESC LIMIT 1
+    """
+    row = db.execute(sql, [drop.acquisition_id, drop.target, *_where(drop)]).fetchone()
+    return str(row[0]) if row else ""
+
+
+def under_region(db: Database, drop: Drop) -> Row | None:
+    """Return the standing correction that a newly dropped region speaks of."""
+    sql = """
+        SELECT * FROM corrections WHERE kind = 'labels' AND acquisition_id = ? AND target = ?
+        AND position = ? AND t = ? AND z = ? AND crop IS ? AND annotator = ?
+        AND state IN ('trainable', 'used') ORDER BY id DESC LIMIT 1
+    """
+    return next(iter(_rows(db, sql, [drop.acquisition_id, drop.target, *_where(drop)])), None)
+
+
+def known_drops(db: Database) -> dict[str, tuple[int, int]]:
+    """Return size and time of the files that have their verdict, by their name."""
+    sql = "SELECT file, size, mtime_ns FROM corrections WHERE state != 'orphan' ORDER BY id"
+    return {file: (size, mtime) for file, size, mtime in db.execute(sql).fetchall()}
+
+
+def latest_of_files(db: Database) -> list[Row]:
+    """Return the latest row of each dropped file, for answers that are to be written again."""
+    sql = """
+        SELECT * FROM corrections WHERE id IN (SELECT max(id) FROM corrections GROUP BY file)
+        ORDER BY id
+    """
+    return _rows(db, sql, [])
+
+
+def orphans(db: Database) -> list[Row]:
+    """Return the corrections that wait for their image."""
+    return _rows(db, "SELECT * FROM corrections WHERE state = 'orphan' ORDER BY id", [])
+
+
+def retire_orphan(db: Database, correction_id: int, now: datetime) -> None:
+    """Mark a correction that waited as superseded by the row that its second reading gave."""
+    with transaction(db):
+        _set_state(db, correction_id, CorrectionState.SUPERSEDED, now)
+
+
+def sides(db: Database, group: str) -> dict[str, Side]:
+    """Return what was decided of each acquisition's content in a group."""
+    sql = "SELECT content_key, side FROM sides WHERE group_name = ?"
+    return {key: Side(side) for key, side in db.execute(sql, [group]).fetchall()}
+
+
+def decide_sides(db: Database, group: str, decided: dict[str, Side], now: datetime) -> None:
+    """Write down for good on which side contents are; those that have one keep it."""
+    with transaction(db):
+        for key, side in decided.items():
+            db.table("sides").insert(
+                {
+                    "group_name": group,
+                    "content_key": key,
+                    "side": side,
+                    "decided_at": iso(now),
+                },
+                pk=("group_name", "content_key"),
+                ignore=True,
+            )
+
+
+def _facts(drop: Drop, state: CorrectionState, now: datetime) -> Row:
+    return {
+        "file": path_text(drop.file),
+        "size": drop.size,
+        "mtime_ns": drop.mtime_ns,
+        "received_at": iso(now),
+        "kind": drop.kind,
+        "state": state,
+        "state_since": iso(now),
+        "acquisition_id": drop.acquisition_id,
+        "target": drop.target or None,
+        "group_name": drop.group or None,
+        **asdict(drop.plane),
+        "crop": _crop_text(drop.crop),
+        "annotator": drop.annotator,
+        "is_again": int(drop.is_again),
+        "checkout_id": drop.checkout_id,
+        "folder": drop.folder or None,
+    }
+
+
+def _found(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> Row:
+    sql = "SELECT model_id, model_sha256 FROM targets WHERE acquisition_id = ? AND name = ?"
+    model = db.execute(sql, [drop.acquisition_id, drop.target]).fetchone() or (None, None)
+    return {
+        "format": read.format,
+        "content_key": read.content_key or None,
+        "model_id": model[0],
+        "model_sha256": model[1],
+        "rois": read.rois,
+        "predicted": read.predicted,
+        "added": read.added,
+        "removed": read.removed,
+        "changed": read.changed,
+        "ap50": round(read.average_precision, 6) if drop.kind == "labels" else None,
+        "agreement": None if read.agreement is None else round(read.agreement, 6),
+        "minutes": _minutes(db, drop.checkout_id, now),
+        "notes": json.dumps(list(read.notes)),
+    }
+
+
+def _minutes(db: Database, checkout: int | None, now: datetime) -> float | None:
+    if checkout is None:
+        return None
+    since = db.table("checkouts").get(checkout)["checked_out_at"]
+    return round((now - datetime.fromisoformat(since)).total_seconds() / 60, 2)
+
+
+def _insert(db: Database, facts: Row) -> int:
+    table = db.table("corrections").insert(facts)
+    return int(table.last_pk)  # type: ignore[arg-type]  # None only before an insert
+
+
+def _supersede(db: Database, drop: Drop, newer: int, now: datetime) -> None:
+    # A file that was dropped again under its name replaces what it was before, also a rejection.
+    db.execute(
+        "UPDATE corrections SET superseded_by = ? WHERE file = ? AND id != ? "
+        "AND superseded_by IS NULL AND kind = ?",
+        [newer, path_text(drop.file), newer, drop.kind],
+    )
+    db.execute(
+        """
+        UPDATE corrections SET superseded_by = ? WHERE id != ? AND kind = ? AND is_again = ?
+        AND acquisition_id = ? AND target = ? AND position = ? AND t = ? AND z = ?
+        AND crop IS ? AND annotator = ? AND superseded_by IS NULL
+        """,
+        [
+            newer,
+            newer,
+            drop.kind,
+            int(drop.is_again),
+            drop.acquisition_id,
+            drop.target,
+            *_where(drop),
+        ],
+    )
+    db.execute(
+        "UPDATE corrections SET state = 'superseded', state_since = ? "
+        "WHERE superseded_by = ? AND state IN ('trainable', 'used', 'orphan')",
+        [iso(now), newer],
+    )
+
+
+def _test_then_train(db: Database, key: int, read: CorrectionRead, now: datetime) -> None:
+    """Score the model that made the prediction, unless it was trained on this very image."""
+    row = db.table("corrections").get(key)
+    if not row["model_sha256"]:
+        return
+    sql = "SELECT 1 FROM trained_on WHERE model_sha256 = ? AND content_key = ? LIMIT 1"
+    if db.execute(sql, [row["model_sha256"], read.content_key]).fetchone():
+        return
+    db.table("scores").insert(
+        {
+            "kind": "test_then_train",
+            "model_id": row["model_id"],
+            "model_sha256": row["model_sha256"],
+            "correction_id": key,
+            "content_key": read.content_key,
+            "ap50": round(read.average_precision, 6),
+            "true_positives": read.true_positives,
+            "false_positives": read.false_positives,
+            "false_negatives": read.false_negatives,
+            "scored_at": iso(now),
+        }
+    )
+
+
+def _where(drop: Drop) -> tuple[Any, ...]:  # Any: values of a row
+    plane = drop.plane
+    return (plane.position, plane.t, plane.z, _crop_text(drop.crop), drop.annotator)
+
+
+def _part(row: Row) -> tuple[Any, ...]:  # Any: values of a row
+    return row["position"], row["t"], row["z"], row["crop"]
+
+
+def _crop_text(crop: Crop | None) -> str | None:
+    return json.dumps(asdict(crop)) if crop else None
+
+
+def _set_state(db: Database, key: int, state: CorrectionState, now: datetime) -> None:
+    db.table("corrections").update(key, {"state": state, "state_since": iso(now)})
+
+
+def _rows(db: Database, sql: str, values: list[Any]) -> list[Row]:  # Any: bound values
+    return list(db.query(sql, values))

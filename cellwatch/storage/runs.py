@@ -1,0 +1,200 @@
+"""Training runs in the ledger: begun, ended, and what they prove without a leak."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.records import AskedRun, TrainJob, TrainReport
+from cellwatch.storage.arrivals import iso
+from cellwatch.storage.ledger import transaction
+from cellwatch.storage.promotions import Decision, decide
+
+Row = dict[str, Any]  # Any: what SQLite holds
+TWIN = "/fold"  # behind a model's id: a network of its night that left some acquisitions out
+
+
+def begin(db: Database, asked: AskedRun, now: datetime) -> int | None:
+    """Record that a run begins; return its id.
+
+    Returns
+    -------
+    int or None
+        None: this group had its run of this night already, or one is under way.
+    """
+    with transaction(db):
+        if db.execute("SELECT 1 FROM runs WHERE state = 'running' LIMIT 1").fetchone():
+            return None
+        table = db.table("runs")
+        already = "kind = 'night' AND group_name = ? AND local_date = ?"
+        if asked.kind == "night" and table.count_where(already, [asked.group, asked.local_date]):
+            return None
+        table = table.insert(
+            {
+                "group_name": asked.group,
+                "kind": asked.kind,
+                "local_date": asked.local_date,
+                "state": "running",
+                "started_at": iso(now),
+            }
+        )
+        return int(table.last_pk)  # type: ignore[arg-type]  # None only before an insert
+
+
+def plan(db: Database, job: TrainJob) -> None:
+    """Keep what a run was told to do, so that it can go on after anything died."""
+    with transaction(db):
+        db.table("runs").update(
+            job.run_id,
+            {"folder": job.folder, "job": json.dumps(job.to_json()), "model_id": job.model_id},
+        )
+
+
+def skip(db: Database, run_id: int, reason: str, now: datetime) -> None:
+    """Record that a run had nothing to do, and why."""
+    _close(db, run_id, "skipped", reason, now)
+
+
+def fail(db: Database, run_id: int, reason: str, now: datetime) -> None:
+    """Record that a run came to nothing, and why; the model in use stays."""
+    _close(db, run_id, "failed", reason, now)
+
+
+def finish(
+    db: Database, run_id: int, report: TrainReport, decisions: list[Decision], now: datetime
+) -> None:
+    """Record all that a run came to, in one transaction: nothing is ever half promoted."""
+    with transaction(db):
+        keys = _content_keys(db)
+        for sha256, corrections in report.trained_on.items():
+            for correction in corrections:
+                db.table("trained_on").insert(
+                    {
+                        "model_sha256": sha256,
+                        "correction_id": correction,
+                        "content_key": keys[correction],
+                        "run_id": run_id,
+                    },
+                    pk=("model_sha256", "correction_id"),
+                    ignore=True,
+                )
+        for score in report.scores:
+            db.table("scores").insert(
+                {
+                    "kind": score.kind,
+                    "model_id": score.model_id,
+                    "model_sha256": score.model_sha256,
+                    "correction_id": score.correction_id,
+                    "content_key": score.content_key,
+                    "run_id": run_id,
+                    "ap50": round(score.average_precision, 6),
+                    "ap75": score.average_precision_75,
+                    "true_positives": score.true_positives,
+                    "false_positives": score.false_positives,
+                    "false_negatives": score.false_negatives,
+                    "found": score.found,
+                    "scored_at": iso(now),
+                }
+            )
+        used = report.trained_on.get(report.model_sha256, ())
+        marks = ",".join("?" * len(used))
+        db.execute(
+            f"UPDATE corrections SET state = 'used', state_since = ? "
+            f"WHERE state = 'trainable' AND id IN ({marks})",
+            [iso(now), *used],
+        )
+        for decision in decisions:
+            decide(db, decision, now)
+        db.table("runs").update(
+            run_id,
+            {
+                "state": "ended",
+                "ended_at": iso(now),
+                "seconds": report.seconds,
+                "model_id": report.model_id,
+                "model_sha256": report.model_sha256,
+                "reason": f"{report.verdict}: {report.reason}",
+            },
+        )
+
+
+def unfinished(db: Database) -> Row | None:
+    """Return the run that is under way; None: there is none."""
+    return next(iter(db.table("runs").rows_where("state = 'running'", limit=1)), None)
+
+
+def dates_of(db: Database, group: str) -> list[str]:
+    """Return the local dates of a group's nights."""
+    sql = "SELECT local_date FROM runs WHERE kind = 'night' AND group_name = ?"
+    return [date for (date,) in db.execute(sql, [group]).fetchall()]
+
+
+def seen_by(db: Database, sha256: str) -> tuple[str, ...]:
+    """Return the contents that a model was trained on."""
+    sql = "SELECT DISTINCT content_key FROM trained_on WHERE model_sha256 = ? ORDER BY content_key"
+    return tuple(key for (key,) in db.execute(sql, [sha256]).fetchall())
+
+
+def twins_found(db: Database, model_id: str) -> dict[str, tuple[str, int]]:
+    """Return what the twins of a model found on corrections that they were not trained on.
+
+    A twin is a network of the same night that left some acquisitions out; its score there is what
+    the model itself would have reached without them. By the correction's id.
+    """
+    sql = """
+        SELECT correction_id, found, false_positives FROM scores
+        WHERE kind = 'cross_fit' AND model_id = ? AND found IS NOT NULL ORDER BY id
+    """
+    rows = db.execute(sql, [f"{model_id}{TWIN}"]).fetchall()
+    return {str(key): (found, int(false)) for key, found, false in rows}
+
+
+def new_rois(db: Database, group: str) -> int:
+    """Return the ROIs of corrections that no training of a group has taken yet."""
+    sql = """
+        SELECT coalesce(sum(max(rois, predicted, 1)), 0) FROM corrections
+        WHERE group_name = ? AND kind = 'labels' AND is_again = 0 AND state = 'trainable'
+        AND content_key NOT IN
+            (SELECT content_key FROM sides WHERE group_name = ? AND side = 'held_out')
+    """
+    return int(db.execute(sql, [group, group]).fetchone()[0])
+
+
+def models_named(db: Database, prefix: str) -> int:
+    """Return how many runs gave their candidate a name with this beginning."""
+    sql = "SELECT count(*) FROM runs WHERE substr(model_id, 1, length(?)) = ?"
+    return int(db.execute(sql, [prefix, prefix]).fetchone()[0])
+
+
+def leaks(db: Database) -> list[Row]:
+    """Return every score of a network on an acquisition that it was trained on: there is none.
+
+    Also every held-out acquisition that some network of its group was trained on.
+    """
+    scored = """
+        SELECT s.id AS score_id, s.kind, s.model_id, s.correction_id, s.content_key, c.file,
+               'a score used an image that its network was trained on' AS problem
+        FROM scores s JOIN corrections c ON c.id = s.correction_id
+        WHERE EXISTS (SELECT 1 FROM trained_on t
+                      WHERE t.model_sha256 = s.model_sha256 AND t.content_key = s.content_key)
+    """
+    held = """
+        SELECT NULL AS score_id, 'held_out' AS kind, r.model_id, t.correction_id, t.content_key,
+               c.file, 'a held-out image was trained on' AS problem
+        FROM trained_on t JOIN runs r ON r.id = t.run_id
+        JOIN corrections c ON c.id = t.correction_id
+        JOIN sides s ON s.group_name = r.group_name AND s.content_key = t.content_key
+        WHERE s.side = 'held_out'
+    """
+    return [*db.query(scored), *db.query(held)]
+
+
+def _close(db: Database, run_id: int, state: str, reason: str, now: datetime) -> None:
+    with transaction(db):
+        db.table("runs").update(run_id, {"state": state, "ended_at": iso(now), "reason": reason})
+
+
+def _content_keys(db: Database) -> dict[int, str]:
+    sql = "SELECT id, content_key FROM corrections WHERE content_key IS NOT NULL"
+    return dict(db.execute(sql).fetchall())

@@ -1,0 +1,274 @@
+"""The gate: is the candidate to replace the model in use? Decided by images that neither has seen.
+
+References
+----------
+The paper has no gate; the paired bootstrap resamples images and, within each, its ROIs (Efron &
+Tibshirani 1993, chapter 8).
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cellwatch.core.arrays import Bool, Float64
+from cellwatch.records import Verdict
+
+RESAMPLES = 2000
+EARLIER_ENOUGH = 2  # images of earlier nights that tell whether something was spoilt
+SUSPECTS = 3  # corrections that are named
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionRule:
+    """When a candidate is promoted.
+
+    Attributes
+    ----------
+    margin : float, AP@0.5
+        The interval of the mean difference must not reach below minus this.
+    folder_margin : float, AP@0.5
+        No watched folder of the group may lose more than this on average.
+    earlier_margin : float, AP@0.5
+        Nor may the images of earlier nights: what was learned is not to be spoilt.
+    image_margin : float, AP@0.5
+        With little evidence no single image may lose more than this.
+    enough_images : int
+        Fewer unseen images are little evidence.
+    slower : float
+        The candidate may take so many times as long.
+    """
+
+    margin: float = 0.02
+    folder_margin: float = 0.03
+    earlier_margin: float = 0.05
+    image_margin: float = 0.05
+    enough_images: int = 5
+    slower: float = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one network found on one image.
+
+    Attributes
+    ----------
+    hits : (n,) bool
+        Of each true ROI, whether it was found at IoU 0.5.
+    false_positives : int
+    """
+
+    hits: Bool
+    false_positives: int
+
+    @property
+    def average_precision(self) -> float:
+        """Return TP / (TP + FP + FN); 1 when nothing was there and nothing was found."""
+        total = self.hits.size + self.false_positives
+        return float(self.hits.sum() / total) if total else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PairedImage:
+    """An image that neither network was trained on, and what each found there.
+
+    Attributes
+    ----------
+    name, watch : str
+    candidate, incumbent : Found
+        Or what networks of their nights that left the image out found there.
+    is_earlier : bool
+        Whether the incumbent was trained on it.
+    """
+
+    name: str
+    watch: str
+    candidate: Found
+    incumbent: Found
+    is_earlier: bool = False
+
+    @property
+    def gain(self) -> float:
+        """Return by how much the candidate is better, in AP@0.5."""
+        return self.candidate.average_precision - self.incumbent.average_precision
+
+
+@dataclass(frozen=True, slots=True)
+class SmokeTest:
+    """What must hold of any network before its scores are looked at.
+
+    Attributes
+    ----------
+    problems : tuple of str
+        Empty when all is well.
+    """
+
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GateDecision:
+    """What the gate says, why, and by what numbers."""
+
+    verdict: Verdict
+    reason: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+
+
+def decide(
+    images: Sequence[PairedImage], smoke: SmokeTest, rule: PromotionRule, seed: int = 0
+) -> GateDecision:
+    """Decide whether a candidate replaces the incumbent.
+
+    Parameters
+    ----------
+    images : sequence of PairedImage
+        All of them unseen by both networks.
+    smoke : SmokeTest
+    rule : PromotionRule
+    seed : int
+        Of the resampling.
+    """
+    if smoke.problems:
+        return GateDecision(Verdict.DECLINED, f"it failed the smoke test: {smoke.problems[0]}")
+    if not images:
+        return GateDecision(
+            Verdict.INCONCLUSIVE,
+            "there is no corrected image that neither model was trained on; "
+            "correct an image that is new to both",
+        )
+    numbers = _numbers(images, seed)
+    told = (
+        f"AP@0.5 {numbers['candidate']:.3f} against {numbers['incumbent']:.3f} "
+        f"on {len(images)} unseen image{'s' if len(images) > 1 else ''}"
+    )
+    if spoilt := _spoilt(images, rule):
+        return GateDecision(Verdict.DECLINED, f"{told}, but {spoilt}", numbers)
+    if len(images) < rule.enough_images:
+        return _with_little(images, rule, numbers, told)
+    return _with_enough(rule, numbers, told)
+
+
+def judge_provisional(images: Sequence[PairedImage]) -> GateDecision | None:
+    """Confirm or revoke a model that was promoted on little evidence, by what has come since.
+
+    Parameters
+    ----------
+    images : sequence of PairedImage
+        The provisional model as the candidate, its predecessor as the incumbent.
+
+    Returns
+    -------
+    GateDecision or None
+        None: nothing new has come.
+    """
+    if not images:
+        return None
+    numbers = _numbers(images, 0)
+    told = (
+        f"AP@0.5 {numbers['candidate']:.3f} against its predecessor's {numbers['incumbent']:.3f} "
+        f"on {len(images)} new image{'s' if len(images) > 1 else ''}"
+    )
+    verdict = Verdict.CONFIRMED if numbers["gain"] >= 0 else Verdict.REVOKED
+    return GateDecision(verdict, told, numbers)
+
+
+def _with_enough(rule: PromotionRule, numbers: dict[str, Any], told: str) -> GateDecision:
+    gain = numbers["gain"]
+    if worst := _worst_folder(numbers, rule):
+        return GateDecision(Verdict.DECLINED, f"{told}, but {worst}", numbers)
+    low, high = numbers["interval_95"]
+    if gain >= 0 and low >= -rule.margin:
+        return GateDecision(Verdict.PROMOTED, told, numbers)
+    if gain < 0:
+        return GateDecision(Verdict.DECLINED, f"{told}: it is worse", numbers)
+    missing = rule.enough_images
+    return GateDecision(
+        Verdict.INCONCLUSIVE,
+        f"{told}, but the gain may lie anywhere from {low:+.3f} to {high:+.3f}; "
+        f"correct about {missing} more images that are new",
+        numbers,
+    )
+
+
+def _spoilt(images: Sequence[PairedImage], rule: PromotionRule) -> str:
+    # The hint: wrong corrections are those that agree least with what served well before.
+    gains = [image.gain for image in images if image.is_earlier]
+    if len(gains) < EARLIER_ENOUGH or np.mean(gains) >= -rule.earlier_margin:
+        return ""
+    fresh = sorted(
+        (image for image in images if not image.is_earlier),
+        key=lambda image: image.incumbent.average_precision,
+    )
+    suspects = ", ".join(f"'{image.name}'" for image in fresh[:SUSPECTS])
+    hint = f"; look at the corrections of {suspects}" if suspects else ""
+    return f"images of earlier nights lose {-np.mean(gains):.3f}{hint}"
+
+
+def _with_little(
+    images: Sequence[PairedImage], rule: PromotionRule, numbers: dict[str, Any], told: str
+) -> GateDecision:
+    losers = [image for image in images if image.gain < -rule.image_margin]
+    if numbers["gain"] > 0 and not losers:
+        return GateDecision(Verdict.PROVISIONAL, f"{told}: little evidence", numbers)
+    if numbers["gain"] < 0:
+        return GateDecision(Verdict.DECLINED, f"{told}: it is worse", numbers)
+    missing = rule.enough_images - len(images)
+    why = f"'{losers[0].name}' loses {-losers[0].gain:.3f}" if losers else "nothing is gained"
+    return GateDecision(
+        Verdict.INCONCLUSIVE,
+        f"{told}, but {why}; correct {missing} more image{'s' if missing > 1 else ''}",
+        numbers,
+    )
+
+
+def _worst_folder(numbers: dict[str, Any], rule: PromotionRule) -> str:  # Any: JSON
+    for watch, gain in numbers["gain_by_folder"].items():
+        if gain < -rule.folder_margin:
+            return f"the folder '{watch}' loses {-gain:.3f}"
+    return ""
+
+
+def _numbers(images: Sequence[PairedImage], seed: int) -> dict[str, Any]:  # Any: JSON
+    by_folder: dict[str, list[float]] = defaultdict(list)
+    for image in images:
+        by_folder[image.watch].append(image.gain)
+    gains = _resampled_gains(images, np.random.default_rng(seed))
+    low, high = np.percentile(gains, [2.5, 97.5])
+    return {
+        "images": len(images),
+        "rois": int(sum(image.candidate.hits.size for image in images)),
+        "candidate": round(float(np.mean([i.candidate.average_precision for i in images])), 4),
+        "incumbent": round(float(np.mean([i.incumbent.average_precision for i in images])), 4),
+        "gain": round(float(np.mean([image.gain for image in images])), 4),
+        "interval_95": [round(float(low), 4), round(float(high), 4)],
+        "gain_on_earlier": _mean([i.gain for i in images if i.is_earlier]),
+        "gain_by_folder": {w: round(float(np.mean(g)), 4) for w, g in sorted(by_folder.items())},
+        "each": [[image.name, round(image.gain, 4)] for image in images],
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(float(np.mean(values)), 4) if values else None
+
+
+def _resampled_gains(images: Sequence[PairedImage], rng: np.random.Generator) -> Float64:
+    # Both networks are judged by the same drawn images and the same drawn ROIs within them. False
+    # ROIs have no partner to be drawn with: their number is drawn as that of a rare event.
+    per_image = np.empty((len(images), RESAMPLES))
+    for row, image in enumerate(images):
+        n = image.candidate.hits.size
+        drawn = rng.integers(n, size=(RESAMPLES, n)) if n else np.zeros((RESAMPLES, 0), np.int64)
+        per_image[row] = _drawn_ap(image.candidate, drawn, rng) - _drawn_ap(
+            image.incumbent, drawn, rng
+        )
+    chosen = rng.integers(len(images), size=(RESAMPLES, len(images)))
+    return np.asarray(per_image[chosen, np.arange(RESAMPLES)[:, None]].mean(axis=1), np.float64)
+
+
+def _drawn_ap(found: Found, drawn: np.ndarray, rng: np.random.Generator) -> Float64:
+    hits = found.hits[drawn].sum(axis=1) if drawn.shape[1] else np.zeros(len(drawn))
+    total = drawn.shape[1] + rng.poisson(found.false_positives, len(drawn))
+    return np.asarray(np.where(total > 0, hits / np.maximum(total, 1), 1.0), np.float64)

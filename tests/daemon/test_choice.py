@@ -1,0 +1,175 @@
+"""One model for an experiment, from its first image to its last; the next one gets the new."""
+
+import pytest
+
+from cellwatch.daemon.choice import models_for
+from cellwatch.daemon.jobs import models_of
+from cellwatch.daemon.nights import Nights
+from cellwatch.daemon.requests import carry_out
+from cellwatch.errors import RequestRefused, UnknownModel
+from cellwatch.records import ModelCard
+from cellwatch.storage import queue
+from cellwatch.storage.requests import Request
+from cellwatch.zoo.catalog import add_model
+from tests.conftest import tiny_network
+from tests.discs import disc_picture
+from tests.lab import Lab
+from tests.storage.test_queue import LEASE
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def make_lab(tmp_path, tiny_model, now):
+    labs = []
+
+    def make(**options):
+        lab = Lab(tmp_path / f"lab{len(labs)}", tiny_model.path, now, **options)
+        labs.append(lab)
+        return lab
+
+    yield make
+    for lab in labs:
+        lab.close()
+
+
+def ask(lab, kind, **arguments):
+    nights = Nights(lab.db, lab.config, models_of(lab.config))
+    return carry_out(lab.db, lab.config, nights, Request(1, kind, arguments, "anna"), lab.now)
+
+
+def add(lab, name="images-20261124-1", seed=7):
+    add_model(lab.config.zoo / name, tiny_network(seed), ModelCard(name, "", 0.0, 0.0))
+    return name
+
+
+def write(lab, *names):
+    for name in names:
+        lab.arrive(name, *disc_picture(len(lab.truth), size=64, n=3))
+
+
+def test_promise_10_a_promotion_in_the_midst_of_an_experiment_changes_nothing_in_it(make_lab):
+    lab = make_lab()
+    write(lab, "exp1/a.tif")
+    lab.segment_all()
+
+    ask(lab, "promote", model=add(lab))
+    write(lab, "exp1/b.tif", "exp2/a.tif")
+    lab.segment_all()
+
+    assert lab.experiments() == {"exp1": "tiny", "exp2": "images-20261124-1"}
+
+
+def test_a_plate_folder_is_one_experiment_down_to_its_last_well(make_lab):
+    lab = make_lab()
+    write(lab, "plate1/A01/f1.tif")
+    lab.segment_all()
+    ask(lab, "promote", model=add(lab))
+    write(lab, "plate1/A01/f2.tif", "plate1/B07/deep/f1.tif", "plate2/A01/f1.tif")
+    lab.segment_all()
+
+    assert lab.experiments() == {"plate1": "tiny", "plate2": "images-20261124-1"}
+
+
+@pytest.mark.parametrize("pin", ["experiment", "acquisition"])
+def test_a_time_lapse_that_grows_keeps_the_model_of_its_first_frame(make_lab, pin):
+    import numpy as np
+
+    lab = make_lab(pin=pin)
+    frames = np.stack([disc_picture(n, size=64, n=3)[0] for n in range(4)])
+    lab.arrive("movie/t.tif", frames[:2], None)
+    lab.segment_all()
+    ask(lab, "promote", model=add(lab))
+    lab.arrive("movie/t.tif", frames, None)
+    write(lab, "other/t.tif")
+    lab.segment_all()
+
+    assert lab.experiments() == {"movie": "tiny", "other": "images-20261124-1"}
+    assert lab.db.execute("SELECT max(planes) FROM acquisitions").fetchone() == (4,)
+
+
+def test_without_pins_each_image_gets_the_latest_model(make_lab):
+    lab = make_lab(pin="none")
+    write(lab, "exp1/a.tif")
+    lab.segment_all()
+    ask(lab, "promote", model=add(lab))
+    write(lab, "exp1/b.tif")
+    lab.segment_all()
+
+    assert set(lab.experiments()["exp1"].split(",")) == {"tiny", "images-20261124-1"}
+
+
+def test_a_pattern_names_the_experiment(make_lab):
+    lab = make_lab(extra=', experiment: "^(.*?)_well"')
+    write(lab, "p1_well1.tif", "p1_well2.tif", "p2_well1.tif")
+    lab.segment_all()
+
+    assert set(lab.experiments()) == {"p1", "p2"}
+
+
+def test_a_rollback_is_a_decision_of_its_own(make_lab):
+    lab = make_lab()
+    with pytest.raises(RequestRefused, match="nothing was promoted"):
+        ask(lab, "rollback", group="images")
+    ask(lab, "promote", model=add(lab))
+
+    said = ask(lab, "rollback", group="images", why="it merges cells")
+
+    assert said.text == "'images' uses 'tiny' again, not 'images-20261124-1'"
+    write(lab, "exp3/a.tif")
+    lab.segment_all()
+    assert lab.experiments() == {"exp3": "tiny"}
+    verdicts = [(verdict, reason) for verdict, reason, _ in lab.decisions()]
+    assert verdicts[-1] == ("rolled_back", "it merges cells")
+
+
+def test_a_rerun_gives_an_experiment_one_model_and_keeps_the_old_masks_until_then(make_lab):
+    lab = make_lab()
+    write(lab, "exp1/a.tif", "exp1/b.tif")
+    lab.segment_all()
+    name = add(lab)
+
+    said = ask(lab, "rerun", experiment="exp1", model=name)
+    stores = [lab.folder / "masks/images/exp1" / f"{n}.tif.zarr" for n in "ab"]
+    assert all(store.exists() for store in stores)
+    lab.segment_all()
+
+    assert said.facts["images"] == 2
+    assert lab.experiments() == {"exp1": name}
+    assert len(list((lab.folder / "old").iterdir())) == 2
+
+
+def test_a_model_that_is_gone_blocks_its_experiment_and_no_other_takes_its_place(make_lab):
+    import shutil
+
+    lab = make_lab()
+    name = add(lab)
+    ask(lab, "promote", model=name)
+    write(lab, "exp1/a.tif")
+    lab.segment_all()
+    shutil.rmtree(lab.config.zoo / name)
+    write(lab, "exp1/b.tif")
+    claim = queue.claim(lab.db, device="cpu", worker_pid=1, now=lab.now, lease=LEASE)
+
+    with pytest.raises(UnknownModel, match=r"not there any more .* cellwatch rerun"):
+        models_for(lab.db, claim, lab.config.watch[0], lab.config, lab.models)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("promote", {"model": "ghost"}, "there is no model 'ghost'"),
+        ("promote", {"model": "tiny-1", "group": "nobody"}, "there is no"),
+        ("rerun", {"experiment": "ghost"}, "there is no experiment 'ghost'"),
+        ("retrain", {"group": "ghost"}, "there is no group 'ghost'"),
+        ("retrain", {"group": "images"}, "has no correction to learn from"),
+        ("retrain", {}, "no group has new corrections"),
+        ("withdraw", {"id": 4}, "no standing correction 4"),
+        ("dance", {}, "does not know 'dance'"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_its_reason(make_lab, kind, arguments, message):
+    lab = make_lab()
+
+    with pytest.raises((RequestRefused, UnknownModel), match=message):
+        ask(lab, kind, **arguments)

@@ -1,0 +1,217 @@
+"""The trainer: resumes after any death, judges without a leak, gives way."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellwatch.daemon.lineup import groups_of, job_of, sides_for
+from cellwatch.daemon.pacing import Pacer
+from cellwatch.daemon.retrain import folds_of
+from cellwatch.records import AskedRun, Side, TrainReport, Verdict
+from cellwatch.storage import promotions, reviews, runs
+from cellwatch.storage.corrections.kept import read_kept
+from tests.discs import disc_picture
+from tests.lab import Lab
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PLAN = {"epochs": 6, "crop": 64, "batch_size": 4, "images_per_epoch": 4}
+
+
+@pytest.fixture
+def lab(tmp_path, tiny_model, now):
+    lab = Lab(tmp_path / "lab", tiny_model.path, now, plan=PLAN)
+    yield lab
+    lab.close()
+
+
+def teach(lab, n, first=0):
+    for number in range(first, first + n):
+        relative = f"exp/{number}.tif"
+        if relative not in lab.truth:
+            lab.arrive(relative, *disc_picture(number, size=64, n=3))
+    lab.segment_all()
+    for number in range(first, first + n):
+        labels = lab.truth[f"exp/{number}.tif"].copy()
+        labels[labels == 1] = 0
+        assert lab.correct(f"exp/{number}.tif", labels=labels)["state"] == "trainable"
+
+
+def job_for_tonight(lab, folder="run"):
+    asked = AskedRun(lab.group, "night", lab.now.date().isoformat())
+    group = groups_of(lab.config)[lab.group]
+    job = job_of(lab.db, 1, asked, group, lab.config, lab.models, lab.now)
+    job = replace(job, plan={**job.plan, **PLAN}, folder=str(lab.folder / folder))
+    Path(job.folder).mkdir()
+    (Path(job.folder) / "job.json").write_text(json.dumps(job.to_json()))
+    return job
+
+
+def start(job):
+    return subprocess.Popen(
+        [sys.executable, "-m", "cellwatch.daemon.retrain", job.folder, str(os.getpid())],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def finish(process):
+    code = process.wait()
+    process.stdin.close()
+    return code
+
+
+def report_of(job):
+    return TrainReport.from_json(json.loads((Path(job.folder) / "report.json").read_text()))
+
+
+def test_a_trainer_killed_at_ten_random_moments_ends_with_the_same_bits(lab):
+    teach(lab, 3)
+    quiet, harried = job_for_tonight(lab, "quiet"), job_for_tonight(lab, "harried")
+    began = time.monotonic()
+    assert finish(start(quiet)) == 0
+    took = time.monotonic() - began
+    rng = random.Random(0)
+
+    kills = 0
+    while kills < 10:
+        process = start(harried)
+        time.sleep(rng.uniform(0.2, 0.8) * took)
+        if process.poll() is not None:
+            finish(process)
+            break
+        process.kill()
+        assert finish(process) == -signal.SIGKILL
+        assert not (Path(harried.folder) / "report.json").exists()
+        kills += 1
+    else:
+        assert finish(start(harried)) == 0
+
+    ours, theirs = report_of(harried), report_of(quiet)
+    assert kills >= 1
+    assert ours.model_sha256 == theirs.model_sha256
+    assert ours.trained_on == theirs.trained_on
+    assert ours.scores == theirs.scores
+    assert (ours.verdict, ours.reason) == (theirs.verdict, theirs.reason)
+
+
+def test_a_trainer_waits_when_it_is_told_to_and_leaves_when_its_parent_is_gone(lab):
+    from cellwatch.daemon.pipe import send
+
+    teach(lab, 2)
+    job = job_for_tonight(lab)
+    process = start(job)
+    progress = Path(job.folder) / "progress.json"
+    while not progress.exists():
+        time.sleep(0.1)
+    send(process.stdin, {"do": "pause"})
+    time.sleep(2.5)
+    stood = progress.read_text()
+    time.sleep(2.5)
+    assert progress.read_text() == stood
+    assert process.poll() is None
+
+    process.stdin.close()
+
+    assert process.wait(60) == 75
+
+
+def test_no_network_is_scored_on_what_it_was_trained_on(lab):
+    teach(lab, 5)
+    job = job_for_tonight(lab)
+    assert finish(start(job)) == 0
+    report = report_of(job)
+    keys = {item.correction_id: item.content_key for item in job.items}
+
+    assert len(report.trained_on) == 1 + 4
+    for score in report.scores:
+        seen = {keys[n] for n in report.trained_on.get(score.model_sha256, ())}
+        assert score.content_key not in seen
+    scored = {(s.model_id, s.correction_id) for s in report.scores}
+    assert len(scored) == 2 * 5
+
+
+def test_one_corrected_image_is_not_enough_to_judge_by(lab):
+    teach(lab, 1)
+    report = lab.night()
+
+    assert report.verdict == Verdict.INCONCLUSIVE
+    assert promotions.in_use(lab.db, lab.group) is None
+    assert "neither model was trained on" in report.reason
+
+
+def test_earlier_corrections_are_left_out_in_turn_beside_new_ones(lab):
+    teach(lab, 3)
+    job = job_for_tonight(lab)
+    seen = {job.incumbent.sha256: tuple(item.content_key for item in job.items[:2])}
+
+    folds = folds_of(replace(job, seen=seen))
+
+    assert sorted(key for fold in folds for key in fold) == sorted(
+        item.content_key for item in job.items
+    )
+    everything = {job.incumbent.sha256: tuple(item.content_key for item in job.items)}
+    assert folds_of(replace(job, seen=everything)) == []
+
+
+def test_a_crop_is_scaled_by_its_whole_plane_and_a_region_is_kept(lab):
+    teach(lab, 1)
+    crop = (8, 4, 40, 48)
+    row = lab.correct("exp/0.tif", crop=crop)
+    whole, part = (read_kept(Path(r["folder"])) for r in reviews.trainable(lab.db, lab.group))
+
+    assert part.plane.shape == (1, 40, 48)
+    assert (part.limits == whole.limits).all()
+    assert (part.plane == whole.plane[:, 8:48, 4:52]).all()
+    assert row["crop"] == '{"y": 8, "x": 4, "height": 40, "width": 48}'
+
+
+def test_a_held_out_acquisition_stays_so_under_any_name_plane_or_crop(lab):
+    """Thirty nights of renamed, re-dropped and cropped copies leave no leak in the ledger."""
+    rng = np.random.default_rng(0)
+    held = set()
+    for day in range(30):
+        number = day % 12
+        name = f"exp/{number}.tif" if day < 12 else f"copy{day}/renamed{day}.tif"
+        lab.arrive(name, *disc_picture(number, size=64, n=3))
+        lab.segment_all()
+        crop = (0, 0, 48, 56) if rng.random() < 0.4 else None
+        assert lab.correct(name, crop=crop)["state"] == "trainable"
+        rows = reviews.trainable(lab.db, lab.group)
+        sides = sides_for(lab.db, lab.group, rows, lab.now)
+        now_held = {key for key, side in sides.items() if side == Side.HELD_OUT}
+        assert held <= now_held
+        held = now_held
+        train = [r["id"] for r in rows if sides[r["content_key"]] == Side.TRAIN]
+        run_id = runs.begin(
+            lab.db, AskedRun(lab.group, "night", lab.now.date().isoformat()), lab.now
+        )
+        sha256 = f"sha-{day}"
+        report = TrainReport("m", sha256, {sha256: tuple(train)}, (), Verdict.DECLINED, "")
+        runs.finish(lab.db, run_id, report, [], lab.now)
+        lab.next_day()
+
+    assert len(reviews.sides(lab.db, lab.group)) == 12
+    assert runs.leaks(lab.db) == []
+
+
+def test_pauses_do_not_count_as_running_time():
+    said = []
+    pacer = Pacer(said.append)
+    pacer.expect(20)
+    for _ in range(5):
+        time.sleep(0.01)
+        pacer.step()
+    time.sleep(0.6)  # stopped by the supervisor
+    pacer.step()
+
+    assert pacer.seconds < 0.3

@@ -1,0 +1,119 @@
+"""The gate: promoted only what is better on images that neither network has seen."""
+
+import numpy as np
+import pytest
+
+from cellwatch.records import Verdict
+from cellwatch.training.promotion import (
+    Found,
+    PairedImage,
+    PromotionRule,
+    SmokeTest,
+    decide,
+    judge_provisional,
+)
+
+RULE = PromotionRule()
+WELL = SmokeTest()
+
+
+def found(n, hits, false=0):
+    flags = np.zeros(n, np.bool_)
+    flags[:hits] = True
+    return Found(flags, false)
+
+
+def pairs(*scores, watch="scope", n=50):
+    """Images with n ROIs, of which candidate and incumbent found so many."""
+    return [
+        PairedImage(f"{watch}{i}", watch, found(n, ours), found(n, theirs))
+        for i, (ours, theirs) in enumerate(scores)
+    ]
+
+
+CASES = {
+    "clearly better on many": (pairs(*[(45, 30)] * 6), Verdict.PROMOTED),
+    "equal on many": (pairs(*[(40, 40)] * 6), Verdict.PROMOTED),
+    "worse on many": (pairs(*[(30, 40)] * 6), Verdict.DECLINED),
+    "better on few": (pairs((45, 30), (40, 38)), Verdict.PROVISIONAL),
+    "better on few, but one image loses": (pairs((49, 20), (30, 36)), Verdict.INCONCLUSIVE),
+    "equal on few": (pairs((40, 40)), Verdict.INCONCLUSIVE),
+    "worse on few": (pairs((30, 40)), Verdict.DECLINED),
+    "nothing to judge by": ([], Verdict.INCONCLUSIVE),
+    "better, but one folder loses": (
+        pairs(*[(45, 30)] * 6) + pairs(*[(40, 43)] * 3, watch="other"),
+        Verdict.DECLINED,
+    ),
+    "better on average, but nobody knows": (
+        pairs((50, 0), (0, 45), (50, 0), (0, 45), (50, 8)),
+        Verdict.INCONCLUSIVE,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_gate_decides_by_its_rule(case):
+    images, verdict = CASES[case]
+
+    decision = decide(images, WELL, RULE)
+
+    assert decision.verdict == verdict, decision
+    assert decision.reason
+
+
+def test_a_network_that_fails_the_smoke_test_is_declined_whatever_its_scores():
+    decision = decide(pairs(*[(50, 10)] * 9), SmokeTest(("it finds nothing",)), RULE)
+
+    assert decision.verdict == Verdict.DECLINED
+    assert "it finds nothing" in decision.reason
+
+
+def test_the_interval_holds_the_gain_and_narrows_with_more_images():
+    few = decide(pairs(*[(45, 40), (30, 30)] * 3), WELL, RULE).numbers
+    many = decide(pairs(*[(45, 40), (30, 30)] * 30), WELL, RULE).numbers
+
+    for numbers in (few, many):
+        low, high = numbers["interval_95"]
+        assert low <= numbers["gain"] == 0.05 <= high
+    width = [n["interval_95"][1] - n["interval_95"][0] for n in (few, many)]
+    assert width[1] < width[0] / 2
+
+
+def test_a_decision_is_the_same_when_it_is_made_again():
+    images = pairs((45, 40), (30, 33), (20, 10), (44, 41), (50, 48))
+
+    assert decide(images, WELL, RULE) == decide(images, WELL, RULE)
+
+
+def test_false_rois_count_against_a_network():
+    clean = PairedImage("a", "w", found(50, 40), found(50, 40, false=30))
+
+    assert clean.gain == pytest.approx(0.8 - 0.5)
+    assert decide([clean] * 5, WELL, RULE).verdict == Verdict.PROMOTED
+
+
+def test_what_was_learned_on_earlier_nights_must_not_be_spoilt():
+    fresh = pairs(*[(45, 5)] * 5)
+    earlier = [
+        PairedImage(f"old{n}", "scope", found(50, 30), found(50, 45), is_earlier=True)
+        for n in range(4)
+    ]
+
+    decision = decide([*fresh, *earlier], WELL, RULE)
+
+    assert decision.verdict == Verdict.DECLINED
+    assert "images of earlier nights lose 0.300; look at the corrections of" in decision.reason
+    assert decide([*fresh, *pairs(*[(45, 45)] * 4)], WELL, RULE).verdict == Verdict.PROMOTED
+
+
+def test_two_empty_images_agree():
+    nothing = PairedImage("a", "w", found(0, 0), found(0, 0, false=2))
+
+    assert (nothing.candidate.average_precision, nothing.incumbent.average_precision) == (1, 0)
+    assert decide([nothing] * 5, WELL, RULE).verdict == Verdict.PROMOTED
+
+
+def test_a_provisional_model_is_confirmed_or_revoked_by_what_comes_next():
+    assert judge_provisional([]) is None
+    assert judge_provisional(pairs((45, 30))).verdict == Verdict.CONFIRMED
+    assert judge_provisional(pairs((30, 31))).verdict == Verdict.REVOKED
