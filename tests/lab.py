@@ -40,7 +40,7 @@ watch: [{{folder: images, model: {model}, diameter: model{extra}}}]
 output: {{folder: masks, also: []}}
 state: {{folder: state}}
 corrections: {{folder: corrections}}
-retrain: {{min_new_rois: 1, pin: {pin}}}
+retrain: {{min_new_rois: 1, pin: {pin}, at: {at}}}
 """
 
 
@@ -70,8 +70,19 @@ class Lab:
         Shortens the trainings.
     """
 
-    def __init__(self, folder, model, now, *, has_gate=True, plan=None, pin="experiment", extra=""):
-        text = CONFIG.format(model=model, pin=pin, extra=extra)
+    def __init__(
+        self,
+        folder,
+        model,
+        now,
+        *,
+        has_gate=True,
+        plan=None,
+        pin="experiment",
+        at="never",
+        extra="",
+    ):
+        text = CONFIG.format(model=model, pin=pin, at=at, extra=extra)
         self.folder, self.now, self.has_gate = folder, now, has_gate
         self.plan = plan or {"epochs": 24, "crop": 64, "batch_size": 4, "images_per_epoch": 4}
         for name in ("images", "corrections"):

@@ -248,7 +248,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     job = TrainJob.from_json(json.loads((folder / JOB).read_text(encoding="utf-8")))
     pacer = Pacer(lambda said: _write(folder / PROGRESS, said))
-    threading.Thread(target=pacer.listen, args=(sys.stdin.buffer,), daemon=True).start()
+    # Unbuffered: a thread that waits in a buffered read would abort the interpreter's end.
+    orders = os.fdopen(os.dup(0), "rb", buffering=0)
+    threading.Thread(target=pacer.listen, args=(orders,), daemon=True).start()
     keep_freed_memory()
     try:
         device = choose_device(job.device)

@@ -1,0 +1,245 @@
+"""Training beside a running daemon: killed, suspended, asked for twice, and never half promoted."""
+
+import json
+import os
+import signal
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cellwatch.daemon import nights as training
+from cellwatch.daemon.executor import process_started
+from cellwatch.daemon.jobs import models_of
+from cellwatch.daemon.nights import Nights, add_candidate, decisions_of
+from cellwatch.errors import RequestRefused
+from cellwatch.records import (
+    AskedRun,
+    ModelCard,
+    TrainJob,
+    TrainReport,
+    UsedModel,
+    Verdict,
+)
+from cellwatch.storage import promotions, runs
+from cellwatch.storage.promotions import Decision, ModelName
+from cellwatch.zoo.catalog import add_model
+from tests.conftest import tiny_network
+from tests.daemon.test_desk import Desk, truth
+from tests.lab import Lab
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+EXTRA = """
+corrections: {folder: corrections}
+retrain: {at: never, min_new_rois: 1, budget: 20 s}
+"""
+
+
+def trainer_of(desk):
+    """Return the pid of the trainer, found by the run folder on its command line."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                line = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if "daemon.retrain" in line and str(desk.folder) in line:
+                return int(entry.name)
+    return None
+
+
+def state_of(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_run_goes_on_after_trainer_and_daemon_were_killed_and_images_come_first(
+    tmp_path, tiny_model
+):
+    desk = Desk(tmp_path / "s", tiny_model.path, EXTRA)
+    desk.write(*[f"exp/{n}.tif" for n in range(3)])
+    with desk.daemon() as daemon:
+        assert desk.until(lambda: desk.counts() == {"done": 3}), desk.log()
+        for n in range(3):
+            desk.drop(f"{n}_masks.tif", truth(n))
+            desk.accepted(f"{n}_masks.tif")
+        assert "will be trained" in desk.command("retrain", "--now").stdout
+        refused = desk.command("retrain", "images", "--now", check=False)
+        assert refused.returncode == 1
+        assert desk.until(lambda: trainer_of(desk)), desk.log()
+        first = trainer_of(desk)
+        time.sleep(2)
+        os.kill(first, signal.SIGKILL)
+        assert desk.until(lambda: trainer_of(desk) not in (None, first)), desk.log()
+        daemon.kill()
+        daemon.wait()
+    assert desk.until(lambda: trainer_of(desk) is None)
+    assert desk.rows("SELECT count(*) FROM promotions") == [(0,)]
+
+    with desk.daemon():
+        assert desk.until(lambda: trainer_of(desk)), desk.log()
+        desk.write(*[f"new/{n}.tif" for n in range(4)], seed=30)
+        assert desk.until(lambda: desk.counts() == {"done": 7}), desk.log()
+        ended = "SELECT state FROM runs WHERE kind = 'asked'"
+        assert desk.until(lambda: desk.rows(ended) == [("ended",)], 200), desk.log()
+        status = desk.status()["learning"]
+    assert len(desk.rows("SELECT * FROM promotions")) == 1
+    assert status["groups"][0]["corrections"] == {"used": 3}
+    assert "0 leaks" in desk.command("corrections", "audit").stderr
+    assert "images-" in desk.command("models", "history").stdout
+
+
+@pytest.fixture
+def lab(tmp_path, tiny_model, now):
+    lab = Lab(tmp_path / "lab", tiny_model.path, now)
+    yield lab
+    lab.close()
+
+
+def nights_of(lab):
+    nights = Nights(lab.db, lab.config, models_of(lab.config))
+    training.take_up(nights, lab.now)
+    return nights
+
+
+def test_two_runs_asked_for_at_once_are_one(lab):
+    lab.arrive("a.tif", *picture())
+    lab.segment_all()
+    lab.correct("a.tif")
+    nights = nights_of(lab)
+    asked = AskedRun(lab.group, "asked", "2026-11-25")
+
+    training.ask_for(nights, asked)
+    with pytest.raises(RequestRefused, match="waits for its turn already"):
+        training.ask_for(nights, asked)
+
+
+def test_a_night_without_news_is_skipped_once_and_says_so(tmp_path, tiny_model, now):
+    lab = Lab(tmp_path / "nightly", tiny_model.path, now, at='"02:00"')
+    nights = nights_of(lab)
+    night = datetime(2026, 11, 25, 3, tzinfo=UTC)
+    for _ in range(3):
+        nights.checked_at = 0.0
+        training.turn(nights, is_busy=False, now=lab.now, local_now=night)
+
+    rows = lab.db.execute("SELECT kind, local_date, state, reason FROM runs").fetchall()
+    assert rows == [("night", "2026-11-25", "skipped", "no new corrections")]
+    assert nights.job is None
+    lab.close()
+
+
+def test_a_trainer_is_stopped_while_images_wait_and_goes_on_after(lab):
+    lab.arrive("a.tif", *picture())
+    lab.segment_all()
+    lab.correct("a.tif")
+    nights = nights_of(lab)
+    training.ask_for(nights, AskedRun(lab.group, "asked", "2026-11-25"))
+    local = datetime(2026, 11, 25, 1, tzinfo=UTC)
+
+    training.turn(nights, is_busy=False, now=lab.now, local_now=local)
+    pid = nights.process.pid
+    training.turn(nights, is_busy=True, now=lab.now, local_now=local)
+    assert until(lambda: state_of(pid) == "T")
+    training.turn(nights, is_busy=False, now=lab.now, local_now=local)
+    assert until(lambda: state_of(pid) in "SRD")
+    training.stop(nights)
+
+    assert process_started(pid) is None
+    assert runs.unfinished(lab.db)["kind"] == "asked"
+
+
+def test_a_trainer_that_dies_three_times_is_given_up_and_the_model_stays(lab):
+    lab.arrive("a.tif", *picture())
+    lab.segment_all()
+    lab.correct("a.tif")
+    nights = nights_of(lab)
+    training.ask_for(nights, AskedRun(lab.group, "asked", "2026-11-25"))
+    local = datetime(2026, 11, 25, 1, tzinfo=UTC)
+    for _ in range(3):
+        training.turn(nights, is_busy=False, now=lab.now, local_now=local)
+        nights.process.kill()
+        nights.process.wait()
+    training.turn(nights, is_busy=False, now=lab.now, local_now=local)
+
+    row = lab.db.execute("SELECT state, reason FROM runs WHERE kind = 'asked'").fetchone()
+    assert row == ("failed", "the trainer died 3 times (SIGKILL)")
+    assert promotions.in_use(lab.db, lab.group) is None
+
+
+def test_a_candidate_whose_ledger_row_is_missing_is_added_once(tmp_path):
+    made, place = tmp_path / "run/candidate", tmp_path / "zoo/m-20261125-1"
+    add_model(made, tiny_network(), ModelCard("m-20261125-1", "", 0.0, 0.0))
+    add_candidate(made, place)
+
+    add_candidate(made, place)
+    add_model(made, tiny_network(3), ModelCard("m-20261125-1", "", 0.0, 0.0))
+    with pytest.raises(RequestRefused, match="is another model"):
+        add_candidate(made, place)
+
+
+def job(lab, predecessor=None):
+    runs.begin(lab.db, AskedRun(lab.group, "asked", "2026-11-25"), lab.now)
+    base = UsedModel("base", "sha-base", "/base")
+    incumbent = UsedModel("first", "sha-first", "/first") if predecessor else base
+    return TrainJob(
+        1, lab.group, "night", "/run", "second", base, incumbent, predecessor, (), {}, {}, {},
+        {}, {}, 1.0, "cpu", 0.5, 1,
+    )  # fmt: skip
+
+
+def said(verdict, confirmation=None):
+    return TrainReport(
+        "second", "sha-second", {}, (), verdict, "why", {}, confirmation, "because", 1.0
+    )
+
+
+def test_a_revoked_model_gives_its_place_back_before_the_candidate_is_judged(lab):
+    base = UsedModel("base", "sha-base", "/base")
+    with_first = Decision(
+        lab.group, Verdict.PROVISIONAL, ModelName("first", "sha-first"), None, "r", {}, None, "gate"
+    )
+    promotions.decide(lab.db, with_first, lab.now)
+
+    revoked, declined = decisions_of(
+        lab.db, job(lab, base), said(Verdict.DECLINED, Verdict.REVOKED)
+    )
+
+    assert (revoked.verdict, revoked.model.id) == (Verdict.REVOKED, "base")
+    assert (declined.verdict, declined.model.id) == (Verdict.DECLINED, "second")
+    for decision in (revoked, declined):
+        promotions.decide(lab.db, decision, lab.now)
+    assert promotions.in_use(lab.db, lab.group).model.id == "base"
+
+
+def test_a_choice_of_a_person_while_a_run_is_under_way_stands(lab):
+    by_hand = Decision(
+        lab.group, Verdict.BY_HAND, ModelName("mine", "sha-mine"), None, "r", {}, None, "anna"
+    )
+    promotions.decide(lab.db, by_hand, lab.now)
+
+    (decision,) = decisions_of(lab.db, job(lab), said(Verdict.PROMOTED))
+
+    assert decision.verdict == Verdict.INCONCLUSIVE
+    assert "'mine' was chosen while" in decision.reason
+
+
+def test_a_report_survives_its_way_through_json():
+    report = said(Verdict.PROMOTED, Verdict.CONFIRMED)
+
+    assert TrainReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+
+
+def picture():
+    from tests.discs import disc_picture
+
+    return disc_picture(1, size=64, n=3)
+
+
+def until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
