@@ -1,6 +1,7 @@
 """A dropped file becomes a kept correction: read, checked, compared with the prediction."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,8 @@ def read_correction(asked: CorrectionAsked) -> CorrectionRead:
     try:
         if reason := why_not_whole(Path(asked.path)):
             raise RejectedCorrection(f"the file is not whole: {reason}", "save it again")  # noqa: TRY301
-        keep_original(Path(asked.path), Path(asked.keep))
-        return _read(asked)
+        sha256 = keep_original(Path(asked.path), Path(asked.keep))
+        return replace(_read(asked), sha256=sha256)
     except RejectedCorrection as error:
         return CorrectionRead(reason=error.reason, remedy=error.remedy)
     except MemoryError:

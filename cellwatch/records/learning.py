@@ -141,6 +141,8 @@ class CorrectionRead:
     reason, remedy : str
         Why it is rejected and what to do; "" when it is not.
     format : str
+    sha256 : str
+        Of the dropped bytes.
     content_key : str
         Digest of the acquisition's pixels: the same under any name.
     rois, predicted : int
@@ -158,6 +160,7 @@ class CorrectionRead:
     reason: str = ""
     remedy: str = ""
     format: str = ""
+    sha256: str = ""
     content_key: str = ""
     rois: int = 0
     predicted: int = 0

@@ -237,6 +237,7 @@ CREATE TABLE corrections (
     file TEXT NOT NULL,                -- below the corrections folder
     size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
+    sha256 TEXT,                       -- of its bytes, which are kept
     received_at TEXT NOT NULL,
     kind TEXT NOT NULL,                -- labels region
     state TEXT NOT NULL,               -- rejected orphan trainable used superseded withdrawn

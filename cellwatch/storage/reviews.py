@@ -233,6 +233,7 @@ def _found(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> Row
     model = db.execute(sql, [drop.acquisition_id, drop.target]).fetchone() or (None, None)
     return {
         "format": read.format,
+        "sha256": read.sha256 or None,
         "content_key": read.content_key or None,
         "model_id": model[0],
         "model_sha256": model[1],

@@ -1,0 +1,165 @@
+"""The commands of the loop as people type them, beside a running daemon and without one."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellwatch.cli.main import app
+from cellwatch.storage.pairs import find_pairs
+from tests.daemon.test_desk import Desk, truth
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+EXTRA = """
+corrections: {folder: corrections}
+flags: {folder: flags}
+retrain: {at: never, min_new_rois: 1, budget: 15 s}
+"""
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory, tiny_model):
+    """Three images corrected by hand and trained on once, with no daemon running."""
+    desk = Desk(tmp_path_factory.mktemp("loop") / "station", tiny_model.path, EXTRA)
+    desk.write(*[f"exp/{n}.tif" for n in range(3)])
+    desk.command("run", "--once")
+    for n in range(3):
+        labels = truth(n)
+        labels[labels == 1] = 0
+        desk.drop(f"{n}_masks.tif", labels)
+    desk.command("run", "--once")
+    desk.trained = desk.command("retrain", "--now")
+    return desk
+
+
+def test_a_training_without_a_daemon_runs_here_and_says_what_it_does(desk):
+    assert "no daemon runs: training here" in desk.trained.stderr
+    history = json.loads(desk.command("models", "history", "--json").stdout)
+
+    assert len(history) == 1
+    assert history[0]["reason"]
+    assert desk.rows("SELECT state FROM runs WHERE kind = 'asked'") == [("ended",)]
+
+
+def test_the_effort_is_told_and_drawn(desk, tmp_path):
+    plot = tmp_path / "effort.png"
+    told = desk.command("effort", "--plot", str(plot)).stdout
+    facts = json.loads(desk.command("effort", "--json").stdout)[0]
+
+    assert re.search(r"images: .*(pays|judged)", told)
+    assert [row["removed"] for row in facts["images"]] == [1, 1, 1]
+    assert all(row["is_unseen"] for row in facts["images"])
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_corrections_go_out_as_pairs_and_come_in_again(desk, tmp_path, tiny_model):
+    desk.command("corrections", "export", str(tmp_path / "pairs"))
+
+    pairs = find_pairs(tmp_path / "pairs")
+    assert len(pairs) == 3
+    assert tifffile.imread(pairs[0].masks).max() == 4
+
+    other = Desk(tmp_path / "other", tiny_model.path, EXTRA)
+    other.write(*[f"exp/{n}.tif" for n in range(3)])
+    other.command("run", "--once")
+    (tmp_path / "old").mkdir()
+    for number, pair in enumerate(pairs):
+        shutil.copy(pair.masks, tmp_path / "old" / f"{number}_cp_masks.tif")
+    assert "copied 3" in other.command("corrections", "import", str(tmp_path / "old")).stderr
+    other.command("run", "--once")
+    states = dict(other.rows("SELECT file, state FROM corrections"))
+    assert [states[f"{n}_cp_masks.tif"] for n in range(3)] == ["trainable"] * 3
+
+
+def test_the_audit_finds_nothing(desk):
+    facts = json.loads(desk.command("corrections", "audit", "--json").stdout)
+
+    assert facts["leaks"] == []
+    assert facts["scores"] >= 3
+
+
+def test_one_correction_is_shown_and_withdrawn(desk):
+    shown = desk.command("corrections", "show", "1").stdout
+    name = desk.rows("SELECT file FROM corrections WHERE id = 1")[0][0]
+    assert name in shown
+    assert "withdrawn" in desk.command("corrections", "withdraw", "1").stdout
+    assert not (desk.corrections / f"{name}.accepted.json").exists()
+    assert desk.command("corrections", "show", "99", check=False).returncode == 1
+
+
+def test_a_dry_run_trains_nothing_and_says_what_is_missing(desk):
+    said = json.loads(desk.command("retrain", "--dry-run", "--json").stdout)
+
+    assert said[0]["base"] == "tiny"
+    assert desk.command("retrain", check=False).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("checkout", "ghost"), 1, "no image 'ghost' is known"),
+        (("checkout",), 2, "name an image, or say --next N"),
+        (("checkout", "1", "--plane", "x"), 2, "is not POSITION,T,Z"),
+        (("checkout", "1", "--plane", "0,0,9"), 1, "has no plane"),
+        (("checkout", "1", "--target", "ghosts"), 2, "there is no 'ghosts'"),
+        (("session", "ghosts"), 1, "there is no group 'ghosts'"),
+        (("session", "images"), 1, "no daemon takes corrections in"),
+        (("effort", "ghosts"), 1, "there is no group 'ghosts'"),
+        (("models", "promote", "ghost"), 2, "there is no model 'ghost'"),
+        (("models", "rollback", "ghosts"), 1, "there is no group 'ghosts'"),
+        (("rerun", "ghosts"), 1, "there is no experiment 'ghosts'"),
+        (("corrections", "import", "nowhere"), 2, "is no folder"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(desk, words, code, message, tmp_path):
+    done = desk.command(*words, check=False, cwd=tmp_path)
+
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_command_is_known_to_the_help():
+    names = {c.name or c.callback.__name__ for c in app.registered_commands}
+
+    assert {
+        "flag",
+        "unflag",
+        "review",
+        "checkout",
+        "session",
+        "retrain",
+        "rerun",
+        "effort",
+    } <= names
+
+
+def test_a_session_hands_out_trains_and_hands_out_again(tmp_path, tiny_model):
+    desk = Desk(tmp_path / "s", tiny_model.path, EXTRA)
+    desk.write(*[f"exp/{n}.tif" for n in range(3)])
+    with desk.daemon():
+        assert desk.until(lambda: desk.counts() == {"done": 3}), desk.log()
+        words = ["session", "images", "-n", "2", "--to", str(tmp_path / "out")]
+        session = subprocess.Popen(
+            [sys.executable, "-m", "cellwatch", *words, "--config", str(desk.config)],
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        for number in (1, 2):
+            assert desk.until(lambda n=number: len(list((tmp_path / "out").glob("*"))) == n)
+            (newest,) = [p for p in (tmp_path / "out").iterdir() if not (p / "done").exists()]
+            assert desk.until(lambda place=newest: (place / "README.txt").exists())
+            image = int(newest.name)
+            desk.drop(f"{image}_masks.tif", np.ascontiguousarray(truth(image)))
+            (newest / "done").touch()
+        talk = session.communicate(timeout=200)[1]
+    assert session.returncode == 0, talk
+    assert "accepted as correction" in talk
+    assert "2 images done" in talk
+    assert desk.rows("SELECT count(*) FROM checkouts") == [(2,)]
+    assert desk.rows("SELECT count(*) FROM promotions") == [(0,)]
