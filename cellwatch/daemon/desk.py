@@ -236,7 +236,8 @@ def _watch_flags(folder: Path, stop: threading.Event, on_event: Callable[[Event]
         for ending in (".flag.txt", ".flag"):
             if name.lower().endswith(ending):
                 why = _first_line(folder / relative)
-                on_event(FlagDropped(flags.Flag(name[: -len(ending)], why, None, "flags folder")))
+                by = ("flags folder", relative, event.sighting.mtime_ns)
+                on_event(FlagDropped(flags.Flag(name[: -len(ending)], why, None, *by)))
                 break
 
 

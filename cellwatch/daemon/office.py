@@ -46,7 +46,6 @@ class Office:
     nights: Nights
     again: "queues.SimpleQueue[dict[str, Any]]" = field(default_factory=queues.SimpleQueue)
     seen_version: int = -1
-    quiet: bool = True
 
     @property
     def corrections(self) -> Path | None:
@@ -120,7 +119,7 @@ def is_quiet(office: Office) -> bool:
     folder = office.corrections
     if folder is None or not folder.is_dir():
         return True
-    return desk.all_answered(office.db, folder)
+    return office.again.empty() and desk.all_answered(office.db, folder)
 
 
 def _read_under_region(office: Office, event: FromDesk) -> None:

@@ -22,20 +22,30 @@ class Flag:
     why : str
     roi : int or None
     raised_by : str
+    file : str
+        In the flags folder; "": it was raised by a command.
+    mtime_ns : int
+        Of the file.
     """
 
     name: str
     why: str = ""
     roi: int | None = None
     raised_by: str = ""
+    file: str = ""
+    mtime_ns: int = 0
 
 
 def raise_flag(db: Database, flag: Flag, now: datetime) -> list[int]:
     """Record a flag on every image that its name means; return their acquisitions.
 
-    One whose image is not known yet waits for it. A flag that stands already gets the new words.
+    One whose image is not known yet waits for it. A flag that stands already gets the new words. A
+    file that lies there since before raises nothing again, also when its flag was lowered.
     """
     with transaction(db):
+        already = "file = ? AND mtime_ns = ?"
+        if flag.file and db.table("flags").count_where(already, [path_text(flag.file), flag.mtime_ns]):
+            return []
         found = acquisitions_named(db, flag.name)
         for acquisition in found:
             _raise_one(db, flag, acquisition, now)
@@ -119,6 +129,8 @@ def _raise_one(db: Database, flag: Flag, acquisition: int | None, now: datetime)
             **facts,
             "roi": flag.roi,
             "raised_by": flag.raised_by,
+            "file": path_text(flag.file) or None,
+            "mtime_ns": flag.mtime_ns or None,
             "raised_at": iso(now),
         }
     )

@@ -210,6 +210,8 @@ CREATE TABLE flags (
     why TEXT,
     roi INTEGER,
     raised_by TEXT NOT NULL,
+    file TEXT,                         -- in the flags folder, and its time; NULL: by a command
+    mtime_ns INTEGER,
     raised_at TEXT NOT NULL,
     lowered_at TEXT,
     lowered_why TEXT

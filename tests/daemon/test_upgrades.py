@@ -22,6 +22,7 @@ def test_a_ledger_that_no_daemon_has_migrated_yet_can_be_read(tmp_path):
     db = open_ledger(tmp_path)
     db.conn.executescript("""
         DROP VIEW masks;
+        DROP VIEW mixed_experiments;
         ALTER TABLE targets DROP COLUMN novelty;
         ALTER TABLE targets DROP COLUMN choice;
         INSERT INTO acquisitions (watch, path, relative_path, experiment, fingerprint, size,

@@ -252,6 +252,16 @@ def test_a_flag_waits_for_an_image_that_is_yet_to_come(db, now):
     assert flags.lower_flag(db, "later", "done", now) == 0
 
 
+def test_a_flag_file_that_still_lies_there_raises_nothing_again(db, now):
+    flag = flags.Flag("a.tif", "blurred", None, "flags folder", "a.flag", 7)
+    assert flags.raise_flag(db, flag, now) == [1]
+    flags.lower_flag(db, "a", "done", now)
+
+    assert flags.raise_flag(db, flag, now) == []
+    newer = flags.Flag("a.tif", "again", None, "flags folder", "a.flag", 8)
+    assert flags.raise_flag(db, newer, now) == [1]
+
+
 def test_the_review_queue_has_the_flagged_first_then_the_novel_and_the_unsure(db, now, tmp_path):
     db.execute("UPDATE targets SET novelty = 3.0, confidence = 0.5 WHERE acquisition_id = 2")
     flags.raise_flag(db, flags.Flag("a.tif", "blurred", 4, "anna"), now)
