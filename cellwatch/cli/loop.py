@@ -115,6 +115,11 @@ def verdict(images: list[dict[str, Any]], nights: list[dict[str, Any]]) -> str: 
     gain = scored[-1]["gain"]
     shares = [i["share"] for i in images if i["share"] is not None]
     by_hand = f"{shares[-1]:.0%} of the ROIs of the last image were done by hand"
+    if gain < 0:
+        return (
+            f"the last training came out worse by {-gain:.3f} AP@0.5 and is not used; see why: "
+            "cellwatch models history"
+        )
     if gain >= PAYING:
         return f"it still pays: the last training gained {gain:+.3f} AP@0.5; {by_hand}"
     return (

@@ -198,10 +198,16 @@ def evidence_for(
         if item.content_key in job.seen.get(incumbent.sha256, ()):
             scores.append(ours.score)
             if (twin := _of_twin(job, item, incumbent, ours)) is not None:
-                images.append(PairedImage(item.name, item.watch, ours.found, twin, is_earlier=True))
+                images.append(
+                    PairedImage(
+                        item.name, item.watch, item.content_key, ours.found, twin, is_earlier=True
+                    )
+                )
             continue
         theirs = judge.look(incumbent.sha256, item, ours.score.kind)
-        images.append(PairedImage(item.name, item.watch, ours.found, theirs.found))
+        images.append(
+            PairedImage(item.name, item.watch, item.content_key, ours.found, theirs.found)
+        )
         # One that was looked at before for another reason is told of for this one.
         scores += [ours.score, replace(theirs.score, kind=ours.score.kind)]
     smoke = _smoke(job, made, incumbent, judge)
@@ -233,6 +239,7 @@ def _judged_again(job: TrainJob, predecessor: UsedModel, judge: Judge) -> GateDe
         PairedImage(
             item.name,
             item.watch,
+            item.content_key,
             judge.look(job.incumbent.sha256, item, "held_out").found,
             judge.look(predecessor.sha256, item, "held_out").found,
         )

@@ -44,7 +44,9 @@ def raise_flag(db: Database, flag: Flag, now: datetime) -> list[int]:
     """
     with transaction(db):
         already = "file = ? AND mtime_ns = ?"
-        if flag.file and db.table("flags").count_where(already, [path_text(flag.file), flag.mtime_ns]):
+        if flag.file and db.table("flags").count_where(
+            already, [path_text(flag.file), flag.mtime_ns]
+        ):
             return []
         found = acquisitions_named(db, flag.name)
         for acquisition in found:

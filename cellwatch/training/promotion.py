@@ -77,6 +77,8 @@ class PairedImage:
     Attributes
     ----------
     name, watch : str
+    content : str
+        Of the acquisition: planes and crops of one are one sample, whatever their number.
     candidate, incumbent : Found
         Or what networks of their nights that left the image out found there.
     is_earlier : bool
@@ -85,6 +87,7 @@ class PairedImage:
 
     name: str
     watch: str
+    content: str
     candidate: Found
     incumbent: Found
     is_earlier: bool = False
@@ -142,11 +145,11 @@ def decide(
     numbers = _numbers(images, seed)
     told = (
         f"AP@0.5 {numbers['candidate']:.3f} against {numbers['incumbent']:.3f} "
-        f"on {len(images)} unseen image{'s' if len(images) > 1 else ''}"
+        f"on {_images(numbers['images'], 'unseen')}"
     )
     if spoilt := _spoilt(images, rule):
         return GateDecision(Verdict.DECLINED, f"{told}, but {spoilt}", numbers)
-    if len(images) < rule.enough_images:
+    if numbers["images"] < rule.enough_images:
         return _with_little(images, rule, numbers, told)
     return _with_enough(rule, numbers, told)
 
@@ -169,7 +172,7 @@ def judge_provisional(images: Sequence[PairedImage]) -> GateDecision | None:
     numbers = _numbers(images, 0)
     told = (
         f"AP@0.5 {numbers['candidate']:.3f} against its predecessor's {numbers['incumbent']:.3f} "
-        f"on {len(images)} new image{'s' if len(images) > 1 else ''}"
+        f"on {_images(numbers['images'], 'new')}"
     )
     verdict = Verdict.CONFIRMED if numbers["gain"] >= 0 else Verdict.REVOKED
     return GateDecision(verdict, told, numbers)
@@ -195,7 +198,8 @@ def _with_enough(rule: PromotionRule, numbers: dict[str, Any], told: str) -> Gat
 
 def _spoilt(images: Sequence[PairedImage], rule: PromotionRule) -> str:
     # The hint: wrong corrections are those that agree least with what served well before.
-    gains = [image.gain for image in images if image.is_earlier]
+    earlier = [image for image in images if image.is_earlier]
+    gains = list(_by_content(earlier, [image.gain for image in earlier]).values())
     if len(gains) < EARLIER_ENOUGH or np.mean(gains) >= -rule.earlier_margin:
         return ""
     fresh = sorted(
@@ -215,7 +219,7 @@ def _with_little(
         return GateDecision(Verdict.PROVISIONAL, f"{told}: little evidence", numbers)
     if numbers["gain"] < 0:
         return GateDecision(Verdict.DECLINED, f"{told}: it is worse", numbers)
-    missing = rule.enough_images - len(images)
+    missing = rule.enough_images - numbers["images"]
     why = f"'{losers[0].name}' loses {-losers[0].gain:.3f}" if losers else "nothing is gained"
     return GateDecision(
         Verdict.INCONCLUSIVE,
@@ -232,26 +236,42 @@ def _worst_folder(numbers: dict[str, Any], rule: PromotionRule) -> str:  # Any: 
 
 
 def _numbers(images: Sequence[PairedImage], seed: int) -> dict[str, Any]:  # Any: JSON
-    by_folder: dict[str, list[float]] = defaultdict(list)
+    by_folder: dict[str, list[PairedImage]] = defaultdict(list)
     for image in images:
-        by_folder[image.watch].append(image.gain)
+        by_folder[image.watch].append(image)
     gains = _resampled_gains(images, np.random.default_rng(seed))
     low, high = np.percentile(gains, [2.5, 97.5])
+    earlier = [image for image in images if image.is_earlier]
     return {
-        "images": len(images),
+        "images": len({image.content for image in images}),
         "rois": int(sum(image.candidate.hits.size for image in images)),
-        "candidate": round(float(np.mean([i.candidate.average_precision for i in images])), 4),
-        "incumbent": round(float(np.mean([i.incumbent.average_precision for i in images])), 4),
-        "gain": round(float(np.mean([image.gain for image in images])), 4),
+        "candidate": _mean(images, [image.candidate.average_precision for image in images]),
+        "incumbent": _mean(images, [image.incumbent.average_precision for image in images]),
+        "gain": _mean(images, [image.gain for image in images]),
         "interval_95": [round(float(low), 4), round(float(high), 4)],
-        "gain_on_earlier": _mean([i.gain for i in images if i.is_earlier]),
-        "gain_by_folder": {w: round(float(np.mean(g)), 4) for w, g in sorted(by_folder.items())},
+        "gain_on_earlier": _mean(earlier, [i.gain for i in earlier]) if earlier else None,
+        "gain_by_folder": {
+            watch: _mean(members, [image.gain for image in members])
+            for watch, members in sorted(by_folder.items())
+        },
         "each": [[image.name, round(image.gain, 4)] for image in images],
     }
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return round(float(np.mean(values)), 4) if values else None
+def _by_content(images: Sequence[PairedImage], values: Sequence[float]) -> dict[str, float]:
+    # Parts of one acquisition are one sample: their mean.
+    parts: dict[str, list[float]] = defaultdict(list)
+    for image, value in zip(images, values, strict=True):
+        parts[image.content].append(value)
+    return {content: float(np.mean(each)) for content, each in parts.items()}
+
+
+def _mean(images: Sequence[PairedImage], values: Sequence[float]) -> float:
+    return round(float(np.mean(list(_by_content(images, values).values()))), 4)
+
+
+def _images(n: int, kind: str) -> str:
+    return f"{n} {kind} image{'s' if n > 1 else ''}"
 
 
 def _resampled_gains(images: Sequence[PairedImage], rng: np.random.Generator) -> Float64:
@@ -264,8 +284,11 @@ def _resampled_gains(images: Sequence[PairedImage], rng: np.random.Generator) ->
         per_image[row] = _drawn_ap(image.candidate, drawn, rng) - _drawn_ap(
             image.incumbent, drawn, rng
         )
-    chosen = rng.integers(len(images), size=(RESAMPLES, len(images)))
-    return np.asarray(per_image[chosen, np.arange(RESAMPLES)[:, None]].mean(axis=1), np.float64)
+    contents = list(dict.fromkeys(image.content for image in images))
+    owner = np.array([contents.index(image.content) for image in images])
+    samples = np.stack([per_image[owner == n].mean(axis=0) for n in range(len(contents))])
+    chosen = rng.integers(len(contents), size=(RESAMPLES, len(contents)))
+    return np.asarray(samples[chosen, np.arange(RESAMPLES)[:, None]].mean(axis=1), np.float64)
 
 
 def _drawn_ap(found: Found, drawn: np.ndarray, rng: np.random.Generator) -> Float64:

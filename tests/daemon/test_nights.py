@@ -129,7 +129,7 @@ def test_a_night_without_news_is_skipped_once_and_says_so(tmp_path, tiny_model, 
     lab.close()
 
 
-def test_a_trainer_is_stopped_while_images_wait_and_goes_on_after(lab):
+def test_promise_9_a_trainer_is_stopped_while_images_wait_and_goes_on_after(lab):
     lab.arrive("a.tif", *picture())
     lab.segment_all()
     lab.correct("a.tif")

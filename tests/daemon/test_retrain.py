@@ -125,7 +125,7 @@ def test_a_trainer_waits_when_it_is_told_to_and_leaves_when_its_parent_is_gone(l
     assert process.wait(60) == 75
 
 
-def test_no_network_is_scored_on_what_it_was_trained_on(lab):
+def test_promise_6_no_network_is_scored_on_what_it_was_trained_on(lab):
     teach(lab, 5)
     job = job_for_tonight(lab)
     assert finish(start(job)) == 0

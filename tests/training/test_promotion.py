@@ -1,5 +1,7 @@
 """The gate: promoted only what is better on images that neither network has seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ def found(n, hits, false=0):
 def pairs(*scores, watch="scope", n=50):
     """Images with n ROIs, of which candidate and incumbent found so many."""
     return [
-        PairedImage(f"{watch}{i}", watch, found(n, ours), found(n, theirs))
+        PairedImage(f"{watch}{i}", watch, f"{watch}{i}", found(n, ours), found(n, theirs))
         for i, (ours, theirs) in enumerate(scores)
     ]
 
@@ -86,16 +88,17 @@ def test_a_decision_is_the_same_when_it_is_made_again():
 
 
 def test_false_rois_count_against_a_network():
-    clean = PairedImage("a", "w", found(50, 40), found(50, 40, false=30))
+    clean = PairedImage("a", "w", "a", found(50, 40), found(50, 40, false=30))
 
     assert clean.gain == pytest.approx(0.8 - 0.5)
-    assert decide([clean] * 5, WELL, RULE).verdict == Verdict.PROMOTED
+    many = [replace(clean, content=f"{n}") for n in range(5)]
+    assert decide(many, WELL, RULE).verdict == Verdict.PROMOTED
 
 
 def test_what_was_learned_on_earlier_nights_must_not_be_spoilt():
     fresh = pairs(*[(45, 5)] * 5)
     earlier = [
-        PairedImage(f"old{n}", "scope", found(50, 30), found(50, 45), is_earlier=True)
+        PairedImage(f"old{n}", "scope", f"old{n}", found(50, 30), found(50, 45), is_earlier=True)
         for n in range(4)
     ]
 
@@ -107,10 +110,20 @@ def test_what_was_learned_on_earlier_nights_must_not_be_spoilt():
 
 
 def test_two_empty_images_agree():
-    nothing = PairedImage("a", "w", found(0, 0), found(0, 0, false=2))
+    nothing = PairedImage("a", "w", "a", found(0, 0), found(0, 0, false=2))
 
     assert (nothing.candidate.average_precision, nothing.incumbent.average_precision) == (1, 0)
-    assert decide([nothing] * 5, WELL, RULE).verdict == Verdict.PROMOTED
+    many = [replace(nothing, content=f"{n}") for n in range(5)]
+    assert decide(many, WELL, RULE).verdict == Verdict.PROMOTED
+
+
+def test_crops_and_planes_of_one_acquisition_are_one_image():
+    crops = [replace(image, content="one") for image in pairs(*[(45, 30)] * 8)]
+
+    decision = decide(crops, WELL, RULE)
+
+    assert decision.verdict == Verdict.PROVISIONAL
+    assert "on 1 unseen image" in decision.reason
 
 
 def test_a_provisional_model_is_confirmed_or_revoked_by_what_comes_next():
