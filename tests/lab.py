@@ -1,7 +1,6 @@
 """A lab in small: a station's own parts under a clock that the test moves, and an oracle."""
 
 import json
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +15,7 @@ from cellwatch.daemon.choice import models_for, pin_chosen, pin_models
 from cellwatch.daemon.desk import _Desk, record
 from cellwatch.daemon.intake import FromWatcher, take_in
 from cellwatch.daemon.jobs import facts_of, job_for, models_of
-from cellwatch.daemon.lineup import groups_of, job_of
+from cellwatch.daemon.lineup import KEY, groups_of, job_of
 from cellwatch.daemon.nights import CANDIDATE, add_candidate, decisions_of
 from cellwatch.daemon.pacing import Pacer
 from cellwatch.daemon.retrain import retrain
@@ -33,6 +32,7 @@ from cellwatch.watching.settle import Sighting
 from cellwatch.watching.watcher import Finished
 from cellwatch.zoo.cards import find_model
 from cellwatch.zoo.catalog import load_model
+from tests.discs import plain_convolutions
 
 CPU = torch.device("cpu")
 CONFIG = """
@@ -42,16 +42,6 @@ state: {{folder: state}}
 corrections: {{folder: corrections}}
 retrain: {{min_new_rois: 1, pin: {pin}, at: {at}}}
 """
-
-
-@contextmanager
-def plain_convolutions():
-    """Train without oneDNN, which is slow on a few channels: a tiny network takes half the time."""
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        yield
-    finally:
-        torch._C._set_mkldnn_enabled(True)
 
 
 class Lab:
@@ -90,6 +80,8 @@ class Lab:
         self.config = parse_config(text, "lab.yaml", folder)
         self.models = models_of(self.config)
         self.db = open_ledger(self.config.state.folder)
+        # A station draws its key at random; a test is to end the same every time.
+        self.db.table("station").insert({"key": KEY, "value": "5c" * 32})
         self.desk = _Desk(self.config, folder / "corrections")
         self.cache = ModelCache(CPU)
         self.group = next(iter(groups_of(self.config)))
