@@ -1,19 +1,11 @@
 """The facts that travel between layers, frozen, and the states they can be in."""
 
-from cellwatch.records.learning import (
-    AskedRun,
+from cellwatch.records.correcting import (
     CorrectionAsked,
     CorrectionRead,
     CorrectionState,
     Crop,
-    Evidence,
     PlaneIndex,
-    Side,
-    TrainingItem,
-    TrainJob,
-    TrainReport,
-    UsedModel,
-    Verdict,
 )
 from cellwatch.records.segmenting import (
     AcquisitionId,
@@ -31,6 +23,16 @@ from cellwatch.records.segmenting import (
     TargetJob,
     TargetResult,
     Trouble,
+)
+from cellwatch.records.training import (
+    AskedRun,
+    Evidence,
+    Side,
+    TrainingItem,
+    TrainJob,
+    TrainReport,
+    UsedModel,
+    Verdict,
 )
 
 __all__ = [
