@@ -74,7 +74,10 @@ class Lab:
     ):
         text = CONFIG.format(model=model, pin=pin, at=at, extra=extra)
         self.folder, self.now, self.has_gate = folder, now, has_gate
-        self.plan = plan or {"epochs": 24, "crop": 64, "batch_size": 4, "images_per_epoch": 4}
+        # Annealed: a tiny network that ends at a high rate may have ended anywhere.
+        self.plan = plan or {
+            "schedule": "offline", "epochs": 40, "crop": 64, "batch_size": 4, "images_per_epoch": 4,
+        }  # fmt: skip
         for name in ("images", "corrections"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         self.config = parse_config(text, "lab.yaml", folder)

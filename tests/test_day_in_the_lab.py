@@ -14,7 +14,7 @@ from cellwatch.zoo.catalog import add_model
 from tests.discs import disc_picture
 from tests.lab import Lab
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.drill, pytest.mark.timeout(900)]
 
 TOOLS = ("napari", "cellpose", "fiji", "qupath")
 SIZE, RIM = 128, 4

@@ -322,10 +322,8 @@ def path_of(drop: reviews.Drop) -> str:
 
 def all_answered(db: Database, folder: Path) -> bool:
     """Say whether every file that lies in the corrections folder has been recorded as it is."""
-    known = dict(reviews.known_drops(db))
-    waiting = {row["file"]: (row["size"], row["mtime_ns"]) for row in reviews.orphans(db)}
+    known = reviews.known_drops(db)
     return all(
-        (seen.size, seen.mtime_ns)
-        in (known.get(path_text(seen.path)), waiting.get(path_text(seen.path)))
+        known.get(path_text(seen.path)) == (seen.size, seen.mtime_ns)
         for seen in scan(folder, ("**",), HIDDEN, SUFFIXES)
     )

@@ -6,6 +6,7 @@ on where it stood. It gives way when it is told to: between two batches on a GPU
 stopped by its parent on the CPU.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -92,8 +93,9 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
         network = _trained(
             place, job, part, replace(plan, seed=plan.seed + 1 + number), device, pacer
         )
-        sha256 = file_sha256(place / WEIGHTS)
-        trained_on[sha256] = tuple(item.correction_id for item in kept)
+        learned = tuple(item.correction_id for item in kept)
+        sha256 = _identity(place / WEIGHTS, learned)
+        trained_on[sha256] = learned
         judges |= dict.fromkeys(left_out, (sha256, network))
     pacer.say("scoring on images that were not trained on")
     found = evidence_for(job, folder / CANDIDATE, judges, judge)
@@ -223,6 +225,11 @@ def _trained(
     save_network(network, aside, is_half=False)
     aside.replace(folder / WEIGHTS)
     return network
+
+
+def _identity(weights: Path, learned: Sequence[int]) -> str:
+    # Two short trainings may end with the same weights though one was offered more images.
+    return hashlib.sha256(f"{file_sha256(weights)} {sorted(learned)}".encode()).hexdigest()
 
 
 def _base(job: TrainJob, images: Sequence[TrainingImage]) -> CPNet:

@@ -160,8 +160,8 @@ def under_region(db: Database, drop: Drop) -> Row | None:
 
 
 def known_drops(db: Database) -> dict[str, tuple[int, int]]:
-    """Return size and time of the files that have their verdict, by their name."""
-    sql = "SELECT file, size, mtime_ns FROM corrections WHERE state != 'orphan' ORDER BY id"
+    """Return size and time of the files that were looked at, by their name."""
+    sql = "SELECT file, size, mtime_ns FROM corrections ORDER BY id"
     return {file: (size, mtime) for file, size, mtime in db.execute(sql).fetchall()}
 
 
