@@ -94,7 +94,7 @@ def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:
             except RequestRefused as error:
                 answer(db, key, Answer(False, str(error), {}), _now())
                 raise
-            if nights.wanted:
+            if kind == "retrain":
                 _train_here(nights, db)
             answer(db, key, given, _now())
             return given
@@ -110,7 +110,7 @@ def _train_here(nights: Any, db: Any) -> None:  # Any: as _here has them; light 
     training.take_up(nights, _now())
     last = ""
     try:
-        while nights.wanted or nights.is_training:
+        while nights.is_training:
             training.turn(nights, is_busy=False, now=_now(), local_now=_now().astimezone())
             if nights.job is not None:
                 said = training.progress(nights.job.folder)

@@ -27,6 +27,7 @@ def learning_facts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
         "flagged": flagged,
         "groups": [{**g, "last_skip": reports.last_skip(db, g["group"])} for g in groups],
         "training": _under_way(reports.running(db)),
+        "waiting": reports.waiting(db),
         "mixed_experiments": reports.mixed_experiments(db),
     }
 
@@ -46,6 +47,8 @@ def show_learning(facts: dict[str, Any]) -> None:  # Any: JSON
         of = f" of {training['steps']}" if training.get("steps") else ""
         stage = training.get("stage") or "starting"
         typer.echo(f"training {training['model_id']}: {stage}, step {training.get('step', 0)}{of}")
+    for run in facts["waiting"]:
+        typer.echo(f"the training of {run['group_name']} waits for its turn")
     for mixed in facts["mixed_experiments"]:
         typer.echo(
             f"experiment {mixed['watch']}/{mixed['experiment']} has {mixed['target']} of "

@@ -106,14 +106,18 @@ def checkout(
                 raise RequestRefused(f"{image} has no correction yet; --again is for a second look")
     if not rows:
         raise RequestRefused("nothing waits that was not corrected or taken out")
-    made = []
-    with progress("taking out", len(rows)) as advance:
-        for row in rows:
-            watched, wanted = _target(station, row, target)
-            part = Wanted(row, wanted.name, watched.axes, tool, _plane(plane), crop, again)
-            made.append(take_out(part, to, corrections))
-            advance()
-    ask(station, "checkout", {"made": made})
+    made: list[dict[str, Any]] = []  # Any: JSON
+    try:
+        with progress("taking out", len(rows)) as advance:
+            for row in rows:
+                watched, wanted = _target(station, row, target)
+                part = Wanted(row, wanted.name, watched.axes, tool, _plane(plane), crop, again)
+                made.append(take_out(part, to, corrections))
+                advance()
+    finally:
+        # What was handed out before something went wrong is known all the same.
+        if made:
+            ask(station, "checkout", {"made": made})
     if as_json:
         print_json(made)
         return

@@ -1,5 +1,6 @@
 """Take images out to be corrected: image and labels in a tool's own format, rightly named."""
 
+import hashlib
 import json
 import secrets
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from cellwatch.records import Crop, PlaneIndex
 from cellwatch.storage.corrections.names import CorrectionName, correction_name
 from cellwatch.storage.export import ENDINGS, write_image, write_labels
 from cellwatch.storage.images import load
-from cellwatch.storage.maskstore import read_labels
+from cellwatch.storage.maskstore import read_plane
 from cellwatch.storage.pathtext import text_path
 from cellwatch.storage.stems import stem_of
 
@@ -108,14 +109,14 @@ def take_out(
         raise RequestRefused(f"{row['path']} has no plane {plane_at}")
     pixels = image.pixels[plane_at]
     if labels is None:
-        labels = read_labels(Path(row["store"]), wanted.target)[plane_at]
+        labels = read_plane(Path(row["store"]), wanted.target, plane_at)
     crop = crop_around(labels, wanted.crop) if wanted.crop else None
     if crop is not None:
         pixels, labels = pixels[(slice(None), *crop.window)], labels[crop.window]
     labels = relabel(np.ascontiguousarray(labels, np.int32))
     has_planes = image.n_planes > 1
     name = CorrectionName(
-        stem_of(Path(text_path(row["relative_path"])).name),
+        _stem(row),
         wanted.plane if has_planes else None,
         wanted.target if row["n_targets"] > 1 else "",
         crop,
@@ -143,6 +144,14 @@ def take_out(
         "format": wanted.tool,
         "folder": str(folder),
     }
+
+
+def _stem(row: Mapping[str, Any]) -> str:  # Any: what SQLite holds
+    # Of several images of one name each is handed out under a name that no other has.
+    stem = stem_of(Path(text_path(row["relative_path"])).name)
+    if row["n_alike"] > 1:
+        stem += f"-{hashlib.sha256(row['path'].encode()).hexdigest()[:6]}"
+    return stem
 
 
 def crop_around(labels: Int32, side: int) -> Crop | None:

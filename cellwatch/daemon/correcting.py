@@ -1,6 +1,8 @@
 """A dropped file becomes a kept correction: read, checked, compared with the prediction."""
 
+import errno
 import hashlib
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +19,10 @@ from cellwatch.records import CorrectionAsked, CorrectionRead, Crop
 from cellwatch.storage.corrections.kept import KeptCorrection, keep_original, read_kept, write_kept
 from cellwatch.storage.corrections.reading import ReadLabels, read_labels
 from cellwatch.storage.images import Image, load
-from cellwatch.storage.maskstore import read_labels as read_prediction
+from cellwatch.storage.maskstore import read_plane
 from cellwatch.watching.structure import why_not_whole
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def read_correction(asked: CorrectionAsked) -> CorrectionRead:
@@ -33,6 +37,10 @@ def read_correction(asked: CorrectionAsked) -> CorrectionRead:
     CorrectionRead
         With a reason when it is rejected; nothing is kept then but the original.
     """
+    if not Path(asked.path).exists():
+        return CorrectionRead(
+            reason="it was taken away before it was read", remedy="drop it again", is_blocked=True
+        )
     try:
         if reason := why_not_whole(Path(asked.path)):
             raise RejectedCorrection(f"the file is not whole: {reason}", "save it again")  # noqa: TRY301
@@ -40,6 +48,8 @@ def read_correction(asked: CorrectionAsked) -> CorrectionRead:
         return replace(_read(asked), sha256=sha256)
     except RejectedCorrection as error:
         return CorrectionRead(reason=error.reason, remedy=error.remedy)
+    except OSError as error:
+        return _not_ours(asked, error)
     except MemoryError:
         return CorrectionRead(
             reason="it needs more memory than a correction may take",
@@ -52,16 +62,41 @@ def read_correction(asked: CorrectionAsked) -> CorrectionRead:
         )
 
 
-def _read(asked: CorrectionAsked) -> CorrectionRead:
-    prediction = read_prediction(Path(asked.store), asked.target)  # (P, T, Z, Y, X)
-    plane_at = (asked.plane.position, asked.plane.t, asked.plane.z)
-    if any(i >= n for i, n in zip(plane_at, prediction.shape[:3], strict=True)):
-        raise RejectedCorrection(
-            f"the image has {prediction.shape[0]} positions, {prediction.shape[1]} time points and "
-            f"{prediction.shape[2]} z planes, and the name says {plane_at}",
-            "count from 0: NAME__p000_t000_z05_masks.tif",
+def _not_ours(asked: CorrectionAsked, error: OSError) -> CorrectionRead:
+    # What the operating system refuses: only a file that may not be read is the person's to mend.
+    if isinstance(error, PermissionError) and error.filename == asked.path:
+        return CorrectionRead(
+            reason="this program may not read it (permission denied)",
+            remedy="make it readable for all (chmod a+r) and drop it again",
         )
-    whole = prediction[plane_at]
+    if error.errno in NO_ROOM or not Path(asked.path).exists():
+        return CorrectionRead(
+            reason=f"it cannot be kept now: {error.strerror} ({error.filename or asked.keep})",
+            remedy="nothing: it is tried again every minute",
+            is_blocked=True,
+        )
+    return CorrectionRead(reason=f"it cannot be read: {error}", remedy="save it again")
+
+
+def _predicted(asked: CorrectionAsked) -> Int32:
+    plane_at = (asked.plane.position, asked.plane.t, asked.plane.z)
+    try:
+        return read_plane(Path(asked.store), asked.target, plane_at)
+    except IndexError as error:
+        raise RejectedCorrection(
+            f"the image has {error}, and the name says {plane_at}",
+            "count from 0: NAME__p000_t000_z05_masks.tif",
+        ) from error
+
+
+def _lift_limit() -> None:
+    # The dropped file has been decoded; the image is one that the worker has read before.
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+
+def _read(asked: CorrectionAsked) -> CorrectionRead:
+    whole = _predicted(asked)
     crop = asked.crop or Crop(0, 0, whole.shape[0], whole.shape[1])
     if crop.y + crop.height > whole.shape[0] or crop.x + crop.width > whole.shape[1]:
         raise RejectedCorrection(
@@ -76,6 +111,7 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
     checked = _checked(asked, (crop.height, crop.width))
     labels, before = (_within(array, checked) for array in (found.labels, predicted))
     _refuse_emptiness(asked, labels)
+    _lift_limit()
     image = load(Path(asked.image), asked.axes)
     plane, limits, key = _plane(image, asked)
     kept = KeptCorrection(

@@ -44,6 +44,7 @@ HIDDEN = (
 FLAG_SUFFIXES = (".flag", ".txt")
 FIRST_LINE = 500  # characters of a flag's reason
 KEPT = "corrections"  # below the state folder
+BLOCKED = "blocked: "  # begins the reason of a correction that waits for a disk, not for its image
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class FromDesk:
     drop : Drop
     read : CorrectionRead or None
         None: its image is not there yet; `waiting` says why.
-    waiting : str
+    waiting, remedy : str
     orphan_id : int or None
         The row under which it waited before.
     """
@@ -63,6 +64,7 @@ class FromDesk:
     drop: reviews.Drop
     read: CorrectionRead | None
     waiting: str = ""
+    remedy: str = ""
     orphan_id: int | None = None
 
 
@@ -112,7 +114,9 @@ def start_desk(
 def record(db: Database, folder: Path, event: FromDesk, now: datetime) -> dict[str, Any]:
     """Record what the desk found, then write the answer; return the row."""
     if event.read is None:
-        key = reviews.wait_for_image(db, event.drop, event.waiting, WAIT_REMEDY, now)
+        if event.orphan_id is not None and reviews.waits_still(db, event.orphan_id, event.waiting):
+            return db.table("corrections").get(event.orphan_id)
+        key = reviews.wait_for_image(db, event.drop, event.waiting, event.remedy, now)
     else:
         key = reviews.receive(db, event.drop, event.read, now)
     if event.orphan_id is not None:
@@ -129,13 +133,25 @@ WAIT_REMEDY = (
 
 
 def answer(db: Database, folder: Path, row: dict[str, Any]) -> None:  # Any: what SQLite holds
-    """Write the answer that a row calls for beside the dropped file."""
+    """Write the answer that a row calls for beside the dropped file.
+
+    Where it cannot be written (a share that is gone) the row stands all the same; the answer is
+    written at the next start.
+    """
     dropped = folder / text_path(row["file"])
-    if row["state"] in ("rejected", "orphan"):
+    is_accepted = row["state"] not in ("rejected", "orphan")
+    if is_accepted:
+        text = answers.accepted_text(_told(db, row))
+    else:
         text = answers.rejected_text(row["reason"], row["remedy"], TABLE)
-        answers.write_answer(dropped, text, is_accepted=False)
-        return
-    answers.write_answer(dropped, answers.accepted_text(_told(db, row)), is_accepted=True)
+    try:
+        answers.write_answer(dropped, text, is_accepted=is_accepted)
+    except OSError as error:
+        logger.warning(
+            "the answer to %s cannot be written (%s); cellwatch corrections list has it",
+            row["file"],
+            error,
+        )
 
 
 def missing_answers(db: Database, folder: Path) -> list[dict[str, Any]]:
@@ -277,9 +293,9 @@ class _Desk:
                 other = reviews.other_look(db, found.on(drop, ""))
         if isinstance(found, Unmatched):
             if found.is_waiting:
-                return FromDesk(drop, None, found.reason, orphan_id)
+                return FromDesk(drop, None, found.reason, WAIT_REMEDY, orphan_id)
             answer = CorrectionRead(reason=found.reason, remedy=found.remedy)
-            return FromDesk(drop, answer, "", orphan_id)
+            return FromDesk(drop, answer, orphan_id=orphan_id)
         keep = self._config.state.folder / KEPT / uuid.uuid4().hex[:16]
         asked = CorrectionAsked(
             path=str(self._folder / sighting.path),
@@ -297,7 +313,10 @@ class _Desk:
             region=region,
             other=other,
         )
-        return FromDesk(found.on(drop, str(keep)), self._reader.ask(asked), "", orphan_id)
+        read = self._reader.ask(asked)
+        if read.is_blocked:
+            return FromDesk(drop, None, f"{BLOCKED}{read.reason}", read.remedy, orphan_id)
+        return FromDesk(found.on(drop, str(keep)), read, orphan_id=orphan_id)
 
     def look_again(self, row: dict[str, Any]) -> FromDesk | None:
         relative = text_path(row["file"])

@@ -92,9 +92,6 @@ def match_drop(
         Of the file, below the corrections folder.
     name : DroppedName
     """
-    checkout = _checkout(db, name.readings[0].stem)
-    if checkout is not None:
-        return _as_handed_out(db, config, relative, checkout)
     for reading in name.readings:
         rows = _acquisitions(db, config, reading.stem)
         if not rows:
@@ -104,7 +101,13 @@ def match_drop(
         if len(found) > 1:
             return _ambiguous(reading.stem, found)
         annotator = reading.annotator or ("" if here else _first(relative.parent))
-        return _matched(db, config, found[0], replace(reading, annotator=annotator))
+        matched = _matched(db, config, found[0], replace(reading, annotator=annotator))
+        return _with_checkout(db, found[0], matched, name)
+    for reading in name.readings:  # a second look, or one of several images of one name
+        checkout = _checkout(db, reading.stem)
+        if checkout is not None:
+            annotator = reading.annotator or _first(relative.parent)
+            return _as_handed_out(db, config, checkout, annotator)
     stems = ", ".join(f"'{reading.stem}'" for reading in name.readings)
     return Unmatched(f"no image named {stems} is known yet", is_waiting=True)
 
@@ -151,26 +154,62 @@ def _matched(
     )
 
 
+def _with_checkout(
+    db: sqlite3.Connection, row: Row, matched: Matched | Unmatched, name: DroppedName
+) -> Matched | Unmatched:
+    # The latest one under this name of the file at this place, whatever lies there now.
+    if isinstance(matched, Unmatched):
+        return matched
+    stems = [path_text(stem_key(f"{reading.stem}.x")) for reading in name.readings]
+    sql = f"""
+        SELECT c.* FROM checkouts c JOIN acquisitions a ON a.id = c.acquisition_id
+        WHERE c.stem IN ({",".join("?" * len(stems))}) AND c.is_mirrored = 0
+              AND a.watch = ? AND a.relative_path = ? ORDER BY c.id DESC LIMIT 1
+    """
+    values = [*stems, row["watch"], row["relative_path"]]
+    checkout = db.execute(sql, values).fetchone()
+    if checkout is None:
+        return matched
+    if checkout["acquisition_id"] != matched.acquisition_id:
+        return _overwritten(row["path"])
+    is_same = (checkout["target"], _plane_of(checkout)) == (matched.target, matched.plane)
+    if is_same and _crop_of(checkout) == matched.crop:
+        return replace(matched, checkout_id=checkout["id"])
+    return matched
+
+
 def _as_handed_out(
-    db: sqlite3.Connection, config: Config, relative: Path, checkout: Row
+    db: sqlite3.Connection, config: Config, checkout: Row, annotator: str
 ) -> Matched | Unmatched:
     sql = "SELECT * FROM acquisitions WHERE id = ?"
     row = dict(db.execute(sql, [checkout["acquisition_id"]]).fetchone())
     if row["superseded_by"] is not None:
-        return Unmatched(
-            f"'{row['path']}' was overwritten after it was handed out",
-            "take the new image out and correct that",
-        )
+        return _overwritten(row["path"])
     if row["watch"] not in {watched.name for watched in config.watch}:
         return Unmatched(f"the folder of '{row['path']}' is not watched any more", is_waiting=True)
-    crop = Crop(**json.loads(checkout["crop"])) if checkout["crop"] else None
-    plane = PlaneIndex(checkout["position"], checkout["t"], checkout["z"])
-    named = CorrectionName("", plane, checkout["target"], crop, _first(relative.parent))
+    named = CorrectionName(
+        "", _plane_of(checkout), checkout["target"], _crop_of(checkout), annotator
+    )
     found = _matched(db, config, row, named)
     if isinstance(found, Unmatched):
         return found
     is_mirrored = bool(checkout["is_mirrored"])
     return replace(found, checkout_id=checkout["id"], is_mirrored=is_mirrored)
+
+
+def _overwritten(path: str) -> Unmatched:
+    return Unmatched(
+        f"'{path}' was overwritten after it was handed out",
+        "take the new image out and correct that",
+    )
+
+
+def _plane_of(checkout: Row | sqlite3.Row) -> PlaneIndex:
+    return PlaneIndex(checkout["position"], checkout["t"], checkout["z"])
+
+
+def _crop_of(checkout: Row | sqlite3.Row) -> Crop | None:
+    return Crop(**json.loads(checkout["crop"])) if checkout["crop"] else None
 
 
 def _checkout(db: sqlite3.Connection, stem: str) -> Row | None:

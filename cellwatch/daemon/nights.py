@@ -65,7 +65,6 @@ class Nights:
     deaths: int = 0
     again_at: float = 0.0
     checked_at: float = 0.0
-    wanted: list[AskedRun] = field(default_factory=list)
     turns: Turns = field(default_factory=lambda: Turns(0.2))
 
     @property
@@ -75,8 +74,8 @@ class Nights:
 
     @property
     def is_training(self) -> bool:
-        """Say whether a training is under way, running or paused."""
-        return self.job is not None
+        """Say whether a training is under way (running or paused) or waits for its turn."""
+        return self.job is not None or bool(runs.waiting(self.db))
 
 
 def take_up(nights: Nights, now: datetime) -> None:
@@ -100,14 +99,14 @@ def turn(nights: Nights, *, is_busy: bool, now: datetime, local_now: datetime) -
         nights.checked_at = time.monotonic() + CHECK_EVERY_S
         _begin_due(nights, now, local_now)
     if nights.job is not None and nights.process is None and time.monotonic() >= nights.again_at:
-        _start(nights, nights.job)
+        _go_on(nights, nights.job, now)
     if nights.process is not None:
         may_run = nights.turns.may_run(is_busy, time.monotonic())
         _pace(nights, nights.process, is_paused=not may_run)
 
 
-def ask_for(nights: Nights, asked: AskedRun) -> None:
-    """Have a group trained as soon as no other training is under way.
+def ask_for(nights: Nights, asked: AskedRun, now: datetime) -> None:
+    """Have a group trained as soon as no other training is under way, in this life or the next.
 
     Raises
     ------
@@ -119,14 +118,14 @@ def ask_for(nights: Nights, asked: AskedRun) -> None:
         raise RequestRefused(f"there is no group '{asked.group}'; there are {known}")
     if nights.job is not None and nights.job.group == asked.group:
         raise RequestRefused(f"'{asked.group}' is being trained now (run {nights.job.run_id})")
-    if any(waiting.group == asked.group for waiting in nights.wanted):
+    if any(waiting.group == asked.group for _, waiting in runs.waiting(nights.db)):
         raise RequestRefused(f"a training of '{asked.group}' waits for its turn already")
     if not reviews.trainable(nights.db, asked.group):
         raise RequestRefused(
             f"'{asked.group}' has no correction to learn from; drop some masks into the "
             "corrections folder"
         )
-    nights.wanted.append(asked)
+    runs.ask(nights.db, asked, now)
     nights.checked_at = 0.0
 
 
@@ -156,25 +155,33 @@ def progress(folder: str | Path) -> dict[str, Any]:  # Any: JSON
 
 
 def _begin_due(nights: Nights, now: datetime, local_now: datetime) -> None:
-    today = local_now.date().isoformat()
     for name, group in nights.groups.items():
         night = night_due(nights.config.retrain.at, runs.dates_of(nights.db, name), local_now)
-        if night and _begin(nights, AskedRun(name, "night", night), group, now):
+        if night and _begin_night(nights, AskedRun(name, "night", night), group, now):
             return
-    if nights.wanted:
-        asked = nights.wanted.pop(0)
-        group = nights.groups[asked.group]
-        _begin(nights, AskedRun(asked.group, asked.kind, asked.local_date or today), group, now)
+    for run_id, asked in runs.waiting(nights.db):
+        if not runs.begin_waiting(nights.db, run_id, now):
+            return
+        waited = nights.groups.get(asked.group)
+        if waited is None:
+            reason = f"the configuration has no group '{asked.group}' any more"
+            runs.fail(nights.db, run_id, reason, now)
+        elif _begin(nights, run_id, asked, waited, now):
+            return
 
 
-def _begin(nights: Nights, asked: AskedRun, group: Group, now: datetime) -> bool:
-    db = nights.db
-    run_id = runs.begin(db, asked, now)
+def _begin_night(nights: Nights, asked: AskedRun, group: Group, now: datetime) -> bool:
+    run_id = runs.begin(nights.db, asked, now)
     if run_id is None:
         return False
-    if asked.kind == "night" and (reason := why_not_yet(db, group.name, nights.config)):
-        runs.skip(db, run_id, reason, now)
+    if reason := why_not_yet(nights.db, group.name, nights.config):
+        runs.skip(nights.db, run_id, reason, now)
         return False
+    return _begin(nights, run_id, asked, group, now)
+
+
+def _begin(nights: Nights, run_id: int, asked: AskedRun, group: Group, now: datetime) -> bool:
+    db = nights.db
     try:
         job = job_of(db, run_id, asked, group, nights.config, nights.configured, now)
     except CellwatchError as error:
@@ -186,6 +193,25 @@ def _begin(nights: Nights, asked: AskedRun, group: Group, now: datetime) -> bool
     n_images = len({item.content_key for item in job.items})
     logger.info("training %s from %s on %d images", job.model_id, job.base.id, n_images)
     return True
+
+
+def _go_on(nights: Nights, job: TrainJob, now: datetime) -> None:
+    # Nothing that goes wrong here may end the daemon, which has images to segment.
+    try:
+        if (Path(job.folder) / REPORT).exists():
+            _collect(nights, job, now)
+        else:
+            _start(nights, job)
+    except OSError as error:
+        nights.again_at = time.monotonic() + AGAIN_AFTER_S
+        logger.warning(
+            "the training of %s waits: %s; free space or mend the folder, it is tried again "
+            "every minute",
+            job.group,
+            error,
+        )
+    except (CellwatchError, ValueError, KeyError, TypeError) as error:
+        _give_up(nights, job, f"its result cannot be taken in: {error!r}", now)
 
 
 def _start(nights: Nights, job: TrainJob) -> None:
@@ -232,7 +258,7 @@ def _ended(nights: Nights, process: "subprocess.Popen[bytes]", now: datetime) ->
         return
     folder = Path(job.folder)
     if (folder / REPORT).exists():
-        _collect(nights, job, now)
+        _go_on(nights, job, now)
     elif code == LEFT:
         nights.again_at = time.monotonic() + AGAIN_AFTER_S
         logger.info("the training of %s gave the device up; it goes on later", job.group)

@@ -6,6 +6,7 @@ The desk's threads read; everything here runs in the supervisor's one thread and
 import logging
 import queue as queues
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +26,8 @@ from cellwatch.storage.stems import stem_key
 
 logger = logging.getLogger(__name__)
 
+AGAIN_EVERY_S = 60.0
+
 
 @dataclass
 class Office:
@@ -39,6 +42,8 @@ class Office:
         Corrections that the desk is to read again.
     seen_version : int
         Of the ledger, when requests were last looked for.
+    again_at : float, s
+        When those that wait for a disk are tried again, on the monotonic clock.
     """
 
     db: Database
@@ -46,6 +51,7 @@ class Office:
     nights: Nights
     again: "queues.SimpleQueue[dict[str, Any]]" = field(default_factory=queues.SimpleQueue)
     seen_version: int = -1
+    again_at: float = 0.0
 
     @property
     def corrections(self) -> Path | None:
@@ -110,8 +116,22 @@ def answer_requests(office: Office, now: datetime) -> None:
             given = carry_out(office.db, office.config, office.nights, request, now)
         except CellwatchError as error:
             given = requests.Answer(is_done=False, text=str(error), facts={})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            # A request that no command of this version writes must not end the daemon.
+            text = f"'{request.kind}' cannot be carried out: {error!r}"
+            given = requests.Answer(is_done=False, text=text, facts={})
         requests.answer(office.db, request.id, given, now)
         logger.info("%s asked for %s: %s", request.asked_by, request.kind, given.text)
+
+
+def try_blocked(office: Office) -> None:
+    """Have corrections that could not be kept (a full disk) read again, every minute."""
+    if time.monotonic() < office.again_at:
+        return
+    office.again_at = time.monotonic() + AGAIN_EVERY_S
+    for row in reviews.orphans(office.db):
+        if row["reason"].startswith(desk.BLOCKED):
+            office.again.put(row)
 
 
 def is_quiet(office: Office) -> bool:

@@ -10,13 +10,15 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import BinaryIO, cast
 
 from cellwatch.daemon.pipe import receive, send
 from cellwatch.records import CorrectionAsked, CorrectionRead
 
-MEMORY = 6 << 30  # bytes of address space
+MEMORY = 6 << 30  # bytes of address space, until the dropped file is decoded
 SECONDS = 60.0  # for one file
+BYTES_PER_SECOND = 20e6  # of the image, on top: it is read as a whole, to know its content
 REMEDY = "save a label TIFF of the size of the image, and drop that"
 
 
@@ -30,7 +32,8 @@ class Reader:
     def ask(self, asked: CorrectionAsked) -> CorrectionRead:
         """Have a dropped file read; a reader that dies over it rejects it."""
         process = self._started()
-        timer = threading.Timer(self._seconds, process.kill)
+        seconds = self._seconds + _size(asked.image) / BYTES_PER_SECOND
+        timer = threading.Timer(seconds, process.kill)
         timer.start()
         try:
             send(cast("BinaryIO", process.stdin), asked.to_json())
@@ -44,7 +47,7 @@ class Reader:
             return CorrectionRead.from_json(answer)
         how = self._end()
         reason = (
-            f"it took longer than {self._seconds:g} s to read"
+            f"it took longer than {seconds:.3g} s to read"
             if is_late
             else f"the process that read it died ({how})"
         )
@@ -78,18 +81,27 @@ class Reader:
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
+def _size(image: str) -> int:
+    try:
+        return Path(image).stat().st_size
+    except OSError:
+        return 0
+
+
 def main() -> None:
     """Read corrections until the input ends."""
     from cellwatch.daemon.correcting import read_correction
     from cellwatch.daemon.processes import die_with_parent
 
     die_with_parent(int(sys.argv[1]))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the messages
     while (message := receive(requests)) is not None:
         asked = CorrectionAsked.from_json(message)
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        limit = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, most))
         try:
             answer = read_correction(asked)
         except Exception as error:  # noqa: BLE001  any reader may raise anything over a broken file

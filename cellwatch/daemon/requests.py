@@ -80,7 +80,7 @@ def _withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer
         raise RequestRefused(f"there is no standing correction {said['id']}")
     if config.corrections is not None:
         dropped = config.corrections.folder / text_path(row["file"])
-        answers.answer_path(dropped, answers.ACCEPTED).unlink(missing_ok=True)
+        answers.take_back(dropped)
     return Answer(True, f"correction {row['id']} ({row['file']}) is withdrawn", {})
 
 
@@ -90,7 +90,7 @@ def _retrain(nights: training.Nights, said: Said, now: datetime) -> Answer:
         raise RequestRefused("no group has new corrections; name one to train it all the same")
     date = now.astimezone().date().isoformat()
     for group in wanted:
-        training.ask_for(nights, AskedRun(group, said.get("kind", "asked"), date))
+        training.ask_for(nights, AskedRun(group, said.get("kind", "asked"), date), now)
     return Answer(True, f"{', '.join(wanted)} will be trained", {"groups": wanted})
 
 

@@ -194,6 +194,7 @@ def _turn(life: _Life) -> None:
     if life.worker is not None and life.worker.is_idle:
         _give_job(life, life.worker)
     office.answer_requests(life.office, _now())
+    office.try_blocked(life.office)
     if not life.is_once:
         is_busy = life.worker is None or not life.worker.is_idle
         training.turn(life.nights, is_busy=is_busy, now=_now(), local_now=_now().astimezone())

@@ -130,6 +130,8 @@ class CorrectionRead:
         AP@0.5 with another look at the same part; None: there is none.
     notes : tuple of str
         What was put right or should be looked at.
+    is_blocked : bool
+        Whether the reason is not the file's: a full disk, say. It is read again later.
     """
 
     reason: str = ""
@@ -147,6 +149,7 @@ class CorrectionRead:
     false_negatives: int = 0
     agreement: float | None = None
     notes: tuple[str, ...] = ()
+    is_blocked: bool = False
 
     @property
     def average_precision(self) -> float:

@@ -8,7 +8,7 @@ from sqlite_utils import Database
 from cellwatch.storage.arrivals import iso
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import path_text
-from cellwatch.storage.stems import stem_key
+from cellwatch.storage.stems import meant_by, stem_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +92,13 @@ def match_waiting(db: Database) -> int:
 
 
 def acquisitions_named(db: Database, name: str) -> list[int]:
-    """Return the current acquisitions that a path, a file name or a stem means.
-
-    A path means that file alone; a name with a suffix goes before a stem.
+    """Return the current acquisitions that a path, a file name or a stem means."""
+    sql = """
+        SELECT id, path, stem FROM acquisitions
+        WHERE superseded_by IS NULL AND stem IN (?, ?) ORDER BY id
     """
-    text = path_text(name)
-    current = "superseded_by IS NULL"
-    for where, value in (
-        ("path = ?", text),
-        ("stem = ? AND relative_path = ?", None),
-        ("stem = ?", None),
-    ):
-        values = (
-            [value] if value is not None else [path_text(stem_key(name)), text][: where.count("?")]
-        )
-        sql = f"SELECT id FROM acquisitions WHERE {where} AND {current} ORDER BY id"
-        if found := [key for (key,) in db.execute(sql, values).fetchall()]:
-            return found
-    return []
+    stems = [path_text(stem_key(f"{name}.x")), path_text(stem_key(name))]
+    return [row["id"] for row in meant_by(path_text(name), list(db.query(sql, stems)))]
 
 
 def _raise_one(db: Database, flag: Flag, acquisition: int | None, now: datetime) -> None:

@@ -130,6 +130,40 @@ def read_labels(path: Path, target: str) -> NDArray[np.int32]:
     return np.stack(arrays).reshape(shape)
 
 
+def read_plane(path: Path, target: str, plane: tuple[int, int, int]) -> NDArray[np.int32]:
+    """Read one plane of a target's label image, without the others, as (Y, X) int32.
+
+    Parameters
+    ----------
+    path : Path
+    target : str
+    plane : (int, int, int)
+        Position, time point and z, from 0.
+
+    Raises
+    ------
+    IndexError
+        When there is no such plane; it names how many there are.
+    MaskStoreError
+        When the store does not hold the target.
+    """
+    provenance = read_provenance(path)
+    n_positions, n_t, n_z, height, width = provenance["targets"][target]["shape"]
+    if any(not 0 <= at < n for at, n in zip(plane, (n_positions, n_t, n_z), strict=True)):
+        raise IndexError(
+            f"{n_positions} positions, {n_t} time points and {n_z} z planes, counted from 0"
+        )
+    position, t, z = plane
+    place = f"{target}/0" if not provenance["include_image"] else f"labels/{target}/0"
+    place = place if n_positions == 1 else f"{position}/{place}"
+    try:
+        array = zarr.open_array(path, path=place, mode="r")
+        at = np.unravel_index(t * n_z + z, array.shape[:-2])
+        return np.asarray(array[tuple(int(i) for i in at)], np.int32).reshape(height, width)
+    except (BaseZarrError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise MaskStoreError(f"the labels of '{target}' cannot be read: {error}") from error
+
+
 def read_provenance(path: Path) -> Json:
     """Read what a store says of itself.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cellwatch.storage.pathtext import path_text
-from cellwatch.storage.stems import stem_key
+from cellwatch.storage.stems import meant_by, stem_key
 
 Row = dict[str, Any]  # Any: what SQLite holds
 UNSURE = 0.75  # a lower mean confidence is worth a look
@@ -72,21 +72,16 @@ def to_check_out(db: sqlite3.Connection, limit: int, target: str = "") -> list[R
 
 def acquisitions_named(db: sqlite3.Connection, name: str) -> list[Row]:
     """Return the current acquisitions that a path, a file name or a stem means."""
-    text, stem = path_text(name), path_text(stem_key(name))
-    for where, values in (
-        ("a.path = ?", [text]),
-        ("a.stem = ? AND a.relative_path = ?", [stem, text]),
-        ("a.stem = ?", [stem]),
-    ):
-        if found := acquisitions(db, where, values):
-            return found
-    return []
+    stems = [path_text(stem_key(f"{name}.x")), path_text(stem_key(name))]
+    return meant_by(path_text(name), acquisitions(db, "a.stem IN (?, ?)", stems))
 
 
 def acquisitions(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Row]:
-    """Return current acquisitions with the number of their targets."""
+    """Return current acquisitions with the numbers of their targets and of images named alike."""
     sql = f"""
-        SELECT a.*, (SELECT count(*) FROM targets t WHERE t.acquisition_id = a.id) AS n_targets
+        SELECT a.*, (SELECT count(*) FROM targets t WHERE t.acquisition_id = a.id) AS n_targets,
+               (SELECT count(*) FROM acquisitions b
+                WHERE b.stem = a.stem AND b.superseded_by IS NULL) AS n_alike
         FROM acquisitions a WHERE {where} AND a.superseded_by IS NULL ORDER BY a.id
     """
     return [dict(row) for row in db.execute(sql, list(values))]
@@ -152,6 +147,12 @@ def running(db: sqlite3.Connection) -> Row | None:
     """Return the training that is under way; None: there is none."""
     row = db.execute("SELECT * FROM runs WHERE state = 'running' LIMIT 1").fetchone()
     return dict(row) if row else None
+
+
+def waiting(db: sqlite3.Connection) -> list[Row]:
+    """Return the trainings that wait for their turn, oldest first."""
+    sql = "SELECT id, group_name, kind, started_at AS asked_at FROM runs WHERE state = 'waiting'"
+    return [dict(row) for row in db.execute(f"{sql} ORDER BY id")]
 
 
 def last_skip(db: sqlite3.Connection, group: str) -> str:

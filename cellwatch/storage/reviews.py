@@ -179,6 +179,12 @@ def orphans(db: Database) -> list[Row]:
     return _rows(db, "SELECT * FROM corrections WHERE state = 'orphan' ORDER BY id", [])
 
 
+def waits_still(db: Database, correction_id: int, reason: str) -> bool:
+    """Say whether a correction waits for the reason that its row gives already."""
+    row = db.table("corrections").get(correction_id)
+    return bool(row["state"] == CorrectionState.ORPHAN and row["reason"] == reason)
+
+
 def retire_orphan(db: Database, correction_id: int, now: datetime) -> None:
     """Mark a correction that waited as superseded by the row that its second reading gave."""
     with transaction(db):

@@ -24,22 +24,36 @@ def begin(db: Database, asked: AskedRun, now: datetime) -> int | None:
         None: this group had its run of this night already, or one is under way.
     """
     with transaction(db):
-        if db.execute("SELECT 1 FROM runs WHERE state = 'running' LIMIT 1").fetchone():
+        if _is_any_under_way(db):
             return None
-        table = db.table("runs")
         already = "kind = 'night' AND group_name = ? AND local_date = ?"
-        if asked.kind == "night" and table.count_where(already, [asked.group, asked.local_date]):
+        of = [asked.group, asked.local_date]
+        if asked.kind == "night" and db.table("runs").count_where(already, of):
             return None
-        table = table.insert(
-            {
-                "group_name": asked.group,
-                "kind": asked.kind,
-                "local_date": asked.local_date,
-                "state": "running",
-                "started_at": iso(now),
-            }
-        )
-        return int(table.last_pk)  # type: ignore[arg-type]  # None only before an insert
+        return _insert(db, asked, "running", now)
+
+
+def ask(db: Database, asked: AskedRun, now: datetime) -> int:
+    """Record that somebody asked for a run, which waits for its turn; return its id."""
+    with transaction(db):
+        return _insert(db, asked, "waiting", now)
+
+
+def waiting(db: Database) -> list[tuple[int, AskedRun]]:
+    """Return the runs that wait for their turn and their ids, oldest first."""
+    rows = db.execute(
+        "SELECT id, group_name, kind, local_date FROM runs WHERE state = 'waiting' ORDER BY id"
+    ).fetchall()
+    return [(key, AskedRun(group, kind, date)) for key, group, kind, date in rows]
+
+
+def begin_waiting(db: Database, run_id: int, now: datetime) -> bool:
+    """Record that a run that waited begins; False: another one is under way."""
+    with transaction(db):
+        if _is_any_under_way(db):
+            return False
+        db.table("runs").update(run_id, {"state": "running", "started_at": iso(now)})
+        return True
 
 
 def plan(db: Database, job: TrainJob) -> None:
@@ -188,6 +202,24 @@ def leaks(db: Database) -> list[Row]:
         WHERE s.side = 'held_out'
     """
     return [*db.query(scored), *db.query(held)]
+
+
+def _is_any_under_way(db: Database) -> bool:
+    sql = "SELECT 1 FROM runs WHERE state = 'running' LIMIT 1"
+    return db.execute(sql).fetchone() is not None
+
+
+def _insert(db: Database, asked: AskedRun, state: str, now: datetime) -> int:
+    table = db.table("runs").insert(
+        {
+            "group_name": asked.group,
+            "kind": asked.kind,
+            "local_date": asked.local_date,
+            "state": state,
+            "started_at": iso(now),
+        }
+    )
+    return int(table.last_pk)  # type: ignore[arg-type]  # None only before an insert
 
 
 def _close(db: Database, run_id: int, state: str, reason: str, now: datetime) -> None:

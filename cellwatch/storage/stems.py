@@ -4,7 +4,11 @@ A name loses its extension (`.ome` too) and `_img`; its masks add `_masks`.
 """
 
 import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+Row = TypeVar("Row", bound=Mapping[str, Any])  # Any: what SQLite holds
 
 
 def stem_of(name: str) -> str:
@@ -31,6 +35,37 @@ def stem_key(path: str) -> str:
     """
     stem = stem_of(PurePosixPath(path).name)
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", stem).casefold())
+
+
+def meant_by(name: str, rows: Sequence[Row]) -> list[Row]:
+    """Return which images a person means by a path, the end of one, a file name or a stem.
+
+    The most exact meaning counts; a stem may hold dots.
+
+    Parameters
+    ----------
+    name : str
+        As `path_text` writes it.
+    rows : sequence of mappings
+        Candidates with their `path` and `stem`.
+
+    Examples
+    --------
+    >>> rows = [{"path": "/w/a.tif", "stem": "a"}, {"path": "/w/d/a.png", "stem": "a"}]
+    >>> [[row["path"] for row in meant_by(name, rows)] for name in ("a.png", "a")]
+    [['/w/d/a.png'], ['/w/a.tif', '/w/d/a.png']]
+    """
+    text, whole, cut = name.casefold(), stem_key(f"{name}.x"), stem_key(name)
+    meanings: tuple[Callable[[Row], bool], ...] = (
+        lambda row: row["path"] == name,
+        lambda row: row["path"].casefold().endswith(f"/{text}"),
+        lambda row: row["stem"] == whole and "/" not in name,
+        lambda row: row["stem"] == cut and "/" not in name,
+    )
+    for is_meant in meanings:
+        if found := [row for row in rows if is_meant(row)]:
+            return found
+    return []
 
 
 def masks_name(name: str, target: str = "") -> str:

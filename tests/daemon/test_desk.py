@@ -130,6 +130,41 @@ def test_two_images_of_one_name_are_told_apart_by_a_folder(desk):
     assert desk.accepted("y/twin_masks.tif")["image"].endswith("y/twin.tif")
 
 
+def test_two_images_of_one_name_taken_out_together_come_back_each_to_its_own(desk, tmp_path):
+    for place in ("x", "y"):
+        path = str(desk.images / place / "twin.tif")
+        desk.command("checkout", path, "--crop", "64", "--to", str(tmp_path))
+    made = sorted(tmp_path.rglob("*_masks.tif"))
+    assert len({path.name for path in made}) == 2
+
+    for path in made:
+        shown = tifffile.imread(path.with_name(f"{path.parent.name}.tif"))
+        shutil.copy(path, desk.corrections / path.name)
+        said = desk.accepted(path.name)
+        whole = tifffile.imread(said["image"])
+        assert any(
+            (whole[y : y + 64, x : x + 64] == shown).all() for y in range(33) for x in range(33)
+        )
+
+
+def test_a_drop_in_the_folder_of_another_image_is_not_taken_for_one_that_was_handed_out(
+    desk, tmp_path
+):
+    def is_done(name):
+        sql = "SELECT 1 FROM acquisitions WHERE relative_path = '{}' AND state = 'done'"
+        return bool(desk.rows(sql.format(name)))
+
+    desk.write("exp/late2.tif", seed=69)
+    assert desk.until(lambda: is_done("exp/late2.tif"))
+    desk.command("checkout", "late2.tif", "--to", str(tmp_path))
+    desk.write("z/late2.tif", seed=70)
+    assert desk.until(lambda: is_done("z/late2.tif"))
+
+    desk.drop("z/late2_masks.tif", truth(70))
+
+    assert desk.accepted("z/late2_masks.tif")["image"].endswith("z/late2.tif")
+
+
 def test_an_annotator_has_a_sub_folder_and_the_agreement_is_told(desk):
     labels = truth(1)
     labels[labels == 2] = 0

@@ -37,6 +37,9 @@ retrain: {at: never, min_new_rois: 1, budget: 20 s}
 """
 
 
+AT_NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
 def trainer_of(desk):
     """Return the pid of the trainer, found by the run folder on its command line."""
     for entry in Path("/proc").iterdir():
@@ -110,9 +113,78 @@ def test_two_runs_asked_for_at_once_are_one(lab):
     nights = nights_of(lab)
     asked = AskedRun(lab.group, "asked", "2026-11-25")
 
-    training.ask_for(nights, asked)
+    training.ask_for(nights, asked, lab.now)
     with pytest.raises(RequestRefused, match="waits for its turn already"):
-        training.ask_for(nights, asked)
+        training.ask_for(nights, asked, lab.now)
+
+
+def test_promise_7_a_run_that_waits_for_its_turn_outlives_the_daemon(lab):
+    lab.arrive("a.tif", *picture())
+    lab.segment_all()
+    lab.correct("a.tif")
+    training.ask_for(nights_of(lab), AskedRun(lab.group, "asked", "2026-11-25"), lab.now)
+
+    nights = nights_of(lab)  # another life
+    training.turn(nights, is_busy=False, now=lab.now, local_now=AT_NOON)
+    training.stop(nights)
+
+    assert nights.job.group == lab.group
+    assert lab.db.execute("SELECT kind, state FROM runs").fetchall() == [("asked", "running")]
+
+
+def test_a_run_of_a_group_that_was_taken_out_of_the_configuration_fails_and_says_so(lab):
+    runs.ask(lab.db, AskedRun("gone", "asked", "2026-11-25"), lab.now)
+    nights = nights_of(lab)
+    training.turn(nights, is_busy=False, now=lab.now, local_now=AT_NOON)
+
+    rows = lab.db.execute("SELECT state, reason FROM runs").fetchall()
+    assert rows == [("failed", "the configuration has no group 'gone' any more")]
+    assert not nights.is_training
+
+
+@pytest.fixture
+def trained(lab):
+    """A station whose trainer has just left its report and its candidate."""
+    lab.arrive("a.tif", *picture())
+    lab.segment_all()
+    lab.correct("a.tif")
+    nights = nights_of(lab)
+    training.ask_for(nights, AskedRun(lab.group, "asked", "2026-11-25"), lab.now)
+    training.turn(nights, is_busy=False, now=lab.now, local_now=AT_NOON)
+    training.stop(nights)
+    folder = Path(nights.job.folder)
+    card = add_model(folder / "candidate", tiny_network(), ModelCard(nights.job.model_id, "", 0, 0))
+    report = TrainReport(
+        card.id, card.sha256, {card.sha256: (1,)}, (), Verdict.DECLINED, "why", {}, None, "", 1.0
+    )
+    (folder / "report.json").write_text(json.dumps(report.to_json()))
+    return nights
+
+
+def test_a_candidate_that_cannot_be_put_into_the_zoo_waits_and_the_daemon_lives(lab, trained):
+    lab.config.zoo.parent.mkdir(exist_ok=True)
+    lab.config.zoo.write_text("a file where the zoo should be")
+    training.turn(trained, is_busy=False, now=lab.now, local_now=AT_NOON)
+    assert runs.unfinished(lab.db) is not None
+    assert trained.again_at > time.monotonic()
+
+    lab.config.zoo.unlink()
+    trained.again_at = 0.0
+    training.turn(trained, is_busy=False, now=lab.now, local_now=AT_NOON)
+    assert runs.unfinished(lab.db) is None
+    (model,) = lab.db.execute("SELECT model_id FROM runs").fetchone()
+    assert [made.name for made in lab.config.zoo.iterdir()] == [model]
+    assert trained.process is None  # nothing was trained again
+
+
+def test_a_report_that_is_broken_is_given_up_and_the_model_stays(lab, trained):
+    (Path(trained.job.folder) / "report.json").write_text('{"model_id": 3')
+    training.turn(trained, is_busy=False, now=lab.now, local_now=AT_NOON)
+
+    state, reason = lab.db.execute("SELECT state, reason FROM runs").fetchone()
+    assert state == "failed"
+    assert "cannot be taken in" in reason
+    assert promotions.in_use(lab.db, lab.group) is None
 
 
 def test_a_night_without_news_is_skipped_once_and_says_so(tmp_path, tiny_model, now):
@@ -134,7 +206,7 @@ def test_promise_9_a_trainer_is_stopped_while_images_wait_and_goes_on_after(lab)
     lab.segment_all()
     lab.correct("a.tif")
     nights = nights_of(lab)
-    training.ask_for(nights, AskedRun(lab.group, "asked", "2026-11-25"))
+    training.ask_for(nights, AskedRun(lab.group, "asked", "2026-11-25"), lab.now)
     local = datetime(2026, 11, 25, 1, tzinfo=UTC)
 
     training.turn(nights, is_busy=False, now=lab.now, local_now=local)
@@ -154,7 +226,7 @@ def test_a_trainer_that_dies_three_times_is_given_up_and_the_model_stays(lab):
     lab.segment_all()
     lab.correct("a.tif")
     nights = nights_of(lab)
-    training.ask_for(nights, AskedRun(lab.group, "asked", "2026-11-25"))
+    training.ask_for(nights, AskedRun(lab.group, "asked", "2026-11-25"), lab.now)
     local = datetime(2026, 11, 25, 1, tzinfo=UTC)
     for _ in range(3):
         training.turn(nights, is_busy=False, now=lab.now, local_now=local)

@@ -11,6 +11,7 @@ from cellwatch.storage.maskstore import (
     StoreContent,
     check_store,
     read_labels,
+    read_plane,
     read_provenance,
     write_store,
 )
@@ -53,6 +54,19 @@ def test_a_store_with_its_image_passes_both_validators_and_the_reader(store, tmp
     ImageLabel.from_zarr(group["labels/cells"])
     shapes = [node.data[0].shape for node in Reader(parse_url(str(store)))() if node.data]
     assert shapes == [(2, 600, 700), (600, 700), (600, 700)]
+
+
+@pytest.mark.parametrize("with_image", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 1), (1, 1, 3), (2, 2, 3)])
+def test_one_plane_is_read_alone(store, tmp_path, shape, with_image):
+    made = content((*shape, 40, 60), with_image=with_image, axes="TZ")
+    write_store(store, made, tmp_path / "old")
+
+    whole = read_labels(store, "nuclei")
+    for at in np.ndindex(shape):
+        assert (read_plane(store, "nuclei", at) == whole[at]).all()
+    with pytest.raises(IndexError, match=f"{shape[0]} positions, {shape[1]} time points"):
+        read_plane(store, "nuclei", (0, 0, shape[2]))
 
 
 def test_a_store_without_image_passes_both_validators_and_the_reader(store, tmp_path):

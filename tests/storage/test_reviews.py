@@ -52,6 +52,28 @@ def states(db):
     return [row["state"] for row in db.table("corrections").rows]
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("/scope/b.v2.tif", ["b.v2"]),
+        ("b.v2.tif", ["b.v2"]),
+        ("b.v2", ["b.v2"]),
+        ("B.TIF", ["b"]),
+        ("b", ["b"]),
+        ("scope/b.tif", ["b"]),
+        ("other/b.tif", []),
+    ],
+)
+def test_a_flag_means_one_image_also_when_its_name_has_dots(db, now, name, meant):
+    arrival = arrivals.Arrival(
+        "scope", "/scope/b.v2.tif", "b.v2.tif", "exp", "f-c", 1, 1, ImageInfo("/scope/b.v2.tif")
+    )
+    arrivals.enqueue(db, arrival, "/masks/b.v2.tif.zarr", ["cells"], now)
+
+    stems = {row["id"]: row["stem"] for row in db.table("acquisitions").rows}
+    assert [stems[key] for key in flags.acquisitions_named(db, name)] == meant
+
+
 def test_a_good_correction_is_trainable_and_scores_the_model_it_corrected(db, now):
     flags.raise_flag(db, flags.Flag("a.tif", "blurred", None, "anna"), now)
 

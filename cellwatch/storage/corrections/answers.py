@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,19 @@ REJECTED = ".rejected.txt"
 def write_answer(dropped: Path, text: str, *, is_accepted: bool) -> None:
     """Write the answer to a dropped file, and remove the other one that an earlier drop had."""
     ending, other = (ACCEPTED, REJECTED) if is_accepted else (REJECTED, ACCEPTED)
-    if not dropped.parent.is_dir():
-        return  # the person took the folder away meanwhile
+    if not dropped.exists():
+        return  # the person took it away meanwhile
     target = answer_path(dropped, ending)
     aside = target.with_name(f".{target.name[:200]}.partial")
     aside.write_text(text, encoding="utf-8")
     aside.replace(target)
     answer_path(dropped, other).unlink(missing_ok=True)
+
+
+def take_back(dropped: Path) -> None:
+    """Remove the answer that says a file was accepted; a folder that forbids it keeps it."""
+    with suppress(OSError):
+        answer_path(dropped, ACCEPTED).unlink(missing_ok=True)
 
 
 def has_answer(dropped: Path) -> bool:

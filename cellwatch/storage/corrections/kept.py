@@ -14,6 +14,7 @@ import numpy as np
 
 from cellwatch.core.arrays import Bool, Float32, Int32
 from cellwatch.errors import BadTrainingData
+from cellwatch.storage.publish import sync_tree
 
 ARRAYS = "arrays.npz"
 ORIGINAL = "original"
@@ -72,7 +73,7 @@ def content_digest(path: Path) -> str:
 
 
 def write_kept(folder: Path, kept: KeptCorrection) -> None:
-    """Write the arrays of a correction, whole or not at all."""
+    """Write the arrays of a correction, whole or not at all, and force all that is kept to disk."""
     held = {
         "labels": kept.labels,
         "predicted": kept.predicted,
@@ -86,6 +87,7 @@ def write_kept(folder: Path, kept: KeptCorrection) -> None:
     with aside.open("wb") as file:
         np.savez_compressed(file, **held)  # type: ignore[arg-type]  # numpy's stubs want a bool too
     aside.replace(folder / ARRAYS)
+    sync_tree(folder)
 
 
 def read_kept(folder: Path) -> KeptCorrection:
