@@ -11,8 +11,9 @@ import torch
 
 from cellwatch.config.parse import parse_config
 from cellwatch.core.labels import relabel
+from cellwatch.daemon.answering import record
 from cellwatch.daemon.choice import models_for, pin_chosen, pin_models
-from cellwatch.daemon.desk import _Desk, record
+from cellwatch.daemon.desk import _Desk
 from cellwatch.daemon.intake import FromWatcher, take_in
 from cellwatch.daemon.jobs import facts_of, job_for, models_of
 from cellwatch.daemon.lineup import KEY, groups_of, job_of

@@ -94,9 +94,10 @@ def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:
             except RequestRefused as error:
                 answer(db, key, Answer(False, str(error), {}), _now())
                 raise
+            # Answered before it trains: cut off, the run goes on with the next daemon, once.
+            answer(db, key, given, _now())
             if kind == "retrain":
                 _train_here(nights, db)
-            answer(db, key, given, _now())
             return given
         finally:
             db.close()

@@ -1,5 +1,6 @@
 """Commands on image files, without a station: segment and inspect."""
 
+import os
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cellwatch.cli.talk import JsonOption, complain, print_json, print_table, progress, tell
+from cellwatch.config.locate import MODELS, VARIABLE, state_folder
 from cellwatch.core.parameters import Diameter, MinSize, SegmentationParams
 from cellwatch.errors import EXIT_FAILED, CellwatchError, UnreadableImage, UsageError
 from cellwatch.records import ChannelChoice, ImageInfo, Job, TargetJob
@@ -32,7 +34,24 @@ DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Wher
 ChannelsOption = Annotated[
     str, typer.Option(help="CELL[,NUCLEUS]: names (globs allowed) or indices from 0.")
 ]
-ZooOption = Annotated[Path | None, typer.Option(help="Folder of further models.")]
+
+
+def _station_zoo(given: Path | None) -> Path | None:
+    # Whoever works with a station means its models; $CELLWATCH_ZOO says otherwise.
+    named = os.environ.get(VARIABLE)
+    if given is not None or not named or os.environ.get("CELLWATCH_ZOO"):
+        return given
+    return state_folder(Path(named)) / MODELS if Path(named).is_file() else None
+
+
+ZooOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of further models; else $CELLWATCH_ZOO, else the station's of "
+        "$CELLWATCH_CONFIG, else your own.",
+        callback=_station_zoo,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:

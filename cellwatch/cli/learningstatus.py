@@ -32,7 +32,7 @@ def learning_facts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
     }
 
 
-def show_learning(facts: dict[str, Any]) -> None:  # Any: JSON
+def show_learning(facts: dict[str, Any], *, is_running: bool) -> None:  # Any: JSON
     """Print it, as far as there is anything."""
     if not facts:
         return
@@ -41,9 +41,14 @@ def show_learning(facts: dict[str, Any]) -> None:  # Any: JSON
     for group in facts["groups"]:
         model = f"uses {group['model']} ({group['verdict']})" if group["model"] else "uses its base"
         counts = ", ".join(f"{n} {state}" for state, n in group["corrections"].items())
-        skipped = f"; last night: {group['last_skip']}" if group["last_skip"] else ""
+        skip = group["last_skip"]
+        skipped = f"; its last night was skipped: {skip}" if skip else ""
+        if (said := group["last_decision"]) and said["model_id"] != group["model"]:
+            skipped += f"; {said['model_id']} was {said['verdict']} (cellwatch models history)"
         typer.echo(f"group {group['group']} {model}; corrections: {counts or 'none'}{skipped}")
-    if training := facts["training"]:
+    if (training := facts["training"]) and not is_running:
+        typer.echo(f"training {training['model_id']} goes on when the daemon runs again")
+    elif training:
         of = f" of {training['steps']}" if training.get("steps") else ""
         stage = training.get("stage") or "starting"
         typer.echo(f"training {training['model_id']}: {stage}, step {training.get('step', 0)}{of}")
@@ -54,6 +59,30 @@ def show_learning(facts: dict[str, Any]) -> None:  # Any: JSON
             f"experiment {mixed['watch']}/{mixed['experiment']} has {mixed['target']} of "
             f"{mixed['models']} models ({mixed['model_ids']}); make it one: "
             f"cellwatch rerun {mixed['experiment']}"
+        )
+
+
+def show_people(row: dict[str, Any]) -> None:  # Any: what SQLite holds
+    """Print what people said and did about one acquisition, for `explain`."""
+    for flag in row.get("flags", []):
+        roi = f" ROI {flag['roi']}" if flag["roi"] else ""
+        lowered = f"; taken off: {flag['lowered_why']}" if flag["lowered_at"] else ""
+        why = f": {flag['why']}" if flag["why"] else ""
+        typer.echo(f"  flagged{roi} by {flag['raised_by']} at {flag['raised_at']}{why}{lowered}")
+    for out in row.get("checkouts", []):
+        kind = ", a second look" if out["is_mirrored"] else ""
+        typer.echo(f"  taken out at {out['checked_out_at']} for {out['format']}{kind}")
+    for given in row.get("corrections", []):
+        reason = f": {' '.join(given['reason'].split())}" if given["reason"] else ""
+        scored = f", {given['rois']} ROIs, AP@0.5 before {given['ap50']:.3f}"
+        typer.echo(
+            f"  correction {given['id']} {given['file']}: {given['state']}"
+            f"{'' if given['ap50'] is None else scored}{reason}"
+        )
+    for pin in row.get("pins", []):
+        typer.echo(
+            f"  {pin['target']} of {pin['experiment']} keeps {pin['model_id']} "
+            f"(since {pin['pinned_at']}, {pin['pinned_by']})"
         )
 
 

@@ -39,7 +39,7 @@ def retrain(
     as_json: JsonOption = False,
 ) -> None:
     """Train a group from its corrections, as every night does."""
-    station = read_station(config)
+    station = _learning_station(config)
     if now == dry_run:
         raise UsageError("say --now, or --dry-run to see what it would do")
     if now:
@@ -50,9 +50,17 @@ def retrain(
         print_json(rows)
         return
     table = [
-        [r["group"], str(r["corrections"]), str(r["rois"]), r["base"], r["says"]] for r in rows
+        [r["group"], str(len(r["corrections"])), str(r["rois"]), r["base"], r["says"]] for r in rows
     ]
     print_table("", ["group", "corrections", "ROIs", "begins with", "tonight"], table)
+    each = [
+        [r["group"], str(c["id"]), c["image"], c["part"], str(c["rois"]), c["annotator"], c["use"]]
+        for r in rows
+        for c in r["corrections"]
+    ]
+    if each:
+        columns = ["group", "id", "image", "part", "ROIs", "annotator", "use"]
+        print_table("", columns, each)
 
 
 def rerun(
@@ -77,9 +85,10 @@ def effort(
     as_json: JsonOption = False,
 ) -> None:
     """Tell what correcting cost and what it was worth, and whether more of it pays."""
-    station = read_station(config)
+    station = _learning_station(config)
     found = []
     with reader(station.state.folder / LEDGER) as db:
+        under_way = (reports.running(db) or {}).get("group_name")
         for name in _groups(station, group):
             images, nights = reports.effort(db, name), reports.nights(db, name)
             facts: dict[str, Any] = {"group": name, "images": images, "nights": nights}
@@ -87,7 +96,7 @@ def effort(
                 {
                     **facts,
                     "ceiling": reports.agreement(db, name),
-                    "verdict": verdict(images, nights),
+                    "verdict": verdict(images, nights, is_training=name == under_way),
                 }
             )
     if plot:
@@ -99,7 +108,12 @@ def effort(
         _show_effort(facts)
 
 
-def verdict(images: list[dict[str, Any]], nights: list[dict[str, Any]]) -> str:  # Any: SQLite
+def verdict(
+    images: list[dict[str, Any]],  # Any: what SQLite holds
+    nights: list[dict[str, Any]],
+    *,
+    is_training: bool = False,
+) -> str:
     """Say in one sentence whether more annotation still pays.
 
     Examples
@@ -110,8 +124,11 @@ def verdict(images: list[dict[str, Any]], nights: list[dict[str, Any]]) -> str: 
     if not images:
         return "nothing was corrected yet: three to five images are enough to begin"
     scored = [n["numbers"] for n in nights if n["numbers"] and "candidate" in n["numbers"]]
+    if not scored and is_training:
+        return "the first training is under way (cellwatch status)"
     if not scored:
-        return "no training was judged on unseen images yet; correct two images or more"
+        wanted = "" if len(images) > 1 else "correct another image, then: "
+        return f"no training was judged yet; {wanted}wait for the night, or cellwatch retrain --now"
     gain = scored[-1]["gain"]
     shares = [i["share"] for i in images if i["share"] is not None]
     by_hand = f"{shares[-1]:.0%} of the ROIs of the last image were done by hand"
@@ -169,6 +186,14 @@ def models_rollback(
     show(ask(read_station(config), "rollback", {"group": group, "why": why}), as_json=as_json)
 
 
+def _learning_station(config: Path | None) -> "Config":
+    from cellwatch.daemon.requests import folder_of
+
+    station = read_station(config)
+    folder_of(station)  # says what to add where there is none
+    return station
+
+
 def _groups(station: "Config", group: str) -> list[str]:
     from cellwatch.daemon.lineup import groups_of
 
@@ -188,15 +213,33 @@ def _would_train(station: "Config", group: str) -> dict[str, Any]:  # Any: JSON
         rows = reviews.lead_only(reviews.trainable(db, group), station.retrain.lead)
         base = promotions.base_of(db, group)
         reason = why_not_yet(db, group, station)
+        held = reviews.sides(db, group)
         return {
             "group": group,
-            "corrections": len(rows),
+            "corrections": [_taken(row, held.get(row["content_key"])) for row in rows],
             "rois": sum(row["rois"] for row in rows),
             "base": base.id if base else groups_of(station)[group].target.model,
             "says": reason or "it would be trained",
         }
     finally:
         db.close()
+
+
+def _taken(row: dict[str, Any], side: str | None) -> dict[str, Any]:  # Any: what SQLite holds
+    plane = f"p{row['position']} t{row['t']} z{row['z']}"
+    part = [plane] if row["position"] or row["t"] or row["z"] else []
+    if row["crop"]:
+        crop = json.loads(row["crop"])
+        part.append(f"y{crop['y']} x{crop['x']} h{crop['height']} w{crop['width']}")
+    uses = {None: "new", "train": "trains", "held_out": "held out: judges"}
+    return {
+        "id": row["id"],
+        "image": row["relative_path"],
+        "part": " ".join(part),
+        "rois": row["rois"],
+        "annotator": row["annotator"],
+        "use": uses[side],
+    }
 
 
 def _show_effort(facts: dict[str, Any]) -> None:  # Any: JSON

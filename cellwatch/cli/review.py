@@ -68,8 +68,17 @@ def review(
     if not rows:
         tell("nothing waits; flag an image: cellwatch flag IMAGE --why ...")
         return
-    table = [[row["path"], row["by"], row["why"] or "", row["state"] or "unknown"] for row in rows]
-    print_table("", ["image", "by", "why", "state"], table)
+    table = [
+        [
+            row["path"],
+            row["by"],
+            (f"ROI {row['roi']}: " if row.get("roi") else "") + (row["why"] or ""),
+            row["state"] or "unknown",
+            (row["taken_out"] or "")[:16],
+        ]
+        for row in rows
+    ]
+    print_table("", ["image", "by", "why", "state", "taken out (UTC)"], table)
     tell("take some out: cellwatch checkout --next 3")
 
 
@@ -95,6 +104,7 @@ def checkout(
 
     station = read_station(config)
     corrections = folder_of(station)
+    _refuse_station_folder(station, to, "--to")
     with _ledger(station) as db:
         if bool(image) == bool(take_next):
             raise UsageError("name an image, or say --next N")
@@ -105,7 +115,9 @@ def checkout(
             if not rows:
                 raise RequestRefused(f"{image} has no correction yet; --again is for a second look")
     if not rows:
-        raise RequestRefused("nothing waits that was not corrected or taken out")
+        raise RequestRefused(
+            "nothing waits that was not corrected or taken out; name an image to take it out again"
+        )
     made: list[dict[str, Any]] = []  # Any: JSON
     try:
         with progress("taking out", len(rows)) as advance:
@@ -194,6 +206,8 @@ def corrections_import(
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder")
     target = folder_of(read_station(config))
+    if not target.is_dir():
+        raise RequestRefused(f"the corrections folder {target} is not there; is its disk mounted?")
     found = [p for p in sorted(folder.iterdir()) if read_name(p.name) is not None]
     if not found:
         raise RequestRefused(f"{folder} holds no file named as a correction (NAME_masks.tif ...)")
@@ -216,11 +230,16 @@ def corrections_export(
     group: Annotated[str, typer.Option(help="Of one group alone.")] = "",
     config: ConfigOption = None,
 ) -> None:
-    """Write all standing corrections as pairs NAME_img.tif and NAME_masks.tif, to train on."""
+    """Write all standing corrections as pairs NAME_img.tif and NAME_masks.tif, to train on.
+
+    Where only a part was checked, it is marked in NAME_region.tif.
+    """
     from cellwatch.storage.corrections.kept import read_kept
     from cellwatch.storage.export import write_image, write_tiff
 
-    with _ledger(read_station(config)) as db:
+    station = read_station(config)
+    _refuse_station_folder(station, folder, "the folder")
+    with _ledger(station) as db:
         rows = [
             row
             for row in reports.corrections(db, group)
@@ -236,6 +255,8 @@ def corrections_export(
             write_image(folder / f"{name}_img.tif", kept.plane, is_rgb=False)
             ending = "_empty.tif" if kept.is_empty else "_masks.tif"
             write_tiff(folder / f"{name}{ending}", kept.labels)
+            if kept.checked is not None:
+                write_tiff(folder / f"{name}_region.tif", kept.checked.astype("int32"))
             advance()
     tell(f"wrote {len(rows)} pairs to {folder}")
 
@@ -263,6 +284,15 @@ def corrections_audit(config: ConfigOption = None, as_json: JsonOption = False) 
         tell(f"{n_scores} scores of {n_networks} trained networks checked, {len(found)} leaks")
     if found:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _refuse_station_folder(station: "Config", folder: Path, what: str) -> None:
+    # What is written there would be taken for images, masks or corrections.
+    own = [watched.folder for watched in station.watch] + [station.output.folder]
+    own += [section.folder for section in (station.corrections, station.flags) if section]
+    for taken in own:
+        if folder.absolute().is_relative_to(taken.absolute()):
+            raise UsageError(f"{what}: {folder} lies in {taken}, a folder of the station")
 
 
 def _copy(path: Path, place: Path) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cellwatch.config.schema import Config
 
 LEDGER = "cellwatch.db"
+HANDED_OUT = "handed_out"  # below the state folder
 LOOK_EVERY_S = 0.5
 
 
@@ -81,7 +82,7 @@ def _hand_out(
     folders: tuple[Path, Path],
     network: Path | None,
 ) -> tuple[int, dict[str, Any]]:  # Any: JSON
-    from cellwatch.daemon.checkout import Wanted, take_out
+    from cellwatch.daemon.checkout import Given, Wanted, take_out
     from cellwatch.daemon.sessions import segmented_by
     from cellwatch.records import PlaneIndex
 
@@ -93,11 +94,12 @@ def _hand_out(
         raise RequestRefused("there is no image left that was not corrected or taken out")
     row = rows[0]
     watched, target = members[row["watch"]]
-    labels = None
+    given = None
     if network is not None:
         labels = segmented_by(network, row, watched, target, PlaneIndex())
+        given = Given(labels, station.state.folder / HANDED_OUT)
     wanted = Wanted(row, target.name, watched.axes, tool, PlaneIndex(), crop)
-    made = take_out(wanted, folders[0], folders[1], labels)
+    made = take_out(wanted, folders[0], folders[1], given)
     ask(station, "checkout", {"made": [made]})
     return newest, made
 

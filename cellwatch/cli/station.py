@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellwatch.cli.learningstatus import learning_facts, show_learning
+from cellwatch.cli.learningstatus import learning_facts, show_learning, show_people
 from cellwatch.cli.talk import (
     ConfigOption,
     JsonOption,
@@ -24,7 +24,7 @@ from cellwatch.cli.talk import (
 from cellwatch.config.locate import find_config, state_folder
 from cellwatch.errors import EXIT_FAILED, EXIT_NOT_RUNNING, UsageError
 from cellwatch.records import AcquisitionState, DaemonState
-from cellwatch.storage import reading
+from cellwatch.storage import reading, reports
 from cellwatch.storage.pathtext import path_text
 
 if TYPE_CHECKING:
@@ -195,6 +195,11 @@ def explain(
         rows = reading.acquisitions_at(db, path_text(str(path.absolute())))
         if not rows and not path.exists():
             rows = reading.acquisitions_named(db, path.as_posix())
+        if reports.has_loop(db):
+            if not rows:
+                named = reports.acquisitions_named(db, str(path))
+                rows = [row for each in named for row in reading.acquisitions_at(db, each["path"])]
+            rows = [{**row, **reports.of_acquisition(db, row["id"])} for row in rows]
     if as_json:
         print_json(rows)
     for row in rows if not as_json else []:
@@ -285,7 +290,7 @@ def _show_status(facts: dict[str, Any]) -> None:  # Any: JSON
         typer.echo(f"segmenting {row['path']}")
     for row in [*facts["waiting"], *facts["failures"]]:
         typer.echo(f"{row['state']} {row['path']}: {row['reason']}")
-    show_learning(facts["learning"])
+    show_learning(facts["learning"], is_running=facts["state"] == DaemonState.RUNNING)
 
 
 def _show_acquisition(row: dict[str, Any]) -> None:  # Any: JSON
@@ -310,6 +315,7 @@ def _show_acquisition(row: dict[str, Any]) -> None:  # Any: JSON
             f"  attempt {attempt['number']} at {attempt['started_at']} on {attempt['device']}: "
             f"{attempt['outcome'] or 'under way'}{why}"
         )
+    show_people(row)
 
 
 def _show_target(target: dict[str, Any]) -> None:  # Any: JSON

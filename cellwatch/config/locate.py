@@ -9,6 +9,7 @@ from cellwatch.errors import ConfigError
 
 VARIABLE = "CELLWATCH_CONFIG"
 NAME = "config.yaml"
+MODELS = "models"  # below the state folder: the station's own
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from cellwatch.config.locate import MODELS
 from cellwatch.core.parameters import (
     Diameter,
     MinSize,
@@ -25,8 +26,8 @@ from cellwatch.watching.settle import SETTLE_S
 
 CORE = SegmentationParams()  # the defaults of segmentation
 
-_DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|min|h)?\s*$")
-_SECONDS = {"ms": 1e-3, "s": 1.0, None: 1.0, "min": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|sec|seconds?|m|min|minutes?|h|hours?)?\s*$")
+_SECONDS = {None: 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def _diameter(value: Any) -> Diameter:  # Any: what YAML gave
@@ -62,7 +63,8 @@ def _seconds(value: Any) -> float:  # Any: what YAML gave
     match = _DURATION.match(str(value))
     if not match:
         raise ValueError(f"'{value}' is no time; write 2 s or 5 min")
-    return float(match[1]) * _SECONDS[match[2]]
+    unit = match[2] if match[2] in (None, "ms") else match[2][0]
+    return float(match[1]) * _SECONDS[unit]
 
 
 def _existing(value: Any) -> str:  # Any: what YAML gave
@@ -300,4 +302,4 @@ class Config(Section):
     @property
     def zoo(self) -> Path:
         """Return the folder of the station's own models."""
-        return self.state.folder / "models"
+        return self.state.folder / MODELS

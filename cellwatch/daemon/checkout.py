@@ -15,7 +15,7 @@ from cellwatch.core.labels import relabel
 from cellwatch.errors import RequestRefused
 from cellwatch.records import Crop, PlaneIndex
 from cellwatch.storage.corrections.names import CorrectionName, correction_name
-from cellwatch.storage.export import ENDINGS, write_image, write_labels
+from cellwatch.storage.export import ENDINGS, write_image, write_labels, write_tiff
 from cellwatch.storage.images import load
 from cellwatch.storage.maskstore import read_plane
 from cellwatch.storage.pathtext import text_path
@@ -51,8 +51,8 @@ Within seconds an answer lies beside it: .accepted.json, or .rejected.txt with w
 """
 AGAIN = """
 This is a second look at an image that was corrected before, turned around and under another
-name: please draw it without looking at the first. It is not trained on; it measures how well
-anybody could agree with you.
+name. Its labels are blank: please draw every cell anew, without looking at the first. It is not
+trained on; it measures how well anybody could agree with you.
 """
 
 
@@ -82,8 +82,23 @@ class Wanted:
     is_again: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Labels to hand out that are not those of the mask store: a session's network made them.
+
+    Attributes
+    ----------
+    labels : (Y, X) int32
+    keep : Path
+        The folder that remembers them, so that a correction is compared with what was given.
+    """
+
+    labels: Int32
+    keep: Path
+
+
 def take_out(
-    wanted: Wanted, to: Path, corrections: Path, labels: Int32 | None = None
+    wanted: Wanted, to: Path, corrections: Path, given: Given | None = None
 ) -> dict[str, Any]:
     """Write a folder with image, labels and a note; return what the ledger keeps of it.
 
@@ -94,7 +109,7 @@ def take_out(
         The folder in which the new one is made.
     corrections : Path
         Where the corrected file goes back to.
-    labels : (Y, X) int32, or None
+    given : Given or None
         What to hand out instead of the labels in the mask store.
 
     Raises
@@ -108,8 +123,7 @@ def take_out(
     if any(i >= n for i, n in zip(plane_at, image.pixels.shape[:3], strict=True)):
         raise RequestRefused(f"{row['path']} has no plane {plane_at}")
     pixels = image.pixels[plane_at]
-    if labels is None:
-        labels = read_plane(Path(row["store"]), wanted.target, plane_at)
+    labels = given.labels if given else read_plane(Path(row["store"]), wanted.target, plane_at)
     crop = crop_around(labels, wanted.crop) if wanted.crop else None
     if crop is not None:
         pixels, labels = pixels[(slice(None), *crop.window)], labels[crop.window]
@@ -135,6 +149,7 @@ def take_out(
     note = _note(wanted, stem, picture, masks, corrections)
     (folder / "README.txt").write_text(note, encoding="utf-8")
     return {
+        "handed_out": _remembered(given.keep, stem, labels) if given else None,
         "acquisition_id": row["id"],
         "target": wanted.target,
         "stem": stem,
@@ -144,6 +159,13 @@ def take_out(
         "format": wanted.tool,
         "folder": str(folder),
     }
+
+
+def _remembered(keep: Path, stem: str, labels: Int32) -> str:
+    keep.mkdir(parents=True, exist_ok=True)
+    path = keep / f"{stem}-{secrets.token_hex(4)}.tif"
+    write_tiff(path, labels)
+    return str(path)
 
 
 def _stem(row: Mapping[str, Any]) -> str:  # Any: what SQLite holds
@@ -188,5 +210,7 @@ def _note(wanted: Wanted, stem: str, picture: Path, masks: Path, corrections: Pa
         "corrections": corrections,
     }
     title = f"{stem}: {wanted.target} of {wanted.row['path']}" if not wanted.is_again else stem
+    if wanted.row.get("flagged_why") and not wanted.is_again:
+        title += f"\nFlagged: {wanted.row['flagged_why']}"
     text = f"{title}\n\n{HOW[wanted.tool].format(**named)}\n{RULES.format(**named)}"
     return text + (AGAIN if wanted.is_again else "")

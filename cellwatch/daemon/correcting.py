@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import tifffile
 
 from cellwatch.core.arrays import Bool, Float32, Int32
 from cellwatch.core.channels import choose_channels, take_channels
 from cellwatch.core.image import percentiles
 from cellwatch.core.labels import relabel
-from cellwatch.core.matching import edits, hits, match
+from cellwatch.core.matching import Edits, edits, hits, match
 from cellwatch.core.parameters import Normalisation
 from cellwatch.errors import CellwatchError, RejectedCorrection
 from cellwatch.records import CorrectionAsked, CorrectionRead, Crop
@@ -22,6 +23,7 @@ from cellwatch.storage.images import Image, load
 from cellwatch.storage.maskstore import read_plane
 from cellwatch.watching.structure import why_not_whole
 
+FEW_ROIS = 5  # with fewer, nothing in common may be true
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -124,8 +126,9 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
     )
     write_kept(Path(asked.keep), kept)
     was_found, false_positives = hits(labels, before)
-    done = edits(before, labels)
-    notes = found.notes
+    given, notes = _given(asked, checked, before)
+    done = edits(given, labels)
+    notes = (*found.notes, *notes, *_doubts(asked, labels, before, was_found, done))
     if checked is not None:
         share = checked.mean()
         notes = (*notes, f"only the checked region counts ({share:.0%} of the plane)")
@@ -143,6 +146,34 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
         agreement=_agreement(asked, found.labels),
         notes=notes,
     )
+
+
+def _doubts(
+    asked: CorrectionAsked, labels: Int32, before: Int32, was_found: Bool, done: Edits
+) -> list[str]:
+    # Accepted all the same; a person should look once more.
+    n_rois, n_before = int(labels.max(initial=0)), int(before.max(initial=0))
+    if asked.is_empty and n_before >= FEW_ROIS:
+        return [f"nothing is there by its name, and the model found {n_before} ROIs: is it right?"]
+    if min(n_rois, n_before) >= FEW_ROIS and not was_found.any():
+        return ["no ROI agrees with one of the model's: is it shifted, or of another image?"]
+    if not (done.added or done.removed or done.changed) and n_rois:
+        return ["nothing was changed: it trains as it is; if you did correct it, save it again"]
+    return []
+
+
+def _given(
+    asked: CorrectionAsked, checked: Bool | None, before: Int32
+) -> tuple[Int32, tuple[str, ...]]:
+    # What the person began from: in a session that is not the prediction in the mask store.
+    if not asked.handed_out:
+        return before, ()
+    if not Path(asked.handed_out).exists():
+        gone = f"{asked.handed_out} is gone: edits are against the mask store, not what was given"
+        return before, (gone,)
+    labels = np.asarray(tifffile.imread(asked.handed_out), np.int32)
+    note = "added, removed and changed are against the labels that the session handed out"
+    return _within(relabel(np.ascontiguousarray(labels)), checked), (note,)
 
 
 def _labels(asked: CorrectionAsked, shape: tuple[int, int]) -> ReadLabels:

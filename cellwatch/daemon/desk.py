@@ -5,14 +5,12 @@ puts what came of it into the supervisor's queue. The supervisor records it, the
 beside the file: never before.
 """
 
-import json
 import logging
 import queue as queues
 import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +22,13 @@ from cellwatch.daemon.reader import Reader
 from cellwatch.records import CorrectionAsked, CorrectionRead
 from cellwatch.storage import flags, reviews
 from cellwatch.storage.corrections import answers
-from cellwatch.storage.corrections.names import SUFFIXES, TABLE, read_name
+from cellwatch.storage.corrections.names import SUFFIXES, meant_ending, read_name
 from cellwatch.storage.pathtext import path_text, text_path
 from cellwatch.storage.reading import reader
 from cellwatch.watching.names import ALWAYS_EXCLUDED
 from cellwatch.watching.scanner import look, scan
 from cellwatch.watching.settle import Sighting
-from cellwatch.watching.watcher import Finished, Unfinished, WatchPlan, watch
+from cellwatch.watching.watcher import Finished, Scanned, Unfinished, WatchPlan, watch
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +42,10 @@ HIDDEN = (
 FLAG_SUFFIXES = (".flag", ".txt")
 FIRST_LINE = 500  # characters of a flag's reason
 KEPT = "corrections"  # below the state folder
+WAIT_REMEDY = (
+    "nothing, if the image is still to come: this file is then taken by itself. Else look whether "
+    "it is named after the image"
+)
 BLOCKED = "blocked: "  # begins the reason of a correction that waits for a disk, not for its image
 
 
@@ -75,7 +77,26 @@ class FlagDropped:
     flag: flags.Flag
 
 
-Event = FromDesk | FlagDropped
+@dataclass(frozen=True, slots=True)
+class FolderLost:
+    """A folder that people drop files into could not be listed, or can be again.
+
+    Attributes
+    ----------
+    name : str
+    folder : Path
+    reason : str
+        "": it is there again.
+    files : int
+    """
+
+    name: str
+    folder: Path
+    reason: str
+    files: int
+
+
+Event = FromDesk | FlagDropped | FolderLost
 
 
 def start_desk(
@@ -111,97 +132,6 @@ def start_desk(
     return threads
 
 
-def record(db: Database, folder: Path, event: FromDesk, now: datetime) -> dict[str, Any]:
-    """Record what the desk found, then write the answer; return the row."""
-    if event.read is None:
-        if event.orphan_id is not None and reviews.waits_still(db, event.orphan_id, event.waiting):
-            return db.table("corrections").get(event.orphan_id)
-        key = reviews.wait_for_image(db, event.drop, event.waiting, event.remedy, now)
-    else:
-        key = reviews.receive(db, event.drop, event.read, now)
-    if event.orphan_id is not None:
-        reviews.retire_orphan(db, event.orphan_id, now)
-    row = db.table("corrections").get(key)
-    answer(db, folder, row)
-    return row
-
-
-WAIT_REMEDY = (
-    "nothing, if the image is still to come: this file is then taken by itself. Else look whether "
-    "it is named after the image"
-)
-
-
-def answer(db: Database, folder: Path, row: dict[str, Any]) -> None:  # Any: what SQLite holds
-    """Write the answer that a row calls for beside the dropped file.
-
-    Where it cannot be written (a share that is gone) the row stands all the same; the answer is
-    written at the next start.
-    """
-    dropped = folder / text_path(row["file"])
-    is_accepted = row["state"] not in ("rejected", "orphan")
-    if is_accepted:
-        text = answers.accepted_text(_told(db, row))
-    else:
-        text = answers.rejected_text(row["reason"], row["remedy"], TABLE)
-    try:
-        answers.write_answer(dropped, text, is_accepted=is_accepted)
-    except OSError as error:
-        logger.warning(
-            "the answer to %s cannot be written (%s); cellwatch corrections list has it",
-            row["file"],
-            error,
-        )
-
-
-def missing_answers(db: Database, folder: Path) -> list[dict[str, Any]]:
-    """Return the rows whose file lies there without an answer: a crash came between the two."""
-    return [
-        row
-        for row in reviews.latest_of_files(db)
-        if row["state"] not in ("superseded", "withdrawn")
-        and (folder / text_path(row["file"])).exists()
-        and not answers.has_answer(folder / text_path(row["file"]))
-    ]
-
-
-def _told(db: Database, row: dict[str, Any]) -> dict[str, Any]:  # Any: what SQLite holds
-    path = db.table("acquisitions").get(row["acquisition_id"])["path"]
-    told = {
-        "accepted": row["received_at"],
-        "correction": row["id"],
-        "image": path,
-        "target": row["target"],
-        "group": row["group_name"],
-        "format": row["format"],
-        "use": _use(row),
-    }
-    if row["kind"] == "labels":
-        told |= {
-            "rois": row["rois"],
-            "against_the_prediction": {
-                "model": row["model_id"],
-                "rois": row["predicted"],
-                "added": row["added"],
-                "removed": row["removed"],
-                "changed": row["changed"],
-                "ap50": row["ap50"],
-            },
-        }
-        if row["agreement"] is not None:
-            told["agreement_with_the_other_look"] = row["agreement"]
-    return {**told, "notes": json.loads(row["notes"] or "[]")}
-
-
-def _use(row: dict[str, Any]) -> str:  # Any: what SQLite holds
-    if row["kind"] == "region":
-        return "only this region of the image's correction is learned from and scored"
-    if row["is_again"]:
-        return "a second look: it measures your agreement with yourself and is not trained on"
-    who = f" by {row['annotator']}" if row["annotator"] else ""
-    return f"the latest correction{who} of this part; the group learns from it in its next training"
-
-
 def _guarded(work: Callable[[], None]) -> Callable[[threading.Event], None]:
     def run(stop: threading.Event) -> None:
         while not stop.is_set():
@@ -225,8 +155,12 @@ def _watch_corrections(
     folder.mkdir(parents=True, exist_ok=True)
     plan = WatchPlan(folder, ("**",), HIDDEN, SUFFIXES, SETTLE_S, SETTLE_S)
     desk = _Desk(config, folder)
+    lost = ""
     try:
         for event in watch(plan, stop, known):
+            if isinstance(event, Scanned) and event.reason != lost:
+                lost = event.reason
+                on_event(FolderLost("corrections/", folder, lost, event.files))
             if isinstance(event, Finished):
                 on_event(desk.look(event.sighting))
             elif isinstance(event, Unfinished) and event.is_given_up:
@@ -244,7 +178,11 @@ def _watch_corrections(
 def _watch_flags(folder: Path, stop: threading.Event, on_event: Callable[[Event], None]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     plan = WatchPlan(folder, ("**",), HIDDEN, FLAG_SUFFIXES, SETTLE_S, SETTLE_S)
+    lost = ""
     for event in watch(plan, stop, {}):
+        if isinstance(event, Scanned) and event.reason != lost:
+            lost = event.reason
+            on_event(FolderLost("flags/", folder, lost, event.files))
         if not isinstance(event, Finished | Unfinished):
             continue  # an empty file is as good as any
         relative = event.sighting.path
@@ -283,7 +221,9 @@ class _Desk:
         name = read_name(Path(sighting.path).name)
         if name is None:
             reason = f"the name '{Path(sighting.path).name}' does not say what it is"
-            return FromDesk(drop, CorrectionRead(reason=reason, remedy="name it as below"))
+            meant = meant_ending(Path(sighting.path).name)
+            remedy = f"did its name mean to end in {meant}? Name" if meant else "name"
+            return FromDesk(drop, CorrectionRead(reason=reason, remedy=f"{remedy} it as below"))
         drop = replace(drop, kind=name.kind)
         with reader(self._ledger) as db:
             found = match_drop(db, self._config, Path(sighting.path), name)
@@ -312,6 +252,7 @@ class _Desk:
             keep=str(keep),
             region=region,
             other=other,
+            handed_out=found.handed_out,
         )
         read = self._reader.ask(asked)
         if read.is_blocked:
@@ -332,11 +273,6 @@ def known_corrections(db: Database) -> dict[str, Sighting]:
         text_path(file): Sighting(text_path(file), size, mtime)
         for file, (size, mtime) in reviews.known_drops(db).items()
     }
-
-
-def path_of(drop: reviews.Drop) -> str:
-    """Return how a dropped file stands in the log."""
-    return path_text(drop.file)
 
 
 def all_answered(db: Database, folder: Path) -> bool:

@@ -31,6 +31,8 @@ class Matched:
     crop : Crop or None
     checkout_id : int or None
     is_mirrored : bool
+    handed_out : str
+        The label TIFF that the person was given; "": the labels of the store.
     """
 
     acquisition_id: int
@@ -45,6 +47,7 @@ class Matched:
     crop: Crop | None
     checkout_id: int | None
     is_mirrored: bool
+    handed_out: str = ""
 
     def on(self, drop: reviews.Drop, keep: str) -> reviews.Drop:
         """Return a drop with all that was found out about it."""
@@ -109,7 +112,8 @@ def match_drop(
             annotator = reading.annotator or _first(relative.parent)
             return _as_handed_out(db, config, checkout, annotator)
     stems = ", ".join(f"'{reading.stem}'" for reading in name.readings)
-    return Unmatched(f"no image named {stems} is known yet", is_waiting=True)
+    near = _alike(db, name.readings[-1].stem)
+    return Unmatched(f"no image named {stems} is known yet{near}", is_waiting=True)
 
 
 def _matched(
@@ -174,7 +178,7 @@ def _with_checkout(
         return _overwritten(row["path"])
     is_same = (checkout["target"], _plane_of(checkout)) == (matched.target, matched.plane)
     if is_same and _crop_of(checkout) == matched.crop:
-        return replace(matched, checkout_id=checkout["id"])
+        return replace(matched, checkout_id=checkout["id"], handed_out=checkout["handed_out"] or "")
     return matched
 
 
@@ -194,7 +198,12 @@ def _as_handed_out(
     if isinstance(found, Unmatched):
         return found
     is_mirrored = bool(checkout["is_mirrored"])
-    return replace(found, checkout_id=checkout["id"], is_mirrored=is_mirrored)
+    return replace(
+        found,
+        checkout_id=checkout["id"],
+        is_mirrored=is_mirrored,
+        handed_out=checkout["handed_out"] or "",
+    )
 
 
 def _overwritten(path: str) -> Unmatched:
@@ -223,6 +232,16 @@ def _acquisitions(db: sqlite3.Connection, config: Config, stem: str) -> list[Row
     watched = {watch.name for watch in config.watch}
     rows = db.execute(sql, [path_text(stem_key(f"{stem}.x"))]).fetchall()
     return [dict(row) for row in rows if row["watch"] in watched]
+
+
+def _alike(db: sqlite3.Connection, stem: str) -> str:
+    # Those whose name holds this one: people drop what the microscope put before a number.
+    sql = """
+        SELECT DISTINCT stem FROM acquisitions
+        WHERE superseded_by IS NULL AND instr(stem, ?) > 0 ORDER BY stem LIMIT ?
+    """
+    rows = db.execute(sql, [path_text(stem_key(f"{stem}.x")), LISTED]).fetchall()
+    return f"; there are {', '.join(repr(near) for (near,) in rows)}" if rows else ""
 
 
 def _lies_in(row: Row, folder: Path) -> bool:

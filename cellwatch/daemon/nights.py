@@ -285,16 +285,14 @@ def _collect(nights: Nights, job: TrainJob, now: datetime) -> None:
     if job.kind != "session":
         add_candidate(folder / CANDIDATE, nights.config.zoo / report.model_id)
     # The candidate is in its place first: a crash between the two adds nothing twice.
-    runs.finish(nights.db, job.run_id, report, decisions_of(nights.db, job, report), now)
+    decisions = decisions_of(nights.db, job, report)
+    runs.finish(nights.db, job.run_id, report, decisions, now)
     for part in folder.glob("fold*"):
         shutil.rmtree(part)
     shutil.rmtree(folder / "fit", ignore_errors=True)
     nights.job = None
-    logger.info("%s is %s: %s", report.model_id, report.verdict, report.reason)
-    if report.confirmation is not None:
-        logger.info(
-            "%s is %s: %s", job.incumbent.id, report.confirmation, report.confirmation_reason
-        )
+    for decision in decisions:
+        logger.info("%s is %s: %s", decision.model.id, decision.verdict, decision.reason)
 
 
 def add_candidate(made: Path, place: Path) -> None:
@@ -320,8 +318,12 @@ def decisions_of(db: Database, job: TrainJob, report: TrainReport) -> list[Decis
     begun_with = ModelName(job.incumbent.id, job.incumbent.sha256)
     candidate = ModelName(report.model_id, report.model_sha256)
     if now_used != begun_with:
-        reason = f"'{now_used.id}' was chosen while it was trained against '{begun_with.id}'"
-        return [_decision(job, Verdict.INCONCLUSIVE, candidate, now_used, reason, {})]
+        reason = (
+            f"'{now_used.id}' was chosen while it was trained against '{begun_with.id}', against "
+            f"which it would have been {report.verdict}: {report.reason}"
+        )
+        decision = _decision(job, Verdict.INCONCLUSIVE, candidate, now_used, reason, report.numbers)
+        return [decision]
     decisions = []
     if report.confirmation is not None and job.predecessor is not None:
         is_kept = report.confirmation == Verdict.CONFIRMED

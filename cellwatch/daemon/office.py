@@ -16,12 +16,12 @@ from typing import Any
 from sqlite_utils import Database
 
 from cellwatch.config.schema import Config
-from cellwatch.daemon import desk
-from cellwatch.daemon.desk import Event, FlagDropped, FromDesk
+from cellwatch.daemon import answering, desk
+from cellwatch.daemon.desk import Event, FlagDropped, FolderLost, FromDesk
 from cellwatch.daemon.nights import Nights
 from cellwatch.daemon.requests import carry_out
 from cellwatch.errors import CellwatchError
-from cellwatch.storage import flags, requests, reviews
+from cellwatch.storage import flags, history, requests, reviews
 from cellwatch.storage.stems import stem_key
 
 logger = logging.getLogger(__name__)
@@ -68,8 +68,8 @@ def open_office(
 ) -> list[threading.Thread]:
     """Write the answers that a crash left out, and start to watch the two folders."""
     if office.corrections is not None:
-        for row in desk.missing_answers(office.db, office.corrections):
-            desk.answer(office.db, office.corrections, row)
+        for row in answering.missing_answers(office.db, office.corrections):
+            answering.answer(office.db, office.corrections, row)
     for row in reviews.orphans(office.db):
         office.again.put(row)
     if matched := flags.match_waiting(office.db):
@@ -80,20 +80,35 @@ def open_office(
 
 def take(office: Office, event: Event, now: datetime) -> None:
     """Record a drop or a flag, and answer it."""
+    if isinstance(event, FolderLost):
+        _note_folder(office, event, now)
+        return
     if isinstance(event, FlagDropped):
         found = flags.raise_flag(office.db, event.flag, now)
-        logger.info("%s is flagged%s", event.flag.name, "" if found else "; it is not known yet")
+        if found is not None:
+            unknown = "" if found else "; it is not known yet"
+            logger.info("%s is flagged%s", event.flag.name, unknown)
         return
     if office.corrections is None:
         return
-    row = desk.record(office.db, office.corrections, event, now)
+    row = answering.record(office.db, office.corrections, event, now)
     if row["state"] == "rejected":
-        logger.warning("%s is rejected: %s", row["file"], row["reason"])
+        logger.warning("%s is rejected: %s", row["file"], " ".join(row["reason"].split()))
     elif row["state"] == "orphan":
-        logger.info("%s waits: %s", row["file"], row["reason"])
+        logger.info("%s waits: %s", row["file"], " ".join(row["reason"].split()))
     else:
         logger.info("%s is accepted: %d ROIs for %s", row["file"], row["rois"], row["group_name"])
         _read_under_region(office, event)
+
+
+def _note_folder(office: Office, event: FolderLost, now: datetime) -> None:
+    history.folder_scanned(
+        office.db, event.name, str(event.folder), files=event.files, reason=event.reason, now=now
+    )
+    if event.reason:
+        logger.warning("%s; what is dropped there waits", event.reason)
+    else:
+        logger.info("%s is there again", event.folder)
 
 
 def segmented(office: Office, acquisition_id: int) -> None:
@@ -124,14 +139,16 @@ def answer_requests(office: Office, now: datetime) -> None:
         logger.info("%s asked for %s: %s", request.asked_by, request.kind, given.text)
 
 
-def try_blocked(office: Office) -> None:
-    """Have corrections that could not be kept (a full disk) read again, every minute."""
-    if time.monotonic() < office.again_at:
+def look_after(office: Office, now: datetime) -> None:
+    """Every minute: read again what a full disk kept out, and tidy up after files taken away."""
+    folder = office.corrections
+    if time.monotonic() < office.again_at or folder is None:
         return
     office.again_at = time.monotonic() + AGAIN_EVERY_S
     for row in reviews.orphans(office.db):
         if row["reason"].startswith(desk.BLOCKED):
             office.again.put(row)
+    answering.tidy(office.db, folder, now)
 
 
 def is_quiet(office: Office) -> bool:

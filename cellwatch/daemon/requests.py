@@ -128,7 +128,10 @@ def _rollback(db: Database, config: Config, request: Request, now: datetime) -> 
     used = promotions.in_use(db, group.name)
     before = promotions.before_current(db, group.name)
     if used is None or before is None:
-        raise RequestRefused(f"nothing was promoted for '{group.name}' that could be taken back")
+        now_used = f"; it uses '{used.model.id}', as it did first" if used else ""
+        raise RequestRefused(
+            f"nothing was promoted for '{group.name}' that could be taken back{now_used}"
+        )
     reason = request.arguments.get("why") or f"taken back by {request.asked_by}"
     decision = Decision(
         group.name, Verdict.ROLLED_BACK, before, used.model, reason, {}, None, request.asked_by
@@ -160,9 +163,10 @@ def _rerun(
         pins[target.name] = ModelName(place.card.id, place.card.sha256)
     n = promotions.rerun(db, watch, experiment, pins, request.asked_by, now)
     models = ", ".join(sorted({pin.id for pin in pins.values()}))
+    images = "1 image" if n == 1 else f"{n} images"
     return Answer(
         True,
-        f"{n} images of '{experiment}' are done again with {models}, behind new images",
+        f"{images} of '{experiment}' will be done again with {models}, behind new images",
         {"watch": watch, "experiment": experiment, "images": n, "models": models},
     )
 

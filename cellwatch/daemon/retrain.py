@@ -46,6 +46,7 @@ CANDIDATE, PLAN, WEIGHTS = "candidate", "plan.json", "network.safetensors"
 MAX_FOLDS = 4
 REFUSED = 65  # EX_DATAERR: the corrections are at fault; the reason is in failure.txt
 LEFT = 75  # EX_TEMPFAIL: told to leave; it goes on when it is started again
+LEAST_EPOCHS = 5  # a shorter schedule teaches nothing; its network would only seem worse
 
 
 def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
@@ -61,7 +62,7 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
     Raises
     ------
     TrainingError
-        When training diverges, or the time is too short for a single epoch.
+        When training diverges, or the time is too short to learn anything.
     BadTrainingData
         When no correction has an ROI.
     """
@@ -105,8 +106,13 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
         trained_on,
         tuple(found.scores),
         found.decision.verdict,
-        found.decision.reason,
-        {**found.decision.numbers, "smoke_test": list(found.smoke.problems), "folds": len(folds)},
+        found.decision.reason + _shortened(job, plan),
+        {
+            **found.decision.numbers,
+            "smoke_test": list(found.smoke.problems),
+            "folds": len(folds),
+            "epochs": plan.epochs,
+        },
         found.confirmation.verdict if found.confirmation else None,
         found.confirmation.reason if found.confirmation else "",
         pacer.seconds,
@@ -147,14 +153,26 @@ def planned(
     prepared = Prepared(list(images), [], _base(job, images), [], None, job.channels)
     steps = steps_within(prepared, plan, job.budget_s, device) // (1 + folds)
     epochs = min(plan.epochs, steps // plan.steps_per_epoch)
-    if epochs < 1:
+    if epochs < min(LEAST_EPOCHS, plan.epochs):
+        each = job.budget_s / max(1, steps * (1 + folds))
+        whole = each * plan.steps * (1 + folds)
         raise TrainingError(
-            f"retrain.budget of {job.budget_s:g} s is too short for one epoch of {1 + folds} "
-            "trainings; allow more"
+            f"retrain.budget of {_minutes(job.budget_s)} allows {epochs} of {plan.epochs} epochs "
+            f"of {1 + folds} trainings here, too few to learn; all of them take about "
+            f"{_minutes(whole)}: raise it"
         )
     plan = replace(plan, epochs=epochs)
     _write(path, asdict(plan))
     return plan
+
+
+def _minutes(seconds: float) -> str:
+    return f"{max(1, round(seconds / 60))} min"
+
+
+def _shortened(job: TrainJob, plan: FitPlan) -> str:
+    of = int(job.plan["epochs"])
+    return "" if plan.epochs == of else f" (retrain.budget allowed {plan.epochs} of {of} epochs)"
 
 
 def _candidate(

@@ -24,7 +24,7 @@ from cellwatch.config.schema import Config, Watch
 from cellwatch.daemon import nights as training
 from cellwatch.daemon import office
 from cellwatch.daemon.choice import models_for, pin_chosen, pin_models
-from cellwatch.daemon.desk import FlagDropped, FromDesk
+from cellwatch.daemon.desk import FlagDropped, FolderLost, FromDesk
 from cellwatch.daemon.executor import FromWorker, Worker, boot_id, process_started
 from cellwatch.daemon.intake import (
     FromWatcher,
@@ -55,7 +55,7 @@ STRANDED_WITHIN_S = 5.0
 RESPAWN_AFTER_S = 1.0
 MAX_DEATHS_AT_START = 5  # of a worker that never becomes ready: then the device is unfit
 
-Event = FromWatcher | FromWorker | FromDesk | FlagDropped
+Event = FromWatcher | FromWorker | FromDesk | FlagDropped | FolderLost
 
 
 @dataclass
@@ -194,7 +194,7 @@ def _turn(life: _Life) -> None:
     if life.worker is not None and life.worker.is_idle:
         _give_job(life, life.worker)
     office.answer_requests(life.office, _now())
-    office.try_blocked(life.office)
+    office.look_after(life.office, _now())
     if not life.is_once:
         is_busy = life.worker is None or not life.worker.is_idle
         training.turn(life.nights, is_busy=is_busy, now=_now(), local_now=_now().astimezone())
@@ -210,7 +210,7 @@ def _take(life: _Life, event: Event) -> None:
     if isinstance(event, FromWorker):
         _take_from_worker(life, event)
         return
-    if isinstance(event, FromDesk | FlagDropped):
+    if isinstance(event, FromDesk | FlagDropped | FolderLost):
         office.take(life.office, event, _now())
         return
     take_in(life.db, event, life.config.output.folder, _now())

@@ -73,6 +73,8 @@ class CorrectionAsked:
         The folder of the region that a person checked; "": all of it.
     other : str
         The folder of another look at the same part, to measure how well the two agree; "": none.
+    handed_out : str
+        The label TIFF that the person was given, of a session; "": the prediction in the store.
     """
 
     path: str
@@ -89,6 +91,7 @@ class CorrectionAsked:
     keep: str
     region: str = ""
     other: str = ""
+    handed_out: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -36,8 +36,10 @@ class Flag:
     mtime_ns: int = 0
 
 
-def raise_flag(db: Database, flag: Flag, now: datetime) -> list[int]:
+def raise_flag(db: Database, flag: Flag, now: datetime) -> list[int] | None:
     """Record a flag on every image that its name means; return their acquisitions.
+
+    None: this file raised its flag before.
 
     One whose image is not known yet waits for it. A flag that stands already gets the new words. A
     file that lies there since before raises nothing again, also when its flag was lowered.
@@ -47,7 +49,7 @@ def raise_flag(db: Database, flag: Flag, now: datetime) -> list[int]:
         if flag.file and db.table("flags").count_where(
             already, [path_text(flag.file), flag.mtime_ns]
         ):
-            return []
+            return None
         found = acquisitions_named(db, flag.name)
         for acquisition in found:
             _raise_one(db, flag, acquisition, now)

@@ -39,6 +39,14 @@ def m003_the_loop(db: Database) -> None:
         db.execute("UPDATE acquisitions SET stem = ? WHERE id = ?", [stem, key])
 
 
+@migrations()
+def m004_what_a_session_handed_out(db: Database) -> None:
+    """Remember the labels that a person was given, where they are not those of the mask store."""
+    db.execute(
+        "ALTER TABLE checkouts ADD COLUMN handed_out TEXT"
+    )  # a label TIFF; NULL: the store's
+
+
 FIRST_LIGHT = """
 CREATE TABLE acquisitions (
     id INTEGER PRIMARY KEY,

@@ -106,22 +106,26 @@ def in_use(db: Database, group: str) -> InUse | None:
 
 
 def before_current(db: Database, group: str) -> ModelName | None:
-    """Return the model to which a rollback leads; None: there is none.
+    """Return the model to which a rollback leads; None: there is none further back.
 
     That is what was in use before the current model came, also where decisions that kept it
-    (a confirmation) lie between.
+    (a confirmation) lie between. What was taken back or revoked is gone for good: the next
+    rollback leads further back, not forth again.
     """
     sql = f"""
-        SELECT model_id, model_sha256, previous_id, previous_sha256 FROM promotions
-        WHERE group_name = ? AND verdict IN ({_MARKS}) ORDER BY id DESC
+        SELECT model_id, model_sha256, verdict, previous_id, previous_sha256 FROM promotions
+        WHERE group_name = ? AND verdict IN ({_MARKS}) ORDER BY id
     """
-    current: ModelName | None = None
-    for model, sha256, previous, previous_sha256 in db.execute(sql, [group, *IN_USE]).fetchall():
+    stack: list[ModelName] = []
+    for model, sha256, verdict, before, before_sha256 in db.execute(sql, [group, *IN_USE]):
         named = ModelName(model, sha256)
-        current = current or named
-        if named == current and previous and ModelName(previous, previous_sha256) != current:
-            return ModelName(previous, previous_sha256)
-    return None
+        if not stack and before:
+            stack.append(ModelName(before, before_sha256))
+        if verdict in (Verdict.ROLLED_BACK, Verdict.REVOKED) and named in stack:
+            del stack[stack.index(named) + 1 :]
+        elif not stack or stack[-1] != named:
+            stack.append(named)
+    return stack[-2] if len(stack) > 1 else None
 
 
 def freeze_base(db: Database, group: str, base: ModelName, now: datetime) -> ModelName:

@@ -9,8 +9,11 @@ from cellwatch.storage.pathtext import path_text
 from cellwatch.storage.stems import meant_by, stem_key
 
 Row = dict[str, Any]  # Any: what SQLite holds
+MANY = 10_000  # rows of the review queue that are looked through
 UNSURE = 0.75  # a lower mean confidence is worth a look
 NOVEL = 1.5  # times the reach of the training images' own styles
+TAKEN_OUT = """(SELECT max(k.checked_out_at) FROM checkouts k
+                WHERE k.acquisition_id = q.acquisition_id AND k.is_mirrored = 0) AS taken_out"""
 
 
 def has_loop(db: sqlite3.Connection) -> bool:
@@ -28,14 +31,15 @@ def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[Row]:
     flagged = [
         {**dict(row), "by": row["raised_by"]}
         for row in db.execute(
-            "SELECT flag_id, acquisition_id, path, why, roi, raised_by, raised_at, state "
-            "FROM review_queue ORDER BY flag_id LIMIT ?",
+            f"SELECT flag_id, acquisition_id, path, why, roi, raised_by, raised_at, state, "
+            f"{TAKEN_OUT} FROM review_queue q ORDER BY flag_id LIMIT ?",
             [limit],
         )
     ]
     taken = {row["acquisition_id"] for row in flagged}
-    sql = """
-        SELECT a.id AS acquisition_id, a.path, a.state, t.name AS target, t.novelty, t.confidence
+    sql = f"""
+        SELECT a.id AS acquisition_id, a.path, a.state, t.name AS target, t.novelty, t.confidence,
+               {TAKEN_OUT.replace("q.acquisition_id", "a.id")}
         FROM acquisitions a JOIN targets t ON t.acquisition_id = a.id
         WHERE a.superseded_by IS NULL AND t.state = 'done'
               AND (t.novelty > ? OR t.confidence < ?)
@@ -54,8 +58,16 @@ def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[Row]:
 
 
 def to_check_out(db: sqlite3.Connection, limit: int, target: str = "") -> list[Row]:
-    """Return the acquisitions to take out next: the review queue, then the latest others."""
-    queue = [r["acquisition_id"] for r in review_queue(db, limit) if r["state"] == "done"]
+    """Return the acquisitions to take out next: the review queue, then the latest others.
+
+    What was taken out already is left out, unless it was flagged since.
+    """
+    queue = [
+        row["acquisition_id"]
+        for row in review_queue(db, MANY)
+        if row["state"] == "done"
+        and (not row["taken_out"] or row.get("raised_at", "") > row["taken_out"])
+    ]
     sql = """
         SELECT id FROM acquisitions a WHERE state = 'done' AND superseded_by IS NULL
         AND id NOT IN (SELECT acquisition_id FROM corrections WHERE acquisition_id IS NOT NULL
@@ -81,21 +93,40 @@ def acquisitions(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> l
     sql = f"""
         SELECT a.*, (SELECT count(*) FROM targets t WHERE t.acquisition_id = a.id) AS n_targets,
                (SELECT count(*) FROM acquisitions b
-                WHERE b.stem = a.stem AND b.superseded_by IS NULL) AS n_alike
+                WHERE b.stem = a.stem AND b.superseded_by IS NULL) AS n_alike,
+               (SELECT group_concat(coalesce(f.why, ''), '; ') FROM flags f
+                WHERE f.acquisition_id = a.id AND f.lowered_at IS NULL AND f.why IS NOT NULL)
+               AS flagged_why
         FROM acquisitions a WHERE {where} AND a.superseded_by IS NULL ORDER BY a.id
     """
     return [dict(row) for row in db.execute(sql, list(values))]
 
 
+def of_acquisition(db: sqlite3.Connection, key: int) -> Row:
+    """Return what people said and did about one acquisition, and the model its experiment keeps."""
+    tables = {
+        "flags": "SELECT * FROM flags WHERE acquisition_id = ? ORDER BY id",
+        "checkouts": "SELECT * FROM checkouts WHERE acquisition_id = ? ORDER BY id",
+        "corrections": "SELECT * FROM corrections WHERE acquisition_id = ? ORDER BY id",
+        "pins": """
+            SELECT p.* FROM pins p JOIN acquisitions a
+            ON a.watch = p.watch AND p.experiment IN (a.experiment, a.relative_path, a.path)
+            WHERE a.id = ?
+        """,
+    }
+    return {name: [dict(row) for row in db.execute(sql, [key])] for name, sql in tables.items()}
+
+
 def corrections(db: sqlite3.Connection, group: str = "", *, is_every: bool = False) -> list[Row]:
     """Return corrections, newest first; those that were replaced only with `is_every`."""
-    hidden = "" if is_every else "AND c.state NOT IN ('superseded', 'withdrawn')"
+    hidden = """AND c.state NOT IN ('superseded', 'withdrawn')
+                AND NOT (c.state = 'rejected' AND c.superseded_by IS NOT NULL)"""
+    hidden = "" if is_every else hidden
     sql = f"""
         SELECT c.*, a.path, a.relative_path, a.watch, s.side FROM corrections c
         LEFT JOIN acquisitions a ON a.id = c.acquisition_id
         LEFT JOIN sides s ON s.group_name = c.group_name AND s.content_key = c.content_key
-        WHERE (? = '' OR c.group_name = ?) {hidden}
-        AND NOT (c.state = 'rejected' AND c.superseded_by IS NOT NULL) ORDER BY c.id DESC
+        WHERE (? = '' OR c.group_name = ?) {hidden} ORDER BY c.id DESC
     """
     return [_parsed(row, "notes", "crop") for row in db.execute(sql, [group, group])]
 
@@ -130,6 +161,11 @@ def group_facts(db: sqlite3.Connection, names: Sequence[str]) -> list[Row]:
             "ORDER BY id DESC LIMIT 1",
             [name],
         ).fetchone()
+        decided = db.execute(
+            "SELECT model_id, verdict, reason, decided_at FROM promotions WHERE group_name = ? "
+            "ORDER BY id DESC LIMIT 1",
+            [name],
+        ).fetchone()
         facts.append(
             {
                 "group": name,
@@ -138,6 +174,7 @@ def group_facts(db: sqlite3.Connection, names: Sequence[str]) -> list[Row]:
                 "since": used["decided_at"] if used else None,
                 "corrections": counts,
                 "last_run": dict(last) if last else None,
+                "last_decision": dict(decided) if decided else None,
             }
         )
     return facts

@@ -179,6 +179,18 @@ def orphans(db: Database) -> list[Row]:
     return _rows(db, "SELECT * FROM corrections WHERE state = 'orphan' ORDER BY id", [])
 
 
+def taken_away(db: Database, correction_id: int, now: datetime) -> None:
+    """Mark a rejected file that its person took away: there is nothing left to mend."""
+    with transaction(db):
+        _set_state(db, correction_id, CorrectionState.WITHDRAWN, now)
+
+
+def standing_rejections(db: Database) -> list[Row]:
+    """Return the rejected drops that nothing has replaced yet."""
+    sql = "SELECT * FROM corrections WHERE state = 'rejected' AND superseded_by IS NULL"
+    return _rows(db, sql, [])
+
+
 def waits_still(db: Database, correction_id: int, reason: str) -> bool:
     """Say whether a correction waits for the reason that its row gives already."""
     row = db.table("corrections").get(correction_id)
@@ -237,6 +249,7 @@ def _facts(drop: Drop, state: CorrectionState, now: datetime) -> Row:
 def _found(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> Row:
     sql = "SELECT model_id, model_sha256 FROM targets WHERE acquisition_id = ? AND name = ?"
     model = db.execute(sql, [drop.acquisition_id, drop.target]).fetchone() or (None, None)
+    notes = [*read.notes, *_withdrawn_before(db, drop, read)]
     return {
         "format": read.format,
         "sha256": read.sha256 or None,
@@ -251,8 +264,19 @@ def _found(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> Row
         "ap50": round(read.average_precision, 6) if drop.kind == "labels" else None,
         "agreement": None if read.agreement is None else round(read.agreement, 6),
         "minutes": _minutes(db, drop.checkout_id, now),
-        "notes": json.dumps(list(read.notes)),
+        "notes": json.dumps(notes),
     }
+
+
+def _withdrawn_before(db: Database, drop: Drop, read: CorrectionRead) -> list[str]:
+    sql = """
+        SELECT id FROM corrections WHERE sha256 = ? AND acquisition_id = ? AND state = 'withdrawn'
+        ORDER BY id DESC LIMIT 1
+    """
+    row = db.execute(sql, [read.sha256, drop.acquisition_id]).fetchone()
+    if not row:
+        return []
+    return [f"the same file was withdrawn before (correction {row[0]}); dropped again it counts"]
 
 
 def _minutes(db: Database, checkout: int | None, now: datetime) -> float | None:

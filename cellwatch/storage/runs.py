@@ -128,9 +128,17 @@ def finish(
                 "seconds": report.seconds,
                 "model_id": report.model_id,
                 "model_sha256": report.model_sha256,
-                "reason": f"{report.verdict}: {report.reason}",
+                "reason": _outcome(report, decisions),
             },
         )
+
+
+def _outcome(report: TrainReport, decisions: list[Decision]) -> str:
+    # As it was decided of the candidate: a person may have chosen meanwhile.
+    verdict, reason = report.verdict, report.reason
+    if decisions:
+        verdict, reason = decisions[-1].verdict, decisions[-1].reason
+    return f"{verdict}: {reason}"
 
 
 def unfinished(db: Database) -> Row | None:

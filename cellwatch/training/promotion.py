@@ -181,12 +181,13 @@ def judge_provisional(images: Sequence[PairedImage]) -> GateDecision | None:
 def _with_enough(rule: PromotionRule, numbers: dict[str, Any], told: str) -> GateDecision:
     gain = numbers["gain"]
     if worst := _worst_folder(numbers, rule):
-        return GateDecision(Verdict.DECLINED, f"{told}, but {worst}", numbers)
+        but = "and" if gain < 0 else "but"
+        return GateDecision(Verdict.DECLINED, f"{told}, {but} {worst}{_where(numbers)}", numbers)
     low, high = numbers["interval_95"]
     if gain >= 0 and low >= -rule.margin:
         return GateDecision(Verdict.PROMOTED, told, numbers)
     if gain < 0:
-        return GateDecision(Verdict.DECLINED, f"{told}: it is worse", numbers)
+        return GateDecision(Verdict.DECLINED, f"{told}: it is worse{_where(numbers)}", numbers)
     missing = rule.enough_images
     return GateDecision(
         Verdict.INCONCLUSIVE,
@@ -218,7 +219,7 @@ def _with_little(
     if numbers["gain"] > 0 and not losers:
         return GateDecision(Verdict.PROVISIONAL, f"{told}: little evidence", numbers)
     if numbers["gain"] < 0:
-        return GateDecision(Verdict.DECLINED, f"{told}: it is worse", numbers)
+        return GateDecision(Verdict.DECLINED, f"{told}: it is worse{_where(numbers)}", numbers)
     missing = rule.enough_images - numbers["images"]
     why = f"'{losers[0].name}' loses {-losers[0].gain:.3f}" if losers else "nothing is gained"
     return GateDecision(
@@ -226,6 +227,13 @@ def _with_little(
         f"{told}, but {why}; correct {missing} more image{'s' if missing > 1 else ''}",
         numbers,
     )
+
+
+def _where(numbers: dict[str, Any]) -> str:  # Any: JSON
+    # A person looks at the corrections on which most is lost first.
+    losses = sorted((gain, name) for name, gain in numbers["each"] if gain < 0)[:SUSPECTS]
+    told = ", ".join(f"'{name}' ({gain:+.3f})" for gain, name in losses)
+    return f", most on {told}" if told else ""
 
 
 def _worst_folder(numbers: dict[str, Any], rule: PromotionRule) -> str:  # Any: JSON

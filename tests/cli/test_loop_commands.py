@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 EXTRA = """
 corrections: {folder: corrections}
 flags: {folder: flags}
-retrain: {at: never, min_new_rois: 1, budget: 15 s}
+retrain: {at: never, min_new_rois: 1, budget: 60 s}
 """
 
 
@@ -97,7 +97,43 @@ def test_a_dry_run_trains_nothing_and_says_what_is_missing(desk):
     said = json.loads(desk.command("retrain", "--dry-run", "--json").stdout)
 
     assert said[0]["base"] == "tiny"
+    assert {row["image"] for row in said[0]["corrections"]} <= {f"exp/{n}.tif" for n in range(3)}
+    assert {row["use"] for row in said[0]["corrections"]} == {"trains"}
     assert desk.command("retrain", check=False).returncode == 2
+
+
+def test_the_next_images_are_others_than_those_that_are_out(desk, tmp_path):
+    desk.command("flag", "2.tif", "--why", "doubled")
+    words = ("checkout", "--next", "1", "--to", str(tmp_path / "out"))
+    first = desk.command(*words).stdout.strip()
+    assert "Flagged: doubled" in next(iter((tmp_path / "out/2").glob("README.txt"))).read_text()
+    (row,) = json.loads(desk.command("review", "--json").stdout)[:1]
+    assert row["taken_out"]
+
+    again = desk.command(*words, check=False)
+
+    assert again.returncode == 1
+    assert "nothing waits" in again.stderr
+    assert first.endswith("out/2")
+    desk.command("unflag", "2.tif")
+
+
+def test_everything_that_is_known_of_an_image_is_told_by_its_stem(desk):
+    told = desk.command("explain", "0").stdout
+    assert re.search(r"correction \d+ 0_masks.tif", told)
+    assert "exp keeps tiny" in told
+
+
+def test_the_models_of_the_station_are_listed_where_its_configuration_is_exported(
+    desk, monkeypatch
+):
+    monkeypatch.setenv("CELLWATCH_CONFIG", str(desk.config))
+    (made,) = desk.rows("SELECT model_id FROM runs WHERE state = 'ended'")[0]
+    listed = subprocess.run(
+        [sys.executable, "-m", "cellwatch", "models", "list", "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert made in {card["id"] for card in json.loads(listed.stdout)}
 
 
 @pytest.mark.parametrize(
@@ -105,6 +141,8 @@ def test_a_dry_run_trains_nothing_and_says_what_is_missing(desk):
     [
         (("checkout", "ghost"), 1, "no image 'ghost' is known"),
         (("checkout",), 2, "name an image, or say --next N"),
+        (("checkout", "1", "--to", "STATION/images/exp"), 2, "a folder of the station"),
+        (("corrections", "export", "STATION/corrections/x"), 2, "a folder of the station"),
         (("checkout", "1", "--plane", "x"), 2, "is not POSITION,T,Z"),
         (("checkout", "1", "--plane", "0,0,9"), 1, "has no plane"),
         (("checkout", "1", "--target", "ghosts"), 2, "there is no 'ghosts'"),
@@ -118,6 +156,7 @@ def test_a_dry_run_trains_nothing_and_says_what_is_missing(desk):
     ],
 )
 def test_mistakes_are_told_in_one_line(desk, words, code, message, tmp_path):
+    words = [word.replace("STATION", str(desk.folder)) for word in words]
     done = desk.command(*words, check=False, cwd=tmp_path)
 
     assert done.returncode == code, done.stderr
@@ -161,5 +200,8 @@ def test_a_session_hands_out_trains_and_hands_out_again(tmp_path, tiny_model):
     assert session.returncode == 0, talk
     assert "accepted as correction" in talk
     assert "2 images done" in talk
-    assert desk.rows("SELECT count(*) FROM checkouts") == [(2,)]
+    given = desk.rows("SELECT handed_out IS NOT NULL FROM checkouts ORDER BY id")
+    assert given == [(0,), (1,)]  # the first is the store's, the second the session's network's
+    notes = desk.rows("SELECT notes FROM corrections ORDER BY id")
+    assert ["session handed out" in note for (note,) in notes] == [False, True]
     assert desk.rows("SELECT count(*) FROM promotions") == [(0,)]

@@ -8,11 +8,14 @@ import pytest
 import tifffile
 
 from cellwatch.daemon import desk, office
+from cellwatch.daemon.answering import record, tidy
 from cellwatch.daemon.correcting import read_correction
-from cellwatch.daemon.desk import FromDesk, record
+from cellwatch.daemon.desk import FromDesk
 from cellwatch.daemon.nights import Nights
 from cellwatch.records import ChannelChoice, CorrectionAsked, PlaneIndex
 from cellwatch.storage import reviews
+from cellwatch.storage.maskstore import read_plane
+from tests.discs import disc_picture
 from tests.lab import Lab
 
 
@@ -56,9 +59,9 @@ def test_one_that_waits_for_a_disk_has_one_row_however_often_it_is_tried(lab):
     first = record(lab.db, folder, waits, lab.now)
     room = office.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
 
-    office.try_blocked(room)
+    office.look_after(room, lab.now)
     assert room.again.get_nowait()["id"] == first["id"]
-    office.try_blocked(room)  # not within the same minute
+    office.look_after(room, lab.now)  # not within the same minute
     with pytest.raises(queue.Empty):
         room.again.get_nowait()
     again = record(
@@ -68,6 +71,42 @@ def test_one_that_waits_for_a_disk_has_one_row_however_often_it_is_tried(lab):
     assert again["id"] == first["id"]
     assert "the disk is full" in (folder / "a_masks.tif.rejected.txt").read_text()
     assert lab.db.table("corrections").count == 1
+
+
+def test_answers_to_files_that_were_taken_away_go_with_them(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    good = lab.correct("a.tif")
+    bad = lab.correct("a.tif", labels=np.zeros((9, 9), np.int32), prefix="anna")
+    folder = lab.folder / "corrections"
+    for row in (good, bad):
+        (folder / row["file"]).unlink()
+
+    tidy(lab.db, folder, lab.now)
+
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+    states = {row["id"]: row["state"] for row in lab.db.table("corrections").rows}
+    assert states == {good["id"]: "trainable", bad["id"]: "withdrawn"}
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (lambda found: found, "nothing was changed"),
+        (lambda found: np.roll(found, 11, (0, 1)), "shifted, or of another image"),
+    ],
+)
+def test_a_correction_that_is_probably_a_slip_is_accepted_with_a_note(lab, change, note):
+    lab.arrive("a.tif", *disc_picture(0, size=160, n=12))
+    lab.segment_all()
+    (store,) = lab.db.execute("SELECT store FROM acquisitions").fetchone()
+    found = read_plane(Path(store), "cells", (0, 0, 0))
+    assert found.max() >= 5
+
+    row = lab.correct("a.tif", labels=np.ascontiguousarray(change(found)))
+
+    assert row["state"] == "trainable"
+    assert note in row["notes"]
 
 
 def test_an_answer_that_cannot_be_written_does_not_end_the_daemon(lab, caplog):

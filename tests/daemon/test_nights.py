@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 EXTRA = """
 corrections: {folder: corrections}
-retrain: {at: never, min_new_rois: 1, budget: 20 s}
+retrain: {at: never, min_new_rois: 1, budget: 60 s}
 """
 
 
@@ -294,6 +294,7 @@ def test_a_choice_of_a_person_while_a_run_is_under_way_stands(lab):
 
     assert decision.verdict == Verdict.INCONCLUSIVE
     assert "'mine' was chosen while" in decision.reason
+    assert "would have been promoted: why" in decision.reason
 
 
 def test_a_report_survives_its_way_through_json():

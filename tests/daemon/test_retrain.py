@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cellwatch.daemon.lineup import groups_of, job_of
 from cellwatch.daemon.pacing import Pacer
-from cellwatch.daemon.retrain import folds_of
+from cellwatch.daemon.retrain import folds_of, retrain
+from cellwatch.errors import TrainingError
 from cellwatch.records import AskedRun, Side, TrainReport, Verdict
 from cellwatch.storage import promotions, reviews, runs
 from cellwatch.storage.corrections.kept import read_kept
@@ -143,6 +145,13 @@ def test_promise_6_no_network_is_scored_on_what_it_was_trained_on(lab):
         assert score.content_key not in seen
     scored = {(s.model_id, s.correction_id) for s in report.scores}
     assert len(scored) == 2 * 5
+
+
+def test_a_budget_that_is_too_short_to_learn_is_refused_with_what_it_takes(lab):
+    teach(lab, 2)
+    job = replace(job_for_tonight(lab), budget_s=0.001)
+    with pytest.raises(TrainingError, match=r"allows 0 of 6 epochs of 3 trainings here.*raise it"):
+        retrain(job, torch.device("cpu"), Pacer(lambda _: None))
 
 
 def test_one_corrected_image_is_not_enough_to_judge_by(lab):

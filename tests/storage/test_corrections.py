@@ -110,6 +110,16 @@ def test_gaps_holes_and_pieces_are_told(tmp_path):
     )
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_the_image_itself_is_not_taken_for_labels(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    pixels = rng.poisson(100 + 80 * np.sin(np.arange(SHAPE[1]) / 9), SHAPE).astype(kind)
+    tifffile.imwrite(tmp_path / "a_masks.tif", pixels)
+
+    with pytest.raises(RejectedCorrection, match="as the intensities of a picture are"):
+        read_labels(tmp_path / "a_masks.tif", SHAPE)
+
+
 def test_rois_that_overlap_are_brought_to_one_label_image(tmp_path):
     left = ImagejRoi.frompoints(np.array([[0, 0], [20, 0], [20, 20], [0, 20]]), name="l")
     right = ImagejRoi.frompoints(np.array([[18, 0], [40, 0], [40, 20], [18, 20]]), name="r")

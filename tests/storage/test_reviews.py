@@ -1,6 +1,7 @@
 """Corrections, decisions and evidence in a real ledger."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -226,6 +227,39 @@ def test_a_rollback_leads_to_what_was_in_use_before(db, now):
         assert promotions.before_current(db, "scope") == FIRST
 
 
+def test_a_second_rollback_leads_further_back_and_not_forth_again(db, now):
+    second = ModelName("scope-20261126-1", "sha-2")
+    with transaction(db):
+        promotions.decide(db, decision(Verdict.PROMOTED, FIRST, BASE), now)
+        promotions.decide(db, decision(Verdict.PROMOTED, second, FIRST), now)
+        promotions.decide(db, decision(Verdict.ROLLED_BACK, FIRST, second), now)
+        assert promotions.before_current(db, "scope") == BASE
+        promotions.decide(db, decision(Verdict.ROLLED_BACK, BASE, FIRST), now)
+        assert promotions.before_current(db, "scope") is None
+        promotions.decide(db, decision(Verdict.BY_HAND, second, BASE), now)
+        assert promotions.before_current(db, "scope") == BASE
+
+
+def test_a_file_that_was_withdrawn_and_is_dropped_again_says_so(db, now):
+    kept = replace(GOOD, sha256="bytes")
+    reviews.withdraw(db, reviews.receive(db, drop(), kept, now), now)
+
+    key = reviews.receive(db, drop("moved/a_masks.tif"), kept, now)
+
+    (note,) = json.loads(db.table("corrections").get(key)["notes"])
+    assert "withdrawn before (correction 1)" in note
+
+
+def test_a_rejection_is_shown_by_its_id_also_when_a_good_file_replaced_it(db, now, tmp_path):
+    reviews.receive(db, drop(), CorrectionRead(reason="it is black and white"), now)
+    reviews.receive(db, drop(), GOOD, now)
+
+    with reader(tmp_path / "cellwatch.db") as ledger:
+        assert reports.correction(ledger, 1)["reason"] == "it is black and white"
+        assert [row["id"] for row in reports.corrections(ledger)] == [2]
+        assert len(reports.corrections(ledger, is_every=True)) == 2
+
+
 def test_a_base_is_frozen_at_the_first_training(db, now):
     assert promotions.base_of(db, "scope") is None
     assert promotions.freeze_base(db, "scope", BASE, now) == BASE
@@ -279,7 +313,7 @@ def test_a_flag_file_that_still_lies_there_raises_nothing_again(db, now):
     assert flags.raise_flag(db, flag, now) == [1]
     flags.lower_flag(db, "a", "done", now)
 
-    assert flags.raise_flag(db, flag, now) == []
+    assert flags.raise_flag(db, flag, now) is None
     newer = flags.Flag("a.tif", "again", None, "flags folder", "a.flag", 8)
     assert flags.raise_flag(db, newer, now) == [1]
 

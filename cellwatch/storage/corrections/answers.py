@@ -24,9 +24,10 @@ def write_answer(dropped: Path, text: str, *, is_accepted: bool) -> None:
 
 
 def take_back(dropped: Path) -> None:
-    """Remove the answer that says a file was accepted; a folder that forbids it keeps it."""
-    with suppress(OSError):
-        answer_path(dropped, ACCEPTED).unlink(missing_ok=True)
+    """Remove the answer to a file; a folder that forbids it keeps it."""
+    for ending in (ACCEPTED, REJECTED):
+        with suppress(OSError):
+            answer_path(dropped, ending).unlink(missing_ok=True)
 
 
 def has_answer(dropped: Path) -> bool:

@@ -14,6 +14,8 @@ from cellwatch.errors import RejectedCorrection
 SPECK = 9  # px; a smaller piece is a slip of the brush
 BINARY_PARTS = 4  # so many pieces of one number: a black and white mask, not one ROI
 COLOURS = (3, 4)
+SCATTERED = 3  # specks for each ROI, of most ROIs: intensities, not labels
+FEW_SPECKS = 100  # that a person's brush may leave
 
 
 def checked_shape(declared: Sequence[int], shape: tuple[int, int]) -> None:
@@ -39,7 +41,8 @@ def checked_shape(declared: Sequence[int], shape: tuple[int, int]) -> None:
             "save each plane in a file of its own: NAME__p000_t000_z05_masks.tif",
         )
     raise RejectedCorrection(
-        f"it has shape {size}, its image has {shape[0]} x {shape[1]}",
+        f"it has shape {size}, its image (or the crop that its name says) has "
+        f"{shape[0]} x {shape[1]}",
         "save it at the size of the image; a crop says in its name which: NAME__y0x512h512w512",
     )
 
@@ -55,7 +58,7 @@ def instances(array: NDArray[np.generic], shape: tuple[int, int]) -> tuple[Int32
     Raises
     ------
     RejectedCorrection
-        When it holds floats, negative numbers, or black and white.
+        When it holds floats, negative numbers, black and white, or the intensities of an image.
     """
     checked_shape(array.shape, shape)
     if array.dtype.kind not in "biu":
@@ -92,7 +95,13 @@ def _refuse_binary(labels: Int32, values: NDArray[np.generic]) -> None:
 
 
 def _oddities(labels: Int32) -> list[str]:
-    """Count what a person may want to look at: holes, and ROIs of several pieces."""
+    """Count what a person may want to look at: holes, and ROIs of several pieces.
+
+    Raises
+    ------
+    RejectedCorrection
+        When most numbers are scattered over many specks.
+    """
     notes = []
     in_pieces = specks = 0
     for number, (y0, y1, x0, x1) in enumerate(bounding_boxes(labels), start=1):
@@ -101,6 +110,13 @@ def _oddities(labels: Int32) -> list[str]:
         if n_pieces > 1:
             in_pieces += 1
             specks += int((np.bincount(pieces.ravel())[1:] < SPECK).sum())
+    n_rois = int(labels.max(initial=0))
+    if 2 * in_pieces > n_rois and specks > max(FEW_SPECKS, SCATTERED * n_rois):
+        raise RejectedCorrection(
+            f"it is no label image: {in_pieces} of its {n_rois} numbers are scattered over "
+            f"{specks} specks, as the intensities of a picture are",
+            "save the labels (one number for each ROI), not the image",
+        )
     if in_pieces:
         notes.append(f"{in_pieces} ROIs are in several pieces, {specks} of them specks")
     holes = int((fill_holes(labels) != labels).sum())

@@ -5,6 +5,7 @@ STEM[__pNNN_tNNN_zNN][__TARGET][__yNxNhNwN][.ANNOTATOR]ENDING.SUFFIX
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from cellwatch.records import Crop, PlaneIndex
 from cellwatch.storage.stems import stem_of
@@ -93,6 +94,19 @@ def read_name(name: str) -> DroppedName | None:
         return None
     # Cellpose's GUI and Fiji may keep the image's own name: a_img_seg.npy.
     return DroppedName(tuple(_readings(_without_image_suffix(core))), kind, is_empty)
+
+
+def meant_ending(name: str) -> str:
+    """Return the ending that a misspelt one was probably meant to be; "": none comes near.
+
+    Examples
+    --------
+    >>> meant_ending("a_mask.tif"), meant_ending("a_regoin.tif"), meant_ending("a.tif")
+    ('_masks', '_region', '')
+    """
+    core, _, last = name.rpartition(".")[0].lower().rpartition("_")
+    near = get_close_matches(f"_{last}", [*ENDINGS, REGION, EMPTY], 1) if core else []
+    return near[0] if near else ""
 
 
 def correction_name(name: CorrectionName, ending: str) -> str:

@@ -1,0 +1,115 @@
+"""What was dropped is recorded, then answered beside the file: never before."""
+
+import json
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.daemon.desk import FromDesk
+from cellwatch.storage import reviews
+from cellwatch.storage.corrections import answers
+from cellwatch.storage.corrections.names import TABLE
+from cellwatch.storage.pathtext import text_path
+
+logger = logging.getLogger(__name__)
+
+
+def record(db: Database, folder: Path, event: FromDesk, now: datetime) -> dict[str, Any]:
+    """Record what the desk found, then write the answer; return the row."""
+    if event.read is None:
+        if event.orphan_id is not None and reviews.waits_still(db, event.orphan_id, event.waiting):
+            return db.table("corrections").get(event.orphan_id)
+        key = reviews.wait_for_image(db, event.drop, event.waiting, event.remedy, now)
+    else:
+        key = reviews.receive(db, event.drop, event.read, now)
+    if event.orphan_id is not None:
+        reviews.retire_orphan(db, event.orphan_id, now)
+    row = db.table("corrections").get(key)
+    answer(db, folder, row)
+    return row
+
+
+def answer(db: Database, folder: Path, row: dict[str, Any]) -> None:  # Any: what SQLite holds
+    """Write the answer that a row calls for beside the dropped file.
+
+    Where it cannot be written (a share that is gone) the row stands all the same; the answer is
+    written at the next start.
+    """
+    dropped = folder / text_path(row["file"])
+    is_accepted = row["state"] not in ("rejected", "orphan")
+    if is_accepted:
+        text = answers.accepted_text(_told(db, row))
+    else:
+        text = answers.rejected_text(row["reason"], row["remedy"], TABLE)
+    try:
+        answers.write_answer(dropped, text, is_accepted=is_accepted)
+    except OSError as error:
+        logger.warning(
+            "the answer to %s cannot be written (%s); cellwatch corrections list has it",
+            row["file"],
+            error,
+        )
+
+
+def missing_answers(db: Database, folder: Path) -> list[dict[str, Any]]:
+    """Return the rows whose file lies there without an answer: a crash came between the two."""
+    return [
+        row
+        for row in reviews.latest_of_files(db)
+        if row["state"] not in ("superseded", "withdrawn")
+        and (folder / text_path(row["file"])).exists()
+        and not answers.has_answer(folder / text_path(row["file"]))
+    ]
+
+
+def tidy(db: Database, folder: Path, now: datetime) -> None:
+    """Remove the answers to files that are there no more; rejected ones of them count no longer."""
+    if not folder.is_dir():
+        return
+    for row in reviews.standing_rejections(db):
+        if not (folder / text_path(row["file"])).exists():
+            reviews.taken_away(db, row["id"], now)
+    for row in reviews.latest_of_files(db):
+        dropped = folder / text_path(row["file"])
+        if not dropped.exists():
+            answers.take_back(dropped)
+
+
+def _told(db: Database, row: dict[str, Any]) -> dict[str, Any]:  # Any: what SQLite holds
+    path = db.table("acquisitions").get(row["acquisition_id"])["path"]
+    told = {
+        "accepted": row["received_at"],
+        "correction": row["id"],
+        "image": path,
+        "target": row["target"],
+        "group": row["group_name"],
+        "format": row["format"],
+        "use": _use(row),
+    }
+    if row["kind"] == "labels":
+        told |= {
+            "rois": row["rois"],
+            "against_the_prediction": {
+                "model": row["model_id"],
+                "rois": row["predicted"],
+                "added": row["added"],
+                "removed": row["removed"],
+                "changed": row["changed"],
+                "ap50": row["ap50"],
+            },
+        }
+        if row["agreement"] is not None:
+            told["agreement_with_the_other_look"] = row["agreement"]
+    return {**told, "notes": json.loads(row["notes"] or "[]")}
+
+
+def _use(row: dict[str, Any]) -> str:  # Any: what SQLite holds
+    if row["kind"] == "region":
+        return "only this region of the image's correction is learned from and scored"
+    if row["is_again"]:
+        return "a second look: it measures your agreement with yourself and is not trained on"
+    who = f" by {row['annotator']}" if row["annotator"] else ""
+    return f"the latest correction{who} of this part; the group learns from it in its next training"
