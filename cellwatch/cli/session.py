@@ -1,6 +1,7 @@
 """`cellwatch session`: annotate and train in turns, image by image."""
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,7 +43,7 @@ def session(
     from cellwatch.daemon.jobs import models_of
     from cellwatch.daemon.lineup import groups_of
     from cellwatch.daemon.requests import folder_of
-    from cellwatch.daemon.sessions import train_on_all
+    from cellwatch.daemon.sessions import forget, train_on_all
     from cellwatch.storage.locking import is_locked
 
     station = read_station(config)
@@ -54,24 +55,38 @@ def session(
         raise RequestRefused("no daemon takes corrections in; start it first: cellwatch run")
     configured = models_of(station)
     network: Path | None = None
-    for number in range(1, images + 1):
-        before, made = _hand_out(station, groups[group], tool, crop, (to, corrections), network)
-        tell(f"image {number} of {images}: correct {made['folder']} and copy the labels into")
-        tell(f"  {corrections}")
-        _wait_for(station, group, before, made)
-        last = ""
-
-        def told(stage: str) -> None:
-            nonlocal last
-            if stage != last:
-                last = stage
-                tell(f"  {stage}")
-
-        network = train_on_all(
-            station, configured, groups[group], number, datetime.now(UTC), told, time.sleep
-        )
-    tell(f"{images} images done; tonight the gate judges what they taught, or: cellwatch retrain")
+    try:
+        for number in range(1, images + 1):
+            before, made = _hand_out(station, groups[group], tool, crop, (to, corrections), network)
+            tell(f"image {number} of {images}: correct {made['folder']} and copy the labels into")
+            tell(f"  {corrections}")
+            _wait_for(station, group, before, made)
+            forget(network)
+            if number == images:  # nobody would be handed what it teaches; the night is
+                break
+            now = datetime.now(UTC)
+            network = train_on_all(
+                station, configured, groups[group], number, now, _teller(), time.sleep
+            )
+    finally:
+        forget(network)
+    tell(
+        f"{images} images done; tonight the gate judges what they taught, or: cellwatch retrain --now"
+    )
     tell(f"what it costs and gains: cellwatch effort {group}")
+
+
+def _teller() -> Callable[[str], None]:
+    # Says each stage of a training once.
+    last = ""
+
+    def told(stage: str) -> None:
+        nonlocal last
+        if stage != last:
+            last = stage
+            tell(f"  {stage}")
+
+    return told
 
 
 def _hand_out(
@@ -115,7 +130,7 @@ def _wait_for(station: "Config", group: str, newest: int, made: dict[str, Any]) 
         with reader(station.state.folder / LEDGER) as db:
             row = db.execute(sql, [newest, made["acquisition_id"]]).fetchone()
         if row and row["state"] in ("trainable", "used"):
-            tell(f"  accepted as correction {row['id']}; training {group}")
+            tell(f"  accepted as correction {row['id']}")
             return
         if row and row["state"] == "rejected" and row["id"] != told:
             told = row["id"]

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ def parse_config(text: str, source: str, base: Path) -> Config:
             f"{source}:{_at(places, _known(places, e['loc']))}: {_explain(e)}"
             for e in error.errors()
         ]
+        config = _without_errors(raw, error)
     if config is not None:
         config = _resolved(config, base)
         problems += [
@@ -84,6 +86,26 @@ def parse_config(text: str, source: str, base: Path) -> Config:
     if problems or config is None:
         raise ConfigError("\n".join(sorted(problems, key=_line)))
     return config
+
+
+def _without_errors(raw: dict[str, Any], error: ValidationError) -> Config | None:
+    # What stands beside the wrong keys is judged too, so that all problems are told at once.
+    rest = deepcopy(raw)
+    for each in error.errors():
+        parent: Any = rest  # Any: what YAML gave
+        for part in each["loc"][:-1]:
+            if not isinstance(parent, dict | list):
+                return None
+            try:
+                parent = parent[part]  # type: ignore[index]  # a key of a mapping or an index
+            except (KeyError, IndexError, TypeError):
+                return None
+        if isinstance(parent, dict):
+            parent.pop(each["loc"][-1], None)
+    try:
+        return Config.model_validate(rest)
+    except ValidationError:
+        return None
 
 
 def _yaml_problem(error: Exception) -> str:

@@ -7,6 +7,7 @@ a session trains is used for its own next image alone, and only a gate can promo
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -87,7 +88,14 @@ def train_on_all(
         failure = folder / FAILURE
         reason = failure.read_text(encoding="utf-8") if failure.exists() else "the trainer died"
         raise TrainingError(f"the session's training came to nothing: {reason}")
+    shutil.rmtree(folder / "fit", ignore_errors=True)
     return folder / CANDIDATE
+
+
+def forget(network: Path | None) -> None:
+    """Remove a session's network, which has done its work: it is no model of the zoo."""
+    if network is not None:
+        shutil.rmtree(network, ignore_errors=True)
 
 
 def segmented_by(

@@ -74,6 +74,16 @@ def test_all_problems_are_told_at_once_with_place_and_remedy():
     ]
 
 
+def test_unknown_keys_hide_no_conflict_between_the_others():
+    told = problems(
+        "watch:\n  - {folder: images, modle: nuclei, model: nuclie, min_size: -3 px}\n"
+        "output: {folder: images/masks}\nstate: {folder: state}\nretrian: {}\n"
+    )
+    for part in ("'modle'", "min_size", "'nuclie'", "lies inside the watched folder", "'retrian'"):
+        assert any(part in line for line in told), (part, told)
+    assert len(told) == 5
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
