@@ -70,9 +70,8 @@ def session(
             )
     finally:
         forget(network)
-    tell(
-        f"{images} images done; tonight the gate judges what they taught, or: cellwatch retrain --now"
-    )
+    tell(f"{images} images done; tonight the gate judges what they taught, or now:")
+    tell(f"  cellwatch retrain {group} --now")
     tell(f"what it costs and gains: cellwatch effort {group}")
 
 
