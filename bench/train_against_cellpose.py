@@ -4,7 +4,7 @@ Three questions, each kept in OUT as soon as it is answered:
 
 - losses: the same weights and the same 20 stored batches: the loss at each step, and seconds per
   step, the two programs taking turns of five steps;
-- adapted: both fine-tuned for 100 epochs of one step on one category, with two seeds: average
+- adapted: both fine-tuned for 100 epochs of one step on one category, with --seeds seeds: average
   precision on its test folder at the true diameters, all networks run by cellwatch. Several
   categories may be asked for one after the other; the losses are those of the first.
 
@@ -46,7 +46,6 @@ TUNED = {
     "MALLOC_TOP_PAD_": "268435456",
 }
 STEPS, TURN, RATE = 20, 5, 0.05
-SEEDS = (0, 1)
 
 PEER = """
 import json, sys, time
@@ -140,18 +139,21 @@ def main() -> None:
         results["losses"] = same_batches(options, images)
         keep(results, options.out)
     category = options.data.name
-    for seed in SEEDS:
+    for seed in range(options.seeds):
         key = f"{category}, seed {seed}"
         if key not in results:
             results[key] = adapted(options, images, seed)
             keep(results, options.out)
     ours, theirs = (
-        statistics.mean(results[f"{category}, seed {s}"][name]["ap"]["0.5"] for s in SEEDS)
+        statistics.mean(
+            results[f"{category}, seed {seed}"][name]["ap"]["0.5"] for seed in range(options.seeds)
+        )
         for name in ("cellwatch", "cellpose")
     )
     results[f"{category}, mean AP@0.5"] = {
         "cellwatch": round(ours, 4),
         "cellpose": round(theirs, 4),
+        "seeds": options.seeds,
     }
     keep(results, options.out)
     print(json.dumps(results, indent=2))
@@ -246,6 +248,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="a category: train and test")
     parser.add_argument("--out", type=Path, default=Path("train_against_cellpose.json"))
     parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=2)
     return parser.parse_args(sys.argv[1:])
 
 
