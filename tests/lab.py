@@ -13,13 +13,14 @@ from cellwatch.config.parse import parse_config
 from cellwatch.core.labels import relabel
 from cellwatch.daemon.answering import record
 from cellwatch.daemon.choice import models_for, pin_chosen, pin_models
+from cellwatch.daemon.decisions import add_candidate, decisions_of
 from cellwatch.daemon.desk import _Desk
 from cellwatch.daemon.intake import FromWatcher, take_in
 from cellwatch.daemon.jobs import facts_of, job_for, models_of
 from cellwatch.daemon.lineup import KEY, groups_of, job_of
-from cellwatch.daemon.nights import CANDIDATE, add_candidate, decisions_of
 from cellwatch.daemon.pacing import Pacer
 from cellwatch.daemon.retrain import retrain
+from cellwatch.daemon.runfolder import CANDIDATE
 from cellwatch.daemon.worker import ModelCache, outcome_of
 from cellwatch.records import AskedRun, Crop, Trouble, Verdict
 from cellwatch.storage import promotions, queue, runs

@@ -11,7 +11,7 @@ import typer
 
 from cellwatch.cli.talk import print_json
 from cellwatch.config.locate import find_config
-from cellwatch.errors import EXIT_FAILED, RequestRefused, RequestUnanswered
+from cellwatch.errors import EXIT_FAILED, CellwatchError, RequestRefused, RequestUnanswered
 from cellwatch.storage.requests import Answer
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:
     from cellwatch.daemon.jobs import models_of
     from cellwatch.daemon.nights import Nights
     from cellwatch.daemon.requests import carry_out
-    from cellwatch.storage.ledger import open_ledger
+    from cellwatch.storage.ledger import open_ledger, transaction
     from cellwatch.storage.locking import state_lock
     from cellwatch.storage.requests import Request, answer
     from cellwatch.storage.requests import ask as write_request
@@ -88,14 +88,16 @@ def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:
         try:
             who = getpass.getuser()
             key = write_request(db, kind, arguments, who, _now())
-            nights = Nights(db, config, models_of(config))
             try:
-                given = carry_out(db, config, nights, Request(key, kind, arguments, who), _now())
-            except RequestRefused as error:
+                nights = Nights(db, config, models_of(config))
+                with transaction(db):
+                    request = Request(key, kind, arguments, who)
+                    given = carry_out(db, config, nights, request, _now())
+                    # Answered before it trains: cut off, the run goes on with the next daemon.
+                    answer(db, key, given, _now())
+            except CellwatchError as error:
                 answer(db, key, Answer(False, str(error), {}), _now())
                 raise
-            # Answered before it trains: cut off, the run goes on with the next daemon, once.
-            answer(db, key, given, _now())
             if kind == "retrain":
                 _train_here(nights, db)
             return given
@@ -112,7 +114,7 @@ def _train_here(nights: Any, db: Any) -> None:  # Any: as _here has them; light 
     last = ""
     try:
         while nights.is_training:
-            training.turn(nights, is_busy=False, now=_now(), local_now=_now().astimezone())
+            training.turn_asked(nights, now=_now())
             if nights.job is not None:
                 said = training.progress(nights.job.folder)
                 stage = f"{said.get('stage', 'starting')} ({said.get('step', 0)} steps)"

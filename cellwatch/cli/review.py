@@ -15,8 +15,10 @@ from cellwatch.storage.reading import reader
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config, Target, Watch
+    from cellwatch.daemon.checkout import Wanted
 
 LEDGER = "cellwatch.db"
+STANDING = ("trainable", "used")
 corrections_app = typer.Typer(
     help="Corrections: list, show, withdraw, import, export, audit.", no_args_is_help=True
 )
@@ -106,14 +108,10 @@ def checkout(
     corrections = folder_of(station)
     _refuse_station_folder(station, to, "--to")
     with _ledger(station) as db:
-        if bool(image) == bool(take_next):
-            raise UsageError("name an image, or say --next N")
+        if bool(image) == bool(take_next) or (again and not image):
+            raise UsageError("name an image" + ("" if again else ", or say --next N"))
         rows = reports.to_check_out(db, take_next, target) if take_next else _named(db, str(image))
-        if again:
-            known = {row["acquisition_id"] for row in reports.corrections(db)}
-            rows = [row for row in rows if row["id"] in known]
-            if not rows:
-                raise RequestRefused(f"{image} has no correction yet; --again is for a second look")
+        looks = reports.corrections(db) if again else []
     if not rows:
         raise RequestRefused(
             "nothing waits that was not corrected or taken out; name an image to take it out again"
@@ -123,8 +121,8 @@ def checkout(
         with progress("taking out", len(rows)) as advance:
             for row in rows:
                 watched, wanted = _target(station, row, target)
-                part = Wanted(row, wanted.name, watched.axes, tool, _plane(plane), crop, again)
-                made.append(take_out(part, to, corrections))
+                part = Wanted(row, wanted.name, watched.axes, tool, _plane(plane), crop)
+                made.append(take_out(_again(part, looks) if again else part, to, corrections))
                 advance()
     finally:
         # What was handed out before something went wrong is known all the same.
@@ -232,7 +230,8 @@ def corrections_export(
 ) -> None:
     """Write all standing corrections as pairs NAME_img.tif and NAME_masks.tif, to train on.
 
-    Where only a part was checked, it is marked in NAME_region.tif.
+    Where only a part was checked, it is marked in NAME_region.tif. Those that are held out go to
+    a sub-folder held_out: what is trained on them cannot be judged by them.
     """
     from cellwatch.storage.corrections.kept import read_kept
     from cellwatch.storage.export import write_image, write_tiff
@@ -252,11 +251,13 @@ def corrections_export(
         for row in rows:
             kept = read_kept(Path(row["folder"]))
             name = f"{row['id']:05d}-{Path(text_path(row['relative_path'])).stem}"
-            write_image(folder / f"{name}_img.tif", kept.plane, is_rgb=False)
+            place = folder / "held_out" if row["side"] == "held_out" else folder
+            place.mkdir(exist_ok=True)
+            write_image(place / f"{name}_img.tif", kept.plane, is_rgb=False)
             ending = "_empty.tif" if kept.is_empty else "_masks.tif"
-            write_tiff(folder / f"{name}{ending}", kept.labels)
+            write_tiff(place / f"{name}{ending}", kept.labels)
             if kept.checked is not None:
-                write_tiff(folder / f"{name}_region.tif", kept.checked.astype("int32"))
+                write_tiff(place / f"{name}_region.tif", kept.checked.astype("int32"))
             advance()
     tell(f"wrote {len(rows)} pairs to {folder}")
 
@@ -284,6 +285,23 @@ def corrections_audit(config: ConfigOption = None, as_json: JsonOption = False) 
         tell(f"{n_scores} scores of {n_networks} trained networks checked, {len(found)} leaks")
     if found:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _again(wanted: "Wanted", looks: list[dict[str, Any]]) -> "Wanted":  # Any: what SQLite holds
+    # The part that was corrected last, so that the two looks can be compared.
+    from dataclasses import replace
+
+    from cellwatch.records import Crop, PlaneIndex
+
+    for look in looks:
+        if (look["acquisition_id"], look["target"]) != (wanted.row["id"], wanted.target):
+            continue
+        if look["kind"] == "labels" and not look["is_again"] and look["state"] in STANDING:
+            crop = Crop(**look["crop"]) if look["crop"] else None
+            plane = PlaneIndex(look["position"], look["t"], look["z"])
+            return replace(wanted, plane=plane, part=crop, crop=0, is_again=True)
+    path = wanted.row["path"]
+    raise RequestRefused(f"{path} has no correction yet; --again is for a second look")
 
 
 def _refuse_station_folder(station: "Config", folder: Path, what: str) -> None:

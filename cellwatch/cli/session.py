@@ -40,10 +40,10 @@ def session(
 
     The daemon must run: it takes the corrections in. Ctrl-C ends the session; nothing is lost.
     """
-    from cellwatch.daemon.jobs import models_of
     from cellwatch.daemon.lineup import groups_of
     from cellwatch.daemon.requests import folder_of
     from cellwatch.daemon.sessions import forget, train_on_all
+    from cellwatch.records import TrainJob
     from cellwatch.storage.locking import is_locked
 
     station = read_station(config)
@@ -53,7 +53,6 @@ def session(
     corrections = folder_of(station)
     if not is_locked(station.state.folder):
         raise RequestRefused("no daemon takes corrections in; start it first: cellwatch run")
-    configured = models_of(station)
     network: Path | None = None
     try:
         for number in range(1, images + 1):
@@ -65,9 +64,8 @@ def session(
             if number == images:  # nobody would be handed what it teaches; the night is
                 break
             now = datetime.now(UTC)
-            network = train_on_all(
-                station, configured, groups[group], number, now, _teller(), time.sleep
-            )
+            job = TrainJob.from_json(ask(station, "session", {"group": group}).facts["job"])
+            network = train_on_all(station, job, number, now, _teller(), time.sleep)
     finally:
         forget(network)
     tell(f"{images} images done; tonight the gate judges what they taught, or now:")
@@ -122,7 +120,8 @@ def _wait_for(station: "Config", group: str, newest: int, made: dict[str, Any]) 
     # Until the daemon has accepted a correction of what was handed out.
     sql = """
         SELECT state, reason, remedy, id FROM corrections
-        WHERE id > ? AND (acquisition_id = ? OR state = 'rejected') ORDER BY id DESC LIMIT 1
+        WHERE id > ? AND kind = 'labels' AND (acquisition_id = ? OR state = 'rejected')
+        ORDER BY id DESC LIMIT 1
     """
     told = 0
     while True:

@@ -27,6 +27,7 @@ from cellwatch.watching.settle import SETTLE_S
 CORE = SegmentationParams()  # the defaults of segmentation
 
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|sec|seconds?|m|min|minutes?|h|hours?)?\s*$")
+_PLANE = re.compile(r"[ptz]\d+(_[ptz]\d+)*")
 _SECONDS = {None: 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -102,7 +103,18 @@ def _said(parse: Any, value: Any) -> Any:  # Any: one of the parsers above
         raise ValueError(f"{value} is not understood") from error
 
 
+def _target_name(value: Any) -> str:  # Any: what YAML gave
+    name = _name(value)
+    if "." in name or name.startswith("_") or "__" in name or _PLANE.fullmatch(name):
+        raise ValueError(
+            f"'{name}' cannot be told from other parts of a correction's name; a target has "
+            "letters, digits, '-' and single '_', and is no plane as t1 or z05"
+        )
+    return name
+
+
 Name = Annotated[str, BeforeValidator(_name)]
+TargetName = Annotated[str, BeforeValidator(_target_name)]
 
 
 def _number(value: Any) -> Any:  # Any: what YAML gave
@@ -211,7 +223,7 @@ class Segmenting(Section):
 class Target(Segmenting):
     """One thing to segment in an acquisition."""
 
-    name: Name
+    name: TargetName
 
 
 class WatchDefaults(Segmenting):

@@ -39,11 +39,7 @@ def answer(db: Database, folder: Path, row: dict[str, Any]) -> None:  # Any: wha
     written at the next start.
     """
     dropped = folder / text_path(row["file"])
-    is_accepted = row["state"] not in ("rejected", "orphan")
-    if is_accepted:
-        text = answers.accepted_text(_told(db, row))
-    else:
-        text = answers.rejected_text(row["reason"], row["remedy"], TABLE)
+    text, is_accepted = _text(db, row)
     try:
         answers.write_answer(dropped, text, is_accepted=is_accepted)
     except OSError as error:
@@ -55,14 +51,20 @@ def answer(db: Database, folder: Path, row: dict[str, Any]) -> None:  # Any: wha
 
 
 def missing_answers(db: Database, folder: Path) -> list[dict[str, Any]]:
-    """Return the rows whose file lies there without an answer: a crash came between the two."""
+    """Return the rows whose file lies there without this answer: a crash came between the two."""
     return [
         row
         for row in reviews.latest_of_files(db)
         if row["state"] not in ("superseded", "withdrawn")
         and (folder / text_path(row["file"])).exists()
-        and not answers.has_answer(folder / text_path(row["file"]))
+        and not answers.has_answer(folder / text_path(row["file"]), *_text(db, row))
     ]
+
+
+def _text(db: Database, row: dict[str, Any]) -> tuple[str, bool]:  # Any: what SQLite holds
+    if row["state"] in ("rejected", "orphan"):
+        return answers.rejected_text(row["reason"], row["remedy"], TABLE), False
+    return answers.accepted_text(_told(db, row)), True
 
 
 def tidy(db: Database, folder: Path, now: datetime) -> None:

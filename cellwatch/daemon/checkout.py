@@ -71,6 +71,8 @@ class Wanted:
         Side of the part to take; 0: the whole plane.
     is_again : bool
         Whether it is a second look: mirrored, under a neutral name, without labels.
+    part : Crop or None
+        Just this part, whatever `crop` says: a second look is of what was looked at first.
     """
 
     row: Mapping[str, Any]  # Any: what SQLite holds
@@ -80,6 +82,7 @@ class Wanted:
     plane: PlaneIndex = field(default_factory=PlaneIndex)
     crop: int = 0
     is_again: bool = False
+    part: Crop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,9 @@ def take_out(
         raise RequestRefused(f"{row['path']} has no plane {plane_at}")
     pixels = image.pixels[plane_at]
     labels = given.labels if given else read_plane(Path(row["store"]), wanted.target, plane_at)
-    crop = crop_around(labels, wanted.crop) if wanted.crop else None
+    crop = wanted.part
+    if crop is None and wanted.crop:
+        crop = crop_around(labels, wanted.crop)
     if crop is not None:
         pixels, labels = pixels[(slice(None), *crop.window)], labels[crop.window]
     labels = relabel(np.ascontiguousarray(labels, np.int32))

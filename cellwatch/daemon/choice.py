@@ -80,8 +80,26 @@ def pin_chosen(db: Database, claim: Claim, outcome: Outcome, config: Config, now
 
 
 def pin_key(config: Config, claim: Claim) -> str:
-    """Return what keeps its model: the experiment, or the one file, also when it grows."""
-    return claim.path if config.retrain.pin == "acquisition" else claim.experiment
+    """Return what keeps its model: the experiment, or the one file, also when it grows.
+
+    With `pin: none` nothing is pinned but by a person's rerun: file by file.
+    """
+    return claim.experiment if config.retrain.pin == "experiment" else claim.path
+
+
+def redo_if_repinned(
+    db: Database, claim: Claim, outcome: Outcome, config: Config, now: datetime
+) -> bool:
+    """Queue an image again whose experiment a person gave another model while it was segmented."""
+    sql = "SELECT max(started_at) FROM attempts WHERE acquisition_id = ?"
+    (started,) = db.execute(sql, [claim.acquisition_id]).fetchone()
+    for result in outcome.targets:
+        place = (claim.watch, pin_key(config, claim), result.name)
+        name = promotions.repinned_since(db, place, started or "")
+        if name is not None and name.sha256 != result.model_sha256:
+            promotions.queue_again(db, claim.acquisition_id, now)
+            return True
+    return False
 
 
 def current_model(

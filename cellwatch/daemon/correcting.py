@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import resource
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from cellwatch.core.parameters import Normalisation
 from cellwatch.errors import CellwatchError, RejectedCorrection
 from cellwatch.records import CorrectionAsked, CorrectionRead, Crop
 from cellwatch.storage.corrections.kept import KeptCorrection, keep_original, read_kept, write_kept
-from cellwatch.storage.corrections.reading import ReadLabels, read_labels
+from cellwatch.storage.corrections.reading import ReadLabels, read_labels, refuse_large
 from cellwatch.storage.images import Image, load
+from cellwatch.storage.looks import REGION_NOTE
 from cellwatch.storage.maskstore import read_plane
 from cellwatch.watching.structure import why_not_whole
 
@@ -39,11 +41,19 @@ def read_correction(asked: CorrectionAsked) -> CorrectionRead:
     CorrectionRead
         With a reason when it is rejected; nothing is kept then but the original.
     """
+    found = _read_dropped(asked)
+    if found.is_blocked:  # the next try keeps it in a folder of its own
+        shutil.rmtree(asked.keep, ignore_errors=True)
+    return found
+
+
+def _read_dropped(asked: CorrectionAsked) -> CorrectionRead:
     if not Path(asked.path).exists():
         return CorrectionRead(
             reason="it was taken away before it was read", remedy="drop it again", is_blocked=True
         )
     try:
+        refuse_large(Path(asked.path))
         if reason := why_not_whole(Path(asked.path)):
             raise RejectedCorrection(f"the file is not whole: {reason}", "save it again")  # noqa: TRY301
         sha256 = keep_original(Path(asked.path), Path(asked.keep))
@@ -131,7 +141,7 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
     notes = (*found.notes, *notes, *_doubts(asked, labels, before, was_found, done))
     if checked is not None:
         share = checked.mean()
-        notes = (*notes, f"only the checked region counts ({share:.0%} of the plane)")
+        notes = (*notes, f"{REGION_NOTE} ({share:.0%} of the plane)")
     return CorrectionRead(
         format=found.format,
         content_key=key,
@@ -177,9 +187,10 @@ def _given(
 
 
 def _labels(asked: CorrectionAsked, shape: tuple[int, int]) -> ReadLabels:
+    is_region = asked.kind == "region"
+    found = read_labels(Path(asked.path), shape, asked.target, is_region=is_region)
     if not asked.is_mirrored:
-        return read_labels(Path(asked.path), shape, asked.target)
-    found = read_labels(Path(asked.path), shape, asked.target)
+        return found
     straight = np.ascontiguousarray(found.labels[::-1, ::-1])
     return ReadLabels(straight, found.format, (*found.notes, "it was handed out mirrored"))
 
@@ -242,7 +253,13 @@ def _plane(image: Image, asked: CorrectionAsked) -> tuple[Float32, np.ndarray, s
     )
     index = (asked.plane.position, asked.plane.t, asked.plane.z)
     plane = take_channels(image.pixels[index], chosen)
-    limits = np.array(percentiles(plane, Normalisation()), np.float64)
+    # As the station segments: what is learned is to be of use there.
+    rule = Normalisation(**asked.normalise)
+    seen = plane
+    if rule.over == "acquisition":
+        pixels = image.pixels.reshape(-1, *image.pixels.shape[3:])
+        seen = np.stack([take_channels(each, chosen) for each in pixels], axis=1)
+    limits = np.array(percentiles(seen, rule), np.float64)
     return plane, limits, pixels_digest(image)
 
 

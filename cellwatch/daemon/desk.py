@@ -7,10 +7,11 @@ beside the file: never before.
 
 import logging
 import queue as queues
+import sqlite3
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from cellwatch.config.schema import Config
 from cellwatch.daemon.matching import Matched, Unmatched, match_drop
 from cellwatch.daemon.reader import Reader
 from cellwatch.records import CorrectionAsked, CorrectionRead
-from cellwatch.storage import flags, reviews
+from cellwatch.storage import flags, looks, reviews
 from cellwatch.storage.corrections import answers
+from cellwatch.storage.corrections.kept import ORIGINAL
 from cellwatch.storage.corrections.names import SUFFIXES, meant_ending, read_name
 from cellwatch.storage.pathtext import path_text, text_path
 from cellwatch.storage.reading import reader
@@ -41,6 +43,7 @@ HIDDEN = (
 )
 FLAG_SUFFIXES = (".flag", ".txt")
 FIRST_LINE = 500  # characters of a flag's reason
+LEDGER = "cellwatch.db"
 KEPT = "corrections"  # below the state folder
 WAIT_REMEDY = (
     "nothing, if the image is still to come: this file is then taken by itself. Else look whether "
@@ -101,7 +104,6 @@ Event = FromDesk | FlagDropped | FolderLost
 
 def start_desk(
     config: Config,
-    known: dict[str, Sighting],
     stop: threading.Event,
     again: "queues.SimpleQueue[dict[str, Any]]",
     on_event: Callable[[Event], None],
@@ -111,8 +113,6 @@ def start_desk(
     Parameters
     ----------
     config : Config
-    known : dict of str to Sighting
-        Corrections that have their verdict.
     stop : threading.Event
     again : SimpleQueue of rows
         Corrections to be read again: orphans whose image has come, those that got a region.
@@ -121,7 +121,7 @@ def start_desk(
     threads = []
     if config.corrections is not None:
         folder = config.corrections.folder
-        run = _guarded(lambda: _watch_corrections(config, folder, known, stop, again, on_event))
+        run = _guarded(lambda: _watch_corrections(config, folder, stop, again, on_event))
         threads.append(threading.Thread(target=run, args=(stop,), daemon=True, name="corrections"))
     if config.flags is not None:
         place = config.flags.folder
@@ -147,7 +147,6 @@ def _guarded(work: Callable[[], None]) -> Callable[[threading.Event], None]:
 def _watch_corrections(
     config: Config,
     folder: Path,
-    known: dict[str, Sighting],
     stop: threading.Event,
     again: "queues.SimpleQueue[dict[str, Any]]",
     on_event: Callable[[Event], None],
@@ -155,6 +154,8 @@ def _watch_corrections(
     folder.mkdir(parents=True, exist_ok=True)
     plan = WatchPlan(folder, ("**",), HIDDEN, SUFFIXES, SETTLE_S, SETTLE_S)
     desk = _Desk(config, folder)
+    with reader(config.state.folder / LEDGER) as db:
+        known = known_corrections(db)  # anew whenever the thread starts anew
     lost = ""
     try:
         for event in watch(plan, stop, known):
@@ -208,7 +209,7 @@ class _Desk:
     def __init__(self, config: Config, folder: Path) -> None:
         self._config, self._folder = config, folder
         self._reader = Reader()
-        self._ledger = config.state.folder / "cellwatch.db"
+        self._ledger = config.state.folder / LEDGER
 
     def close(self) -> None:
         self._reader.close()
@@ -216,7 +217,9 @@ class _Desk:
     def unnamed(self, sighting: Sighting) -> reviews.Drop:
         return reviews.Drop(sighting.path, sighting.size, sighting.mtime_ns)
 
-    def look(self, sighting: Sighting, orphan_id: int | None = None) -> FromDesk:
+    def look(
+        self, sighting: Sighting, orphan_id: int | None = None, kept: Path | None = None
+    ) -> FromDesk:
         drop = self.unnamed(sighting)
         name = read_name(Path(sighting.path).name)
         if name is None:
@@ -229,8 +232,8 @@ class _Desk:
             found = match_drop(db, self._config, Path(sighting.path), name)
             region = other = ""
             if name.kind == "labels" and isinstance(found, Matched):
-                region = reviews.region_of(db, found.on(drop, ""))
-                other = reviews.other_look(db, found.on(drop, ""))
+                region = looks.region_of(db, found.on(drop, ""))
+                other = looks.other_look(db, found.on(drop, ""))
         if isinstance(found, Unmatched):
             if found.is_waiting:
                 return FromDesk(drop, None, found.reason, WAIT_REMEDY, orphan_id)
@@ -238,7 +241,7 @@ class _Desk:
             return FromDesk(drop, answer, orphan_id=orphan_id)
         keep = self._config.state.folder / KEPT / uuid.uuid4().hex[:16]
         asked = CorrectionAsked(
-            path=str(self._folder / sighting.path),
+            path=str(kept or self._folder / sighting.path),
             kind=name.kind,
             is_empty=name.is_empty,
             image=found.image,
@@ -253,21 +256,30 @@ class _Desk:
             region=region,
             other=other,
             handed_out=found.handed_out,
+            normalise=asdict(found.normalise),
         )
         read = self._reader.ask(asked)
+        if found.note and not read.reason:
+            read = replace(read, notes=(*read.notes, found.note))
         if read.is_blocked:
             return FromDesk(drop, None, f"{BLOCKED}{read.reason}", read.remedy, orphan_id)
         return FromDesk(found.on(drop, str(keep)), read, orphan_id=orphan_id)
 
     def look_again(self, row: dict[str, Any]) -> FromDesk | None:
         relative = text_path(row["file"])
+        orphan = int(row["id"]) if row["state"] == "orphan" else None
         sighting = look(self._folder, relative, ("**",), HIDDEN, SUFFIXES)
-        if sighting is None:
-            return None  # it was taken away meanwhile; what is kept of it stays
-        return self.look(sighting, int(row["id"]) if row["state"] == "orphan" else None)
+        if sighting is not None:
+            return self.look(sighting, orphan)
+        if orphan is not None or not row["folder"]:
+            return None  # it was taken away before its image came
+        kept = next(Path(row["folder"]).glob(f"{ORIGINAL}*"), None)
+        if kept is None:
+            return None
+        return self.look(Sighting(relative, row["size"], row["mtime_ns"]), None, kept)
 
 
-def known_corrections(db: Database) -> dict[str, Sighting]:
+def known_corrections(db: Database | sqlite3.Connection) -> dict[str, Sighting]:
     """Return the dropped files that have their verdict, as they were then."""
     return {
         text_path(file): Sighting(text_path(file), size, mtime)

@@ -1,7 +1,7 @@
 """What a candidate is worth: it and the model in use, on images that neither was trained on."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,13 +78,20 @@ class Judge:
     ----------
     job : TrainJob
     device : torch.device
+    on_image : callable
+        Called after each image, so that scoring gives way as training does.
     """
 
-    def __init__(self, job: TrainJob, device: torch.device) -> None:
+    def __init__(
+        self, job: TrainJob, device: torch.device, on_image: Callable[[], None] = lambda: None
+    ) -> None:
+        self._on_image = on_image
+        # While images wait, the process is stopped: on the CPU only time that it worked counts.
+        self._clock = time.process_time if device.type == "cpu" else time.monotonic
         self._params = SegmentationParams.from_json(job.params)
         self._channels = job.channels
         self._device = device
-        self._networks: dict[str, tuple[str, CPNet, SizeModel | None]] = {}
+        self._networks: dict[str, tuple[str, CPNet, SizeModel | None, int]] = {}
         self._kept: dict[int, KeptCorrection] = {}
         self._known: dict[tuple[str, int], Seen] = {}
 
@@ -93,14 +100,20 @@ class Judge:
         if model.sha256 not in self._networks:
             place = ModelPlace(Path(model.folder), read_card(Path(model.folder)))
             size = style_facts_of(place).size
-            self.add_network(model.id, model.sha256, load_model(place), size)
+            channels = len(place.card.channels)
+            self.add_network(model.id, model.sha256, load_model(place), size, channels)
 
     def add_network(
-        self, name: str, sha256: str, network: CPNet, size: SizeModel | None = None
+        self,
+        name: str,
+        sha256: str,
+        network: CPNet,
+        size: SizeModel | None = None,
+        channels: int | None = None,
     ) -> None:
-        """Take a network in."""
+        """Take a network in; it is fed as many channels as its card allows, as in service."""
         optimised(network, self._device)
-        self._networks[sha256] = (name, network, size)
+        self._networks[sha256] = (name, network, size, channels or self._channels)
 
     def look(self, sha256: str, item: TrainingItem, kind: str) -> Seen:
         """Segment a correction's plane with a network and compare it with the correction."""
@@ -117,22 +130,22 @@ class Judge:
 
     def is_finite(self, sha256: str) -> bool:
         """Say whether all weights of a network are numbers."""
-        _, network, _ = self._networks[sha256]
+        _, network, _, _ = self._networks[sha256]
         return all(bool(torch.isfinite(t).all()) for t in network.state_dict().values())
 
     def _look(self, sha256: str, item: TrainingItem, kind: str) -> Seen:
-        name, network, size = self._networks[sha256]
+        name, network, size, fed = self._networks[sha256]
         kept = self.kept(item)
-        began = time.monotonic()
+        began = self._clock()
         made = segment(
-            kept.plane[: self._channels],
+            kept.plane[:fed],
             network,
             self._params,
             pixel_size_um=item.pixel_size_um,
-            limits=[(float(low), float(high)) for low, high in kept.limits][: self._channels],
+            limits=[(float(low), float(high)) for low, high in kept.limits][:fed],
             size_model=size,
         )
-        seconds = time.monotonic() - began
+        seconds = self._clock() - began
         truth, labels = (within(each, kept.checked) for each in (kept.labels, made.labels))
         found, false_positives = hits(truth, labels)
         at_75 = match(truth, labels, (0.75,))[0].average_precision
@@ -150,6 +163,7 @@ class Judge:
             false_negatives=int(found.size - found.sum()),
             found="".join("1" if hit else "0" for hit in found),
         )
+        self._on_image()
         return Seen(entry, score, int(labels.max(initial=0)), seconds)
 
 

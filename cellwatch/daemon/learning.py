@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -153,14 +154,15 @@ def steps_within(prepared: Prepared, plan: FitPlan, seconds: float, device: torc
         for epoch in range(TIMED_STEPS + 1)
         for batch in draw_batches(prepared.images, plan, network.config.diam_mean, epoch)
     )
-    began = time.monotonic()
     train_step(network, optimiser, next(batches), plan.precision)  # the first is slower
-    started, taken = time.monotonic(), 0
-    while taken < TIMED_STEPS and (not taken or time.monotonic() - began < seconds / 3):
+    taken: list[float] = []
+    while len(taken) < TIMED_STEPS and (not taken or sum(taken) < seconds / 3):
+        began = time.monotonic()
         train_step(network, optimiser, next(batches), plan.precision)
-        taken += 1
-    ended = time.monotonic()
-    return max(1, int((seconds - (ended - began)) * taken / (ended - started)))
+        taken.append(time.monotonic() - began)
+    # A step in which the process was stopped (images came) tells nothing: the median does.
+    usual = statistics.median(taken)
+    return max(1, int(seconds / usual) - len(taken) - 1)
 
 
 def train(

@@ -1,6 +1,7 @@
 """What a group's next training is made of: corrections with their sides, the base, the rivals."""
 
 import hashlib
+import json
 import secrets
 from collections import Counter
 from collections.abc import Mapping
@@ -59,7 +60,7 @@ def groups_of(config: Config) -> dict[str, Group]:
 
 def why_not_yet(db: Database, group: str, config: Config) -> str:
     """Say why a night would be wasted on a group; "" when enough has come."""
-    new = runs.new_rois(db, group)
+    new = runs.new_rois(db, group, config.retrain.lead)
     if not new:
         return "no new corrections"
     wanted = config.retrain.min_new_rois
@@ -86,7 +87,8 @@ def job_of(
     """
     rows = reviews.lead_only(reviews.trainable(db, group.name), config.retrain.lead)
     sides = sides_for(db, group.name, rows, now)
-    items = tuple(_item(row, sides[row["content_key"]]) for row in rows)
+    sizes = {watched.name: watched.pixel_size for watched, _ in group.members}
+    items = tuple(_item(row, sides[row["content_key"]], sizes.get(row["watch"])) for row in rows)
     base = _base(db, group, rows, config, configured, now)
     used = promotions.in_use(db, group.name)
     incumbent = base if used is None else _used(used.model, group, config, configured)
@@ -94,7 +96,7 @@ def job_of(
     if used is not None and used.verdict == Verdict.PROVISIONAL:
         predecessor = _used(used.previous, group, config, configured) if used.previous else base
     rivals = [incumbent, *([predecessor] if predecessor else [])]
-    channels = min(len(find_card(base).card.channels), 1 if _is_single(group) else 2)
+    channels = min(len(find_card(base).card.channels), _most_fed(db, rows))
     return TrainJob(
         run_id=run_id,
         group=group.name,
@@ -137,7 +139,7 @@ def sides_for(
         is_held = number >= HELD_OUT_FROM and _hash(key, content) % HELD_OUT_ONE_IN == 0
         fresh[content] = Side.HELD_OUT if is_held else Side.TRAIN
     reviews.decide_sides(db, group, fresh, now)
-    return {**decided, **fresh}
+    return reviews.sides(db, group)
 
 
 def find_card(model: UsedModel) -> ModelPlace:
@@ -145,7 +147,11 @@ def find_card(model: UsedModel) -> ModelPlace:
     return find_model(str(Path(model.folder).absolute()))
 
 
-def _item(row: dict[str, Any], side: Side) -> TrainingItem:  # Any: what SQLite holds
+def _item(
+    row: dict[str, Any],  # Any: what SQLite holds
+    side: Side,
+    pixel_size_um: float | None,
+) -> TrainingItem:
     crop = f" crop {row['crop']}" if row["crop"] else ""
     plane = f" p{row['position']} t{row['t']} z{row['z']}" if row["t"] or row["z"] else ""
     return TrainingItem(
@@ -155,7 +161,7 @@ def _item(row: dict[str, Any], side: Side) -> TrainingItem:  # Any: what SQLite 
         watch=row["watch"],
         folder=row["folder"],
         side=side,
-        pixel_size_um=row["pixel_size_um"],
+        pixel_size_um=pixel_size_um or row["pixel_size_um"],
     )
 
 
@@ -198,8 +204,14 @@ def _used(
     return UsedModel(place.card.id, place.card.sha256, str(place.path))
 
 
-def _is_single(group: Group) -> bool:
-    return group.target.channels.nucleus is None
+def _most_fed(db: Database, rows: list[dict[str, Any]]) -> int:  # Any: what SQLite holds
+    # As the station feeds them: without a choice, two channels of two.
+    sql = "SELECT channels FROM targets WHERE acquisition_id = ? AND name = ?"
+    fed = [1]
+    for row in rows:
+        found = db.execute(sql, [row["acquisition_id"], row["target"]]).fetchone()
+        fed.append(len(json.loads(found[0])) if found and found[0] else 1)
+    return max(fed)
 
 
 def _plan(items: tuple[TrainingItem, ...], config: Config) -> FitPlan:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from cellwatch.config.schema import Config
+from cellwatch.core.parameters import Normalisation
 from cellwatch.records import ChannelChoice, Crop, PlaneIndex
 from cellwatch.storage import reviews
 from cellwatch.storage.corrections.names import CorrectionName, DroppedName
-from cellwatch.storage.pathtext import path_text, text_path
-from cellwatch.storage.stems import stem_key
+from cellwatch.storage.pathtext import path_text, readable, text_path
+from cellwatch.storage.stems import CURRENT, stem_key
 
 Row = dict[str, Any]  # Any: what SQLite holds
 LISTED = 5
@@ -27,12 +28,15 @@ class Matched:
     image, axes, store : str
     target, group, annotator : str
     channels : ChannelChoice
+    normalise : Normalisation
     plane : PlaneIndex
     crop : Crop or None
     checkout_id : int or None
     is_mirrored : bool
     handed_out : str
         The label TIFF that the person was given; "": the labels of the store.
+    note : str
+        What the person should know of the choice; "": nothing.
     """
 
     acquisition_id: int
@@ -43,11 +47,13 @@ class Matched:
     group: str
     annotator: str
     channels: ChannelChoice
+    normalise: Normalisation
     plane: PlaneIndex
     crop: Crop | None
     checkout_id: int | None
     is_mirrored: bool
     handed_out: str = ""
+    note: str = ""
 
     def on(self, drop: reviews.Drop, keep: str) -> reviews.Drop:
         """Return a drop with all that was found out about it."""
@@ -101,11 +107,16 @@ def match_drop(
             continue
         here = [row for row in rows if _lies_in(row, relative.parent)]
         found = here or rows
+        note = ""
         if len(found) > 1:
-            return _ambiguous(reading.stem, found)
+            found = _handed_out(db, found, name)
+            if len(found) != 1:
+                return _ambiguous(reading.stem, here or rows)
+            note = f"of {len(here or rows)} images of this name it is the one that was handed out"
         annotator = reading.annotator or ("" if here else _first(relative.parent))
         matched = _matched(db, config, found[0], replace(reading, annotator=annotator))
-        return _with_checkout(db, found[0], matched, name)
+        matched = _with_checkout(db, found[0], matched, name)
+        return replace(matched, note=note) if isinstance(matched, Matched) else matched
     for reading in name.readings:  # a second look, or one of several images of one name
         checkout = _checkout(db, reading.stem)
         if checkout is not None:
@@ -151,11 +162,23 @@ def _matched(
         group=watched.group_of(target),
         annotator=name.annotator,
         channels=target.choice(),
+        normalise=target.normalise,
         plane=name.plane or PlaneIndex(),
         crop=name.crop,
         checkout_id=None,
         is_mirrored=False,
     )
+
+
+def _handed_out(db: sqlite3.Connection, rows: list[Row], name: DroppedName) -> list[Row]:
+    # Those that were taken out under just this name, when it was no other's yet.
+    stems = [path_text(stem_key(f"{reading.stem}.x")) for reading in name.readings]
+    sql = f"""
+        SELECT DISTINCT acquisition_id FROM checkouts
+        WHERE stem IN ({",".join("?" * len(stems))}) AND is_mirrored = 0
+    """
+    keys = {key for (key,) in db.execute(sql, stems).fetchall()}
+    return [row for row in rows if row["id"] in keys]
 
 
 def _with_checkout(
@@ -228,7 +251,7 @@ def _checkout(db: sqlite3.Connection, stem: str) -> Row | None:
 
 
 def _acquisitions(db: sqlite3.Connection, config: Config, stem: str) -> list[Row]:
-    sql = "SELECT * FROM acquisitions WHERE stem = ? AND superseded_by IS NULL ORDER BY id"
+    sql = f"SELECT a.* FROM acquisitions a WHERE a.stem = ? AND {CURRENT} ORDER BY a.id"
     watched = {watch.name for watch in config.watch}
     rows = db.execute(sql, [path_text(stem_key(f"{stem}.x"))]).fetchall()
     return [dict(row) for row in rows if row["watch"] in watched]
@@ -252,7 +275,7 @@ def _lies_in(row: Row, folder: Path) -> bool:
 
 
 def _first(folder: Path) -> str:
-    return folder.parts[0] if folder.parts else ""
+    return readable(folder.parts[0]) if folder.parts else ""
 
 
 def _ambiguous(stem: str, rows: list[Row]) -> Unmatched:

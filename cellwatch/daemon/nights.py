@@ -23,25 +23,21 @@ from sqlite_utils import Database
 
 from cellwatch.config.schema import Config
 from cellwatch.daemon.choice import Place
+from cellwatch.daemon.decisions import add_candidate, decisions_of
 from cellwatch.daemon.executor import ENVIRONMENT
 from cellwatch.daemon.lineup import Group, groups_of, job_of, why_not_yet
 from cellwatch.daemon.pipe import send
+from cellwatch.daemon.runfolder import CANDIDATE, FAILURE, JOB, LEFT, PROGRESS, REFUSED, REPORT
 from cellwatch.daemon.schedule import Turns, night_due
 from cellwatch.errors import CellwatchError, RequestRefused
-from cellwatch.records import AskedRun, TrainJob, TrainReport, Verdict
-from cellwatch.storage import promotions, reviews, runs
-from cellwatch.storage.promotions import Decision, ModelName
-from cellwatch.zoo.cards import CARD, read_card
+from cellwatch.records import AskedRun, TrainJob, TrainReport
+from cellwatch.storage import reviews, runs
 
 logger = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 2.0
 MAX_DEATHS = 3  # of a trainer that dies without a reason
 AGAIN_AFTER_S = 60.0  # one that left the GPU to the worker
-JOB, REPORT, PROGRESS, FAILURE = "job.json", "report.json", "progress.json", "failure.txt"
-CANDIDATE = "candidate"
-REFUSED, LEFT = 65, 75  # the trainer's exit codes
-GATE = "gate"
 
 
 @dataclass
@@ -84,20 +80,43 @@ def take_up(nights: Nights, now: datetime) -> None:
     row = runs.unfinished(nights.db)
     if row is None:
         return
-    if not row["job"]:
-        runs.fail(nights.db, row["id"], "the daemon ended before it was put together", now)
+    group = nights.groups.get(row["group_name"])
+    if not row["job"] and group is not None:  # the daemon ended before it was put together
+        asked = AskedRun(row["group_name"], row["kind"], row["local_date"])
+        _begin(nights, row["id"], asked, group, now)
         return
-    nights.job = TrainJob.from_json(json.loads(row["job"]))
+    try:
+        nights.job = TrainJob.from_json(json.loads(row["job"]))
+    except (TypeError, ValueError, KeyError) as error:
+        runs.fail(nights.db, row["id"], f"this version cannot go on with it: {error!r}", now)
+        return
     logger.info("going on with the training of %s", nights.job.group)
 
 
 def turn(nights: Nights, *, is_busy: bool, now: datetime, local_now: datetime) -> None:
     """Do what is due: collect a trainer that ended, pause or resume it, begin the next run."""
+    if _is_time_to_begin(nights, now):
+        _begin_due(nights, now, local_now)
+    _carry_on(nights, is_busy=is_busy, now=now)
+
+
+def turn_asked(nights: Nights, *, now: datetime) -> None:
+    """Do what was asked for alone, without a daemon: the nights are the daemon's."""
+    if _is_time_to_begin(nights, now):
+        _begin_waiting(nights, now)
+    _carry_on(nights, is_busy=False, now=now)
+
+
+def _is_time_to_begin(nights: Nights, now: datetime) -> bool:
     if nights.process is not None and nights.process.poll() is not None:
         _ended(nights, nights.process, now)
-    if nights.job is None and time.monotonic() >= nights.checked_at:
-        nights.checked_at = time.monotonic() + CHECK_EVERY_S
-        _begin_due(nights, now, local_now)
+    if nights.job is not None or time.monotonic() < nights.checked_at:
+        return False
+    nights.checked_at = time.monotonic() + CHECK_EVERY_S
+    return True
+
+
+def _carry_on(nights: Nights, *, is_busy: bool, now: datetime) -> None:
     if nights.job is not None and nights.process is None and time.monotonic() >= nights.again_at:
         _go_on(nights, nights.job, now)
     if nights.process is not None:
@@ -159,6 +178,10 @@ def _begin_due(nights: Nights, now: datetime, local_now: datetime) -> None:
         night = night_due(nights.config.retrain.at, runs.dates_of(nights.db, name), local_now)
         if night and _begin_night(nights, AskedRun(name, "night", night), group, now):
             return
+    _begin_waiting(nights, now)
+
+
+def _begin_waiting(nights: Nights, now: datetime) -> None:
     for run_id, asked in runs.waiting(nights.db):
         if not runs.begin_waiting(nights.db, run_id, now):
             return
@@ -275,6 +298,7 @@ def _ended(nights: Nights, process: "subprocess.Popen[bytes]", now: datetime) ->
 
 def _give_up(nights: Nights, job: TrainJob, reason: str, now: datetime) -> None:
     runs.fail(nights.db, job.run_id, reason, now)
+    _clear(Path(job.folder))
     nights.job = None
     logger.warning("%s was not trained: %s; the model in use stays", job.group, reason)
 
@@ -287,67 +311,16 @@ def _collect(nights: Nights, job: TrainJob, now: datetime) -> None:
     # The candidate is in its place first: a crash between the two adds nothing twice.
     decisions = decisions_of(nights.db, job, report)
     runs.finish(nights.db, job.run_id, report, decisions, now)
-    for part in folder.glob("fold*"):
-        shutil.rmtree(part)
-    shutil.rmtree(folder / "fit", ignore_errors=True)
+    _clear(folder)
     nights.job = None
     for decision in decisions:
         logger.info("%s is %s: %s", decision.model.id, decision.verdict, decision.reason)
 
 
-def add_candidate(made: Path, place: Path) -> None:
-    """Move a candidate into the zoo; one that lies there already is the same, or an error."""
-    if (place / CARD).exists():
-        if made.exists() and read_card(made).sha256 != read_card(place).sha256:
-            raise RequestRefused(f"{place} is another model than {made}")
-        return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    made.rename(place)
-
-
-def decisions_of(db: Database, job: TrainJob, report: TrainReport) -> list[Decision]:
-    """Return what a report decides, in order: of the provisional model, then of the candidate.
-
-    A person may have chosen another model while the run was under way: then nothing of it is put
-    into use, and it says so.
-    """
-    if job.kind == "session":
-        return []
-    used = promotions.in_use(db, job.group)
-    now_used = used.model if used else ModelName(job.base.id, job.base.sha256)
-    begun_with = ModelName(job.incumbent.id, job.incumbent.sha256)
-    candidate = ModelName(report.model_id, report.model_sha256)
-    if now_used != begun_with:
-        reason = (
-            f"'{now_used.id}' was chosen while it was trained against '{begun_with.id}', against "
-            f"which it would have been {report.verdict}: {report.reason}"
-        )
-        decision = _decision(job, Verdict.INCONCLUSIVE, candidate, now_used, reason, report.numbers)
-        return [decision]
-    decisions = []
-    if report.confirmation is not None and job.predecessor is not None:
-        is_kept = report.confirmation == Verdict.CONFIRMED
-        before = ModelName(job.predecessor.id, job.predecessor.sha256)
-        stays = begun_with if is_kept else before
-        decisions.append(
-            _decision(job, report.confirmation, stays, begun_with, report.confirmation_reason, {})
-        )
-        now_used = stays
-    decisions.append(
-        _decision(job, report.verdict, candidate, now_used, report.reason, report.numbers)
-    )
-    return decisions
-
-
-def _decision(
-    job: TrainJob,
-    verdict: Verdict,
-    model: ModelName,
-    previous: ModelName,
-    reason: str,
-    numbers: Mapping[str, Any],  # Any: JSON
-) -> Decision:
-    return Decision(job.group, verdict, model, previous, reason, numbers, job.run_id, GATE)
+def _clear(folder: Path) -> None:
+    # The networks of a run that is over; what it was told and what it found stay.
+    for part in (*folder.glob("fold*"), folder / "fit"):
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _close(process: "subprocess.Popen[bytes]") -> None:

@@ -21,7 +21,8 @@ from cellwatch.daemon.desk import Event, FlagDropped, FolderLost, FromDesk
 from cellwatch.daemon.nights import Nights
 from cellwatch.daemon.requests import carry_out
 from cellwatch.errors import CellwatchError
-from cellwatch.storage import flags, history, requests, reviews
+from cellwatch.storage import flags, history, looks, requests, reviews
+from cellwatch.storage.ledger import transaction
 from cellwatch.storage.stems import stem_key
 
 logger = logging.getLogger(__name__)
@@ -74,12 +75,18 @@ def open_office(
         office.again.put(row)
     if matched := flags.match_waiting(office.db):
         logger.info("%d flags found their image", matched)
-    known = desk.known_corrections(office.db)
-    return desk.start_desk(office.config, known, stop, office.again, on_event)
+    return desk.start_desk(office.config, stop, office.again, on_event)
 
 
 def take(office: Office, event: Event, now: datetime) -> None:
-    """Record a drop or a flag, and answer it."""
+    """Record a drop or a flag, and answer it; one that cannot be recorded stops no other."""
+    try:
+        _take(office, event, now)
+    except (OSError, ValueError, KeyError, TypeError):
+        logger.exception("what was dropped could not be taken in; it is looked at again at start")
+
+
+def _take(office: Office, event: Event, now: datetime) -> None:
     if isinstance(event, FolderLost):
         _note_folder(office, event, now)
         return
@@ -127,15 +134,19 @@ def answer_requests(office: Office, now: datetime) -> None:
         return
     office.seen_version = version
     for request in requests.pending(office.db):
+        # What is done and that it is answered come to pass together: nothing is done twice.
         try:
-            given = carry_out(office.db, office.config, office.nights, request, now)
+            with transaction(office.db):
+                given = carry_out(office.db, office.config, office.nights, request, now)
+                requests.answer(office.db, request.id, given, now)
         except CellwatchError as error:
             given = requests.Answer(is_done=False, text=str(error), facts={})
+            requests.answer(office.db, request.id, given, now)
         except (OSError, ValueError, KeyError, TypeError) as error:
             # A request that no command of this version writes must not end the daemon.
             text = f"'{request.kind}' cannot be carried out: {error!r}"
             given = requests.Answer(is_done=False, text=text, facts={})
-        requests.answer(office.db, request.id, given, now)
+            requests.answer(office.db, request.id, given, now)
         logger.info("%s asked for %s: %s", request.asked_by, request.kind, given.text)
 
 
@@ -148,6 +159,8 @@ def look_after(office: Office, now: datetime) -> None:
     for row in reviews.orphans(office.db):
         if row["reason"].startswith(desk.BLOCKED):
             office.again.put(row)
+    for row in looks.out_of_step(office.db):
+        office.again.put(row)
     answering.tidy(office.db, folder, now)
 
 
@@ -162,6 +175,6 @@ def is_quiet(office: Office) -> bool:
 def _read_under_region(office: Office, event: FromDesk) -> None:
     # A region that came after its correction: the correction is read anew, within the region.
     if event.drop.kind == "region":
-        row = reviews.under_region(office.db, event.drop)
+        row = looks.under_region(office.db, event.drop)
         if row is not None:
             office.again.put(row)

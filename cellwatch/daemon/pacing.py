@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from cellwatch.daemon.pipe import receive
+from cellwatch.daemon.runfolder import LEFT
 
-LEFT = 75  # EX_TEMPFAIL
 SAY_EVERY_S = 2.0
 PAUSED = 5.0  # a step this many times as long as usual was a pause, not work
 
@@ -55,6 +55,13 @@ class Pacer:
         self._last = time.monotonic()
         if self._last - self._told_at >= SAY_EVERY_S:
             self._say()
+
+    def give_way(self) -> None:
+        """Wait while the microscope needs the device, between two pieces of other work."""
+        if self._is_leaving:
+            os._exit(LEFT)
+        self._may_run.wait()
+        self._last = time.monotonic()
 
     def skip(self, steps: int) -> None:
         """Count batches that were done before."""

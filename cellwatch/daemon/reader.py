@@ -30,9 +30,21 @@ class Reader:
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, asked: CorrectionAsked) -> CorrectionRead:
-        """Have a dropped file read; a reader that dies over it rejects it."""
-        process = self._started()
+        """Have a dropped file read; one over which the reader dies twice is rejected."""
         seconds = self._seconds + _size(asked.image) / BYTES_PER_SECOND
+        how = ""
+        for _ in range(2):  # somebody else may have killed the first
+            answer, is_late = self._answer(asked, seconds)
+            if answer is not None:
+                return answer
+            how = self._end()
+            if is_late:
+                reason = f"it took longer than {seconds:.3g} s to read"
+                return CorrectionRead(reason=reason, remedy=REMEDY)
+        return CorrectionRead(reason=f"the process that read it died ({how})", remedy=REMEDY)
+
+    def _answer(self, asked: CorrectionAsked, seconds: float) -> tuple[CorrectionRead | None, bool]:
+        process = self._started()
         timer = threading.Timer(seconds, process.kill)
         timer.start()
         try:
@@ -43,15 +55,7 @@ class Reader:
         finally:
             is_late = not timer.is_alive()
             timer.cancel()
-        if answer is not None:
-            return CorrectionRead.from_json(answer)
-        how = self._end()
-        reason = (
-            f"it took longer than {seconds:.3g} s to read"
-            if is_late
-            else f"the process that read it died ({how})"
-        )
-        return CorrectionRead(reason=reason, remedy=REMEDY)
+        return (CorrectionRead.from_json(answer) if answer is not None else None), is_late
 
     def close(self) -> None:
         """End the process."""

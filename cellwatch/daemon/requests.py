@@ -9,8 +9,9 @@ from sqlite_utils import Database
 
 from cellwatch.config.schema import Config
 from cellwatch.daemon import nights as training
-from cellwatch.daemon.lineup import Group, groups_of, why_not_yet
-from cellwatch.errors import CellwatchError, RequestRefused, UnknownModel
+from cellwatch.daemon.choice import Place, named_model
+from cellwatch.daemon.lineup import Group, groups_of, job_of, why_not_yet
+from cellwatch.errors import RequestRefused, UnknownModel
 from cellwatch.records import AskedRun, Verdict
 from cellwatch.storage import flags, promotions, reviews
 from cellwatch.storage.corrections import answers
@@ -41,6 +42,7 @@ def carry_out(
         "checkout": lambda: _checkout(db, request.arguments, now),
         "withdraw": lambda: _withdraw(db, config, request.arguments, now),
         "retrain": lambda: _retrain(nights, request.arguments, now),
+        "session": lambda: _session(db, config, nights, request.arguments, now),
         "promote": lambda: _promote(db, config, nights, request, now),
         "rollback": lambda: _rollback(db, config, request, now),
         "rerun": lambda: _rerun(db, config, nights, request, now),
@@ -94,6 +96,15 @@ def _retrain(nights: training.Nights, said: Said, now: datetime) -> Answer:
     return Answer(True, f"{', '.join(wanted)} will be trained", {"groups": wanted})
 
 
+def _session(
+    db: Database, config: Config, nights: training.Nights, said: Said, now: datetime
+) -> Answer:
+    group = _group(config, said["group"])
+    asked = AskedRun(group.name, "session", now.astimezone().date().isoformat())
+    job = job_of(db, 0, asked, group, config, nights.configured, now)
+    return Answer(True, f"'{group.name}' trains within a session", {"job": job.to_json()})
+
+
 def _with_news(nights: training.Nights) -> list[str]:
     quiet = "no new corrections"
     return [g for g in nights.groups if why_not_yet(nights.db, g, nights.config) != quiet]
@@ -107,6 +118,7 @@ def _promote(
     group = _group(config, request.arguments.get("group") or _group_in(model, config))
     before = _used_now(db, group, nights)
     name = ModelName(place.card.id, place.card.sha256)
+    _require_held(name, nights.configured[group.target.model], config, place.path)
     if before == name:
         raise RequestRefused(f"'{group.name}' uses '{model}' already")
     reason = request.arguments.get("why") or f"chosen by {request.asked_by}"
@@ -155,13 +167,16 @@ def _rerun(
     pins = {}
     for target in watched.targets():
         if said.get("model"):
-            place: ModelPlace | ClassifierPlace = find_model(said["model"], config.zoo)
+            model: Place = find_model(said["model"], config.zoo)
         else:
-            place = training_place(nights, watched.group_of(target), target.model)
-        if isinstance(place, ClassifierPlace):
+            model = training_place(nights, watched.group_of(target), target.model)
+        if isinstance(model, ClassifierPlace):
             raise RequestRefused(f"'{target.model}' chooses by style; say which model: --model ID")
-        pins[target.name] = ModelName(place.card.id, place.card.sha256)
-    n = promotions.rerun(db, watch, experiment, pins, request.asked_by, now)
+        pins[target.name] = ModelName(model.card.id, model.card.sha256)
+        _require_held(pins[target.name], nights.configured[target.model], config, model.path)
+    is_by_file = config.retrain.pin != "experiment"
+    place = (watch, experiment)
+    n = promotions.rerun(db, place, pins, request.asked_by, now, is_by_file=is_by_file)
     models = ", ".join(sorted({pin.id for pin in pins.values()}))
     images = "1 image" if n == 1 else f"{n} images"
     return Answer(
@@ -229,11 +244,15 @@ def _decide(db: Database, decision: Decision, now: datetime) -> None:
         promotions.decide(db, decision, now)
 
 
-def refused(error: CellwatchError) -> Answer:
-    """Return the answer to a request that cannot be carried out."""
-    return Answer(
-        is_done=False, text=str(error), facts={"unknown_model": isinstance(error, UnknownModel)}
-    )
+def _require_held(name: ModelName, configured: Place, config: Config, place: Path) -> None:
+    # What is used by its id must be found by it, by every later claim.
+    try:
+        named_model(name, configured, config)
+    except UnknownModel as error:
+        raise RequestRefused(
+            f"'{name.id}' ({place}) is not in the station's zoo; copy its folder to "
+            f"{config.zoo / name.id} first, or add a checkpoint: cellwatch models add FILE --id ID"
+        ) from error
 
 
 def folder_of(config: Config) -> Path:

@@ -27,6 +27,7 @@ from cellwatch.daemon.evidence import Judge, evidence_for
 from cellwatch.daemon.lessons import images_of, replayed
 from cellwatch.daemon.pacing import Pacer
 from cellwatch.daemon.processes import die_with_parent
+from cellwatch.daemon.runfolder import CANDIDATE, FAILURE, JOB, LEFT, PROGRESS, REFUSED, REPORT
 from cellwatch.errors import CellwatchError, TrainingError
 from cellwatch.records import ModelCard, Side, TrainingItem, TrainJob, TrainReport, Verdict
 from cellwatch.training.checkpoint import LOG as FIT_LOG
@@ -41,11 +42,8 @@ from cellwatch.zoo.weights import load_network, save_network, with_diameters
 
 logger = logging.getLogger(__name__)
 
-JOB, REPORT, PROGRESS, FAILURE = "job.json", "report.json", "progress.json", "failure.txt"
-CANDIDATE, PLAN, WEIGHTS = "candidate", "plan.json", "network.safetensors"
+PLAN, WEIGHTS = "plan.json", "network.safetensors"
 MAX_FOLDS = 4
-REFUSED = 65  # EX_DATAERR: the corrections are at fault; the reason is in failure.txt
-LEFT = 75  # EX_TEMPFAIL: told to leave; it goes on when it is started again
 LEAST_EPOCHS = 5  # a shorter schedule teaches nothing; its network would only seem worse
 
 
@@ -75,7 +73,7 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
     pacer.expect(plan.epochs * plan.steps_per_epoch * (1 + len(folds)))
     candidate = _candidate(job, items, images, plan, device, pacer)
     trained_on = {candidate.sha256: tuple(item.correction_id for item in items)}
-    judge = Judge(job, device)
+    judge = Judge(job, device, pacer.give_way)
     if job.kind == "session":
         return TrainReport(
             candidate.id,
@@ -89,7 +87,11 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
     judges: dict[str, Any] = {}  # by content key: the network that was not trained on it
     for number, left_out in enumerate(folds):
         kept = [item for item in items if item.content_key not in left_out]
-        part = [lessons[item.correction_id] for item in kept] + replayed(job)
+        part = [lessons[item.correction_id] for item in kept]
+        if not any(image.n_rois for image in part):
+            pacer.skip(plan.steps)
+            continue  # all ROIs lie in what it would leave out: nobody can judge there
+        part += replayed(job)
         place = folder / f"fold{number}"
         network = _trained(
             place, job, part, replace(plan, seed=plan.seed + 1 + number), device, pacer

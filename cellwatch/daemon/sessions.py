@@ -24,29 +24,39 @@ from cellwatch.core.channels import take_channels
 from cellwatch.core.segment import segment
 from cellwatch.daemon.choosing import channels_for, ready_model
 from cellwatch.daemon.executor import ENVIRONMENT
-from cellwatch.daemon.lineup import Group, job_of
-from cellwatch.daemon.nights import CANDIDATE, FAILURE, JOB, REPORT, progress
+from cellwatch.daemon.nights import progress
+from cellwatch.daemon.runfolder import CANDIDATE, FAILURE, JOB, REPORT
 from cellwatch.errors import RequestRefused, TrainingError
-from cellwatch.records import AskedRun, PlaneIndex, Side
+from cellwatch.records import PlaneIndex, Side, TrainJob
 from cellwatch.storage.images import load
-from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.pathtext import text_path
 from cellwatch.zoo.cards import find_model
 
-SESSION = "session"
 LOOK_EVERY_S = 0.5
 
 
 def train_on_all(
     config: Config,
-    configured: Mapping[str, Any],  # Any: places of models
-    group: Group,
+    job: TrainJob,
     number: int,
     now: datetime,
     on_stage: Callable[[str], None],
     wait: Callable[[float], None],
 ) -> Path:
     """Train on all corrections of a group so far; return the folder of the network.
+
+    Parameters
+    ----------
+    config : Config
+    job : TrainJob
+        As the daemon put it together, which decides the sides.
+    number : int
+        Of the image in the session.
+    now : datetime
+    on_stage : callable
+        Gets each stage as text.
+    wait : callable
+        Waits so many seconds.
 
     Raises
     ------
@@ -55,17 +65,11 @@ def train_on_all(
     TrainingError
         When it came to nothing.
     """
-    db = open_ledger(config.state.folder)
-    try:
-        asked = AskedRun(group.name, SESSION, now.astimezone().date().isoformat())
-        job = job_of(db, 0, asked, group, config, configured, now)
-    finally:
-        db.close()
     if not any(item.side == Side.TRAIN for item in job.items):
-        raise RequestRefused(f"'{group.name}' has no correction to train on")
+        raise RequestRefused(f"'{job.group}' has no correction to train on")
     began = now.strftime("%Y%m%dT%H%M%S")
-    folder = config.state.folder / "sessions" / f"{group.name}-{began}-{number}"
-    job = replace(job, folder=str(folder), model_id=f"{group.name}-session-{number}")
+    folder = config.state.folder / "sessions" / f"{job.group}-{began}-{number}"
+    job = replace(job, folder=str(folder), model_id=f"{job.group}-session-{number}")
     folder.mkdir(parents=True)
     (folder / JOB).write_text(json.dumps(job.to_json()), encoding="utf-8")
     process = subprocess.Popen(

@@ -23,7 +23,7 @@ from cellwatch import __version__
 from cellwatch.config.schema import Config, Watch
 from cellwatch.daemon import nights as training
 from cellwatch.daemon import office
-from cellwatch.daemon.choice import models_for, pin_chosen, pin_models
+from cellwatch.daemon.choice import models_for, pin_chosen, pin_models, redo_if_repinned
 from cellwatch.daemon.desk import FlagDropped, FolderLost, FromDesk
 from cellwatch.daemon.executor import FromWorker, Worker, boot_id, process_started
 from cellwatch.daemon.intake import (
@@ -248,6 +248,7 @@ def _record(life: _Life, outcome: Outcome) -> None:
         queue.finish(life.db, outcome, life.facts, now)
         if life.claim is not None:
             pin_chosen(life.db, life.claim, outcome, life.config, now)
+            redo_if_repinned(life.db, life.claim, outcome, life.config, now)
         office.segmented(life.office, outcome.acquisition_id)
         rois = ", ".join(f"{t.rois} {t.name}" for t in outcome.targets)
         logger.info("segmented %s: %s in %.1f s", path, rois, outcome.seconds)

@@ -4,7 +4,7 @@ They cross the pipe to the reader as JSON.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -75,6 +75,8 @@ class CorrectionAsked:
         The folder of another look at the same part, to measure how well the two agree; "": none.
     handed_out : str
         The label TIFF that the person was given, of a session; "": the prediction in the store.
+    normalise : mapping
+        JSON of how the station scales intensities; empty: the default.
     """
 
     path: str
@@ -92,6 +94,7 @@ class CorrectionAsked:
     region: str = ""
     other: str = ""
     handed_out: str = ""
+    normalise: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -21,7 +21,7 @@ ENDINGS = {
     "napari": "_masks.tif",
     "cellpose": "_seg.npy",
     "fiji": "_rois.zip",
-    "qupath": ".geojson",
+    "qupath": "_rois.geojson",  # without an ending, a_region.geojson would be another's region
 }
 LARGEST_UINT16 = 65_535
 

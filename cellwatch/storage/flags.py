@@ -8,7 +8,7 @@ from sqlite_utils import Database
 from cellwatch.storage.arrivals import iso
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import path_text
-from cellwatch.storage.stems import meant_by, stem_key
+from cellwatch.storage.stems import CURRENT, meant_by, stem_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def raise_flag(db: Database, flag: Flag, now: datetime) -> list[int] | None:
 def lower_flag(db: Database, name: str, why: str, now: datetime) -> int:
     """Take the flags off an image; return how many there were."""
     with transaction(db):
-        keys = acquisitions_named(db, name)
+        keys = acquisitions_named(db, name, is_every=True)
         marks = ",".join("?" * len(keys))
         sql = f"""
             UPDATE flags SET lowered_at = ?, lowered_why = ? WHERE lowered_at IS NULL
@@ -71,10 +71,11 @@ def lower_flag(db: Database, name: str, why: str, now: datetime) -> int:
 
 
 def lower_on(db: Database, acquisition_id: int, why: str, now: datetime) -> None:
-    """Take the flags off an acquisition; inside a transaction."""
+    """Take the flags off an acquisition and what its file held before; inside a transaction."""
     db.execute(
         "UPDATE flags SET lowered_at = ?, lowered_why = ? "
-        "WHERE acquisition_id = ? AND lowered_at IS NULL",
+        "WHERE lowered_at IS NULL AND acquisition_id IN (SELECT o.id FROM acquisitions o "
+        "JOIN acquisitions a ON o.watch = a.watch AND o.path = a.path WHERE a.id = ?)",
         [iso(now), why, acquisition_id],
     )
 
@@ -93,11 +94,15 @@ def match_waiting(db: Database) -> int:
     return matched
 
 
-def acquisitions_named(db: Database, name: str) -> list[int]:
-    """Return the current acquisitions that a path, a file name or a stem means."""
-    sql = """
-        SELECT id, path, stem FROM acquisitions
-        WHERE superseded_by IS NULL AND stem IN (?, ?) ORDER BY id
+def acquisitions_named(db: Database, name: str, *, is_every: bool = False) -> list[int]:
+    """Return the acquisitions that a path, a file name or a stem means.
+
+    The current ones, or every one, also those that were overwritten.
+    """
+    current = "1" if is_every else CURRENT
+    sql = f"""
+        SELECT a.id, a.path, a.stem FROM acquisitions a
+        WHERE {current} AND a.stem IN (?, ?) ORDER BY a.id
     """
     stems = [path_text(stem_key(f"{name}.x")), path_text(stem_key(name))]
     return [row["id"] for row in meant_by(path_text(name), list(db.query(sql, stems)))]

@@ -42,7 +42,13 @@ def open_ledger(state: Path) -> Database:
 
 @contextmanager
 def transaction(db: Database) -> Iterator[None]:
-    """Run the block's statements as one: all of them or, after an error, none."""
+    """Run the block's statements as one: all of them or, after an error, none.
+
+    Within another transaction it is a part of that one, and comes to pass with it.
+    """
+    if db.conn.in_transaction:
+        yield
+        return
     db.conn.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -40,11 +40,13 @@ def m003_the_loop(db: Database) -> None:
 
 
 @migrations()
-def m004_what_a_session_handed_out(db: Database) -> None:
-    """Remember the labels that a person was given, where they are not those of the mask store."""
-    db.execute(
-        "ALTER TABLE checkouts ADD COLUMN handed_out TEXT"
-    )  # a label TIFF; NULL: the store's
+def m004_what_was_handed_out_and_grew(db: Database) -> None:
+    """Remember what a session handed out, and a correction's own pixels beside its content key."""
+    # A label TIFF; NULL: those of the store.
+    db.execute("ALTER TABLE checkouts ADD COLUMN handed_out TEXT")
+    # Digest of the acquisition as it was then; a file that grows keeps its first content key.
+    db.execute("ALTER TABLE corrections ADD COLUMN pixels_sha256 TEXT")
+    db.execute("UPDATE corrections SET pixels_sha256 = content_key")
 
 
 FIRST_LIGHT = """

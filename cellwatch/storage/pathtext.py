@@ -24,6 +24,17 @@ def path_text(path: str) -> str:
     return RAW + "".join(plain)
 
 
+def readable(text: str) -> str:
+    r"""Return text for people, with bytes that are no UTF-8 written as `\xNN`.
+
+    Examples
+    --------
+    >>> print(readable("unknown: a\udcff.tif"))
+    unknown: a\xff.tif
+    """
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
 def text_path(text: str) -> str:
     """Return the path that `path_text` was given."""
     if not text.startswith(RAW):

@@ -11,7 +11,7 @@ from sqlite_utils import Database
 from cellwatch.records import Verdict
 from cellwatch.storage.arrivals import iso
 from cellwatch.storage.ledger import transaction
-from cellwatch.storage.pathtext import path_text
+from cellwatch.storage.pathtext import path_text, text_path
 
 IN_USE = tuple(verdict.value for verdict in Verdict if verdict.is_in_use)
 _MARKS = ", ".join("?" * len(IN_USE))
@@ -191,27 +191,38 @@ def pin(
 
 
 def rerun(
-    db: Database, watch: str, experiment: str, pins: Mapping[str, ModelName], by: str, now: datetime
+    db: Database,
+    place: tuple[str, str],
+    pins: Mapping[str, ModelName],
+    by: str,
+    now: datetime,
+    *,
+    is_by_file: bool = False,
 ) -> int:
     """Queue a whole experiment again, behind new images; flagged ones go first.
 
     Parameters
     ----------
     db : Database
-    watch, experiment : str
+    place : (str, str)
+        Watch and experiment.
     pins : mapping of str to ModelName
         By target: the model that it is done with.
     by : str
     now : datetime
+    is_by_file : bool
+        Whether it is each file that keeps a model, not the experiment.
 
     Returns
     -------
     int
         How many acquisitions. Their masks stay until the new ones are in place.
     """
+    watch, experiment = place
     with transaction(db):
-        for target, model in pins.items():
-            pin(db, (watch, experiment, target), model, by, now, is_anew=True)
+        for key in _files_of(db, place) if is_by_file else [experiment]:
+            for target, model in pins.items():
+                pin(db, (watch, key, target), model, by, now, is_anew=True)
         flagged = "id IN (SELECT acquisition_id FROM flags WHERE lowered_at IS NULL)"
         done = db.execute(
             f"""
@@ -224,6 +235,33 @@ def rerun(
             [iso(now), watch, path_text(experiment)],
         )
         return int(done.rowcount)
+
+
+def repinned_since(db: Database, place: tuple[str, str, str], moment: str) -> ModelName | None:
+    """Return the model that a person chose for an experiment's target after a moment; else None."""
+    watch, experiment, target = place
+    sql = """
+        SELECT model_id, model_sha256 FROM pins
+        WHERE watch = ? AND experiment = ? AND target = ? AND pinned_at > ?
+    """
+    row = db.execute(sql, [watch, path_text(experiment), target, moment]).fetchone()
+    return ModelName(*row) if row else None
+
+
+def queue_again(db: Database, acquisition_id: int, now: datetime) -> None:
+    """Put one acquisition that is done back into the queue, behind new images."""
+    with transaction(db):
+        db.execute(
+            "UPDATE acquisitions SET state = 'queued', state_since = ?, attempts = 0, "
+            "priority = -2 WHERE id = ? AND state = 'done'",
+            [iso(now), acquisition_id],
+        )
+
+
+def _files_of(db: Database, place: tuple[str, str]) -> list[str]:
+    sql = "SELECT DISTINCT path FROM acquisitions WHERE watch = ? AND experiment = ?"
+    rows = db.execute(sql, [place[0], path_text(place[1])]).fetchall()
+    return [text_path(path) for (path,) in rows]
 
 
 def history(db: Database, group: str = "") -> list[dict[str, Any]]:  # Any: what SQLite holds

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cellwatch.storage.pathtext import path_text
-from cellwatch.storage.stems import meant_by, stem_key
+from cellwatch.storage.stems import CURRENT, meant_by, stem_key
 
 Row = dict[str, Any]  # Any: what SQLite holds
 MANY = 10_000  # rows of the review queue that are looked through
@@ -44,7 +44,7 @@ def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[Row]:
         WHERE a.superseded_by IS NULL AND t.state = 'done'
               AND (t.novelty > ? OR t.confidence < ?)
               AND a.id NOT IN (SELECT acquisition_id FROM corrections
-                               WHERE acquisition_id IS NOT NULL
+                               WHERE acquisition_id IS NOT NULL AND target = t.name
                                AND state IN ('trainable', 'used'))
         ORDER BY max(coalesce(t.novelty, 0) / ?, 1 - coalesce(t.confidence, 1)) DESC, a.id DESC
         LIMIT ?
@@ -71,13 +71,13 @@ def to_check_out(db: sqlite3.Connection, limit: int, target: str = "") -> list[R
     sql = """
         SELECT id FROM acquisitions a WHERE state = 'done' AND superseded_by IS NULL
         AND id NOT IN (SELECT acquisition_id FROM corrections WHERE acquisition_id IS NOT NULL
-                       AND state IN ('trainable', 'used'))
-        AND id NOT IN (SELECT acquisition_id FROM checkouts)
+                       AND ? IN ('', target) AND state IN ('trainable', 'used'))
+        AND id NOT IN (SELECT acquisition_id FROM checkouts WHERE ? IN ('', target))
         AND EXISTS (SELECT 1 FROM targets t WHERE t.acquisition_id = a.id
                     AND (? = '' OR t.name = ?))
         ORDER BY id DESC LIMIT ?
     """
-    others = [row["id"] for row in db.execute(sql, [target, target, limit])]
+    others = [row["id"] for row in db.execute(sql, [*[target] * 4, limit])]
     keys = list(dict.fromkeys([*queue, *others]))[:limit]
     return [row for key in keys for row in acquisitions(db, "a.id = ?", [key])]
 
@@ -93,11 +93,11 @@ def acquisitions(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> l
     sql = f"""
         SELECT a.*, (SELECT count(*) FROM targets t WHERE t.acquisition_id = a.id) AS n_targets,
                (SELECT count(*) FROM acquisitions b
-                WHERE b.stem = a.stem AND b.superseded_by IS NULL) AS n_alike,
+                WHERE b.stem = a.stem AND {CURRENT.replace("a.", "b.")}) AS n_alike,
                (SELECT group_concat(coalesce(f.why, ''), '; ') FROM flags f
                 WHERE f.acquisition_id = a.id AND f.lowered_at IS NULL AND f.why IS NOT NULL)
                AS flagged_why
-        FROM acquisitions a WHERE {where} AND a.superseded_by IS NULL ORDER BY a.id
+        FROM acquisitions a WHERE {where} AND {CURRENT} ORDER BY a.id
     """
     return [dict(row) for row in db.execute(sql, list(values))]
 

@@ -15,7 +15,7 @@ from cellwatch.records import CorrectionRead, CorrectionState, Crop, PlaneIndex,
 from cellwatch.storage.arrivals import iso
 from cellwatch.storage.flags import lower_on
 from cellwatch.storage.ledger import transaction
-from cellwatch.storage.pathtext import path_text
+from cellwatch.storage.pathtext import path_text, readable
 
 Row = dict[str, Any]  # Any: what SQLite holds
 STANDING = ("trainable", "used")
@@ -71,7 +71,7 @@ def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> in
         state = CorrectionState.REJECTED if read.reason else CorrectionState.TRAINABLE
         facts = _facts(drop, state, now)
         if read.reason:
-            facts |= {"reason": read.reason, "remedy": read.remedy}
+            facts |= {"reason": readable(read.reason), "remedy": readable(read.remedy)}
             return _insert(db, facts)
         facts |= _found(db, drop, read, now)
         key = _insert(db, facts)
@@ -86,7 +86,8 @@ def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> in
 def wait_for_image(db: Database, drop: Drop, reason: str, remedy: str, now: datetime) -> int:
     """Record a correction whose image is not there yet."""
     with transaction(db):
-        facts = _facts(drop, CorrectionState.ORPHAN, now) | {"reason": reason, "remedy": remedy}
+        facts = _facts(drop, CorrectionState.ORPHAN, now)
+        facts |= {"reason": readable(reason), "remedy": readable(remedy)}
         return _insert(db, facts)
 
 
@@ -123,43 +124,7 @@ def lead_only(rows: list[Row], lead: str) -> list[Row]:
     return sorted(best.values(), key=lambda row: int(row["id"]))
 
 
-def region_of(db: Database | sqlite3.Connection, drop: Drop) -> str:
-    """Return the folder of the region that was marked for the same part; "": none was."""
-    sql = """
-        SELECT folder FROM corrections WHERE kind = 'region' AND acquisition_id = ? AND target = ?
-        AND position = ? AND t = ? AND z = ? AND crop IS ? AND annotator = ?
-        AND state = 'trainable' ORDER BY id DESC LIMIT 1
-    """
-    row = db.execute(sql, [drop.acquisition_id, drop.target, *_where(drop)]).fetchone()
-    return str(row[0]) if row else ""
-
-
-def other_look(db: Database | sqlite3.Connection, drop: Drop) -> str:
-    """Return the folder of another standing look at the same part; "": there is none.
-
-    For a second look that is the first one, else the latest of another annotator.
-    """
-    who = "annotator != ?" if not drop.is_again else "? IS NOT NULL"
-    sql = f"""
-        SELECT folder FROM corrections WHERE kind = 'labels' AND is_again = 0
-        AND acquisition_id = ? AND target = ? AND position = ? AND t = ? AND z = ? AND crop IS ?
-        AND {who} AND state IN ('trainable', 'used') ORDER BY id DESC LIMIT 1
-    """
-    row = db.execute(sql, [drop.acquisition_id, drop.target, *_where(drop)]).fetchone()
-    return str(row[0]) if row else ""
-
-
-def under_region(db: Database, drop: Drop) -> Row | None:
-    """Return the standing correction that a newly dropped region speaks of."""
-    sql = """
-        SELECT * FROM corrections WHERE kind = 'labels' AND acquisition_id = ? AND target = ?
-        AND position = ? AND t = ? AND z = ? AND crop IS ? AND annotator = ?
-        AND state IN ('trainable', 'used') ORDER BY id DESC LIMIT 1
-    """
-    return next(iter(_rows(db, sql, [drop.acquisition_id, drop.target, *_where(drop)])), None)
-
-
-def known_drops(db: Database) -> dict[str, tuple[int, int]]:
+def known_drops(db: Database | sqlite3.Connection) -> dict[str, tuple[int, int]]:
     """Return size and time of the files that were looked at, by their name."""
     sql = "SELECT file, size, mtime_ns FROM corrections ORDER BY id"
     return {file: (size, mtime) for file, size, mtime in db.execute(sql).fetchall()}
@@ -194,7 +159,7 @@ def standing_rejections(db: Database) -> list[Row]:
 def waits_still(db: Database, correction_id: int, reason: str) -> bool:
     """Say whether a correction waits for the reason that its row gives already."""
     row = db.table("corrections").get(correction_id)
-    return bool(row["state"] == CorrectionState.ORPHAN and row["reason"] == reason)
+    return bool(row["state"] == CorrectionState.ORPHAN and row["reason"] == readable(reason))
 
 
 def retire_orphan(db: Database, correction_id: int, now: datetime) -> None:
@@ -253,7 +218,8 @@ def _found(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> Row
     return {
         "format": read.format,
         "sha256": read.sha256 or None,
-        "content_key": read.content_key or None,
+        "content_key": _content_key(db, drop, read.content_key) if read.content_key else None,
+        "pixels_sha256": read.content_key or None,
         "model_id": model[0],
         "model_sha256": model[1],
         "rois": read.rois,
@@ -266,6 +232,26 @@ def _found(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> Row
         "minutes": _minutes(db, drop.checkout_id, now),
         "notes": json.dumps(notes),
     }
+
+
+def _content_key(db: Database, drop: Drop, pixels: str) -> str:
+    # The same pixels under any name, and whatever the same file held before: a time-lapse that
+    # grows, or a file that was overwritten, is one sample, and stays on its side.
+    for where, values in (
+        ("c.pixels_sha256 = ?", [pixels]),
+        (
+            "EXISTS (SELECT 1 FROM acquisitions n WHERE n.id = ? "
+            "AND n.watch = a.watch AND n.path = a.path)",
+            [drop.acquisition_id],
+        ),
+    ):
+        sql = f"""
+            SELECT c.content_key FROM corrections c JOIN acquisitions a ON a.id = c.acquisition_id
+            WHERE c.content_key IS NOT NULL AND {where} ORDER BY c.id LIMIT 1
+        """
+        if row := db.execute(sql, values).fetchone():
+            return str(row[0])
+    return pixels
 
 
 def _withdrawn_before(db: Database, drop: Drop, read: CorrectionRead) -> list[str]:
@@ -311,7 +297,7 @@ def _supersede(db: Database, drop: Drop, newer: int, now: datetime) -> None:
             int(drop.is_again),
             drop.acquisition_id,
             drop.target,
-            *_where(drop),
+            *part_of(drop),
         ],
     )
     db.execute(
@@ -327,7 +313,7 @@ def _test_then_train(db: Database, key: int, read: CorrectionRead, now: datetime
     if not row["model_sha256"]:
         return
     sql = "SELECT 1 FROM trained_on WHERE model_sha256 = ? AND content_key = ? LIMIT 1"
-    if db.execute(sql, [row["model_sha256"], read.content_key]).fetchone():
+    if db.execute(sql, [row["model_sha256"], row["content_key"]]).fetchone():
         return
     db.table("scores").insert(
         {
@@ -335,7 +321,7 @@ def _test_then_train(db: Database, key: int, read: CorrectionRead, now: datetime
             "model_id": row["model_id"],
             "model_sha256": row["model_sha256"],
             "correction_id": key,
-            "content_key": read.content_key,
+            "content_key": row["content_key"],
             "ap50": round(read.average_precision, 6),
             "true_positives": read.true_positives,
             "false_positives": read.false_positives,
@@ -345,7 +331,8 @@ def _test_then_train(db: Database, key: int, read: CorrectionRead, now: datetime
     )
 
 
-def _where(drop: Drop) -> tuple[Any, ...]:  # Any: values of a row
+def part_of(drop: Drop) -> tuple[Any, ...]:  # Any: values of a row
+    """Return position, t, z, crop and annotator of a drop, as columns hold them."""
     plane = drop.plane
     return (plane.position, plane.t, plane.z, _crop_text(drop.crop), drop.annotator)
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.records import AskedRun, TrainJob, TrainReport
+from cellwatch.records import AskedRun, CorrectionState, Side, TrainJob, TrainReport
 from cellwatch.storage.arrivals import iso
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.promotions import Decision, decide
+from cellwatch.storage.reviews import lead_only, sides, trainable
 
 Row = dict[str, Any]  # Any: what SQLite holds
 TWIN = "/fold"  # behind a model's id: a network of its night that left some acquisitions out
@@ -172,15 +173,18 @@ def twins_found(db: Database, model_id: str) -> dict[str, tuple[str, int]]:
     return {str(key): (found, int(false)) for key, found, false in rows}
 
 
-def new_rois(db: Database, group: str) -> int:
-    """Return the ROIs of corrections that no training of a group has taken yet."""
-    sql = """
-        SELECT coalesce(sum(max(rois, predicted, 1)), 0) FROM corrections
-        WHERE group_name = ? AND kind = 'labels' AND is_again = 0 AND state = 'trainable'
-        AND content_key NOT IN
-            (SELECT content_key FROM sides WHERE group_name = ? AND side = 'held_out')
+def new_rois(db: Database, group: str, lead: str = "") -> int:
+    """Return the ROIs of corrections that the next training would take and none has taken yet.
+
+    `lead` is the annotator whose corrections go before others' of the same part.
     """
-    return int(db.execute(sql, [group, group]).fetchone()[0])
+    held = {key for key, side in sides(db, group).items() if side == Side.HELD_OUT}
+    rows = lead_only(trainable(db, group), lead)
+    return sum(
+        max(row["rois"], row["predicted"], 1)
+        for row in rows
+        if row["state"] == CorrectionState.TRAINABLE and row["content_key"] not in held
+    )
 
 
 def models_named(db: Database, prefix: str) -> int:

@@ -1,13 +1,15 @@
 """One model for an experiment, from its first image to its last; the next one gets the new."""
 
+from datetime import timedelta
+
 import pytest
 
-from cellwatch.daemon.choice import models_for
+from cellwatch.daemon.choice import models_for, redo_if_repinned
 from cellwatch.daemon.jobs import models_of
 from cellwatch.daemon.nights import Nights
 from cellwatch.daemon.requests import carry_out
 from cellwatch.errors import RequestRefused, UnknownModel
-from cellwatch.records import ModelCard
+from cellwatch.records import ModelCard, Outcome, TargetResult
 from cellwatch.storage import queue
 from cellwatch.storage.requests import Request
 from cellwatch.zoo.catalog import add_model
@@ -105,6 +107,50 @@ def test_a_pattern_names_the_experiment(make_lab):
     lab.segment_all()
 
     assert set(lab.experiments()) == {"p1", "p2"}
+
+
+def test_a_model_that_is_not_in_the_zoo_is_put_to_no_use(make_lab, tmp_path):
+    lab = make_lab()
+    write(lab, "exp1/a.tif")
+    lab.segment_all()
+    add_model(tmp_path / "mine", tiny_network(3), ModelCard("mine", "", 0.0, 0.0))
+    place = str(tmp_path / "mine")
+
+    with pytest.raises(RequestRefused, match="is not in the station's zoo; copy its folder"):
+        ask(lab, "promote", model=place, group="images")
+    with pytest.raises(RequestRefused, match="is not in the station's zoo"):
+        ask(lab, "rerun", experiment="exp1", model=place)
+    assert lab.decisions() == []
+
+
+@pytest.mark.parametrize("pin", ["experiment", "acquisition", "none"])
+def test_a_rerun_takes_the_model_it_says_however_models_are_kept(make_lab, pin):
+    lab = make_lab(pin=pin)
+    write(lab, "exp1/a.tif", "exp1/b.tif")
+    lab.segment_all()
+    model = add(lab)
+
+    ask(lab, "rerun", experiment="exp1", model=model)
+    lab.segment_all()
+
+    assert lab.experiments() == {"exp1": model}
+
+
+def test_promise_10_an_image_in_work_at_a_rerun_is_done_again_too(make_lab, now):
+    lab = make_lab()
+    write(lab, "exp1/a.tif")
+    lease = timedelta(minutes=5)
+    claim = queue.claim(lab.db, device="cpu", worker_pid=1, now=lab.now, lease=lease)
+    lab.now += timedelta(seconds=1)
+    model = add(lab)
+    assert ask(lab, "rerun", experiment="exp1", model=model).facts["images"] == 0
+    result = TargetResult("cells", 3, 9.0, model_id="tiny", model_sha256="of the old one")
+    outcome = Outcome(claim.acquisition_id, planes=1, content_sha256="c", targets=(result,))
+    queue.finish(lab.db, outcome, {"cells": {"params": "{}"}}, lab.now)
+
+    assert redo_if_repinned(lab.db, claim, outcome, lab.config, lab.now)
+    lab.segment_all()
+    assert lab.experiments() == {"exp1": model}
 
 
 def test_a_rollback_is_a_decision_of_its_own(make_lab):

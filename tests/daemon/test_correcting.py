@@ -1,6 +1,12 @@
 """A dropped file that is not at fault itself is not rejected: it is read again later."""
 
+import os
 import queue
+import signal
+import sqlite3
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +14,19 @@ import pytest
 import tifffile
 
 from cellwatch.daemon import desk, office
-from cellwatch.daemon.answering import record, tidy
+from cellwatch.daemon.answering import answer, missing_answers, record, tidy
 from cellwatch.daemon.correcting import read_correction
 from cellwatch.daemon.desk import FromDesk
+from cellwatch.daemon.evidence import Judge
+from cellwatch.daemon.lineup import groups_of, job_of
 from cellwatch.daemon.nights import Nights
-from cellwatch.records import ChannelChoice, CorrectionAsked, PlaneIndex
-from cellwatch.storage import reviews
+from cellwatch.daemon.reader import Reader
+from cellwatch.records import AskedRun, ChannelChoice, CorrectionAsked, PlaneIndex
+from cellwatch.storage import looks, requests, reviews
 from cellwatch.storage.maskstore import read_plane
+from cellwatch.watching.scanner import look
 from tests.discs import disc_picture
-from tests.lab import Lab
+from tests.lab import CPU, Lab
 
 
 @pytest.fixture
@@ -42,6 +52,42 @@ def test_a_file_that_was_taken_away_meanwhile_is_not_rejected(asked):
     Path(asked.path).unlink()
     found = read_correction(asked)
     assert found.is_blocked
+
+
+def test_a_file_larger_than_any_label_image_is_refused_before_it_is_copied(asked, tmp_path):
+    with Path(asked.path).open("r+b") as file:
+        file.truncate((1 << 30) + 1)  # sparse: it takes no room
+    (tmp_path / "many.zarr").mkdir()
+    with (tmp_path / "many.zarr/0").open("wb") as file:
+        file.truncate((1 << 30) + 1)
+
+    for path in (asked.path, str(tmp_path / "many.zarr")):
+        found = read_correction(replace(asked, path=path))
+        assert "no label image needs" in found.reason or "not whole" in found.reason
+        assert list(Path(asked.keep).iterdir()) == []
+
+
+def test_a_reader_that_somebody_killed_is_asked_once_more(asked):
+    fifo = Path(asked.path)
+    fifo.unlink()
+    os.mkfifo(fifo)
+    reader = Reader()
+    process = reader._started()
+
+    def kill():
+        time.sleep(1.0)  # it waits for the other end by now
+        fifo.unlink()
+        tifffile.imwrite(fifo, np.ones((8, 8), np.uint16))
+        process.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    found = reader.ask(asked)
+    killer.join()
+    reader.close()
+
+    assert "died" not in found.reason
+    assert "prediction cannot be read" in found.reason  # it came as far as the mask store
 
 
 @pytest.fixture
@@ -87,6 +133,97 @@ def test_answers_to_files_that_were_taken_away_go_with_them(lab):
     assert [path for path in folder.rglob("*") if path.is_file()] == []
     states = {row["id"]: row["state"] for row in lab.db.table("corrections").rows}
     assert states == {good["id"]: "trainable", bad["id"]: "withdrawn"}
+
+
+def test_a_stale_answer_is_written_anew_at_start(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    row = lab.correct("a.tif")
+    folder = lab.folder / "corrections"
+    (folder / f"{row['file']}.accepted.json").unlink()
+    (folder / f"{row['file']}.rejected.txt").write_text("of the file before")  # a crash between
+
+    (missing,) = missing_answers(lab.db, folder)
+    answer(lab.db, folder, missing)
+
+    assert missing_answers(lab.db, folder) == []
+    assert not (folder / f"{row['file']}.rejected.txt").exists()
+
+
+def test_a_region_counts_whenever_it_comes_and_no_more_when_it_is_withdrawn(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    row = lab.correct("a.tif")
+    folder = lab.folder / "corrections"
+    (folder / row["file"]).unlink()  # the kept original is enough
+    part = np.zeros((64, 64), np.uint16)
+    for y in (0, 20, 40):
+        for x in (0, 30):
+            part[y : y + 15, x : x + 25] = 1  # six pieces: black and white is right here
+    tifffile.imwrite(folder / "a_region.tif", part)
+    seen = look(folder, "a_region.tif", ("**",), (), (".tif",))
+    region = record(lab.db, folder, lab.desk.look(seen), lab.now)
+    assert region["state"] == "trainable", region["reason"]
+
+    (stale,) = looks.out_of_step(lab.db)
+    anew = record(lab.db, folder, lab.desk.look_again(stale), lab.now)
+    assert "only the checked region counts" in anew["notes"]
+    assert looks.out_of_step(lab.db) == []
+
+    reviews.withdraw(lab.db, region["id"], lab.now)
+    (stale,) = looks.out_of_step(lab.db)
+    whole = record(lab.db, folder, lab.desk.look_again(stale), lab.now)
+    assert (whole["rois"], whole["state"]) == (row["rois"], "trainable")
+    assert looks.out_of_step(lab.db) == []
+
+
+def test_a_request_that_is_cut_off_before_its_answer_has_done_nothing(lab):
+    room = office.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+    requests.ask(lab.db, "flag", {"name": "a.tif"}, "anna", lab.now)
+    cut = "CREATE TRIGGER cut BEFORE UPDATE ON requests BEGIN SELECT RAISE(ABORT, 'x'); END"
+    lab.db.execute(cut)
+    with pytest.raises(sqlite3.IntegrityError):
+        office.answer_requests(room, lab.now)
+    assert lab.db.table("flags").count == 0
+
+    lab.db.execute("DROP TRIGGER cut")
+    room.seen_version = -1
+    office.answer_requests(room, lab.now)
+    assert lab.db.table("flags").count == 1
+
+
+def test_a_namesake_that_comes_after_a_checkout_takes_nothing_from_it(lab):
+    lab.arrive("x/a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    out = {"acquisition_id": 1, "target": "cells", "stem": "a", "position": 0, "t": 0, "z": 0}
+    out |= {"crop": None, "is_mirrored": 0, "format": "napari", "folder": "out"}
+    lab.db.table("checkouts").insert({**out, "checked_out_at": lab.now.isoformat()})
+    lab.arrive("y/a.tif", *disc_picture(1, size=64, n=3))
+    lab.segment_all()
+
+    row = lab.correct("x/a.tif")
+
+    assert (row["acquisition_id"], row["state"]) == (1, "trainable")
+    assert "it is the one that was handed out" in row["notes"]
+
+
+def test_pauses_are_no_time_that_a_network_takes(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    lab.correct("a.tif")
+    group = groups_of(lab.config)[lab.group]
+    asked = AskedRun(lab.group, "asked", "2026-11-25")
+    job = job_of(lab.db, 1, asked, group, lab.config, lab.models, lab.now)
+    judge = Judge(job, CPU)
+    judge.add(job.base)
+    previous = signal.signal(signal.SIGALRM, lambda *_: time.sleep(3.0))  # as if it were stopped
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
+    began = time.monotonic()
+    seen = judge.look(job.base.sha256, job.items[0], "smoke")
+    signal.signal(signal.SIGALRM, previous)
+
+    assert time.monotonic() - began >= 3.0
+    assert seen.seconds < 2.5
 
 
 @pytest.mark.parametrize(

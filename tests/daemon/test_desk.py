@@ -1,6 +1,7 @@
 """Corrections dropped beside a running daemon: answered within seconds, good or bad."""
 
 import json
+import os
 import shutil
 import sqlite3
 import time
@@ -165,6 +166,25 @@ def test_a_drop_in_the_folder_of_another_image_is_not_taken_for_one_that_was_han
     assert desk.accepted("z/late2_masks.tif")["image"].endswith("z/late2.tif")
 
 
+def test_promise_8_names_that_are_no_utf_8_end_no_daemon(desk):
+    odd = os.fsdecode(b"unk\xff_masks.tif")
+    places = [desk.corrections / odd, desk.corrections / os.fsdecode(b"ann\xff") / "b_masks.tif"]
+    for place in places:
+        place.parent.mkdir(exist_ok=True)
+        aside = desk.folder / "aside.tif"
+        tifffile.imwrite(aside, truth(1).astype(np.uint16))
+        aside.rename(place)
+    answer = desk.corrections / f"{odd}.rejected.txt"
+    assert desk.until(answer.exists, ANSWER_WITHIN_S), desk.log()
+    assert "unk\\xff" in answer.read_text()
+
+    desk.drop("a_masks.tif", truth(0))
+    desk.accepted("a_masks.tif")
+    assert desk.status()["state"] == "running"
+    for place in places:
+        place.unlink()
+
+
 def test_an_annotator_has_a_sub_folder_and_the_agreement_is_told(desk):
     labels = truth(1)
     labels[labels == 2] = 0
@@ -289,4 +309,6 @@ def test_requests_are_carried_out_without_a_daemon(tmp_path, tiny_model):
     assert "flagged" in desk.command("flag", "a.tif").stdout
     assert desk.rows("SELECT count(*) FROM flags WHERE acquisition_id = 1") == [(1,)]
     assert "no flag" in desk.command("unflag", "ghost", check=False).stderr
-    assert desk.rows("SELECT state FROM requests ORDER BY id") == [("done",), ("refused",)]
+    assert desk.command("models", "promote", "nosuch", check=False).returncode == 2
+    states = [state for (state,) in desk.rows("SELECT state FROM requests ORDER BY id")]
+    assert states == ["done", "refused", "refused"]

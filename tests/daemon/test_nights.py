@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from cellwatch.daemon import nights as training
+from cellwatch.daemon.decisions import add_candidate, decisions_of
 from cellwatch.daemon.executor import process_started
 from cellwatch.daemon.jobs import models_of
-from cellwatch.daemon.nights import Nights, add_candidate, decisions_of
+from cellwatch.daemon.nights import Nights
 from cellwatch.errors import RequestRefused
 from cellwatch.records import (
     AskedRun,
@@ -116,6 +117,7 @@ def test_two_runs_asked_for_at_once_are_one(lab):
     training.ask_for(nights, asked, lab.now)
     with pytest.raises(RequestRefused, match="waits for its turn already"):
         training.ask_for(nights, asked, lab.now)
+    assert [waiting for _, waiting in runs.waiting(lab.db)] == [asked]
 
 
 def test_promise_7_a_run_that_waits_for_its_turn_outlives_the_daemon(lab):
@@ -130,6 +132,26 @@ def test_promise_7_a_run_that_waits_for_its_turn_outlives_the_daemon(lab):
 
     assert nights.job.group == lab.group
     assert lab.db.execute("SELECT kind, state FROM runs").fetchall() == [("asked", "running")]
+
+
+def test_a_run_that_was_begun_and_not_put_together_is_put_together_in_the_next_life(lab):
+    lab.arrive("a.tif", *picture())
+    lab.segment_all()
+    lab.correct("a.tif")
+    runs.begin(lab.db, AskedRun(lab.group, "night", "2026-11-25"), lab.now)
+
+    nights = nights_of(lab)
+
+    assert (nights.job.kind, nights.job.run_id) == ("night", 1)
+    assert lab.db.execute("SELECT state FROM runs").fetchall() == [("running",)]
+
+
+def test_without_a_daemon_no_night_is_run(tmp_path, tiny_model, now):
+    lab = Lab(tmp_path / "nightly", tiny_model.path, now, at='"02:00"')
+    nights = nights_of(lab)
+    training.turn_asked(nights, now=lab.now)
+    assert lab.db.table("runs").count == 0
+    lab.close()
 
 
 def test_a_run_of_a_group_that_was_taken_out_of_the_configuration_fails_and_says_so(lab):

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
+from cellwatch.daemon.answering import record
 from cellwatch.daemon.lineup import groups_of, job_of
 from cellwatch.daemon.pacing import Pacer
 from cellwatch.daemon.retrain import folds_of, retrain
@@ -21,6 +23,7 @@ from cellwatch.errors import TrainingError
 from cellwatch.records import AskedRun, Side, TrainReport, Verdict
 from cellwatch.storage import promotions, reviews, runs
 from cellwatch.storage.corrections.kept import read_kept
+from cellwatch.watching.scanner import look
 from tests.discs import disc_picture
 from tests.lab import Lab
 
@@ -152,6 +155,22 @@ def test_a_budget_that_is_too_short_to_learn_is_refused_with_what_it_takes(lab):
     job = replace(job_for_tonight(lab), budget_s=0.001)
     with pytest.raises(TrainingError, match=r"allows 0 of 6 epochs of 3 trainings here.*raise it"):
         retrain(job, torch.device("cpu"), Pacer(lambda _: None))
+
+
+def test_a_group_whose_rois_lie_in_one_image_trains_all_the_same(lab):
+    teach(lab, 1)
+    lab.arrive("exp/blank.tif", *disc_picture(9, size=64, n=0))
+    lab.segment_all()
+    name = lab.folder / "corrections/blank_empty.tif"
+    tifffile.imwrite(name, np.zeros((64, 64), np.uint16))
+    seen = look(name.parent, name.name, ("**",), (), (".tif",))
+    row = record(lab.db, name.parent, lab.desk.look(seen), lab.now)
+    assert row["state"] == "trainable", row["reason"]
+
+    report = lab.night()
+
+    assert len(report.trained_on) == 2  # the candidate, and the network that left the blank out
+    assert report.verdict in set(Verdict)
 
 
 def test_one_corrected_image_is_not_enough_to_judge_by(lab):

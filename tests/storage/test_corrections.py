@@ -110,6 +110,21 @@ def test_gaps_holes_and_pieces_are_told(tmp_path):
     )
 
 
+@pytest.mark.parametrize("white", [1, 7, 255])
+def test_two_cells_of_one_number_are_black_and_white(tmp_path, white):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:20, 2:20] = labels[30:50, 30:50] = white
+    tifffile.imwrite(tmp_path / "a_masks.tif", labels)
+    with pytest.raises(RejectedCorrection, match="black and white: 2 pieces"):
+        read_labels(tmp_path / "a_masks.tif", SHAPE)
+
+    assert read_labels(tmp_path / "a_masks.tif", SHAPE, is_region=True).labels.max() == 1
+    labels[30:50, 30:50] = 0
+    labels[60, 60] = white  # a speck is a slip of the brush
+    tifffile.imwrite(tmp_path / "b_masks.tif", labels)
+    assert read_labels(tmp_path / "b_masks.tif", SHAPE).labels.max() == 1
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_the_image_itself_is_not_taken_for_labels(tmp_path, kind):
     rng = np.random.default_rng(0)

@@ -273,7 +273,7 @@ def test_the_first_pin_of_an_experiment_stays_unless_a_person_says_otherwise(db,
         promotions.pin(db, place, FIRST, "cellwatch", now)
     assert promotions.pinned(db, *place) == BASE
 
-    n = promotions.rerun(db, "scope", "exp", {"cells": FIRST}, "anna", now)
+    n = promotions.rerun(db, ("scope", "exp"), {"cells": FIRST}, "anna", now)
 
     assert n == 2
     assert promotions.pinned(db, *place) == FIRST
@@ -281,7 +281,7 @@ def test_the_first_pin_of_an_experiment_stays_unless_a_person_says_otherwise(db,
 
 def test_a_rerun_goes_behind_new_images_and_flagged_ones_go_first(db, now):
     flags.raise_flag(db, flags.Flag("b.tif", "", None, "anna"), now)
-    promotions.rerun(db, "scope", "exp", {"cells": FIRST}, "anna", now)
+    promotions.rerun(db, ("scope", "exp"), {"cells": FIRST}, "anna", now)
     arrival = arrivals.Arrival(
         "scope", "/scope/c.tif", "c.tif", "exp", "f-c", 1, 1, ImageInfo("/scope/c.tif")
     )

@@ -2,10 +2,13 @@
 
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from cellwatch.storage.pathtext import readable
 
 ACCEPTED = ".accepted.json"
 REJECTED = ".rejected.txt"
@@ -17,8 +20,8 @@ def write_answer(dropped: Path, text: str, *, is_accepted: bool) -> None:
     if not dropped.exists():
         return  # the person took it away meanwhile
     target = answer_path(dropped, ending)
-    aside = target.with_name(f".{target.name[:200]}.partial")
-    aside.write_text(text, encoding="utf-8")
+    aside = target.with_name(f".{uuid.uuid4().hex}.partial")
+    aside.write_text(readable(text), encoding="utf-8")
     aside.replace(target)
     answer_path(dropped, other).unlink(missing_ok=True)
 
@@ -30,9 +33,14 @@ def take_back(dropped: Path) -> None:
             answer_path(dropped, ending).unlink(missing_ok=True)
 
 
-def has_answer(dropped: Path) -> bool:
-    """Say whether an answer lies beside a dropped file."""
-    return any(answer_path(dropped, ending).exists() for ending in (ACCEPTED, REJECTED))
+def has_answer(dropped: Path, text: str, is_accepted: bool) -> bool:
+    """Say whether this answer, and no other, lies beside a dropped file."""
+    ending, other = (ACCEPTED, REJECTED) if is_accepted else (REJECTED, ACCEPTED)
+    try:
+        said = answer_path(dropped, ending).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return said == readable(text) and not answer_path(dropped, other).exists()
 
 
 def answer_path(dropped: Path, ending: str) -> Path:

@@ -12,8 +12,8 @@ from cellwatch.core.labels import fill_holes
 from cellwatch.errors import RejectedCorrection
 
 SPECK = 9  # px; a smaller piece is a slip of the brush
-BINARY_PARTS = 4  # so many pieces of one number: a black and white mask, not one ROI
 COLOURS = (3, 4)
+BINARY_PARTS = 4  # so many pieces of one number, specks too: no single ROI
 SCATTERED = 3  # specks for each ROI, of most ROIs: intensities, not labels
 FEW_SPECKS = 100  # that a person's brush may leave
 
@@ -58,7 +58,7 @@ def instances(array: NDArray[np.generic], shape: tuple[int, int]) -> tuple[Int32
     Raises
     ------
     RejectedCorrection
-        When it holds floats, negative numbers, black and white, or the intensities of an image.
+        When it holds floats, negative numbers, or the intensities of an image.
     """
     checked_shape(array.shape, shape)
     if array.dtype.kind not in "biu":
@@ -75,20 +75,26 @@ def instances(array: NDArray[np.generic], shape: tuple[int, int]) -> tuple[Int32
         np.append(labels.ravel(), np.zeros(1, labels.dtype)), return_inverse=True
     )
     renumbered = np.ascontiguousarray(numbers[:-1].reshape(shape), np.int32)
-    _refuse_binary(renumbered, values)
     notes = []
     if len(values) > 1 and int(values[-1]) != len(values) - 1:
         notes.append(f"{len(values) - 1} labels up to {values[-1]} were renumbered without gaps")
     return renumbered, notes + _oddities(renumbered)
 
 
-def _refuse_binary(labels: Int32, values: NDArray[np.generic]) -> None:
-    if len(values) != 2:
+def refuse_binary(labels: Int32) -> None:
+    """Refuse ROIs that all have one number: a mask that is black and white.
+
+    Raises
+    ------
+    RejectedCorrection
+    """
+    if labels.max(initial=0) != 1:
         return
-    _, pieces = connected(labels > 0)
-    if pieces >= BINARY_PARTS or (pieces > 1 and int(values[-1]) == 255) or labels.dtype == bool:
+    pieces, n_pieces = connected(labels > 0)
+    n_cells = int((np.bincount(pieces.ravel())[1:] >= SPECK).sum())
+    if n_cells > 1 or n_pieces >= BINARY_PARTS:
         raise RejectedCorrection(
-            f"it is black and white: {pieces} pieces, all of the number {values[-1]}",
+            f"it is black and white: {n_pieces} pieces, all of one number",
             "give every ROI a number of its own (in Fiji: Process > Binary > Connected "
             "Components; in napari: a Labels layer)",
         )

@@ -12,9 +12,11 @@ from types import ModuleType
 from cellwatch.core.arrays import Int32
 from cellwatch.errors import RejectedCorrection
 from cellwatch.storage.corrections import cellposeseg, geojson, imagejrois, labelimages, zarrlabels
+from cellwatch.storage.corrections.instances import refuse_binary
 from cellwatch.storage.corrections.names import SUFFIXES
 
 MAX_FILE = 1 << 30  # bytes; a label image of 16k x 16k px fits
+MAX_ENTRIES = 100_000  # of a zarr folder
 READERS: dict[str, ModuleType] = {
     ".tif": labelimages,
     ".tiff": labelimages,
@@ -26,6 +28,7 @@ READERS: dict[str, ModuleType] = {
     ".json": geojson,
     ".zarr": zarrlabels,
 }
+NUMBERED = (labelimages, cellposeseg, zarrlabels)  # ROIs are told apart by numbers alone
 assert set(READERS) == set(SUFFIXES)
 
 
@@ -47,7 +50,37 @@ class ReadLabels:
     notes: tuple[str, ...] = ()
 
 
-def read_labels(path: Path, shape: tuple[int, int], target: str = "") -> ReadLabels:
+def refuse_large(path: Path) -> None:
+    """Refuse a file, or a folder with all it holds, that no label image needs; nothing is read.
+
+    Raises
+    ------
+    RejectedCorrection
+    """
+    size = entries = 0
+    try:
+        for part in path.rglob("*") if path.is_dir() else [path]:
+            entries += 1
+            size += part.lstat().st_size
+            if size > MAX_FILE or entries > MAX_ENTRIES:
+                break
+    except OSError as error:
+        raise RejectedCorrection(
+            f"it cannot be opened: {error.strerror}", "drop it again"
+        ) from error
+    if size == 0 and not path.is_dir():
+        raise RejectedCorrection("the file is empty (0 bytes)", "save it again")
+    if size > MAX_FILE or entries > MAX_ENTRIES:
+        raise RejectedCorrection(
+            f"it has more than {MAX_FILE >> 20} MiB or {MAX_ENTRIES} files, which no label image "
+            "needs",
+            "save a compressed label TIFF, or a crop",
+        )
+
+
+def read_labels(
+    path: Path, shape: tuple[int, int], target: str = "", *, is_region: bool = False
+) -> ReadLabels:
     """Read a dropped label image of any format.
 
     Parameters
@@ -57,6 +90,8 @@ def read_labels(path: Path, shape: tuple[int, int], target: str = "") -> ReadLab
         Of the plane, or of the crop that the name says.
     target : str
         Its name in files that hold several.
+    is_region : bool
+        Whether it marks what was checked: black and white is right then.
 
     Raises
     ------
@@ -67,18 +102,8 @@ def read_labels(path: Path, shape: tuple[int, int], target: str = "") -> ReadLab
         raise RejectedCorrection(
             f"'{path.suffix}' is no format of corrections", "save a label TIFF"
         )
-    try:
-        size = path.stat().st_size if path.is_file() else 0
-    except OSError as error:
-        raise RejectedCorrection(
-            f"it cannot be opened: {error.strerror}", "drop it again"
-        ) from error
-    if path.is_file() and size == 0:
-        raise RejectedCorrection("the file is empty (0 bytes)", "save it again")
-    if size > MAX_FILE:
-        raise RejectedCorrection(
-            f"the file has {size >> 20} MiB; more than {MAX_FILE >> 20} are not read",
-            "save a compressed label TIFF, or a crop",
-        )
+    refuse_large(path)
     labels, kind, notes = reader.read(path, shape, target)
+    if reader in NUMBERED and not is_region:
+        refuse_binary(labels)
     return ReadLabels(labels, kind, tuple(notes))

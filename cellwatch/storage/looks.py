@@ -1,0 +1,65 @@
+"""Other looks at the part of a plane that a correction is of: regions, annotators, second looks."""
+
+import sqlite3
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.storage.reviews import Drop, part_of
+
+Row = dict[str, Any]  # Any: what SQLite holds
+REGION_NOTE = "only the checked region counts"  # begins the note of a correction read under one
+
+
+def region_of(db: Database | sqlite3.Connection, drop: Drop) -> str:
+    """Return the folder of the region that was marked for the same part; "": none was."""
+    sql = """
+        SELECT folder FROM corrections WHERE kind = 'region' AND acquisition_id = ? AND target = ?
+        AND position = ? AND t = ? AND z = ? AND crop IS ? AND annotator = ?
+        AND state = 'trainable' ORDER BY id DESC LIMIT 1
+    """
+    row = db.execute(sql, [drop.acquisition_id, drop.target, *part_of(drop)]).fetchone()
+    return str(row[0]) if row else ""
+
+
+def other_look(db: Database | sqlite3.Connection, drop: Drop) -> str:
+    """Return the folder of another standing look at the same part; "": there is none.
+
+    For a second look that is the first one, else the latest of another annotator.
+    """
+    who = "annotator != ?" if not drop.is_again else "? IS NOT NULL"
+    sql = f"""
+        SELECT folder FROM corrections WHERE kind = 'labels' AND is_again = 0
+        AND acquisition_id = ? AND target = ? AND position = ? AND t = ? AND z = ? AND crop IS ?
+        AND {who} AND state IN ('trainable', 'used') ORDER BY id DESC LIMIT 1
+    """
+    row = db.execute(sql, [drop.acquisition_id, drop.target, *part_of(drop)]).fetchone()
+    return str(row[0]) if row else ""
+
+
+def under_region(db: Database, drop: Drop) -> Row | None:
+    """Return the standing correction that a newly dropped region speaks of."""
+    sql = """
+        SELECT * FROM corrections WHERE kind = 'labels' AND acquisition_id = ? AND target = ?
+        AND position = ? AND t = ? AND z = ? AND crop IS ? AND annotator = ?
+        AND state IN ('trainable', 'used') ORDER BY id DESC LIMIT 1
+    """
+    return next(iter(db.query(sql, [drop.acquisition_id, drop.target, *part_of(drop)])), None)
+
+
+def out_of_step(db: Database) -> list[Row]:
+    """Return the corrections that are to be read anew: a region came, or was withdrawn, since.
+
+    One whose newer reading was rejected is left as it is.
+    """
+    sql = f"""
+        SELECT c.* FROM corrections c LEFT JOIN corrections r ON r.id = (
+            SELECT max(id) FROM corrections WHERE kind = 'region' AND state = 'trainable'
+            AND acquisition_id = c.acquisition_id AND target = c.target AND position = c.position
+            AND t = c.t AND z = c.z AND crop IS c.crop AND annotator = c.annotator)
+        WHERE c.kind = 'labels' AND c.state IN ('trainable', 'used') AND c.is_again = 0
+        AND (r.id > c.id OR (r.id IS NULL AND c.notes LIKE '%{REGION_NOTE}%'))
+        AND NOT EXISTS (SELECT 1 FROM corrections n WHERE n.file = c.file AND n.id > c.id
+                        AND n.id > coalesce(r.id, c.id))
+    """
+    return list(db.query(sql))
