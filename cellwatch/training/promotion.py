@@ -19,6 +19,7 @@ from cellwatch.records import Verdict
 RESAMPLES = 2000
 EARLIER_ENOUGH = 2  # images of earlier nights that tell whether something was spoilt
 SUSPECTS = 3  # corrections that are named
+FEW_TO_JUDGE = 3  # with fewer, each network that judges has seen one image of them at the most
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +219,14 @@ def _with_little(
     losers = [image for image in images if image.gain < -rule.image_margin]
     if numbers["gain"] > 0 and not losers:
         return GateDecision(Verdict.PROVISIONAL, f"{told}: little evidence", numbers)
-    if numbers["gain"] < 0:
+    if numbers["gain"] < 0 and numbers["images"] >= FEW_TO_JUDGE:
         return GateDecision(Verdict.DECLINED, f"{told}: it is worse{_where(numbers)}", numbers)
     missing = rule.enough_images - numbers["images"]
-    why = f"'{losers[0].name}' loses {-losers[0].gain:.3f}" if losers else "nothing is gained"
+    if numbers["gain"] < 0:
+        missing = FEW_TO_JUDGE - numbers["images"]
+        why = "so few images mislead"
+    else:
+        why = f"'{losers[0].name}' loses {-losers[0].gain:.3f}" if losers else "nothing is gained"
     return GateDecision(
         Verdict.INCONCLUSIVE,
         f"{told}, but {why}; correct {missing} more image{'s' if missing > 1 else ''}",

@@ -40,7 +40,8 @@ CASES = {
     "better on few": (pairs((45, 30), (40, 38)), Verdict.PROVISIONAL),
     "better on few, but one image loses": (pairs((49, 20), (30, 36)), Verdict.INCONCLUSIVE),
     "equal on few": (pairs((40, 40)), Verdict.INCONCLUSIVE),
-    "worse on few": (pairs((30, 40)), Verdict.DECLINED),
+    "worse on few": (pairs(*[(30, 40)] * 3), Verdict.DECLINED),
+    "worse on two, which mislead": (pairs(*[(30, 40)] * 2), Verdict.INCONCLUSIVE),
     "nothing to judge by": ([], Verdict.INCONCLUSIVE),
     "better, but one folder loses": (
         pairs(*[(45, 30)] * 6) + pairs(*[(40, 43)] * 3, watch="other"),
