@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 EXTRA = """
 corrections: {folder: corrections}
 flags: {folder: flags}
-retrain: {at: never, min_new_rois: 1, budget: 60 s}
+retrain: {at: never, min_new_rois: 1, budget: 40 s}
 """
 
 
@@ -180,7 +180,7 @@ def test_every_command_is_known_to_the_help():
 
 
 def test_a_session_hands_out_trains_and_hands_out_again(tmp_path, tiny_model):
-    desk = Desk(tmp_path / "s", tiny_model.path, EXTRA)
+    desk = Desk(tmp_path / "s", tiny_model.path, EXTRA.replace("40 s", "20 s"))
     desk.write(*[f"exp/{n}.tif" for n in range(3)])
     with desk.daemon():
         assert desk.until(lambda: desk.counts() == {"done": 3}), desk.log()

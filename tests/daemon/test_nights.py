@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 EXTRA = """
 corrections: {folder: corrections}
-retrain: {at: never, min_new_rois: 1, budget: 60 s}
+retrain: {at: never, min_new_rois: 1, budget: 40 s}
 """
 
 
