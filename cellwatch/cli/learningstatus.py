@@ -74,11 +74,10 @@ def show_people(row: dict[str, Any]) -> None:  # Any: what SQLite holds
         typer.echo(f"  taken out at {out['checked_out_at']} for {out['format']}{kind}")
     for given in row.get("corrections", []):
         reason = f": {' '.join(given['reason'].split())}" if given["reason"] else ""
-        scored = f", {given['rois']} ROIs, AP@0.5 before {given['ap50']:.3f}"
-        typer.echo(
-            f"  correction {given['id']} {given['file']}: {given['state']}"
-            f"{'' if given['ap50'] is None else scored}{reason}"
-        )
+        scored = ""
+        if given["ap50"] is not None:  # neither rejected nor a region
+            scored = f", {given['rois']} ROIs, AP@0.5 before {given['ap50']:.3f}"
+        typer.echo(f"  correction {given['id']} {given['file']}: {given['state']}{scored}{reason}")
     for pin in row.get("pins", []):
         typer.echo(
             f"  {pin['target']} of {pin['experiment']} keeps {pin['model_id']} "

@@ -152,7 +152,8 @@ def group_facts(db: sqlite3.Connection, names: Sequence[str]) -> list[Row]:
         counts = dict(
             db.execute(
                 "SELECT state, count(*) FROM corrections WHERE group_name = ? "
-                "AND kind = 'labels' GROUP BY state",
+                "AND kind = 'labels' AND (state != 'rejected' OR superseded_by IS NULL) "
+                "GROUP BY state",
                 [name],
             ).fetchall()
         )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import time
@@ -112,6 +113,7 @@ def test_a_bad_file_harms_nothing_and_a_good_one_right_after_is_accepted(desk):
 def test_a_later_verdict_removes_the_earlier_answer(desk):
     desk.drop("c_masks.tif", truth(2)[:50])
     assert "50 x 96" in desk.rejected("c_masks.tif")
+    assert re.search(r"c_masks.tif: rejected: .*50 x 96", desk.command("explain", "c").stdout)
 
     time.sleep(1.1)
     desk.drop("c_masks.tif", truth(2))
