@@ -1,5 +1,7 @@
 """What tests share: the real data (when it is there), tiny networks, and compiled kernels."""
 
+import statistics
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import torch
 from cellwatch.core.network import CPNet, NetworkConfig, fresh_network
 from cellwatch.records import ModelCard
 from cellwatch.zoo.cards import ModelPlace
-from cellwatch.zoo.catalog import add_model
+from cellwatch.zoo.catalog import add_model, load_model
 
 SHARED = Path(__file__).parents[2] / "shared"
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
@@ -59,3 +61,26 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> ModelPlace:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     card = add_model(folder, trained_on_discs(), ModelCard("tiny", "", 0.0, 0.0))
     return ModelPlace(folder, card)
+
+
+@pytest.fixture(scope="session")
+def night_budget(tiny_model: ModelPlace) -> int:
+    """Seconds in which a group of three images learns a little, as busy as this machine is now."""
+    from cellwatch.daemon.learning import TIMED_STEPS
+    from cellwatch.daemon.retrain import LEAST_EPOCHS
+    from cellwatch.training.batches import draw_batches
+    from cellwatch.training.fit import make_optimiser, ready_to_train, train_step
+    from cellwatch.training.plans import FitPlan
+    from tests.discs import disc_images
+
+    plan = FitPlan("online", 100)
+    network = ready_to_train(load_model(tiny_model), torch.device("cpu"), plan.precision)
+    optimiser = make_optimiser(network, plan)
+    (batch,) = draw_batches(disc_images(1), plan, network.config.diam_mean, 0)
+    taken = []
+    for _ in range(4):
+        began = time.monotonic()
+        train_step(network, optimiser, batch, plan.precision)
+        taken.append(time.monotonic() - began)
+    steps = TIMED_STEPS + 4 * 2 * LEAST_EPOCHS  # a candidate and three that leave one image out
+    return max(40, min(600, round(3 * statistics.median(taken) * steps)))

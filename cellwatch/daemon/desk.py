@@ -49,6 +49,7 @@ WAIT_REMEDY = (
     "nothing, if the image is still to come: this file is then taken by itself. Else look whether "
     "it is named after the image"
 )
+BLOCKED_REMEDY = "nothing: it is tried again every minute; the log of the daemon has the details"
 BLOCKED = "blocked: "  # begins the reason of a correction that waits for a disk, not for its image
 
 
@@ -220,6 +221,15 @@ class _Desk:
     def look(
         self, sighting: Sighting, orphan_id: int | None = None, kept: Path | None = None
     ) -> FromDesk:
+        # One file that cannot be looked at waits, and holds up no other.
+        try:
+            return self._look(sighting, orphan_id, kept)
+        except Exception as error:
+            logger.exception("%s cannot be looked at", sighting.path)
+            waiting = f"{BLOCKED}it could not be looked at: {error!r}"
+            return FromDesk(self.unnamed(sighting), None, waiting, BLOCKED_REMEDY, orphan_id)
+
+    def _look(self, sighting: Sighting, orphan_id: int | None, kept: Path | None) -> FromDesk:
         drop = self.unnamed(sighting)
         name = read_name(Path(sighting.path).name)
         if name is None:

@@ -62,11 +62,20 @@ def to_check_out(db: sqlite3.Connection, limit: int, target: str = "") -> list[R
 
     What was taken out already is left out, unless it was flagged since.
     """
+    sql = """
+        SELECT acquisition_id, max(checked_out_at) FROM checkouts
+        WHERE is_mirrored = 0 AND ? IN ('', target) GROUP BY acquisition_id
+    """
+    taken = dict(db.execute(sql, [target]).fetchall())
+    sql = "SELECT DISTINCT acquisition_id FROM targets WHERE ? IN ('', name)"
+    having = {key for (key,) in db.execute(sql, [target])}
     queue = [
-        row["acquisition_id"]
+        key
         for row in review_queue(db, MANY)
         if row["state"] == "done"
-        and (not row["taken_out"] or row.get("raised_at", "") > row["taken_out"])
+        and (key := row["acquisition_id"]) in having
+        and target in ("", row.get("target", target))
+        and (key not in taken or row.get("raised_at", "") > taken[key])
     ]
     sql = """
         SELECT id FROM acquisitions a WHERE state = 'done' AND superseded_by IS NULL

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 
@@ -14,19 +15,23 @@ from cellwatch.cli.main import app
 from cellwatch.storage.pairs import find_pairs
 from tests.daemon.test_desk import Desk, truth
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 EXTRA = """
 corrections: {folder: corrections}
 flags: {folder: flags}
-retrain: {at: never, min_new_rois: 1, budget: 40 s}
+retrain: {at: never, min_new_rois: 1, budget: BUDGET s}
 """
 
 
+def extra(budget):
+    return EXTRA.replace("BUDGET", str(budget))
+
+
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory, tiny_model):
+def desk(tmp_path_factory, tiny_model, night_budget):
     """Three images corrected by hand and trained on once, with no daemon running."""
-    desk = Desk(tmp_path_factory.mktemp("loop") / "station", tiny_model.path, EXTRA)
+    desk = Desk(tmp_path_factory.mktemp("loop") / "station", tiny_model.path, extra(night_budget))
     desk.write(*[f"exp/{n}.tif" for n in range(3)])
     desk.command("run", "--once")
     for n in range(3):
@@ -42,7 +47,7 @@ def test_a_training_without_a_daemon_runs_here_and_says_what_it_does(desk):
     assert "no daemon runs: training here" in desk.trained.stderr
     history = json.loads(desk.command("models", "history", "--json").stdout)
 
-    assert len(history) == 1
+    assert len(history) == 1, desk.trained.stderr
     assert history[0]["reason"]
     assert desk.rows("SELECT state FROM runs WHERE kind = 'asked'") == [("ended",)]
 
@@ -58,14 +63,22 @@ def test_the_effort_is_told_and_drawn(desk, tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_corrections_go_out_as_pairs_and_come_in_again(desk, tmp_path, tiny_model):
+def test_corrections_go_out_as_pairs_and_come_in_again(desk, tmp_path, tiny_model, night_budget):
     desk.command("corrections", "export", str(tmp_path / "pairs"))
 
     pairs = find_pairs(tmp_path / "pairs")
     assert len(pairs) == 3
     assert tifffile.imread(pairs[0].masks).max() == 4
 
-    other = Desk(tmp_path / "other", tiny_model.path, EXTRA)
+    with sqlite3.connect(desk.folder / "state/cellwatch.db") as db:
+        db.execute("UPDATE sides SET side = 'held_out' WHERE rowid = 1")
+    desk.command("corrections", "export", str(tmp_path / "apart"))
+    with sqlite3.connect(desk.folder / "state/cellwatch.db") as db:
+        db.execute("UPDATE sides SET side = 'train'")
+    assert len(find_pairs(tmp_path / "apart")) == 2
+    assert len(find_pairs(tmp_path / "apart/held_out")) == 1
+
+    other = Desk(tmp_path / "other", tiny_model.path, extra(night_budget))
     other.write(*[f"exp/{n}.tif" for n in range(3)])
     other.command("run", "--once")
     (tmp_path / "old").mkdir()
@@ -179,8 +192,8 @@ def test_every_command_is_known_to_the_help():
     } <= names
 
 
-def test_a_session_hands_out_trains_and_hands_out_again(tmp_path, tiny_model):
-    desk = Desk(tmp_path / "s", tiny_model.path, EXTRA.replace("40 s", "20 s"))
+def test_a_session_hands_out_trains_and_hands_out_again(tmp_path, tiny_model, night_budget):
+    desk = Desk(tmp_path / "s", tiny_model.path, extra(night_budget // 2))
     desk.write(*[f"exp/{n}.tif" for n in range(3)])
     with desk.daemon():
         assert desk.until(lambda: desk.counts() == {"done": 3}), desk.log()
@@ -190,13 +203,13 @@ def test_a_session_hands_out_trains_and_hands_out_again(tmp_path, tiny_model):
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         for number in (1, 2):
-            assert desk.until(lambda n=number: len(list((tmp_path / "out").glob("*"))) == n)
+            assert desk.until(lambda n=number: len(list((tmp_path / "out").glob("*"))) == n, 400)
             (newest,) = [p for p in (tmp_path / "out").iterdir() if not (p / "done").exists()]
             assert desk.until(lambda place=newest: (place / "README.txt").exists())
             image = int(newest.name)
             desk.drop(f"{image}_masks.tif", np.ascontiguousarray(truth(image)))
             (newest / "done").touch()
-        talk = session.communicate(timeout=200)[1]
+        talk = session.communicate(timeout=400)[1]
     assert session.returncode == 0, talk
     assert "accepted as correction" in talk
     assert "2 images done" in talk

@@ -254,3 +254,40 @@ def test_an_answer_that_cannot_be_written_does_not_end_the_daemon(lab, caplog):
     row = record(lab.db, folder, waits, lab.now)
     assert row["state"] == "orphan"
     assert "cannot be written" in caplog.text
+
+
+def test_a_file_that_cannot_be_looked_at_waits_and_holds_up_no_other(lab, monkeypatch):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    matched = desk.match_drop
+
+    def fails(db, config, relative, name):
+        if relative.parent.name == "anna":
+            raise sqlite3.OperationalError("database is locked")
+        return matched(db, config, relative, name)
+
+    monkeypatch.setattr(desk, "match_drop", fails)
+    waits = lab.correct("a.tif", prefix="anna")
+    good = lab.correct("a.tif")
+
+    assert (waits["state"], good["state"]) == ("orphan", "trainable")
+    assert "database is locked" in waits["reason"]
+    assert waits["reason"].startswith(desk.BLOCKED)  # so it is tried again
+
+    monkeypatch.undo()
+    assert lab.desk.look_again(waits).drop.acquisition_id == 1
+
+
+def test_watching_the_corrections_begins_anew_after_it_failed():
+    begun, stop = [], threading.Event()
+
+    def work():
+        begun.append(1)
+        if len(begun) == 1:
+            raise OSError("the disk went away")
+        stop.set()
+
+    stop.wait = lambda _seconds: False  # without the pause
+    desk._guarded(work)(stop)
+
+    assert len(begun) == 2

@@ -288,6 +288,18 @@ def test_a_second_look_is_handed_out_mirrored_and_measures_the_annotator(desk, t
     assert "second look" in said["use"]
 
 
+def test_a_second_look_is_of_the_part_that_was_corrected(desk, tmp_path):
+    desk.drop("b__y8x16h48w64_masks.tif", truth(1)[8:56, 16:80])
+    desk.accepted("b__y8x16h48w64_masks.tif")
+    desk.command("checkout", "b.tif", "--again", "--to", str(tmp_path))
+    (folder,) = tmp_path.iterdir()
+
+    shown = tifffile.imread(folder / f"{folder.name}.tif")
+
+    picture = tifffile.imread(desk.images / "exp/b.tif")
+    assert (shown[::-1, ::-1] == picture[8:56, 16:80]).all()
+
+
 def test_a_missing_answer_is_written_at_the_next_start(tmp_path, tiny_model):
     desk = Desk(tmp_path / "s", tiny_model.path)
     desk.write("a.tif")

@@ -30,11 +30,11 @@ from tests.conftest import tiny_network
 from tests.daemon.test_desk import Desk, truth
 from tests.lab import Lab
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 EXTRA = """
 corrections: {folder: corrections}
-retrain: {at: never, min_new_rois: 1, budget: 40 s}
+retrain: {at: never, min_new_rois: 1, budget: BUDGET s}
 """
 
 
@@ -59,9 +59,9 @@ def state_of(pid):
 
 
 def test_a_run_goes_on_after_trainer_and_daemon_were_killed_and_images_come_first(
-    tmp_path, tiny_model
+    tmp_path, tiny_model, night_budget
 ):
-    desk = Desk(tmp_path / "s", tiny_model.path, EXTRA)
+    desk = Desk(tmp_path / "s", tiny_model.path, EXTRA.replace("BUDGET", str(night_budget)))
     desk.write(*[f"exp/{n}.tif" for n in range(3)])
     with desk.daemon() as daemon:
         assert desk.until(lambda: desk.counts() == {"done": 3}), desk.log()
@@ -86,7 +86,7 @@ def test_a_run_goes_on_after_trainer_and_daemon_were_killed_and_images_come_firs
         desk.write(*[f"new/{n}.tif" for n in range(4)], seed=30)
         assert desk.until(lambda: desk.counts() == {"done": 7}), desk.log()
         ended = "SELECT state FROM runs WHERE kind = 'asked'"
-        assert desk.until(lambda: desk.rows(ended) == [("ended",)], 200), desk.log()
+        assert desk.until(lambda: desk.rows(ended) == [("ended",)], 700), desk.log()
         status = desk.status()["learning"]
     assert len(desk.rows("SELECT * FROM promotions")) == 1
     assert status["groups"][0]["corrections"] == {"used": 3}

@@ -332,6 +332,26 @@ def test_the_review_queue_has_the_flagged_first_then_the_novel_and_the_unsure(db
     assert "confidence 0.50" in rows[1]["why"]
 
 
+def test_of_several_targets_each_is_taken_out_on_its_own(db, now, tmp_path):
+    db.table("targets").insert({"acquisition_id": 1, "name": "nuclei", "state": "done"})
+    flags.raise_flag(db, flags.Flag("b.tif"), now)
+    flags.raise_flag(db, flags.Flag("a.tif"), now)
+
+    def next_for(target):
+        with reader(tmp_path / "cellwatch.db") as connection:
+            return [row["id"] for row in reports.to_check_out(connection, 5, target)]
+
+    assert next_for("") == next_for("cells") == [2, 1]
+    assert next_for("nuclei") == [1]  # b has none
+    made = {"acquisition_id": 1, "target": "cells", "stem": "a", "is_mirrored": 0}
+    later = now.replace(year=now.year + 1).isoformat()
+    plane = {"position": 0, "t": 0, "z": 0}
+    place = {**plane, "format": "napari", "folder": "/out/a", "checked_out_at": later}
+    db.table("checkouts").insert({**made, **place})
+
+    assert (next_for("cells"), next_for("nuclei")) == ([2], [1])
+
+
 def test_the_effort_tells_the_share_done_by_hand(db, now, tmp_path):
     read = CorrectionRead(
         format="x", content_key="k", rois=10, predicted=9, added=2, removed=1, changed=1,
