@@ -1,8 +1,10 @@
 """Ask the daemon for something; where none runs, carry it out here under the state lock."""
 
 import getpass
+import sqlite3
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,14 @@ import typer
 
 from cellwatch.cli.talk import print_json
 from cellwatch.config.locate import find_config
-from cellwatch.errors import EXIT_FAILED, CellwatchError, RequestRefused, RequestUnanswered
+from cellwatch.errors import (
+    EXIT_FAILED,
+    CellwatchError,
+    RequestRefused,
+    RequestUnanswered,
+    UsageError,
+)
+from cellwatch.storage.reading import LEDGER, reader
 from cellwatch.storage.requests import Answer
 
 if TYPE_CHECKING:
@@ -72,6 +81,20 @@ def read_station(config: Path | None) -> "Config":
     from cellwatch.config.parse import read_config
 
     return read_config(find_config(config))
+
+
+def ledger_of(config: "Config") -> AbstractContextManager[sqlite3.Connection]:
+    """Open a station's ledger for reading."""
+    return reader(config.state.folder / LEDGER)
+
+
+def refuse_station_folder(config: "Config", folder: Path, what: str) -> None:
+    """Refuse a folder of the station: what is written there would be taken for its own."""
+    own = [watched.folder for watched in config.watch] + [config.output.folder]
+    own += [section.folder for section in (config.corrections, config.flags) if section]
+    for taken in own:
+        if folder.absolute().is_relative_to(taken.absolute()):
+            raise UsageError(f"{what}: {folder} lies in {taken}, a folder of the station")
 
 
 def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellwatch.cli.asking import ask, read_station, show
+from cellwatch.cli.asking import ask, ledger_of, read_station, show
 from cellwatch.cli.talk import ConfigOption, JsonOption, print_json, print_table, tell
 from cellwatch.errors import ExtraMissing, RequestRefused, UsageError
 from cellwatch.storage import reports
-from cellwatch.storage.reading import reader
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
 
-LEDGER = "cellwatch.db"
 PAYING = 0.02  # AP@0.5 that the last corrections brought: below it more hardly pays
 
 
@@ -87,7 +85,7 @@ def effort(
     """Tell what correcting cost and what it was worth, and whether more of it pays."""
     station = _learning_station(config)
     found = []
-    with reader(station.state.folder / LEDGER) as db:
+    with ledger_of(station) as db:
         under_way = (reports.running(db) or {}).get("group_name")
         for name in _groups(station, group):
             images, nights = reports.effort(db, name), reports.nights(db, name)
@@ -152,7 +150,7 @@ def models_history(
 ) -> None:
     """Show what was decided of models, by what numbers, newest first."""
     station = read_station(config)
-    with reader(station.state.folder / LEDGER) as db:
+    with ledger_of(station) as db:
         rows = reports.decisions(db, group)
     if as_json:
         print_json(rows)

@@ -8,6 +8,7 @@ import typer
 
 from cellwatch import __version__
 from cellwatch.cli import (
+    corrections,
     dataset,
     demo,
     images,
@@ -54,6 +55,7 @@ dataset.register(app)
 trying.register(app)
 zoo.register(app)
 review.register(app)
+corrections.register(app)
 session.register(app)
 loop.register(app, models.models_app)
 

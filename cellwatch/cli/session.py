@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellwatch.cli.asking import ask, read_station
+from cellwatch.cli.asking import ask, ledger_of, read_station
 from cellwatch.cli.review import Tool
 from cellwatch.cli.talk import ConfigOption, tell
 from cellwatch.errors import RequestRefused
 from cellwatch.storage import reports
-from cellwatch.storage.reading import reader
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
 
-LEDGER = "cellwatch.db"
 HANDED_OUT = "handed_out"  # below the state folder
 LOOK_EVERY_S = 0.5
 
@@ -99,7 +97,7 @@ def _hand_out(
     from cellwatch.records import PlaneIndex
 
     members = {watched.name: (watched, target) for watched, target in group.members}
-    with reader(station.state.folder / LEDGER) as db:
+    with ledger_of(station) as db:
         newest = db.execute("SELECT coalesce(max(id), 0) FROM corrections").fetchone()[0]
         rows = [r for r in reports.to_check_out(db, 1000) if r["watch"] in members]
     if not rows:
@@ -125,7 +123,7 @@ def _wait_for(station: "Config", group: str, newest: int, made: dict[str, Any]) 
     """
     told = 0
     while True:
-        with reader(station.state.folder / LEDGER) as db:
+        with ledger_of(station) as db:
             row = db.execute(sql, [newest, made["acquisition_id"]]).fetchone()
         if row and row["state"] in ("trainable", "used"):
             tell(f"  accepted as correction {row['id']}")

@@ -30,7 +30,6 @@ from cellwatch.storage.pathtext import path_text
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
 
-LEDGER = "cellwatch.db"
 REFRESH_S = 2.0
 CLEAR = "\x1b[2J\x1b[H"  # the screen, and home
 
@@ -152,7 +151,7 @@ def station_status(state_path: Path, now: datetime) -> dict[str, Any]:  # Any: J
     """Read what there is to say about a station; works whether or not the daemon runs."""
     from cellwatch.storage.locking import is_locked
 
-    ledger = state_path / LEDGER
+    ledger = state_path / reading.LEDGER
     if not ledger.is_file():
         nothing = dict.fromkeys(AcquisitionState, 0)
         return {
@@ -191,7 +190,7 @@ def explain(
     from cellwatch.config.parse import read_config
 
     checked = read_config(find_config(config))
-    with reading.reader(checked.state.folder / LEDGER) as db:
+    with reading.reader(checked.state.folder / reading.LEDGER) as db:
         rows = reading.acquisitions_at(db, path_text(str(path.absolute())))
         if not rows and not path.exists():
             rows = reading.acquisitions_named(db, path.as_posix())
@@ -223,7 +222,7 @@ def verify(
 
     checked = read_config(find_config(config))
     problems: list[str] = []
-    with reading.reader(checked.state.folder / LEDGER) as db:
+    with reading.reader(checked.state.folder / reading.LEDGER) as db:
         rows = [row for row in reading.finished(db) if row["superseded_by"] is None]
         paths = reading.all_paths(db)
     with progress("checking", len(rows)) as advance:

@@ -26,7 +26,7 @@ from cellwatch.storage.corrections import answers
 from cellwatch.storage.corrections.kept import ORIGINAL
 from cellwatch.storage.corrections.names import SUFFIXES, meant_ending, read_name
 from cellwatch.storage.pathtext import path_text, text_path
-from cellwatch.storage.reading import reader
+from cellwatch.storage.reading import LEDGER, reader
 from cellwatch.watching.names import ALWAYS_EXCLUDED
 from cellwatch.watching.scanner import look, scan
 from cellwatch.watching.settle import Sighting
@@ -43,7 +43,6 @@ HIDDEN = (
 )
 FLAG_SUFFIXES = (".flag", ".txt")
 FIRST_LINE = 500  # characters of a flag's reason
-LEDGER = "cellwatch.db"
 KEPT = "corrections"  # below the state folder
 WAIT_REMEDY = (
     "nothing, if the image is still to come: this file is then taken by itself. Else look whether "

@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -20,6 +21,7 @@ ENVIRONMENT = {
     # still compute whenever another program wants a core too.
     "OMP_WAIT_POLICY": "PASSIVE",
 }
+STRANDED_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +139,17 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def wait_for_stranded(workers: Sequence[Mapping[str, object]]) -> None:
+    """Wait until the workers of a daemon that died have ended too, and end those that have not.
+
+    They die with their parent; until they have, they might still publish.
+    """
+    until = time.monotonic() + STRANDED_WITHIN_S
+    for worker in workers:
+        pid, started = int(str(worker["pid"])), worker["started"]
+        while process_started(pid) == started is not None and time.monotonic() < until:
+            time.sleep(0.05)
+        if started is not None and process_started(pid) == started:
+            os.kill(pid, signal.SIGKILL)

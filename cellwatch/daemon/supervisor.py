@@ -25,7 +25,13 @@ from cellwatch.daemon import nights as training
 from cellwatch.daemon import office
 from cellwatch.daemon.choice import models_for, pin_chosen, pin_models, redo_if_repinned
 from cellwatch.daemon.desk import FlagDropped, FolderLost, FromDesk
-from cellwatch.daemon.executor import FromWorker, Worker, boot_id, process_started
+from cellwatch.daemon.executor import (
+    FromWorker,
+    Worker,
+    boot_id,
+    process_started,
+    wait_for_stranded,
+)
 from cellwatch.daemon.intake import (
     FromWatcher,
     known_files,
@@ -51,7 +57,6 @@ TICK_S = 0.25
 HEARTBEAT_S = 5.0
 LEASE = timedelta(minutes=15)  # for each plane; a worker that needs longer hangs
 STOP_WITHIN_S = 7.0  # for the job in hand; systemd and people expect an answer within ten
-STRANDED_WITHIN_S = 5.0
 RESPAWN_AFTER_S = 1.0
 MAX_DEATHS_AT_START = 5  # of a worker that never becomes ready: then the device is unfit
 
@@ -172,7 +177,7 @@ def _begin(life: _Life, config_path: Path) -> None:
         config=str(config_path.absolute()),
     )
     stranded = history.daemon_started(life.db, facts, now)
-    _wait_for_stranded(stranded)
+    wait_for_stranded(stranded)
     for store in queue.recover(life.db, now):
         logger.warning("%s was in flight when the daemon died; it is queued again", store)
     if again := queue.retry_failed(life.db, now):
@@ -322,11 +327,7 @@ def _is_everything_done(life: _Life) -> bool:
     all_quiet = all_quiet and office.is_quiet(life.office)
     if not all_quiet or not life.events.empty():
         return False
-    sql = """
-        SELECT 1 FROM acquisitions
-        WHERE state = 'running' OR (state = 'queued' AND superseded_by IS NULL) LIMIT 1
-    """
-    return life.db.execute(sql).fetchone() is None
+    return not queue.has_work(life.db)
 
 
 def _end(life: _Life) -> None:
@@ -355,17 +356,6 @@ def _drain(life: _Life, worker: Worker, until: float) -> None:
             if event.message is None:
                 return
             _take_from_worker(life, event)
-
-
-def _wait_for_stranded(workers: list[dict[str, object]]) -> None:
-    # They die with their parent; until they have, they might still publish.
-    until = time.monotonic() + STRANDED_WITHIN_S
-    for worker in workers:
-        pid, started = int(str(worker["pid"])), worker["started"]
-        while process_started(pid) == started is not None and time.monotonic() < until:
-            time.sleep(0.05)
-        if started is not None and process_started(pid) == started:
-            os.kill(pid, signal.SIGKILL)
 
 
 def _stopper(life: _Life) -> Callable[[int, FrameType | None], None]:

@@ -1,5 +1,6 @@
 """The facts that travel between layers, frozen, and the states they can be in."""
 
+from cellwatch.records.cards import ClassifierCard, ClusterCard, ModelCard
 from cellwatch.records.correcting import (
     CorrectionAsked,
     CorrectionRead,
@@ -11,12 +12,9 @@ from cellwatch.records.segmenting import (
     AcquisitionId,
     AcquisitionState,
     ChannelChoice,
-    ClassifierCard,
-    ClusterCard,
     DaemonState,
     ImageInfo,
     Job,
-    ModelCard,
     ModelChoice,
     ModelId,
     Outcome,

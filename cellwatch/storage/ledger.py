@@ -8,8 +8,8 @@ from sqlite_utils import Database
 
 from cellwatch.errors import LedgerTooNew
 from cellwatch.storage.migrations import migrations
+from cellwatch.storage.reading import LEDGER
 
-NAME = "cellwatch.db"
 BUSY_TIMEOUT_S = 30
 
 
@@ -22,7 +22,7 @@ def open_ledger(state: Path) -> Database:
         When a newer cellwatch wrote it; nothing is changed then.
     """
     state.mkdir(parents=True, exist_ok=True)
-    path = state / NAME
+    path = state / LEDGER
     is_new = not path.exists()
     db = Database(path)
     db.conn.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")

@@ -239,6 +239,15 @@ def renew(db: Database, acquisition_id: int, until: datetime) -> None:
         db.table("acquisitions").update(acquisition_id, {"lease_until": iso(until)})
 
 
+def has_work(db: Database) -> bool:
+    """Say whether an acquisition is queued or in flight."""
+    sql = """
+        SELECT 1 FROM acquisitions
+        WHERE state = 'running' OR (state = 'queued' AND superseded_by IS NULL) LIMIT 1
+    """
+    return db.execute(sql).fetchone() is not None
+
+
 def recover(db: Database, now: datetime) -> list[str]:
     """Put back what was in flight when the daemon died; return the stores concerned."""
     with transaction(db):

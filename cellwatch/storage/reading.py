@@ -11,6 +11,7 @@ from typing import Any
 from cellwatch.errors import LedgerBroken, LedgerMissing
 from cellwatch.records import AcquisitionState, DaemonState
 
+LEDGER = "cellwatch.db"  # in the state folder
 DEAD_AFTER = timedelta(seconds=30)  # without a heartbeat
 
 Row = dict[str, Any]  # Any: what SQLite holds
