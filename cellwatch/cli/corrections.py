@@ -39,11 +39,11 @@ def corrections_list(
         [
             str(row["id"]),
             row["file"],
-            row["state"],
+            "second look" if row["is_again"] and row["state"] == "trainable" else row["state"],
             row["group_name"] or "",
             "" if row["rois"] is None else str(row["rois"]),
             "" if row["ap50"] is None else f"{row['ap50']:.3f}",
-            (row["reason"] or "").split("\n")[0],
+            " ".join((row["reason"] or "").split()),
         ]
         for row in rows
     ]

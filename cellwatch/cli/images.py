@@ -36,8 +36,11 @@ ChannelsOption = Annotated[
 ]
 
 
-def _station_zoo(given: Path | None) -> Path | None:
-    # Whoever works with a station means its models; $CELLWATCH_ZOO says otherwise.
+def station_zoo(given: Path | None) -> Path | None:
+    """Return the zoo of the station that somebody works with, unless another one is named.
+
+    $CELLWATCH_ZOO names another one too.
+    """
     named = os.environ.get(VARIABLE)
     if given is not None or not named or os.environ.get("CELLWATCH_ZOO"):
         return given
@@ -49,7 +52,7 @@ ZooOption = Annotated[
     typer.Option(
         help="Folder of further models; else $CELLWATCH_ZOO, else the station's of "
         "$CELLWATCH_CONFIG, else your own.",
-        callback=_station_zoo,
+        callback=station_zoo,
     ),
 ]
 

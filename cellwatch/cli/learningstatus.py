@@ -10,6 +10,7 @@ import typer
 from cellwatch.storage import reports
 
 PROGRESS = "progress.json"
+NOTHING_NEW = "no new corrections"  # no news to a person
 
 
 def learning_facts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
@@ -21,7 +22,10 @@ def learning_facts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
         UNION SELECT group_name FROM promotions
     """
     names = sorted(name for (name,) in db.execute(sql).fetchall())
-    flagged = db.execute("SELECT count(*) FROM flags WHERE lowered_at IS NULL").fetchone()[0]
+    sql = """
+        SELECT count(DISTINCT coalesce(acquisition_id, name)) FROM flags WHERE lowered_at IS NULL
+    """
+    flagged = db.execute(sql).fetchone()[0]
     groups = reports.group_facts(db, names)
     return {
         "flagged": flagged,
@@ -42,7 +46,9 @@ def show_learning(facts: dict[str, Any], *, is_running: bool) -> None:  # Any: J
         model = f"uses {group['model']} ({group['verdict']})" if group["model"] else "uses its base"
         counts = ", ".join(f"{n} {state}" for state, n in group["corrections"].items())
         skip = group["last_skip"]
-        skipped = f"; its last night was skipped: {skip}" if skip else ""
+        skipped = f"; its last night was skipped: {skip}" if skip not in ("", NOTHING_NEW) else ""
+        if (last := group["last_run"]) and last["state"] == "failed":
+            skipped += f"; its last training failed: {last['reason']}"
         if (said := group["last_decision"]) and said["model_id"] != group["model"]:
             skipped += f"; {said['model_id']} was {said['verdict']} (cellwatch models history)"
         typer.echo(f"group {group['group']} {model}; corrections: {counts or 'none'}{skipped}")

@@ -33,13 +33,19 @@ def retrain(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what a training would take.")
     ] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Give up the one that is under way or waits.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a group from its corrections, as every night does."""
     station = _learning_station(config)
-    if now == dry_run:
-        raise UsageError("say --now, or --dry-run to see what it would do")
+    if now + dry_run + cancel != 1:
+        raise UsageError("say --now, or --dry-run to see what it would do, or --cancel")
+    if cancel:
+        show(ask(station, "cancel", {"group": group}), as_json=as_json)
+        return
     if now:
         show(ask(station, "retrain", {"group": group}, wait_s=60.0), as_json=as_json)
         return
@@ -156,7 +162,13 @@ def models_history(
         print_json(rows)
         return
     table = [
-        [r["decided_at"][:16], r["group_name"], r["model_id"], r["verdict"], r["reason"]]
+        [
+            (r["decided_at"] or "")[:16],
+            r["group_name"],
+            r["model_id"] or "",
+            r["verdict"],
+            r["reason"] or "",
+        ]
         for r in rows
     ]
     print_table("", ["when (UTC)", "group", "model", "verdict", "reason"], table)
@@ -203,7 +215,8 @@ def _groups(station: "Config", group: str) -> list[str]:
 
 def _would_train(station: "Config", group: str) -> dict[str, Any]:  # Any: JSON
     from cellwatch.daemon.lineup import groups_of, why_not_yet
-    from cellwatch.storage import promotions, reviews
+    from cellwatch.daemon.schedule import NEVER
+    from cellwatch.storage import promotions, reviews, runs
     from cellwatch.storage.ledger import open_ledger
 
     db = open_ledger(station.state.folder)
@@ -212,6 +225,11 @@ def _would_train(station: "Config", group: str) -> dict[str, Any]:  # Any: JSON
         base = promotions.base_of(db, group)
         reason = why_not_yet(db, group, station)
         held = reviews.sides(db, group)
+        under_way = runs.unfinished(db)
+        if under_way and under_way["group_name"] == group:
+            reason = f"{under_way['model_id']} is trained now; this is what one after it would take"
+        elif not reason and station.retrain.at == NEVER:
+            reason = "not by itself (retrain.at is never): cellwatch retrain --now"
         return {
             "group": group,
             "corrections": [_taken(row, held.get(row["content_key"])) for row in rows],
@@ -270,6 +288,9 @@ def _show_effort(facts: dict[str, Any]) -> None:  # Any: JSON
     if nights:
         columns = ["night", "model", "verdict", "AP@0.5 on unseen images", "minutes"]
         print_table("", columns, nights)
+    for night in facts["nights"]:
+        if night["state"] == "failed":
+            tell(f"{night['model_id'] or night['local_date']} failed: {night['reason']}")
     own = facts["ceiling"]["own"]
     if own is not None:
         tell(f"you agree with yourself at AP@0.5 {own:.3f}: no model can be better than that")

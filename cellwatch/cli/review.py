@@ -7,14 +7,18 @@ import typer
 
 from cellwatch.cli.asking import ask, ledger_of, read_station, refuse_station_folder, show
 from cellwatch.cli.talk import ConfigOption, JsonOption, print_json, print_table, progress, tell
-from cellwatch.errors import RequestRefused, UsageError
+from cellwatch.errors import CellwatchError, RequestRefused, UsageError
 from cellwatch.storage import reports
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cellwatch.config.schema import Config, Target, Watch
     from cellwatch.daemon.checkout import Wanted
+    from cellwatch.records import PlaneIndex
 
 STANDING = ("trainable", "used")
+SPARE = 20  # looked at beyond those asked for, where some cannot be taken out
 Tool = Literal["napari", "cellpose", "fiji", "qupath"]
 
 
@@ -93,39 +97,83 @@ def checkout(
     as_json: JsonOption = False,
 ) -> None:
     """Take images out to correct them in napari, Cellpose, Fiji or QuPath."""
-    from cellwatch.daemon.checkout import Wanted, take_out
     from cellwatch.daemon.requests import folder_of
 
     station = read_station(config)
     corrections = folder_of(station)
     refuse_station_folder(station, to, "--to")
-    with ledger_of(station) as db:
-        if bool(image) == bool(take_next) or (again and not image):
-            raise UsageError("name an image" + ("" if again else ", or say --next N"))
-        rows = reports.to_check_out(db, take_next, target) if take_next else _named(db, str(image))
-        looks = reports.corrections(db) if again else []
-    if not rows:
-        raise RequestRefused(
-            "nothing waits that was not corrected or taken out; name an image to take it out again"
-        )
-    made: list[dict[str, Any]] = []  # Any: JSON
-    try:
-        with progress("taking out", len(rows)) as advance:
-            for row in rows:
-                watched, wanted = _target(station, row, target)
-                part = Wanted(row, wanted.name, watched.axes, tool, _plane(plane), crop)
-                made.append(take_out(_again(part, looks) if again else part, to, corrections))
-                advance()
-    finally:
-        # What was handed out before something went wrong is known all the same.
-        if made:
-            ask(station, "checkout", {"made": made})
+    if bool(image) == bool(take_next) or (again and not image):
+        raise UsageError("name an image" + ("" if again else ", or say --next N"))
+    if again and crop:
+        raise UsageError("--again hands out the part that was corrected; leave --crop out")
+    rows, looks = _asked_for(station, image, take_next, target, again=again)
+    parts = (_part(station, row, target, tool, (_plane(plane), crop)) for row in rows)
+    wanted = (_again(part, looks) if again else part for part in parts)
+    made = _hand_out(station, wanted, to, corrections, take_next)
     if as_json:
         print_json(made)
         return
     for each in made:
         typer.echo(each["folder"])
     tell(f"correct them (README.txt in each), then copy the labels into {corrections}")
+
+
+def _asked_for(
+    station: "Config", image: str | None, take_next: int, target: str, *, again: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # Any: what SQLite holds
+    with ledger_of(station) as db:
+        if take_next:
+            rows = reports.to_check_out(db, take_next + SPARE, target)
+        else:
+            rows = _named(db, str(image))
+        looks = reports.corrections(db) if again else []
+    if not rows:
+        raise RequestRefused(
+            "nothing waits that was not corrected or taken out; name an image to take it out again"
+        )
+    return rows, looks
+
+
+def _part(
+    station: "Config",
+    row: dict[str, Any],  # Any: what SQLite holds
+    target: str,
+    tool: str,
+    where: "tuple[PlaneIndex, int]",
+) -> "Wanted":
+    from cellwatch.daemon.checkout import Wanted
+
+    watched, found = _target(station, row, target)
+    return Wanted(row, found.name, watched.axes, tool, *where)
+
+
+def _hand_out(
+    station: "Config", parts: "Iterable[Wanted]", to: Path, corrections: Path, take_next: int
+) -> list[dict[str, Any]]:  # Any: JSON
+    from cellwatch.daemon.checkout import take_out
+
+    made: list[dict[str, Any]] = []
+    try:
+        with progress("taking out", take_next or 1) as advance:
+            for part in parts:
+                if len(made) == (take_next or 1):
+                    break
+                try:
+                    made.append(take_out(part, to, corrections))
+                except CellwatchError as error:
+                    # One whose file or masks are gone keeps nobody from the next.
+                    if not take_next:
+                        raise
+                    tell(f"left out {part.row['path']}: {error}")
+                else:
+                    advance()
+    finally:
+        # What was handed out before something went wrong is known all the same.
+        if made:
+            ask(station, "checkout", {"made": made})
+    if not made:
+        raise RequestRefused("none of them can be taken out; name another image")
+    return made
 
 
 def _again(wanted: "Wanted", looks: list[dict[str, Any]]) -> "Wanted":  # Any: what SQLite holds
@@ -172,7 +220,7 @@ def _target(
     return watched, targets[name or next(iter(targets))]
 
 
-def _plane(text: str) -> Any:  # Any: PlaneIndex, light to import
+def _plane(text: str) -> "PlaneIndex":
     from cellwatch.records import PlaneIndex
 
     try:

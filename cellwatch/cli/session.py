@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellwatch.cli.asking import ask, ledger_of, read_station
-from cellwatch.cli.review import Tool
+from cellwatch.cli.review import SPARE, Tool
 from cellwatch.cli.talk import ConfigOption, tell
-from cellwatch.errors import RequestRefused
+from cellwatch.errors import CellwatchError, RequestRefused
 from cellwatch.storage import reports
 
 if TYPE_CHECKING:
@@ -102,16 +102,21 @@ def _hand_out(
         rows = [r for r in reports.to_check_out(db, 1000) if r["watch"] in members]
     if not rows:
         raise RequestRefused("there is no image left that was not corrected or taken out")
-    row = rows[0]
-    watched, target = members[row["watch"]]
-    given = None
-    if network is not None:
-        labels = segmented_by(network, row, watched, target, PlaneIndex())
-        given = Given(labels, station.state.folder / HANDED_OUT)
-    wanted = Wanted(row, target.name, watched.axes, tool, PlaneIndex(), crop)
-    made = take_out(wanted, folders[0], folders[1], given)
-    ask(station, "checkout", {"made": [made]})
-    return newest, made
+    for row in rows[:SPARE]:
+        watched, target = members[row["watch"]]
+        given = None
+        wanted = Wanted(row, target.name, watched.axes, tool, PlaneIndex(), crop)
+        try:
+            if network is not None:
+                labels = segmented_by(network, row, watched, target, PlaneIndex())
+                given = Given(labels, station.state.folder / HANDED_OUT)
+            made = take_out(wanted, folders[0], folders[1], given)
+        except CellwatchError as error:  # its file or its masks are gone: the next will do
+            tell(f"left out {row['path']}: {error}")
+            continue
+        ask(station, "checkout", {"made": [made]})
+        return newest, made
+    raise RequestRefused("none of the images can be handed out; see above")
 
 
 def _wait_for(station: "Config", group: str, newest: int, made: dict[str, Any]) -> None:

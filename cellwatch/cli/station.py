@@ -92,11 +92,18 @@ def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> No
                     "diameter": str(target.diameter),
                 }
             )
+    dropped = {
+        name: str(section.folder) + ("" if section.folder.is_dir() else " (not there yet: made)")
+        for name, section in (("corrections", checked.corrections), ("flags", checked.flags))
+        if section is not None
+    }
     if as_json:
-        print_json({"config": str(path), "ok": True, "targets": rows})
+        print_json({"config": str(path), "ok": True, "targets": rows, "folders": dropped})
         return
     tell(f"{path} is well")
     print_table("", list(rows[0]), [list(row.values()) for row in rows])
+    for name, place in dropped.items():
+        tell(f"{name}: {place}")
 
 
 def run(

@@ -1,16 +1,23 @@
 """The command that shows one image under every model."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cellwatch.cli.images import ChannelsOption, DeviceOption, ZooOption, parse_channels
+from cellwatch.cli.images import (
+    ChannelsOption,
+    DeviceOption,
+    ZooOption,
+    parse_channels,
+    station_zoo,
+)
 from cellwatch.cli.talk import JsonOption, print_json, print_table, progress, tell
 from cellwatch.core.parameters import Diameter
-from cellwatch.errors import UsageError
+from cellwatch.errors import CellwatchError, UsageError
 
 if TYPE_CHECKING:
     from cellwatch.core.arrays import Float32
@@ -82,7 +89,7 @@ def try_image(
             advance()
     suggested = _suggested(trials, chooser.choose(part, choice)[0].card.id, wanted)
     _draw(target, shown_plane(part, choice, chooser.style_model), image.name, trials, suggested)
-    lines = _yaml(suggested, image, choice, zoo)
+    lines = _yaml(suggested, image, choice, places[suggested.model_id].path)
     _show(trials, suggested, why, lines, target, as_json=as_json)
 
 
@@ -149,11 +156,27 @@ def _show(
     typer.echo(lines)
 
 
-def _yaml(trial: "Trial", image: Path, choice: "ChannelChoice", zoo: Path | None) -> str:
+def _watched_folder(image: Path) -> Path:
+    # Of the station that one works with the folder that is watched already, else the image's.
+    from cellwatch.config.locate import VARIABLE
+    from cellwatch.config.parse import read_config
+
+    named = os.environ.get(VARIABLE)
+    try:
+        watched = [w.folder.absolute() for w in read_config(Path(named)).watch] if named else []
+    except CellwatchError:
+        watched = []  # a configuration that is yet to be mended
+    return next((f for f in watched if image.is_relative_to(f)), image.parent)
+
+
+def _yaml(trial: "Trial", image: Path, choice: "ChannelChoice", model: Path) -> str:
+    from cellwatch.zoo.cards import BUILTIN
+
     # JSON strings are YAML strings too: a folder's name may hold anything.
-    lines = [f"watch:\n  - folder: {json.dumps(str(image.absolute().parent))}"]
-    if zoo is not None:
-        lines.append(f"    # copy {zoo / trial.model_id} into the station's state/models")
+    lines = [f"watch:\n  - folder: {json.dumps(str(_watched_folder(image.absolute())))}"]
+    at_hand = (BUILTIN, station_zoo(None))  # a station finds these by their name
+    if not any(zoo and model.absolute().is_relative_to(zoo.absolute()) for zoo in at_hand):
+        lines.append(f"    # copy {model} into the station's state/models")
     lines.append(f"    model: {json.dumps(trial.model_id)}")
     lines.append(f"    diameter: {trial.diameter:g} px")
     fed = {key: value for key, value in asdict(choice).items() if value is not None}

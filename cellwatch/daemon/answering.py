@@ -9,7 +9,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from cellwatch.daemon.desk import FromDesk
-from cellwatch.storage import reviews
+from cellwatch.storage import reviews, standing
 from cellwatch.storage.corrections import answers
 from cellwatch.storage.corrections.names import TABLE
 from cellwatch.storage.pathtext import text_path
@@ -29,6 +29,8 @@ def record(db: Database, folder: Path, event: FromDesk, now: datetime) -> dict[s
         reviews.retire_orphan(db, event.orphan_id, now)
     row = db.table("corrections").get(key)
     answer(db, folder, row)
+    for older in standing.replaced_by(db, key):
+        answer(db, folder, older)  # it says from now on that it does not count any more
     return row
 
 
@@ -55,7 +57,8 @@ def missing_answers(db: Database, folder: Path) -> list[dict[str, Any]]:
     return [
         row
         for row in reviews.latest_of_files(db)
-        if row["state"] not in ("superseded", "withdrawn")
+        if row["state"] != "withdrawn"
+        and not (row["state"] == "superseded" and row["superseded_by"] is None)
         and (folder / text_path(row["file"])).exists()
         and not answers.has_answer(folder / text_path(row["file"]), *_text(db, row))
     ]
@@ -103,12 +106,19 @@ def _told(db: Database, row: dict[str, Any]) -> dict[str, Any]:  # Any: what SQL
                 "ap50": row["ap50"],
             },
         }
+        if replaced := standing.replaced_by(db, row["id"]):
+            told["replaces"] = [f"correction {o['id']} ({o['file']})" for o in replaced]
         if row["agreement"] is not None:
             told["agreement_with_the_other_look"] = row["agreement"]
     return {**told, "notes": json.loads(row["notes"] or "[]")}
 
 
 def _use(row: dict[str, Any]) -> str:  # Any: what SQLite holds
+    if row["superseded_by"] is not None:
+        return (
+            f"none: correction {row['superseded_by']} took its place; to have this one back: "
+            f"cellwatch corrections withdraw {row['superseded_by']}"
+        )
     if row["kind"] == "region":
         return "only this region of the image's correction is learned from and scored"
     if row["is_again"]:

@@ -165,7 +165,7 @@ def _doubts(
     n_rois, n_before = int(labels.max(initial=0)), int(before.max(initial=0))
     if asked.is_empty and n_before >= FEW_ROIS:
         return [f"nothing is there by its name, and the model found {n_before} ROIs: is it right?"]
-    if min(n_rois, n_before) >= FEW_ROIS and not was_found.any():
+    if n_rois and n_before >= FEW_ROIS and not was_found.any():
         return ["no ROI agrees with one of the model's: is it shifted, or of another image?"]
     if not (done.added or done.removed or done.changed) and n_rois:
         return ["nothing was changed: it trains as it is; if you did correct it, save it again"]

@@ -21,7 +21,7 @@ from cellwatch.config.schema import Config
 from cellwatch.daemon.matching import Matched, Unmatched, match_drop
 from cellwatch.daemon.reader import Reader
 from cellwatch.records import CorrectionAsked, CorrectionRead
-from cellwatch.storage import flags, looks, reviews
+from cellwatch.storage import drops, flags, looks, reviews
 from cellwatch.storage.corrections import answers
 from cellwatch.storage.corrections.kept import ORIGINAL
 from cellwatch.storage.corrections.names import SUFFIXES, meant_ending, read_name
@@ -44,6 +44,7 @@ HIDDEN = (
 FLAG_SUFFIXES = (".flag", ".txt")
 FIRST_LINE = 500  # characters of a flag's reason
 KEPT = "corrections"  # below the state folder
+FOLDERS = ("corrections/", "flags/")  # as `status` names them
 WAIT_REMEDY = (
     "nothing, if the image is still to come: this file is then taken by itself. Else look whether "
     "it is named after the image"
@@ -66,7 +67,7 @@ class FromDesk:
         The row under which it waited before.
     """
 
-    drop: reviews.Drop
+    drop: drops.Drop
     read: CorrectionRead | None
     waiting: str = ""
     remedy: str = ""
@@ -161,7 +162,7 @@ def _watch_corrections(
         for event in watch(plan, stop, known):
             if isinstance(event, Scanned) and event.reason != lost:
                 lost = event.reason
-                on_event(FolderLost("corrections/", folder, lost, event.files))
+                on_event(FolderLost(FOLDERS[0], folder, lost, event.files))
             if isinstance(event, Finished):
                 on_event(desk.look(event.sighting))
             elif isinstance(event, Unfinished) and event.is_given_up:
@@ -183,7 +184,7 @@ def _watch_flags(folder: Path, stop: threading.Event, on_event: Callable[[Event]
     for event in watch(plan, stop, {}):
         if isinstance(event, Scanned) and event.reason != lost:
             lost = event.reason
-            on_event(FolderLost("flags/", folder, lost, event.files))
+            on_event(FolderLost(FOLDERS[1], folder, lost, event.files))
         if not isinstance(event, Finished | Unfinished):
             continue  # an empty file is as good as any
         relative = event.sighting.path
@@ -214,8 +215,8 @@ class _Desk:
     def close(self) -> None:
         self._reader.close()
 
-    def unnamed(self, sighting: Sighting) -> reviews.Drop:
-        return reviews.Drop(sighting.path, sighting.size, sighting.mtime_ns)
+    def unnamed(self, sighting: Sighting) -> drops.Drop:
+        return drops.Drop(sighting.path, sighting.size, sighting.mtime_ns)
 
     def look(
         self, sighting: Sighting, orphan_id: int | None = None, kept: Path | None = None

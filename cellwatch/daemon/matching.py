@@ -9,7 +9,7 @@ from typing import Any
 from cellwatch.config.schema import Config
 from cellwatch.core.parameters import Normalisation
 from cellwatch.records import ChannelChoice, Crop, PlaneIndex
-from cellwatch.storage import reviews
+from cellwatch.storage import drops
 from cellwatch.storage.corrections.names import CorrectionName, DroppedName
 from cellwatch.storage.pathtext import path_text, readable, text_path
 from cellwatch.storage.stems import CURRENT, stem_key
@@ -55,7 +55,7 @@ class Matched:
     handed_out: str = ""
     note: str = ""
 
-    def on(self, drop: reviews.Drop, keep: str) -> reviews.Drop:
+    def on(self, drop: drops.Drop, keep: str) -> drops.Drop:
         """Return a drop with all that was found out about it."""
         return replace(
             drop,
@@ -281,7 +281,19 @@ def _first(folder: Path) -> str:
 def _ambiguous(stem: str, rows: list[Row]) -> Unmatched:
     listed = "\n  ".join(f"{row['watch']}/{row['relative_path']}" for row in rows[:LISTED])
     more = f"\n  and {len(rows) - LISTED} more" if len(rows) > LISTED else ""
+    places = {(row["watch"], Path(text_path(row["relative_path"])).parent) for row in rows}
+    if len(places) < len(rows):  # of one folder: no sub-folder tells them apart
+        remedy = (
+            f"take the one that you mean out (cellwatch checkout {rows[0]['path']}): it is handed "
+            "out under a name that no other has; give your file that name"
+        )
+    else:
+        names = sorted({parent.name or watch for watch, parent in places})
+        remedy = (
+            "put the file into a sub-folder of corrections/ that is named as the folder of its "
+            f"image: {' or '.join(names)}"
+        )
     return Unmatched(
         f"{len(rows)} images are named '{stem}':\n  {listed}{more}",
-        "put the file into a sub-folder of corrections/ that is named as the folder of its image",
+        remedy,
     )

@@ -136,7 +136,10 @@ def ask_for(nights: Nights, asked: AskedRun, now: datetime) -> None:
         known = ", ".join(nights.groups)
         raise RequestRefused(f"there is no group '{asked.group}'; there are {known}")
     if nights.job is not None and nights.job.group == asked.group:
-        raise RequestRefused(f"'{asked.group}' is being trained now (run {nights.job.run_id})")
+        raise RequestRefused(
+            f"'{asked.group}' is being trained now (run {nights.job.run_id}); to give that up: "
+            f"cellwatch retrain {asked.group} --cancel"
+        )
     if any(waiting.group == asked.group for _, waiting in runs.waiting(nights.db)):
         raise RequestRefused(f"a training of '{asked.group}' waits for its turn already")
     if not reviews.trainable(nights.db, asked.group):
@@ -146,6 +149,30 @@ def ask_for(nights: Nights, asked: AskedRun, now: datetime) -> None:
         )
     runs.ask(nights.db, asked, now)
     nights.checked_at = 0.0
+
+
+def cancel(nights: Nights, group: str, reason: str, now: datetime) -> list[str]:
+    """Give up the trainings of a group, or of all ("") that are under way or wait.
+
+    Returns
+    -------
+    list of str
+        The groups whose training was given up; their corrections stay new, the model stays.
+    """
+    given_up = []
+    for run_id, asked in runs.waiting(nights.db):
+        if group in ("", asked.group):
+            runs.fail(nights.db, run_id, reason, now)
+            given_up.append(asked.group)
+    job, row = nights.job, runs.unfinished(nights.db)
+    if job is not None and group in ("", job.group):
+        stop(nights)
+        _give_up(nights, job, reason, now)
+        given_up.append(job.group)
+    elif job is None and row is not None and group in ("", row["group_name"]):
+        runs.fail(nights.db, row["id"], reason, now)  # of a daemon that does not run
+        given_up.append(row["group_name"])
+    return given_up
 
 
 def leave(nights: Nights) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 from sqlite_utils import Database
 
 from cellwatch.config.schema import Config
+from cellwatch.daemon import answering
 from cellwatch.daemon import nights as training
 from cellwatch.daemon.choice import Place, named_model
 from cellwatch.daemon.lineup import Group, groups_of, job_of, why_not_yet
 from cellwatch.errors import RequestRefused, UnknownModel
 from cellwatch.records import AskedRun, Verdict
-from cellwatch.storage import flags, promotions, reviews
+from cellwatch.storage import flags, promotions, standing
 from cellwatch.storage.corrections import answers
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import path_text, text_path
@@ -42,6 +43,7 @@ def carry_out(
         "checkout": lambda: _checkout(db, request.arguments, now),
         "withdraw": lambda: _withdraw(db, config, request.arguments, now),
         "retrain": lambda: _retrain(nights, request.arguments, now),
+        "cancel": lambda: _cancel(nights, request, now),
         "session": lambda: _session(db, config, nights, request.arguments, now),
         "promote": lambda: _promote(db, config, nights, request, now),
         "rollback": lambda: _rollback(db, config, request, now),
@@ -55,9 +57,22 @@ def carry_out(
 def _flag(db: Database, request: Request, now: datetime) -> Answer:
     said = request.arguments
     flag = flags.Flag(said["name"], said.get("why", ""), said.get("roi"), request.asked_by)
-    found = flags.raise_flag(db, flag, now)
+    _require_roi(db, flag)
+    found = flags.raise_flag(db, flag, now) or []
     text = f"flagged {said['name']}"
+    if len(found) > 1:
+        paths = [str(db.table("acquisitions").get(key)["path"]) for key in found]
+        text += f": {len(found)} images of this name, {', '.join(paths)}"
     return Answer(True, text if found else f"{text}; it waits for the image", {"found": found})
+
+
+def _require_roi(db: Database, flag: flags.Flag) -> None:
+    found = flags.acquisitions_named(db, flag.name) if flag.roi else []
+    marks = ",".join("?" * len(found))
+    sql = f"SELECT max(rois) FROM targets WHERE state = 'done' AND acquisition_id IN ({marks})"
+    (most,) = db.execute(sql, found).fetchone()
+    if flag.roi and most is not None and flag.roi > most:
+        raise RequestRefused(f"{flag.name} has {most} ROIs; there is no ROI {flag.roi}")
 
 
 def _unflag(db: Database, request: Request, now: datetime) -> Answer:
@@ -77,13 +92,30 @@ def _checkout(db: Database, said: Said, now: datetime) -> Answer:
 
 
 def _withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer:
-    row = reviews.withdraw(db, int(said["id"]), now)
-    if row is None:
-        raise RequestRefused(f"there is no standing correction {said['id']}")
+    taken = standing.withdraw(db, int(said["id"]), now)
+    if taken is None:
+        raise RequestRefused(_why_not_standing(db, int(said["id"])))
+    row, back = taken
+    text = f"correction {row['id']} ({row['file']}) is withdrawn"
+    if back is not None:
+        text += f"; correction {back['id']} ({back['file']}: {back['rois']} ROIs) stands again"
     if config.corrections is not None:
-        dropped = config.corrections.folder / text_path(row["file"])
-        answers.take_back(dropped)
-    return Answer(True, f"correction {row['id']} ({row['file']}) is withdrawn", {})
+        answers.take_back(config.corrections.folder / text_path(row["file"]))
+        if back is not None:
+            answering.answer(db, config.corrections.folder, back)
+    return Answer(True, text, {"stands_again": back["id"] if back else None})
+
+
+def _why_not_standing(db: Database, key: int) -> str:
+    row = next(db.table("corrections").rows_where("id = ?", [key]), None)
+    if row is None:
+        return f"there is no correction {key}; see: cellwatch corrections list --all"
+    if row["superseded_by"] is not None:
+        return (
+            f"correction {key} does not count: correction {row['superseded_by']} took its place; "
+            f"to have it back, withdraw that one"
+        )
+    return f"correction {key} does not count: it is {row['state']}"
 
 
 def _retrain(nights: training.Nights, said: Said, now: datetime) -> Answer:
@@ -94,6 +126,16 @@ def _retrain(nights: training.Nights, said: Said, now: datetime) -> Answer:
     for group in wanted:
         training.ask_for(nights, AskedRun(group, said.get("kind", "asked"), date), now)
     return Answer(True, f"{', '.join(wanted)} will be trained", {"groups": wanted})
+
+
+def _cancel(nights: training.Nights, request: Request, now: datetime) -> Answer:
+    group = request.arguments.get("group") or ""
+    given_up = training.cancel(nights, group, f"cancelled by {request.asked_by}", now)
+    if not given_up:
+        of = f" of '{group}'" if group else ""
+        raise RequestRefused(f"no training{of} is under way or waits")
+    text = f"the training of {', '.join(given_up)} is given up; the corrections stay, and the model"
+    return Answer(True, text, {"groups": given_up})
 
 
 def _session(

@@ -21,8 +21,8 @@ from sqlite_utils import Database
 
 from cellwatch import __version__
 from cellwatch.config.schema import Config, Watch
+from cellwatch.daemon import desk, office
 from cellwatch.daemon import nights as training
-from cellwatch.daemon import office
 from cellwatch.daemon.choice import models_for, pin_chosen, pin_models, redo_if_repinned
 from cellwatch.daemon.desk import FlagDropped, FolderLost, FromDesk
 from cellwatch.daemon.executor import (
@@ -123,8 +123,8 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
         try:
             cards = {name: cards_of(place) for name, place in models.items()}
             nights = training.Nights(db, config, models)
-            desk = office.Office(db, config, nights)
-            life = _Life(db, config, models, cards, is_once, nights, desk)
+            people = office.Office(db, config, nights)
+            life = _Life(db, config, models, cards, is_once, nights, people)
             return _live(life, config_path)
         finally:
             db.close()
@@ -177,6 +177,7 @@ def _begin(life: _Life, config_path: Path) -> None:
         config=str(config_path.absolute()),
     )
     stranded = history.daemon_started(life.db, facts, now)
+    history.forget_folders(life.db, [*(w.name for w in life.config.watch), *desk.FOLDERS])
     wait_for_stranded(stranded)
     for store in queue.recover(life.db, now):
         logger.warning("%s was in flight when the daemon died; it is queued again", store)

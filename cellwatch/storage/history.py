@@ -1,6 +1,7 @@
 """What the daemon says of itself: its life, its folders, the models it used."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -89,6 +90,13 @@ def folder_scanned(
             },
             pk="name",
         )
+
+
+def forget_folders(db: Database, names: Sequence[str]) -> None:
+    """Forget the folders that the configuration does not name any more."""
+    marks = ",".join("?" * len(names))
+    with transaction(db):
+        db.execute(f"DELETE FROM folders WHERE name NOT IN ({marks})", list(names))
 
 
 def model_used(db: Database, card: ModelCard, now: datetime) -> None:

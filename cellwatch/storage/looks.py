@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.storage.reviews import Drop, part_of
+from cellwatch.storage.drops import Drop, part_of
 
 Row = dict[str, Any]  # Any: what SQLite holds
 REGION_NOTE = "only the checked region counts"  # begins the note of a correction read under one

@@ -211,9 +211,16 @@ def last_skip(db: sqlite3.Connection, group: str) -> str:
 
 
 def decisions(db: sqlite3.Connection, group: str = "") -> list[Row]:
-    """Return what was decided of models, newest first."""
+    """Return what was decided of models, and the trainings that came to nothing, newest first."""
     sql = "SELECT * FROM promotions WHERE ? IN ('', group_name) ORDER BY id DESC"
-    return [_parsed(row, "numbers") for row in db.execute(sql, [group])]
+    decided = [_parsed(row, "numbers") for row in db.execute(sql, [group])]
+    sql = """
+        SELECT id AS run_id, group_name, model_id, reason, ended_at AS decided_at,
+               'failed' AS verdict FROM runs
+        WHERE state = 'failed' AND ? IN ('', group_name) ORDER BY id DESC
+    """
+    failed = [dict(row) for row in db.execute(sql, [group])]
+    return sorted([*decided, *failed], key=lambda row: str(row["decided_at"]), reverse=True)
 
 
 def mixed_experiments(db: sqlite3.Connection) -> list[Row]:

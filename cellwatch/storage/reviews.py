@@ -5,69 +5,37 @@ Each function is one short transaction. Nothing is deleted: a newer drop superse
 
 import json
 import sqlite3
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.records import CorrectionRead, CorrectionState, Crop, PlaneIndex, Side
+from cellwatch.records import CorrectionRead, CorrectionState, Side
+from cellwatch.storage import standing
 from cellwatch.storage.arrivals import iso
+from cellwatch.storage.drops import Drop, crop_text
 from cellwatch.storage.flags import lower_on
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import path_text, readable
 
 Row = dict[str, Any]  # Any: what SQLite holds
-STANDING = ("trainable", "used")
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """A file in the corrections folder and what its name was found to mean.
-
-    Attributes
-    ----------
-    file : str
-        Below the corrections folder.
-    size : int, bytes
-    mtime_ns : int
-    kind : "labels" or "region"
-    acquisition_id : int or None
-        None: its image is not known, or the name means nothing.
-    target, group : str
-    plane : PlaneIndex
-    crop : Crop or None
-    annotator : str
-    checkout_id : int or None
-        Under which it was handed out.
-    is_again : bool
-        Whether it was handed out mirrored: a second look, not to be trained on.
-    folder : str
-        Where its arrays are kept.
-    """
-
-    file: str
-    size: int
-    mtime_ns: int
-    kind: str = "labels"
-    acquisition_id: int | None = None
-    target: str = ""
-    group: str = ""
-    plane: PlaneIndex = field(default_factory=PlaneIndex)
-    crop: Crop | None = None
-    annotator: str = ""
-    checkout_id: int | None = None
-    is_again: bool = False
-    folder: str = ""
+UNTOUCHED_REMEDY = (
+    "correct it and save it again; if it is right as it was found, take that one back first: "
+    "cellwatch corrections withdraw {id}"
+)
 
 
 def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> int:
     """Record a correction that was read, good or bad; return its id.
 
     A good one supersedes what the same annotator gave before for the same part of the same plane,
-    lowers the flags on its image, and is scored against the prediction it corrected.
+    lowers the flags on its image, and is scored against the prediction it corrected. One in which
+    nothing was changed supersedes no work that was done: it is rejected.
     """
     with transaction(db):
+        if done := standing.work_at_stake(db, drop, read):
+            read = replace(read, reason=_untouched(done), remedy=UNTOUCHED_REMEDY.format(**done))
         state = CorrectionState.REJECTED if read.reason else CorrectionState.TRAINABLE
         facts = _facts(drop, state, now)
         if read.reason:
@@ -75,7 +43,7 @@ def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> in
             return _insert(db, facts)
         facts |= _found(db, drop, read, now)
         key = _insert(db, facts)
-        _supersede(db, drop, key, now)
+        standing.supersede(db, key, now)
         if drop.kind == "labels" and drop.acquisition_id is not None:
             lower_on(db, drop.acquisition_id, f"corrected in {drop.file}", now)
         if drop.kind == "labels" and not drop.is_again:
@@ -89,16 +57,6 @@ def wait_for_image(db: Database, drop: Drop, reason: str, remedy: str, now: date
         facts = _facts(drop, CorrectionState.ORPHAN, now)
         facts |= {"reason": readable(reason), "remedy": readable(remedy)}
         return _insert(db, facts)
-
-
-def withdraw(db: Database, correction_id: int, now: datetime) -> Row | None:
-    """Take a correction back: no later training uses it. None: there is none, or it is gone."""
-    with transaction(db):
-        row = next(db.table("corrections").rows_where("id = ?", [correction_id]), None)
-        if row is None or row["state"] not in (*STANDING, "orphan"):
-            return None
-        _set_state(db, correction_id, CorrectionState.WITHDRAWN, now)
-        return row
 
 
 def trainable(db: Database, group: str) -> list[Row]:
@@ -190,6 +148,14 @@ def decide_sides(db: Database, group: str, decided: dict[str, Side], now: dateti
             )
 
 
+def _untouched(done: Row) -> str:
+    edits = f"+{done['added']} -{done['removed']} ~{done['changed']}"
+    return (
+        f"nothing was changed in it, and correction {done['id']} ({done['file']}: {done['rois']} "
+        f"ROIs, {edits}) of the same part stands"
+    )
+
+
 def _facts(drop: Drop, state: CorrectionState, now: datetime) -> Row:
     return {
         "file": path_text(drop.file),
@@ -203,7 +169,7 @@ def _facts(drop: Drop, state: CorrectionState, now: datetime) -> Row:
         "target": drop.target or None,
         "group_name": drop.group or None,
         **asdict(drop.plane),
-        "crop": _crop_text(drop.crop),
+        "crop": crop_text(drop.crop),
         "annotator": drop.annotator,
         "is_again": int(drop.is_again),
         "checkout_id": drop.checkout_id,
@@ -277,36 +243,6 @@ def _insert(db: Database, facts: Row) -> int:
     return int(table.last_pk)  # type: ignore[arg-type]  # None only before an insert
 
 
-def _supersede(db: Database, drop: Drop, newer: int, now: datetime) -> None:
-    # A file that was dropped again under its name replaces what it was before, also a rejection.
-    db.execute(
-        "UPDATE corrections SET superseded_by = ? WHERE file = ? AND id != ? "
-        "AND superseded_by IS NULL AND kind = ?",
-        [newer, path_text(drop.file), newer, drop.kind],
-    )
-    db.execute(
-        """
-        UPDATE corrections SET superseded_by = ? WHERE id != ? AND kind = ? AND is_again = ?
-        AND acquisition_id = ? AND target = ? AND position = ? AND t = ? AND z = ?
-        AND crop IS ? AND annotator = ? AND superseded_by IS NULL
-        """,
-        [
-            newer,
-            newer,
-            drop.kind,
-            int(drop.is_again),
-            drop.acquisition_id,
-            drop.target,
-            *part_of(drop),
-        ],
-    )
-    db.execute(
-        "UPDATE corrections SET state = 'superseded', state_since = ? "
-        "WHERE superseded_by = ? AND state IN ('trainable', 'used', 'orphan')",
-        [iso(now), newer],
-    )
-
-
 def _test_then_train(db: Database, key: int, read: CorrectionRead, now: datetime) -> None:
     """Score the model that made the prediction, unless it was trained on this very image."""
     row = db.table("corrections").get(key)
@@ -331,18 +267,8 @@ def _test_then_train(db: Database, key: int, read: CorrectionRead, now: datetime
     )
 
 
-def part_of(drop: Drop) -> tuple[Any, ...]:  # Any: values of a row
-    """Return position, t, z, crop and annotator of a drop, as columns hold them."""
-    plane = drop.plane
-    return (plane.position, plane.t, plane.z, _crop_text(drop.crop), drop.annotator)
-
-
 def _part(row: Row) -> tuple[Any, ...]:  # Any: values of a row
     return row["position"], row["t"], row["z"], row["crop"]
-
-
-def _crop_text(crop: Crop | None) -> str | None:
-    return json.dumps(asdict(crop)) if crop else None
 
 
 def _set_state(db: Database, key: int, state: CorrectionState, now: datetime) -> None:

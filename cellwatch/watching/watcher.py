@@ -5,6 +5,7 @@ import os
 import queue
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from cellwatch.watching.settle import SETTLE_S, Settler, Sighting
 from cellwatch.watching.structure import why_not_whole
 
 logger = logging.getLogger(__name__)
+# watchdog says so, at length, for each folder that comes with what is in it; the scan misses none.
+warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
 
 TICK_S = 0.25
 RESCAN_S = 10.0

@@ -110,6 +110,7 @@ def test_a_dry_run_trains_nothing_and_says_what_is_missing(desk):
     said = json.loads(desk.command("retrain", "--dry-run", "--json").stdout)
 
     assert said[0]["base"] == "tiny"
+    assert "not by itself" in said[0]["says"] or "new corrected ROIs" in said[0]["says"]
     assert {row["image"] for row in said[0]["corrections"]} <= {f"exp/{n}.tif" for n in range(3)}
     assert {row["use"] for row in said[0]["corrections"]} == {"trains"}
     assert desk.command("retrain", check=False).returncode == 2
@@ -129,6 +130,23 @@ def test_the_next_images_are_others_than_those_that_are_out(desk, tmp_path):
     assert "nothing waits" in again.stderr
     assert first.endswith("out/2")
     desk.command("unflag", "2.tif")
+
+
+def test_an_image_that_is_gone_keeps_nobody_from_the_next(desk, tmp_path):
+    gone = desk.images / "exp/1.tif"
+    for name in ("1.tif", "0.tif"):
+        desk.command("flag", name)
+    gone.rename(tmp_path / "away.tif")
+
+    made = desk.command("checkout", "--next", "1", "--to", str(tmp_path / "out"))
+    alone = desk.command("checkout", "1.tif", "--to", str(tmp_path / "out"), check=False)
+
+    (tmp_path / "away.tif").rename(gone)
+    for name in ("1.tif", "0.tif"):
+        desk.command("unflag", name)
+    assert made.stdout.strip().endswith("out/0")
+    assert f"left out {gone}" in made.stderr
+    assert alone.returncode == 1
 
 
 def test_everything_that_is_known_of_an_image_is_told_by_its_stem(desk):
@@ -154,6 +172,8 @@ def test_the_models_of_the_station_are_listed_where_its_configuration_is_exporte
     [
         (("checkout", "ghost"), 1, "no image 'ghost' is known"),
         (("checkout",), 2, "name an image, or say --next N"),
+        (("checkout", "1", "--again", "--crop", "64"), 2, "leave --crop out"),
+        (("retrain", "--cancel"), 1, "no training is under way or waits"),
         (("checkout", "1", "--to", "STATION/images/exp"), 2, "a folder of the station"),
         (("corrections", "export", "STATION/corrections/x"), 2, "a folder of the station"),
         (("checkout", "1", "--plane", "x"), 2, "is not POSITION,T,Z"),

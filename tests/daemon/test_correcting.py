@@ -1,5 +1,6 @@
 """A dropped file that is not at fault itself is not rejected: it is read again later."""
 
+import json
 import os
 import queue
 import signal
@@ -22,7 +23,7 @@ from cellwatch.daemon.lineup import groups_of, job_of
 from cellwatch.daemon.nights import Nights
 from cellwatch.daemon.reader import Reader
 from cellwatch.records import AskedRun, ChannelChoice, CorrectionAsked, PlaneIndex
-from cellwatch.storage import looks, requests, reviews
+from cellwatch.storage import drops, looks, requests, standing
 from cellwatch.storage.maskstore import read_plane
 from cellwatch.watching.scanner import look
 from tests.discs import disc_picture
@@ -98,7 +99,7 @@ def lab(tmp_path, tiny_model, now):
 
 
 def test_one_that_waits_for_a_disk_has_one_row_however_often_it_is_tried(lab):
-    drop = reviews.Drop("a_masks.tif", 1, 1)
+    drop = drops.Drop("a_masks.tif", 1, 1)
     folder = lab.folder / "corrections"
     (folder / "a_masks.tif").touch()
     waits = FromDesk(drop, None, f"{desk.BLOCKED}the disk is full", "nothing")
@@ -170,7 +171,7 @@ def test_a_region_counts_whenever_it_comes_and_no_more_when_it_is_withdrawn(lab)
     assert "only the checked region counts" in anew["notes"]
     assert looks.out_of_step(lab.db) == []
 
-    reviews.withdraw(lab.db, region["id"], lab.now)
+    standing.withdraw(lab.db, region["id"], lab.now)
     (stale,) = looks.out_of_step(lab.db)
     whole = record(lab.db, folder, lab.desk.look_again(stale), lab.now)
     assert (whole["rois"], whole["state"]) == (row["rois"], "trainable")
@@ -190,6 +191,57 @@ def test_a_request_that_is_cut_off_before_its_answer_has_done_nothing(lab):
     room.seen_version = -1
     office.answer_requests(room, lab.now)
     assert lab.db.table("flags").count == 1
+
+
+def test_a_flag_on_an_roi_that_is_not_there_is_refused(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    room = office.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+    for roi in (99, 1):
+        requests.ask(lab.db, "flag", {"name": "a.tif", "roi": roi}, "anna", lab.now)
+    office.answer_requests(room, lab.now)
+
+    said = [row["answer"] for row in lab.db.table("requests").rows]
+    assert "there is no ROI 99" in said[0]
+    assert lab.db.execute("SELECT roi FROM flags").fetchall() == [(1,)]
+
+
+def test_images_of_one_name_in_one_folder_are_told_apart_by_a_checkout(lab):
+    for name in ("exp/a.tif", "exp/a.tiff"):
+        lab.arrive(name, *disc_picture(len(name), size=64, n=3))
+    lab.segment_all()
+    row = lab.correct("exp/a.tif")
+    assert (row["state"], "cellwatch checkout" in row["remedy"]) == ("rejected", True)
+
+    lab.arrive("b.tif", *disc_picture(0, size=64, n=3))
+    lab.arrive("day/b.tif", *disc_picture(1, size=64, n=3))
+    lab.segment_all()
+    assert lab.correct("b.tif")["remedy"].endswith("the folder of its image: day or images")
+
+
+def test_an_answer_says_when_it_holds_no_more(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    folder = lab.folder / "corrections"
+    first = lab.correct("a.tif")
+    lab.correct("a.tif", tool="fiji")
+    answers = {path.name: json.loads(path.read_text()) for path in folder.glob("*.accepted.json")}
+    assert "correction 2 took its place" in answers["a_masks.tif.accepted.json"]["use"]
+    (new,) = (told for name, told in answers.items() if "a_masks" not in name)
+    assert new["replaces"] == ["correction 1 (a_masks.tif)"]
+    assert missing_answers(lab.db, folder) == []
+
+    room = office.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+    requests.ask(lab.db, "withdraw", {"id": 1}, "anna", lab.now)
+    requests.ask(lab.db, "withdraw", {"id": 2}, "anna", lab.now)
+    office.answer_requests(room, lab.now)
+
+    said = [row["answer"] for row in lab.db.table("requests").rows]
+    assert "correction 2 took its place" in said[0]
+    assert "correction 1 (a_masks.tif: 3 ROIs) stands again" in said[1]
+    (left,) = folder.glob("*.accepted.json")
+    assert "the group learns from it" in json.loads(left.read_text())["use"]
+    assert lab.db.table("corrections").get(first["id"])["state"] == "trainable"
 
 
 def test_a_namesake_that_comes_after_a_checkout_takes_nothing_from_it(lab):
@@ -231,6 +283,7 @@ def test_pauses_are_no_time_that_a_network_takes(lab):
     [
         (lambda found: found, "nothing was changed"),
         (lambda found: np.roll(found, 11, (0, 1)), "shifted, or of another image"),
+        (np.ones_like, "shifted, or of another image"),
     ],
 )
 def test_a_correction_that_is_probably_a_slip_is_accepted_with_a_note(lab, change, note):
@@ -250,7 +303,7 @@ def test_an_answer_that_cannot_be_written_does_not_end_the_daemon(lab, caplog):
     folder = lab.folder / "corrections"
     (folder / "a_masks.tif").touch()
     (folder / "a_masks.tif.rejected.txt").mkdir()  # something stands in the way
-    waits = FromDesk(reviews.Drop("a_masks.tif", 1, 1), None, "no image", "wait")
+    waits = FromDesk(drops.Drop("a_masks.tif", 1, 1), None, "no image", "wait")
     row = record(lab.db, folder, waits, lab.now)
     assert row["state"] == "orphan"
     assert "cannot be written" in caplog.text

@@ -23,8 +23,9 @@ from cellwatch.records import (
     UsedModel,
     Verdict,
 )
-from cellwatch.storage import promotions, runs
+from cellwatch.storage import promotions, reports, runs
 from cellwatch.storage.promotions import Decision, ModelName
+from cellwatch.storage.reading import LEDGER, reader
 from cellwatch.zoo.catalog import add_model
 from tests.conftest import tiny_network
 from tests.daemon.test_desk import Desk, truth
@@ -132,6 +133,46 @@ def test_promise_7_a_run_that_waits_for_its_turn_outlives_the_daemon(lab):
 
     assert nights.job.group == lab.group
     assert lab.db.execute("SELECT kind, state FROM runs").fetchall() == [("asked", "running")]
+
+
+def test_a_training_is_given_up_when_somebody_says_so(lab):
+    lab.arrive("a.tif", *picture())
+    lab.segment_all()
+    lab.correct("a.tif")
+    nights = nights_of(lab)
+    training.ask_for(nights, AskedRun(lab.group, "asked", "2026-11-25"), lab.now)
+    training.turn(nights, is_busy=False, now=lab.now, local_now=AT_NOON)
+    process = nights.process
+    with pytest.raises(RequestRefused, match="--cancel"):
+        training.ask_for(nights, AskedRun(lab.group, "asked", "2026-11-25"), lab.now)
+
+    assert training.cancel(nights, "", "cancelled by anna", lab.now) == [lab.group]
+
+    assert process.poll() is not None
+    assert not nights.is_training
+    assert states_of(lab) == [("failed", "cancelled by anna")]
+    assert lab.db.execute("SELECT state FROM corrections").fetchall() == [("trainable",)]
+    assert training.cancel(nights, "", "again", lab.now) == []
+
+
+def test_a_training_of_a_daemon_that_ended_is_given_up_too(lab):
+    lab.arrive("a.tif", *picture())
+    lab.segment_all()
+    lab.correct("a.tif")
+    runs.begin(lab.db, AskedRun(lab.group, "night", "2026-11-25"), lab.now)
+    runs.ask(lab.db, AskedRun(lab.group, "asked", "2026-11-25"), lab.now)
+    nights = Nights(lab.db, lab.config, models_of(lab.config))
+
+    assert training.cancel(nights, "other", "x", lab.now) == []
+    assert training.cancel(nights, lab.group, "x", lab.now) == [lab.group, lab.group]
+    assert states_of(lab) == [("failed", "x"), ("failed", "x")]
+    with reader(lab.config.state.folder / LEDGER) as db:
+        told = reports.decisions(db)
+    assert [(row["verdict"], row["reason"]) for row in told] == [("failed", "x")] * 2
+
+
+def states_of(lab):
+    return lab.db.execute("SELECT state, reason FROM runs ORDER BY id").fetchall()
 
 
 def test_a_run_that_was_begun_and_not_put_together_is_put_together_in_the_next_life(lab):

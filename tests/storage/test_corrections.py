@@ -105,7 +105,7 @@ def test_gaps_holes_and_pieces_are_told(tmp_path):
     assert found.labels.max() == 2
     assert found.notes == (
         "2 labels up to 9 were renumbered without gaps",
-        "1 ROIs are in several pieces, 1 of them specks",
+        "ROIs in several pieces: 1, specks among the pieces: 1",
         "1 px of holes inside ROIs",
     )
 
@@ -263,6 +263,7 @@ BAD = {
     "no ROI": (text("a.roi", b"Iout nonsense"), "cannot be read"),
     "no JSON": (text("a.geojson", b"{"), "it is no JSON"),
     "points": (text("a.geojson", json.dumps([FEATURE]).encode()), "is a Point, which has no area"),
+    "empty JSON": (text("a.geojson", b"{}"), "it is no GeoJSON"),
     "deep JSON": (text("a.geojson", b"[" * 100_000), "it is no JSON"),
     "links to elsewhere": (linked_zarr, "links to other places"),
     "no masks inside": (

@@ -6,8 +6,9 @@ import pytest
 from sqlite_utils import Database
 
 from cellwatch.errors import LedgerTooNew, StateLocked
-from cellwatch.storage.ledger import NAME, open_ledger, transaction
+from cellwatch.storage.ledger import open_ledger, transaction
 from cellwatch.storage.locking import is_locked, state_lock
+from cellwatch.storage.reading import LEDGER
 
 
 def test_a_new_ledger_is_durable_and_migrated(tmp_path):
@@ -35,12 +36,12 @@ def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(tmp_path):
             {"migration_set": "cellwatch", "name": "m999_later", "applied_at": "x"}
         )
     db.close()
-    before = (tmp_path / NAME).read_bytes()
+    before = (tmp_path / LEDGER).read_bytes()
 
     with pytest.raises(LedgerTooNew, match=r"newer cellwatch.*m999_later") as caught:
         open_ledger(tmp_path)
     assert caught.value.exit_code == 78
-    assert (tmp_path / NAME).read_bytes() == before
+    assert (tmp_path / LEDGER).read_bytes() == before
 
 
 def test_an_error_in_a_transaction_undoes_all_of_it(tmp_path):
@@ -88,6 +89,6 @@ def test_a_second_daemon_is_refused_with_the_pid_and_host_of_the_first(tmp_path,
 def test_a_stranger_with_sqlite_utils_reads_the_tables(tmp_path):
     open_ledger(tmp_path).close()
 
-    views = Database(tmp_path / NAME).view_names()
+    views = Database(tmp_path / LEDGER).view_names()
 
     assert set(views) == {"failures", "masks", "waiting_times", "review_queue", "mixed_experiments"}

@@ -12,7 +12,8 @@ from cellwatch.records import (
     Trouble,
 )
 from cellwatch.storage import arrivals, queue, reading
-from cellwatch.storage.ledger import NAME, open_ledger
+from cellwatch.storage.ledger import open_ledger
+from cellwatch.storage.reading import LEDGER
 
 LEASE = timedelta(minutes=5)
 FACTS = {"cells": {"model_id": "m", "model_sha256": "s", "params": "{}"}}
@@ -258,7 +259,7 @@ def test_names_that_differ_in_case_or_extension_do_not_share_a_place(db, now):
 def test_counts_name_every_state_also_at_zero(db, now, tmp_path):
     enqueue(db, now)
 
-    with reading.reader(tmp_path / NAME) as read:
+    with reading.reader(tmp_path / LEDGER) as read:
         counts = reading.counts(read)
 
     assert set(counts) == {s.value for s in AcquisitionState}

@@ -46,6 +46,8 @@ def _features(data: Any) -> Iterator[dict[str, Any]]:  # Any: JSON
 
 def _mask(number: int, geometry: dict[str, Any], shape: tuple[int, int]) -> RoiMask:  # Any: JSON
     kind = geometry.get("type")
+    if kind is None:
+        raise RejectedCorrection("it is no GeoJSON", "export it again as GeoJSON")
     try:
         rings = geometry["coordinates"]
         polygons = {"Polygon": [rings], "MultiPolygon": rings}[str(kind)]

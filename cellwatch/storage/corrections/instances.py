@@ -124,7 +124,7 @@ def _oddities(labels: Int32) -> list[str]:
             "save the labels (one number for each ROI), not the image",
         )
     if in_pieces:
-        notes.append(f"{in_pieces} ROIs are in several pieces, {specks} of them specks")
+        notes.append(f"ROIs in several pieces: {in_pieces}, specks among the pieces: {specks}")
     holes = int((fill_holes(labels) != labels).sum())
     if holes:
         notes.append(f"{holes} px of holes inside ROIs")
