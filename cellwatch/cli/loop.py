@@ -49,7 +49,7 @@ def retrain(
     if now:
         show(ask(station, "retrain", {"group": group}, wait_s=60.0), as_json=as_json)
         return
-    rows = [_would_train(station, name) for name in _groups(station, group)]
+    rows = [would_train(station, name) for name in _groups(station, group)]
     if as_json:
         print_json(rows)
         return
@@ -213,7 +213,8 @@ def _groups(station: "Config", group: str) -> list[str]:
     return [group] if group else known
 
 
-def _would_train(station: "Config", group: str) -> dict[str, Any]:  # Any: JSON
+def would_train(station: "Config", group: str) -> dict[str, Any]:  # Any: JSON
+    """Return what a training of a group would take, and whether a night would come to it."""
     from cellwatch.daemon.lineup import groups_of, why_not_yet
     from cellwatch.daemon.schedule import NEVER
     from cellwatch.storage import promotions, reviews, runs

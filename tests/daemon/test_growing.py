@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cellwatch.cli.loop import would_train
 from cellwatch.daemon.lineup import groups_of, job_of
 from cellwatch.records import AskedRun, ImageInfo
 from cellwatch.storage import arrivals, flags, reviews, runs
@@ -95,6 +96,17 @@ def test_only_what_the_next_training_would_take_counts_as_new(lab):
     lab.db.execute("UPDATE corrections SET state = 'used' WHERE id = 2")
     assert runs.new_rois(lab.db, lab.group) == 0
     assert runs.new_rois(lab.db, lab.group, "anna") > 0
+
+
+def test_a_dry_run_says_when_nothing_would_be_trained_by_itself(lab):
+    lab.arrive("exp/a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    assert would_train(lab.config, lab.group)["says"] == "no new corrections"
+    lab.correct("exp/a.tif")
+    assert "retrain.at is never" in would_train(lab.config, lab.group)["says"]
+    runs.begin(lab.db, AskedRun(lab.group, "asked", "2026-11-25"), lab.now)
+    runs.plan(lab.db, job_for(lab))
+    assert "is trained now" in would_train(lab.config, lab.group)["says"]
 
 
 def test_the_judge_is_told_the_pixel_size_of_the_configuration(tmp_path, tiny_model, now):

@@ -20,7 +20,7 @@ TABLE = """\
   a_masks.tif                    label image (TIFF; PNG of 8 or 16 bits) for the image a.tif
   a_cp_masks.png, a_seg.npy      what Cellpose saves
   a_rois.zip, aRoiSet.zip, a.roi what Fiji saves
-  a.geojson                      what QuPath exports
+  a.geojson, a_rois.geojson      what QuPath exports
   a_labels.zarr                  an OME-Zarr label image
   a_empty.tif                    a label image without ROIs, vouched for
   a_region.tif, a_region.roi     the part that was checked; outside it nothing counts
