@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from roifile import ImagejRoi, roiwrite
 
 from cellwatch.core.arrays import Bool, Int32
+from cellwatch.core.diameter import median_diameter
 from cellwatch.core.flows import bounding_boxes
 from cellwatch.core.labels import outlines_of
 from cellwatch.core.polygons import joined, trace
@@ -24,6 +25,7 @@ ENDINGS = {
     "qupath": "_rois.geojson",  # without an ending, a_region.geojson would be another's region
 }
 LARGEST_UINT16 = 65_535
+CELLPOSE_DIAMETER = 30.0  # px: what its GUI begins with
 
 
 def write_labels(path: Path, labels: Int32, tool: str, image: Path) -> None:
@@ -75,7 +77,7 @@ def write_seg(path: Path, labels: Int32, image: Path) -> None:
             [],
             np.zeros((3, *shape), np.float32),
         ],
-        "diameter": 30.0,
+        "diameter": float(median_diameter(labels) or CELLPOSE_DIAMETER),
     }
     whole = np.empty((), object)
     whole[()] = held

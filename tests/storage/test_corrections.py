@@ -61,6 +61,17 @@ def test_a_png_of_16_bits_is_read(tmp_path):
     assert (read_labels(tmp_path / "a_masks.png", SHAPE).labels == labels).all()
 
 
+def test_a_seg_npy_tells_the_diameter_of_what_it_holds(tmp_path):
+    labels = np.zeros((40, 40), np.int32)
+    labels[4:14, 4:14] = 1
+    write_labels(tmp_path / "a_seg.npy", labels, "cellpose", tmp_path / "a.tif")
+
+    held = np.load(tmp_path / "a_seg.npy", allow_pickle=True).item()
+
+    assert held["diameter"] == pytest.approx(2 * (100 / np.pi) ** 0.5)
+    assert type(held["diameter"]) is float  # no number of NumPy's, which an older one cannot read
+
+
 def test_a_seg_npy_of_another_numpy_is_read(tmp_path):
     labels = ragged_labels()
     whole = np.empty((), object)
