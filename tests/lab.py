@@ -132,7 +132,7 @@ class Lab:
         place = self.folder / "corrections" / correction_name(name, ENDINGS[tool])
         if prefix:
             place = place.parent / prefix / place.name
-            place.parent.mkdir(exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)
         write_labels(place, labels, tool, place)
         status = place.stat()

@@ -98,6 +98,7 @@ def refuse_station_folder(config: "Config", folder: Path, what: str) -> None:
 
 
 def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:
+    from cellwatch.daemon import nights as training
     from cellwatch.daemon.jobs import models_of
     from cellwatch.daemon.nights import Nights
     from cellwatch.daemon.requests import carry_out
@@ -122,21 +123,27 @@ def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:
                 answer(db, key, Answer(False, str(error), {}), _now())
                 raise
             if kind == "retrain":
-                _train_here(nights, db)
+                _train_here(nights, db, config)
+            if kind == "cancel":
+                training.clear_all(given.facts["folders"])
             return given
         finally:
             db.close()
 
 
-def _train_here(nights: Any, db: Any) -> None:  # Any: as _here has them; light to import
+def _train_here(nights: Any, db: Any, config: "Config") -> None:  # Any: as _here has them
     from cellwatch.cli.talk import tell
     from cellwatch.daemon import nights as training
+    from cellwatch.daemon.office import Office, answer_requests
+
+    people = Office(db, config, nights)  # who ask meanwhile: this process holds the state folder
 
     tell("no daemon runs: training here")
     training.take_up(nights, _now())
     last = ""
     try:
         while nights.is_training:
+            answer_requests(people, _now())
             training.turn_asked(nights, now=_now())
             if nights.job is not None:
                 said = training.progress(nights.job.folder)

@@ -48,7 +48,9 @@ def show_learning(facts: dict[str, Any], *, is_running: bool) -> None:  # Any: J
         skip = group["last_skip"]
         skipped = f"; its last night was skipped: {skip}" if skip not in ("", NOTHING_NEW) else ""
         if (last := group["last_run"]) and last["state"] == "failed":
-            skipped += f"; its last training failed: {last['reason']}"
+            is_cancelled = last["reason"].startswith("cancelled")
+            how = f"was {last['reason']}" if is_cancelled else f"failed: {last['reason']}"
+            skipped += f"; its last training {how}"
         if (said := group["last_decision"]) and said["model_id"] != group["model"]:
             skipped += f"; {said['model_id']} was {said['verdict']} (cellwatch models history)"
         typer.echo(f"group {group['group']} {model}; corrections: {counts or 'none'}{skipped}")

@@ -44,7 +44,10 @@ def retrain(
     if now + dry_run + cancel != 1:
         raise UsageError("say --now, or --dry-run to see what it would do, or --cancel")
     if cancel:
-        show(ask(station, "cancel", {"group": group}), as_json=as_json)
+        _groups(station, group)
+        with ledger_of(station) as db:
+            said = {"group": group, "runs": reports.not_ended(db, group)}
+        show(ask(station, "cancel", said), as_json=as_json)
         return
     if now:
         show(ask(station, "retrain", {"group": group}, wait_s=60.0), as_json=as_json)

@@ -11,7 +11,7 @@ from cellwatch.errors import CellwatchError, RequestRefused, UsageError
 from cellwatch.storage import reports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
     from cellwatch.config.schema import Config, Target, Watch
     from cellwatch.daemon.checkout import Wanted
@@ -107,9 +107,13 @@ def checkout(
     if again and crop:
         raise UsageError("--again hands out the part that was corrected; leave --crop out")
     rows, looks = _asked_for(station, image, take_next, target, again=again)
-    parts = (_part(station, row, target, tool, (_plane(plane), crop)) for row in rows)
-    wanted = (_again(part, looks) if again else part for part in parts)
-    made = _hand_out(station, wanted, to, corrections, take_next)
+    where = (_plane(plane), crop)
+
+    def part(row: dict[str, Any]) -> "Wanted":  # Any: what SQLite holds
+        wanted = _part(station, row, target, tool, where)
+        return _again(wanted, looks) if again else wanted
+
+    made = _hand_out(station, rows, part, (to, corrections), take_next)
     if as_json:
         print_json(made)
         return
@@ -148,23 +152,29 @@ def _part(
 
 
 def _hand_out(
-    station: "Config", parts: "Iterable[Wanted]", to: Path, corrections: Path, take_next: int
-) -> list[dict[str, Any]]:  # Any: JSON
+    station: "Config",
+    rows: list[dict[str, Any]],  # Any: what SQLite holds
+    part: "Callable[[dict[str, Any]], Wanted]",
+    folders: tuple[Path, Path],
+    take_next: int,
+) -> list[dict[str, Any]]:
     from cellwatch.daemon.checkout import take_out
 
     made: list[dict[str, Any]] = []
     try:
         with progress("taking out", take_next or 1) as advance:
-            for part in parts:
+            for row in rows:
                 if len(made) == (take_next or 1):
                     break
                 try:
-                    made.append(take_out(part, to, corrections))
+                    made.append(take_out(part(row), *folders))
+                except UsageError:
+                    raise
                 except CellwatchError as error:
                     # One whose file or masks are gone keeps nobody from the next.
                     if not take_next:
                         raise
-                    tell(f"left out {part.row['path']}: {error}")
+                    tell(f"left out {row['path']}: {error}")
                 else:
                     advance()
     finally:

@@ -93,7 +93,7 @@ def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> No
                 }
             )
     dropped = {
-        name: str(section.folder) + ("" if section.folder.is_dir() else " (not there yet: made)")
+        name: {"folder": str(section.folder), "is_there": section.folder.is_dir()}
         for name, section in (("corrections", checked.corrections), ("flags", checked.flags))
         if section is not None
     }
@@ -103,7 +103,7 @@ def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> No
     tell(f"{path} is well")
     print_table("", list(rows[0]), [list(row.values()) for row in rows])
     for name, place in dropped.items():
-        tell(f"{name}: {place}")
+        tell(f"{name}: {place['folder']}{'' if place['is_there'] else ' (not there yet: made)'}")
 
 
 def run(

@@ -29,9 +29,17 @@ def record(db: Database, folder: Path, event: FromDesk, now: datetime) -> dict[s
         reviews.retire_orphan(db, event.orphan_id, now)
     row = db.table("corrections").get(key)
     answer(db, folder, row)
-    for older in standing.replaced_by(db, key):
-        answer(db, folder, older)  # it says from now on that it does not count any more
+    answer_part(db, folder, key)
     return row
+
+
+def answer_part(db: Database, folder: Path, correction_id: int) -> None:
+    """Write what other files of a correction's part are to be told since it came, or was taken."""
+    for other in standing.of_part(db, correction_id):
+        dropped = folder / text_path(other["file"])
+        is_told = other["state"] in ("trainable", "used", "superseded")
+        if is_told and not answers.has_answer(dropped, *_text(db, other)):
+            answer(db, folder, other)
 
 
 def answer(db: Database, folder: Path, row: dict[str, Any]) -> None:  # Any: what SQLite holds
@@ -92,7 +100,7 @@ def _told(db: Database, row: dict[str, Any]) -> dict[str, Any]:  # Any: what SQL
         "target": row["target"],
         "group": row["group_name"],
         "format": row["format"],
-        "use": _use(row),
+        "use": _use(db, row),
     }
     if row["kind"] == "labels":
         told |= {
@@ -106,19 +114,21 @@ def _told(db: Database, row: dict[str, Any]) -> dict[str, Any]:  # Any: what SQL
                 "ap50": row["ap50"],
             },
         }
-        if replaced := standing.replaced_by(db, row["id"]):
-            told["replaces"] = [f"correction {o['id']} ({o['file']})" for o in replaced]
+        others = [o for o in standing.of_part(db, row["id"]) if o["state"] == "superseded"]
+        if others and row["state"] in ("trainable", "used"):
+            told["replaces"] = [f"correction {o['id']} ({o['file']})" for o in others]
         if row["agreement"] is not None:
             told["agreement_with_the_other_look"] = row["agreement"]
     return {**told, "notes": json.loads(row["notes"] or "[]")}
 
 
-def _use(row: dict[str, Any]) -> str:  # Any: what SQLite holds
-    if row["superseded_by"] is not None:
-        return (
-            f"none: correction {row['superseded_by']} took its place; to have this one back: "
-            f"cellwatch corrections withdraw {row['superseded_by']}"
+def _use(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
+    if row["state"] == "superseded":
+        now = standing.standing_of_part(db, row["id"])
+        whose = (
+            f"correction {now['id']} ({now['file']}) took its place" if now else "it was replaced"
         )
+        return f"none: {whose}; to have this one count again, save it again"
     if row["kind"] == "region":
         return "only this region of the image's correction is learned from and scored"
     if row["is_again"]:

@@ -83,7 +83,7 @@ def _not_ours(asked: CorrectionAsked, error: OSError) -> CorrectionRead:
         )
     if error.errno in NO_ROOM or not Path(asked.path).exists():
         return CorrectionRead(
-            reason=f"it cannot be kept now: {error.strerror} ({error.filename or asked.keep})",
+            reason=f"it cannot be kept now: {error.strerror}",
             remedy="nothing: it is tried again every minute",
             is_blocked=True,
         )

@@ -103,6 +103,12 @@ class FolderLost:
 Event = FromDesk | FlagDropped | FolderLost
 
 
+def named(config: Config) -> list[str]:
+    """Return the folders that people drop into, as `status` names them."""
+    sections = (config.corrections, config.flags)
+    return [name for name, section in zip(FOLDERS, sections, strict=True) if section is not None]
+
+
 def start_desk(
     config: Config,
     stop: threading.Event,
@@ -211,6 +217,7 @@ class _Desk:
         self._config, self._folder = config, folder
         self._reader = Reader()
         self._ledger = config.state.folder / LEDGER
+        self._troubled: set[str] = set()
 
     def close(self) -> None:
         self._reader.close()
@@ -223,11 +230,19 @@ class _Desk:
     ) -> FromDesk:
         # One file that cannot be looked at waits, and holds up no other.
         try:
-            return self._look(sighting, orphan_id, kept)
-        except Exception as error:
-            logger.exception("%s cannot be looked at", sighting.path)
-            waiting = f"{BLOCKED}it could not be looked at: {error!r}"
+            found = self._look(sighting, orphan_id, kept)
+        except Exception as error:  # noqa: BLE001  # whatever it is: others wait behind it
+            self._tell_once(sighting.path, error)
+            waiting = f"{BLOCKED}it could not be looked at ({type(error).__name__})"
             return FromDesk(self.unnamed(sighting), None, waiting, BLOCKED_REMEDY, orphan_id)
+        self._troubled.discard(sighting.path)
+        return found
+
+    def _tell_once(self, path: str, error: Exception) -> None:
+        if path not in self._troubled:
+            text = "%s cannot be looked at; it is tried again every minute"
+            logger.error(text, path, exc_info=error)
+        self._troubled.add(path)
 
     def _look(self, sighting: Sighting, orphan_id: int | None, kept: Path | None) -> FromDesk:
         drop = self.unnamed(sighting)
@@ -283,10 +298,20 @@ class _Desk:
             return self.look(sighting, orphan)
         if orphan is not None or not row["folder"]:
             return None  # it was taken away before its image came
-        kept = next(Path(row["folder"]).glob(f"{ORIGINAL}*"), None)
-        if kept is None:
+        return self._look_at_kept(row, relative)
+
+    def _look_at_kept(self, row: dict[str, Any], relative: str) -> FromDesk | None:
+        # What cannot be read anew stands as it was read, and is tried again.
+        try:
+            kept = next(Path(row["folder"]).glob(f"{ORIGINAL}*"), None)
+            if kept is None:
+                return None
+            found = self._look(Sighting(relative, row["size"], row["mtime_ns"]), None, kept)
+        except Exception as error:  # noqa: BLE001  # as above
+            self._tell_once(relative, error)
             return None
-        return self.look(Sighting(relative, row["size"], row["mtime_ns"]), None, kept)
+        self._troubled.discard(relative)
+        return found if found.read is not None else None
 
 
 def known_corrections(db: Database | sqlite3.Connection) -> dict[str, Sighting]:

@@ -270,28 +270,39 @@ def _alike(db: sqlite3.Connection, stem: str) -> str:
 def _lies_in(row: Row, folder: Path) -> bool:
     # corrections/scope/day1/a_masks.tif and corrections/day1/a_masks.tif both mean scope's day1.
     wanted = [part.casefold() for part in folder.parts]
-    place = [row["watch"], *Path(text_path(row["relative_path"])).parent.parts]
-    return bool(wanted) and [part.casefold() for part in place][-len(wanted) :] == wanted
+    return bool(wanted) and [part.casefold() for part in _place(row)][-len(wanted) :] == wanted
 
 
 def _first(folder: Path) -> str:
     return readable(folder.parts[0]) if folder.parts else ""
 
 
+def _telling_folders(rows: list[Row]) -> list[str]:
+    # The shortest ends of the images' folders that differ; none when some lie in one folder.
+    places = [_place(row) for row in rows]
+    for length in range(1, max(map(len, places)) + 1):
+        ends = ["/".join(place[-length:]) for place in places]
+        if len(set(map(str.casefold, ends))) == len(rows):
+            return ends
+    return []
+
+
+def _place(row: Row) -> list[str]:
+    return [row["watch"], *Path(text_path(row["relative_path"])).parent.parts]
+
+
 def _ambiguous(stem: str, rows: list[Row]) -> Unmatched:
     listed = "\n  ".join(f"{row['watch']}/{row['relative_path']}" for row in rows[:LISTED])
     more = f"\n  and {len(rows) - LISTED} more" if len(rows) > LISTED else ""
-    places = {(row["watch"], Path(text_path(row["relative_path"])).parent) for row in rows}
-    if len(places) < len(rows):  # of one folder: no sub-folder tells them apart
-        remedy = (
-            f"take the one that you mean out (cellwatch checkout {rows[0]['path']}): it is handed "
-            "out under a name that no other has; give your file that name"
-        )
-    else:
-        names = sorted({parent.name or watch for watch, parent in places})
+    if names := _telling_folders(rows):
         remedy = (
             "put the file into a sub-folder of corrections/ that is named as the folder of its "
             f"image: {' or '.join(names)}"
+        )
+    else:  # of one folder: no sub-folder tells them apart
+        remedy = (
+            f"take the one that you mean out (cellwatch checkout {rows[0]['path']}): it is handed "
+            "out under a name that no other has; give your file that name"
         )
     return Unmatched(
         f"{len(rows)} images are named '{stem}':\n  {listed}{more}",

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -95,6 +95,7 @@ def take_up(nights: Nights, now: datetime) -> None:
 
 def turn(nights: Nights, *, is_busy: bool, now: datetime, local_now: datetime) -> None:
     """Do what is due: collect a trainer that ended, pause or resume it, begin the next run."""
+    _drop_given_up(nights)
     if _is_time_to_begin(nights, now):
         _begin_due(nights, now, local_now)
     _carry_on(nights, is_busy=is_busy, now=now)
@@ -102,9 +103,20 @@ def turn(nights: Nights, *, is_busy: bool, now: datetime, local_now: datetime) -
 
 def turn_asked(nights: Nights, *, now: datetime) -> None:
     """Do what was asked for alone, without a daemon: the nights are the daemon's."""
+    _drop_given_up(nights)
     if _is_time_to_begin(nights, now):
         _begin_waiting(nights, now)
     _carry_on(nights, is_busy=False, now=now)
+
+
+def _drop_given_up(nights: Nights) -> None:
+    # Somebody cancelled it: that stands in the ledger before anything of it is gone.
+    job = nights.job
+    if job is not None and not runs.is_under_way(nights.db, job.run_id):
+        stop(nights)
+        clear(Path(job.folder))
+        nights.job = None
+        logger.info("the training of %s is given up", job.group)
 
 
 def _is_time_to_begin(nights: Nights, now: datetime) -> bool:
@@ -149,30 +161,6 @@ def ask_for(nights: Nights, asked: AskedRun, now: datetime) -> None:
         )
     runs.ask(nights.db, asked, now)
     nights.checked_at = 0.0
-
-
-def cancel(nights: Nights, group: str, reason: str, now: datetime) -> list[str]:
-    """Give up the trainings of a group, or of all ("") that are under way or wait.
-
-    Returns
-    -------
-    list of str
-        The groups whose training was given up; their corrections stay new, the model stays.
-    """
-    given_up = []
-    for run_id, asked in runs.waiting(nights.db):
-        if group in ("", asked.group):
-            runs.fail(nights.db, run_id, reason, now)
-            given_up.append(asked.group)
-    job, row = nights.job, runs.unfinished(nights.db)
-    if job is not None and group in ("", job.group):
-        stop(nights)
-        _give_up(nights, job, reason, now)
-        given_up.append(job.group)
-    elif job is None and row is not None and group in ("", row["group_name"]):
-        runs.fail(nights.db, row["id"], reason, now)  # of a daemon that does not run
-        given_up.append(row["group_name"])
-    return given_up
 
 
 def leave(nights: Nights) -> None:
@@ -325,7 +313,7 @@ def _ended(nights: Nights, process: "subprocess.Popen[bytes]", now: datetime) ->
 
 def _give_up(nights: Nights, job: TrainJob, reason: str, now: datetime) -> None:
     runs.fail(nights.db, job.run_id, reason, now)
-    _clear(Path(job.folder))
+    clear(Path(job.folder))
     nights.job = None
     logger.warning("%s was not trained: %s; the model in use stays", job.group, reason)
 
@@ -338,16 +326,23 @@ def _collect(nights: Nights, job: TrainJob, now: datetime) -> None:
     # The candidate is in its place first: a crash between the two adds nothing twice.
     decisions = decisions_of(nights.db, job, report)
     runs.finish(nights.db, job.run_id, report, decisions, now)
-    _clear(folder)
+    clear(folder)
     nights.job = None
     for decision in decisions:
         logger.info("%s is %s: %s", decision.model.id, decision.verdict, decision.reason)
 
 
-def _clear(folder: Path) -> None:
-    # The networks of a run that is over; what it was told and what it found stay.
+def clear(folder: Path) -> None:
+    """Remove the networks of a run that is over; what it was told and what it found stay."""
     for part in (*folder.glob("fold*"), folder / "fit"):
         shutil.rmtree(part, ignore_errors=True)
+
+
+def clear_all(folders: Sequence[str | None]) -> None:
+    """Remove the networks of runs that were given up while nothing trained them."""
+    for folder in folders:
+        if folder:
+            clear(Path(folder))
 
 
 def _close(process: "subprocess.Popen[bytes]") -> None:

@@ -14,7 +14,7 @@ from cellwatch.daemon.choice import Place, named_model
 from cellwatch.daemon.lineup import Group, groups_of, job_of, why_not_yet
 from cellwatch.errors import RequestRefused, UnknownModel
 from cellwatch.records import AskedRun, Verdict
-from cellwatch.storage import flags, promotions, standing
+from cellwatch.storage import flags, promotions, runs, standing
 from cellwatch.storage.corrections import answers
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import path_text, text_path
@@ -25,6 +25,7 @@ from cellwatch.zoo.cards import ModelPlace, find_model
 from cellwatch.zoo.classifiers import ClassifierPlace
 
 Said = Mapping[str, Any]  # Any: JSON
+CANCELLED = "cancelled"  # begins the reason of a run that somebody gave up
 
 
 def carry_out(
@@ -100,9 +101,9 @@ def _withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer
     if back is not None:
         text += f"; correction {back['id']} ({back['file']}: {back['rois']} ROIs) stands again"
     if config.corrections is not None:
-        answers.take_back(config.corrections.folder / text_path(row["file"]))
-        if back is not None:
-            answering.answer(db, config.corrections.folder, back)
+        if standing.is_latest_of_file(db, row["id"]):
+            answers.take_back(config.corrections.folder / text_path(row["file"]))
+        answering.answer_part(db, config.corrections.folder, row["id"])
     return Answer(True, text, {"stands_again": back["id"] if back else None})
 
 
@@ -113,7 +114,7 @@ def _why_not_standing(db: Database, key: int) -> str:
     if row["superseded_by"] is not None:
         return (
             f"correction {key} does not count: correction {row['superseded_by']} took its place; "
-            f"to have it back, withdraw that one"
+            "to have it count again, save its file again"
         )
     return f"correction {key} does not count: it is {row['state']}"
 
@@ -129,13 +130,15 @@ def _retrain(nights: training.Nights, said: Said, now: datetime) -> Answer:
 
 
 def _cancel(nights: training.Nights, request: Request, now: datetime) -> Answer:
-    group = request.arguments.get("group") or ""
-    given_up = training.cancel(nights, group, f"cancelled by {request.asked_by}", now)
-    if not given_up:
+    said = request.arguments
+    group, reason = said.get("group") or "", f"{CANCELLED} by {request.asked_by}"
+    rows = runs.give_up(nights.db, group, said["runs"], reason, now)
+    if not rows:
         of = f" of '{group}'" if group else ""
         raise RequestRefused(f"no training{of} is under way or waits")
-    text = f"the training of {', '.join(given_up)} is given up; the corrections stay, and the model"
-    return Answer(True, text, {"groups": given_up})
+    groups = list(dict.fromkeys(row["group_name"] for row in rows))
+    text = f"the training of {', '.join(groups)} is given up; the corrections stay, and the model"
+    return Answer(True, text, {"groups": groups, "folders": [r["folder"] for r in rows]})
 
 
 def _session(

@@ -177,13 +177,14 @@ def _begin(life: _Life, config_path: Path) -> None:
         config=str(config_path.absolute()),
     )
     stranded = history.daemon_started(life.db, facts, now)
-    history.forget_folders(life.db, [*(w.name for w in life.config.watch), *desk.FOLDERS])
+    history.folders_named(life.db, [*(w.name for w in life.config.watch), *desk.named(life.config)])
     wait_for_stranded(stranded)
     for store in queue.recover(life.db, now):
         logger.warning("%s was in flight when the daemon died; it is queued again", store)
     if again := queue.retry_failed(life.db, now):
         logger.info("%d that failed before are tried again", again)
-    training.take_up(life.nights, now)
+    if not life.is_once:  # which trains nothing
+        training.take_up(life.nights, now)
 
 
 def _turn(life: _Life) -> None:

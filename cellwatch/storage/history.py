@@ -92,11 +92,12 @@ def folder_scanned(
         )
 
 
-def forget_folders(db: Database, names: Sequence[str]) -> None:
-    """Forget the folders that the configuration does not name any more."""
+def folders_named(db: Database, names: Sequence[str]) -> None:
+    """Record which folders the configuration names: the others are not watched any more."""
     marks = ",".join("?" * len(names))
+    sql = f"UPDATE folders SET state = 'unwatched', reason = NULL WHERE name NOT IN ({marks})"
     with transaction(db):
-        db.execute(f"DELETE FROM folders WHERE name NOT IN ({marks})", list(names))
+        db.execute(sql, list(names))
 
 
 def model_used(db: Database, card: ModelCard, now: datetime) -> None:

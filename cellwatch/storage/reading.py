@@ -66,7 +66,8 @@ def daemon_state(facts: Row, now: datetime, *, is_locked: bool) -> DaemonState:
 
 def folders(db: sqlite3.Connection) -> list[Row]:
     """Return the watched folders."""
-    return [dict(row) for row in db.execute("SELECT * FROM folders ORDER BY name")]
+    sql = "SELECT * FROM folders WHERE state != 'unwatched' ORDER BY name"
+    return [dict(row) for row in db.execute(sql)]
 
 
 def in_flight(db: sqlite3.Connection) -> list[Row]:

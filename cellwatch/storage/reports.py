@@ -196,6 +196,12 @@ def running(db: sqlite3.Connection) -> Row | None:
     return dict(row) if row else None
 
 
+def not_ended(db: sqlite3.Connection, group: str = "") -> list[int]:
+    """Return the ids of the trainings of a group ("": of all) that run or wait."""
+    sql = "SELECT id FROM runs WHERE state IN ('running', 'waiting') AND ? IN ('', group_name)"
+    return [key for (key,) in db.execute(sql, [group])]
+
+
 def waiting(db: sqlite3.Connection) -> list[Row]:
     """Return the trainings that wait for their turn, oldest first."""
     sql = "SELECT id, group_name, kind, started_at AS asked_at FROM runs WHERE state = 'waiting'"
@@ -219,7 +225,10 @@ def decisions(db: sqlite3.Connection, group: str = "") -> list[Row]:
                'failed' AS verdict FROM runs
         WHERE state = 'failed' AND ? IN ('', group_name) ORDER BY id DESC
     """
-    failed = [dict(row) for row in db.execute(sql, [group])]
+    blank = dict.fromkeys(
+        column for column, *_ in db.execute("SELECT * FROM promotions LIMIT 0").description
+    )
+    failed = [{**blank, **dict(row)} for row in db.execute(sql, [group])]
     return sorted([*decided, *failed], key=lambda row: str(row["decided_at"]), reverse=True)
 
 

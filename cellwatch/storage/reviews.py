@@ -21,8 +21,8 @@ from cellwatch.storage.pathtext import path_text, readable
 
 Row = dict[str, Any]  # Any: what SQLite holds
 UNTOUCHED_REMEDY = (
-    "correct it and save it again; if it is right as it was found, take that one back first: "
-    "cellwatch corrections withdraw {id}"
+    "correct it and save it again; if it is right as it was found, first take that one back "
+    "(cellwatch corrections withdraw {id}), then save this one again"
 )
 
 
@@ -45,18 +45,25 @@ def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> in
         key = _insert(db, facts)
         standing.supersede(db, key, now)
         if drop.kind == "labels" and drop.acquisition_id is not None:
-            lower_on(db, drop.acquisition_id, f"corrected in {drop.file}", now)
+            why = f"{standing.CORRECTED}{path_text(drop.file)}"
+            lower_on(db, drop.acquisition_id, why, now)
         if drop.kind == "labels" and not drop.is_again:
             _test_then_train(db, key, read, now)
         return key
 
 
 def wait_for_image(db: Database, drop: Drop, reason: str, remedy: str, now: datetime) -> int:
-    """Record a correction whose image is not there yet."""
+    """Record a correction whose image is not there yet; it replaces one of its file that waited."""
     with transaction(db):
         facts = _facts(drop, CorrectionState.ORPHAN, now)
         facts |= {"reason": readable(reason), "remedy": readable(remedy)}
-        return _insert(db, facts)
+        key = _insert(db, facts)
+        db.execute(
+            "UPDATE corrections SET state = 'superseded', superseded_by = ?, state_since = ? "
+            "WHERE file = ? AND state = 'orphan' AND id != ?",
+            [key, iso(now), facts["file"], key],
+        )
+        return key
 
 
 def trainable(db: Database, group: str) -> list[Row]:

@@ -1,6 +1,7 @@
 """Training runs in the ledger: begun, ended, and what they prove without a leak."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -140,6 +141,26 @@ def _outcome(report: TrainReport, decisions: list[Decision]) -> str:
     if decisions:
         verdict, reason = decisions[-1].verdict, decisions[-1].reason
     return f"{verdict}: {reason}"
+
+
+def give_up(
+    db: Database, group: str, among: Sequence[int], reason: str, now: datetime
+) -> list[Row]:
+    """Record that the runs of a group ("": of all) that run or wait are given up; return them.
+
+    Only those among the ids: others were asked for since, and by somebody else.
+    """
+    with transaction(db):
+        of = "state IN ('running', 'waiting') AND ? IN ('', group_name)"
+        rows = [r for r in db.table("runs").rows_where(of, [group]) if r["id"] in among]
+        for row in rows:
+            _close(db, row["id"], "failed", reason, now)
+    return rows
+
+
+def is_under_way(db: Database, run_id: int) -> bool:
+    """Say whether a run is running as far as the ledger knows."""
+    return bool(db.table("runs").count_where("id = ? AND state = 'running'", [run_id]))
 
 
 def unfinished(db: Database) -> Row | None:

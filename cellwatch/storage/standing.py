@@ -15,6 +15,7 @@ from cellwatch.storage.ledger import transaction
 
 Row = dict[str, Any]  # Any: what SQLite holds
 STANDING = ("trainable", "used")
+CORRECTED = "corrected in "  # begins why a flag was lowered
 OF_ONE_PART = """
     n.kind = o.kind AND n.is_again = o.is_again AND n.acquisition_id = o.acquisition_id
     AND n.target = o.target AND n.position = o.position AND n.t = o.t AND n.z = o.z
@@ -45,7 +46,8 @@ def supersede(db: Database, newer: int, now: datetime) -> None:
 def withdraw(db: Database, correction_id: int, now: datetime) -> tuple[Row, Row | None] | None:
     """Take a correction back: no later training uses it.
 
-    The latest other file whose place it took stands again, and so do the flags that it lowered.
+    The latest labels of another file whose place they took stand again, as that file holds them;
+    where none do on the image, the flags that were taken off it stand again.
 
     Returns
     -------
@@ -59,27 +61,46 @@ def withdraw(db: Database, correction_id: int, now: datetime) -> tuple[Row, Row 
         _set(db, correction_id, CorrectionState.WITHDRAWN, now)
         sql = f"""
             SELECT o.* FROM corrections o JOIN corrections n ON n.id = ? AND {OF_ONE_PART}
-            JOIN corrections s ON s.id = o.superseded_by AND s.file != o.file
-            WHERE o.state = 'superseded' AND o.id < n.id AND o.file != n.file
+            WHERE o.kind = 'labels' AND o.state = 'superseded' AND o.id < n.id AND o.file != n.file
+            AND NOT EXISTS (SELECT 1 FROM corrections s WHERE s.file = o.file AND s.id > o.id)
             ORDER BY o.id DESC LIMIT 1
         """
         back = next(iter(db.query(sql, [correction_id])), None)
         if back is not None:
-            db.table("corrections").update(back["id"], {"superseded_by": None})
-            _set(db, back["id"], CorrectionState.TRAINABLE, now)
+            _stand_again(db, back["id"], now)
             back = dict(db.table("corrections").get(back["id"]))
-        elif row["acquisition_id"] is not None:
-            _raise_again(db, row)
+        if row["acquisition_id"] is not None:
+            _raise_again(db, row["acquisition_id"])
         return row, back
 
 
-def replaced_by(db: Database, correction_id: int) -> list[Row]:
-    """Return the corrections of other files whose place one took, latest first."""
-    sql = """
-        SELECT o.* FROM corrections o JOIN corrections n ON n.id = o.superseded_by
-        WHERE n.id = ? AND o.state = 'superseded' AND o.file != n.file ORDER BY o.id DESC
+def of_part(db: Database, correction_id: int) -> list[Row]:
+    """Return what each other file says of the part of a correction: the files' latest rows."""
+    sql = f"""
+        SELECT o.* FROM corrections o JOIN corrections n ON n.id = ? AND {OF_ONE_PART}
+        WHERE o.file != n.file
+        AND NOT EXISTS (SELECT 1 FROM corrections s WHERE s.file = o.file AND s.id > o.id)
+        ORDER BY o.id
     """
     return list(db.query(sql, [correction_id]))
+
+
+def standing_of_part(db: Database, correction_id: int) -> Row | None:
+    """Return the correction that stands for the part of another one; None: none does."""
+    sql = f"""
+        SELECT o.* FROM corrections o JOIN corrections n ON n.id = ? AND {OF_ONE_PART}
+        WHERE o.state IN ('trainable', 'used') ORDER BY o.id DESC LIMIT 1
+    """
+    return next(iter(db.query(sql, [correction_id])), None)
+
+
+def is_latest_of_file(db: Database, correction_id: int) -> bool:
+    """Say whether a correction is what its file was last found to be."""
+    sql = """
+        SELECT 1 FROM corrections n JOIN corrections o ON o.file = n.file
+        WHERE o.id = ? AND n.id > o.id LIMIT 1
+    """
+    return db.execute(sql, [correction_id]).fetchone() is None
 
 
 def work_at_stake(db: Database, drop: Drop, read: CorrectionRead) -> Row | None:
@@ -100,16 +121,27 @@ def work_at_stake(db: Database, drop: Drop, read: CorrectionRead) -> Row | None:
     return next(iter(db.query(sql, values)), None)
 
 
-def _raise_again(db: Database, row: Row) -> None:
-    # Only the flags that this very correction took off, unless another one stands on the image.
+def _stand_again(db: Database, key: int, now: datetime) -> None:
+    # What a candidate was trained on is no news to the next night.
     sql = """
-        UPDATE flags SET lowered_at = NULL, lowered_why = NULL
-        WHERE lowered_at = ? AND lowered_why = ? AND NOT EXISTS (
-            SELECT 1 FROM corrections WHERE acquisition_id = ? AND kind = 'labels'
-            AND state IN ('trainable', 'used'))
+        SELECT 1 FROM trained_on t JOIN runs r ON r.model_sha256 = t.model_sha256
+        WHERE t.correction_id = ? LIMIT 1
     """
-    values = [row["received_at"], f"corrected in {row['file']}", row["acquisition_id"]]
-    db.execute(sql, values)
+    is_used = db.execute(sql, [key]).fetchone() is not None
+    db.table("corrections").update(key, {"superseded_by": None})
+    _set(db, key, CorrectionState.USED if is_used else CorrectionState.TRAINABLE, now)
+
+
+def _raise_again(db: Database, acquisition_id: int) -> None:
+    # Flags that corrections took off, when none stands any more; not beside a newer one alike.
+    sql = f"""
+        UPDATE flags SET lowered_at = NULL, lowered_why = NULL
+        WHERE acquisition_id = ? AND lowered_why LIKE '{CORRECTED}%'
+        AND id IN (SELECT max(id) FROM flags WHERE acquisition_id = ? GROUP BY raised_by, roi)
+        AND NOT EXISTS (SELECT 1 FROM corrections WHERE acquisition_id = ? AND kind = 'labels'
+                        AND is_again = 0 AND state IN ('trainable', 'used'))
+    """
+    db.execute(sql, [acquisition_id] * 3)
 
 
 def _set(db: Database, key: int, state: CorrectionState, now: datetime) -> None:

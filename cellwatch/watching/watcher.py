@@ -19,8 +19,6 @@ from cellwatch.watching.settle import SETTLE_S, Settler, Sighting
 from cellwatch.watching.structure import why_not_whole
 
 logger = logging.getLogger(__name__)
-# watchdog says so, at length, for each folder that comes with what is in it; the scan misses none.
-warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
 
 TICK_S = 0.25
 RESCAN_S = 10.0
@@ -218,6 +216,8 @@ def _ripe(plan: WatchPlan, memory: _Memory, now: float) -> Iterator[Event]:
 def _observe(root: Path, hints: "queue.SimpleQueue[str]") -> BaseObserver | None:
     if not root.is_dir():
         return None
+    # watchdog says so, at length, of each folder that comes with files; the scan misses none.
+    warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
     observer = Observer()
     observer.schedule(_Hints(root, hints), str(root), recursive=True)
     try:

@@ -131,6 +131,23 @@ def test_the_next_images_are_others_than_those_that_are_out(desk, tmp_path):
     desk.command("unflag", "2.tif")
 
 
+def test_a_training_without_a_daemon_is_given_up_from_another_terminal(desk):
+    words = ["retrain", "images", "--now", "--config", str(desk.config)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cellwatch", *words], stderr=subprocess.PIPE, text=True
+    )
+    running = "SELECT count(*) FROM runs WHERE state = 'running'"
+    assert desk.until(lambda: desk.rows(running) == [(1,)])
+
+    said = desk.command("retrain", "images", "--cancel").stdout
+
+    process.communicate(timeout=60)
+    assert "is given up" in said
+    assert desk.rows("SELECT state FROM runs ORDER BY id DESC LIMIT 1") == [("failed",)]
+    assert "cancelled by" in desk.command("models", "history").stdout
+    assert "last training was cancelled" in desk.command("status", check=False).stdout
+
+
 def test_an_image_that_is_gone_keeps_nobody_from_the_next(desk, tmp_path):
     gone = desk.images / "exp/1.tif"
     for name in ("1.tif", "0.tif"):

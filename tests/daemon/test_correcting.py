@@ -23,7 +23,7 @@ from cellwatch.daemon.lineup import groups_of, job_of
 from cellwatch.daemon.nights import Nights
 from cellwatch.daemon.reader import Reader
 from cellwatch.records import AskedRun, ChannelChoice, CorrectionAsked, PlaneIndex
-from cellwatch.storage import drops, looks, requests, standing
+from cellwatch.storage import drops, looks, requests, reviews, standing
 from cellwatch.storage.maskstore import read_plane
 from cellwatch.watching.scanner import look
 from tests.discs import disc_picture
@@ -216,7 +216,13 @@ def test_images_of_one_name_in_one_folder_are_told_apart_by_a_checkout(lab):
     lab.arrive("b.tif", *disc_picture(0, size=64, n=3))
     lab.arrive("day/b.tif", *disc_picture(1, size=64, n=3))
     lab.segment_all()
-    assert lab.correct("b.tif")["remedy"].endswith("the folder of its image: day or images")
+    assert lab.correct("b.tif")["remedy"].endswith("the folder of its image: images or day")
+
+    for name in ("x/day/c.tif", "y/day/c.tif"):
+        lab.arrive(name, *disc_picture(len(name), size=64, n=3))
+    lab.segment_all()
+    assert lab.correct("x/day/c.tif")["remedy"].endswith(": x/day or y/day")
+    assert lab.correct("x/day/c.tif", prefix="y/day")["state"] == "trainable"
 
 
 def test_an_answer_says_when_it_holds_no_more(lab):
@@ -226,7 +232,7 @@ def test_an_answer_says_when_it_holds_no_more(lab):
     first = lab.correct("a.tif")
     lab.correct("a.tif", tool="fiji")
     answers = {path.name: json.loads(path.read_text()) for path in folder.glob("*.accepted.json")}
-    assert "correction 2 took its place" in answers["a_masks.tif.accepted.json"]["use"]
+    assert "correction 2 (a_rois.zip) took" in answers["a_masks.tif.accepted.json"]["use"]
     (new,) = (told for name, told in answers.items() if "a_masks" not in name)
     assert new["replaces"] == ["correction 1 (a_masks.tif)"]
     assert missing_answers(lab.db, folder) == []
@@ -242,6 +248,33 @@ def test_an_answer_says_when_it_holds_no_more(lab):
     (left,) = folder.glob("*.accepted.json")
     assert "the group learns from it" in json.loads(left.read_text())["use"]
     assert lab.db.table("corrections").get(first["id"])["state"] == "trainable"
+
+
+def test_the_answer_to_a_file_is_to_what_it_holds_now(lab):
+    pixels, labels = disc_picture(0, size=160, n=12)
+    labels[labels == 12] = 0  # whatever the network finds, this was worked on
+    lab.arrive("a.tif", pixels, labels)
+    lab.segment_all()
+    folder = lab.folder / "corrections"
+    lab.correct("a.tif")
+    (store,) = lab.db.execute("SELECT store FROM acquisitions").fetchone()
+    found = np.ascontiguousarray(read_plane(Path(store), "cells", (0, 0, 0)))
+    untouched = lab.correct("a.tif", labels=found)
+    assert "nothing was changed in it" in untouched["reason"]
+    lab.correct("a.tif", tool="fiji")
+    room = office.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+
+    def rejected():
+        assert missing_answers(lab.db, folder) == []
+        assert not (folder / "a_masks.tif.accepted.json").exists()
+        return (folder / "a_masks.tif.rejected.txt").read_text()
+
+    assert "correction 1 (a_masks.tif: 11 ROIs" in rejected()
+    requests.ask(lab.db, "withdraw", {"id": 3}, "anna", lab.now)
+    office.answer_requests(room, lab.now)
+    assert "save this one again" in rejected()
+
+    assert lab.correct("a.tif", labels=found)["state"] == "trainable"  # nothing stands any more
 
 
 def test_a_namesake_that_comes_after_a_checkout_takes_nothing_from_it(lab):
@@ -309,7 +342,7 @@ def test_an_answer_that_cannot_be_written_does_not_end_the_daemon(lab, caplog):
     assert "cannot be written" in caplog.text
 
 
-def test_a_file_that_cannot_be_looked_at_waits_and_holds_up_no_other(lab, monkeypatch):
+def test_a_file_that_cannot_be_looked_at_waits_and_holds_up_no_other(lab, monkeypatch, caplog):
     lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
     lab.segment_all()
     matched = desk.match_drop
@@ -321,14 +354,35 @@ def test_a_file_that_cannot_be_looked_at_waits_and_holds_up_no_other(lab, monkey
 
     monkeypatch.setattr(desk, "match_drop", fails)
     waits = lab.correct("a.tif", prefix="anna")
+    lab.correct("a.tif", prefix="anna")  # saved again meanwhile
     good = lab.correct("a.tif")
 
     assert (waits["state"], good["state"]) == ("orphan", "trainable")
-    assert "database is locked" in waits["reason"]
     assert waits["reason"].startswith(desk.BLOCKED)  # so it is tried again
+    assert caplog.text.count("cannot be looked at") == 1
+    (waits,) = reviews.orphans(lab.db)
 
     monkeypatch.undo()
-    assert lab.desk.look_again(waits).drop.acquisition_id == 1
+    found = lab.desk.look_again(waits)
+    assert found.drop.acquisition_id == 1
+    assert record(lab.db, lab.folder / "corrections", found, lab.now)["state"] == "trainable"
+    assert reviews.orphans(lab.db) == []
+
+
+def test_what_cannot_be_read_anew_stands_as_it_was_read(lab, monkeypatch):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    row = lab.correct("a.tif")
+    (lab.folder / "corrections" / row["file"]).unlink()
+
+    def fails(*_):
+        raise sqlite3.OperationalError("database is locked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk, "match_drop", fails)
+        assert lab.desk.look_again(row) is None
+
+    assert lab.desk.look_again(row).drop.acquisition_id == 1
 
 
 def test_watching_the_corrections_begins_anew_after_it_failed():

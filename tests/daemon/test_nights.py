@@ -14,6 +14,7 @@ from cellwatch.daemon.decisions import add_candidate, decisions_of
 from cellwatch.daemon.executor import process_started
 from cellwatch.daemon.jobs import models_of
 from cellwatch.daemon.nights import Nights
+from cellwatch.daemon.office import Office, answer_requests
 from cellwatch.errors import RequestRefused
 from cellwatch.records import (
     AskedRun,
@@ -23,7 +24,7 @@ from cellwatch.records import (
     UsedModel,
     Verdict,
 )
-from cellwatch.storage import promotions, reports, runs
+from cellwatch.storage import promotions, reports, requests, runs
 from cellwatch.storage.promotions import Decision, ModelName
 from cellwatch.storage.reading import LEDGER, reader
 from cellwatch.zoo.catalog import add_model
@@ -135,24 +136,33 @@ def test_promise_7_a_run_that_waits_for_its_turn_outlives_the_daemon(lab):
     assert lab.db.execute("SELECT kind, state FROM runs").fetchall() == [("asked", "running")]
 
 
+def asks(lab, nights, kind, **arguments):
+    """Have the daemon carry a request out; return its answer."""
+    key = requests.ask(lab.db, kind, arguments, "anna", lab.now)
+    answer_requests(Office(lab.db, lab.config, nights), lab.now)
+    return requests.answer_to(lab.db, key)
+
+
 def test_a_training_is_given_up_when_somebody_says_so(lab):
     lab.arrive("a.tif", *picture())
     lab.segment_all()
     lab.correct("a.tif")
     nights = nights_of(lab)
-    training.ask_for(nights, AskedRun(lab.group, "asked", "2026-11-25"), lab.now)
+    assert asks(lab, nights, "retrain", group=lab.group).is_done
     training.turn(nights, is_busy=False, now=lab.now, local_now=AT_NOON)
-    process = nights.process
-    with pytest.raises(RequestRefused, match="--cancel"):
-        training.ask_for(nights, AskedRun(lab.group, "asked", "2026-11-25"), lab.now)
+    process, folder = nights.process, Path(nights.job.folder)
+    (folder / "fit").mkdir()
+    assert "--cancel" in asks(lab, nights, "retrain", group=lab.group).text
 
-    assert training.cancel(nights, "", "cancelled by anna", lab.now) == [lab.group]
+    assert not asks(lab, nights, "cancel", group="", runs=[99]).is_done  # another one was meant
+    assert asks(lab, nights, "cancel", group="", runs=[1]).is_done
+    training.turn(nights, is_busy=False, now=lab.now, local_now=AT_NOON)
 
     assert process.poll() is not None
     assert not nights.is_training
+    assert not (folder / "fit").exists()
     assert states_of(lab) == [("failed", "cancelled by anna")]
     assert lab.db.execute("SELECT state FROM corrections").fetchall() == [("trainable",)]
-    assert training.cancel(nights, "", "again", lab.now) == []
 
 
 def test_a_training_of_a_daemon_that_ended_is_given_up_too(lab):
@@ -163,12 +173,14 @@ def test_a_training_of_a_daemon_that_ended_is_given_up_too(lab):
     runs.ask(lab.db, AskedRun(lab.group, "asked", "2026-11-25"), lab.now)
     nights = Nights(lab.db, lab.config, models_of(lab.config))
 
-    assert training.cancel(nights, "other", "x", lab.now) == []
-    assert training.cancel(nights, lab.group, "x", lab.now) == [lab.group, lab.group]
-    assert states_of(lab) == [("failed", "x"), ("failed", "x")]
+    assert not asks(lab, nights, "cancel", group="other", runs=[1, 2]).is_done
+    assert asks(lab, nights, "cancel", group=lab.group, runs=[1, 2]).facts["groups"] == [lab.group]
+    assert states_of(lab) == [("failed", "cancelled by anna")] * 2
     with reader(lab.config.state.folder / LEDGER) as db:
         told = reports.decisions(db)
-    assert [(row["verdict"], row["reason"]) for row in told] == [("failed", "x")] * 2
+    assert [(row["verdict"], row["reason"]) for row in told] == [
+        ("failed", "cancelled by anna")
+    ] * 2
 
 
 def states_of(lab):

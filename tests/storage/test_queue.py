@@ -11,7 +11,7 @@ from cellwatch.records import (
     TargetResult,
     Trouble,
 )
-from cellwatch.storage import arrivals, queue, reading
+from cellwatch.storage import arrivals, history, queue, reading
 from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.reading import LEDGER
 
@@ -264,3 +264,18 @@ def test_counts_name_every_state_also_at_zero(db, now, tmp_path):
 
     assert set(counts) == {s.value for s in AcquisitionState}
     assert (counts["queued"], counts["done"]) == (1, 0)
+
+
+def test_a_folder_that_is_no_longer_named_is_not_shown(tmp_path, now):
+    db = open_ledger(tmp_path)
+    for name in ("scope", "typo"):
+        history.folder_scanned(db, name, f"/{name}", files=0, reason="it is gone", now=now)
+
+    history.folders_named(db, ["scope"])
+
+    with reading.reader(tmp_path / LEDGER) as read:
+        assert [row["name"] for row in reading.folders(read)] == ["scope"]
+    history.folder_scanned(db, "typo", "/typo", files=3, reason="", now=now)
+    with reading.reader(tmp_path / LEDGER) as read:
+        assert [row["state"] for row in reading.folders(read)] == ["offline", "watching"]
+    db.close()

@@ -129,55 +129,11 @@ def test_a_crop_and_another_annotator_supersede_nothing(db, now):
     assert [row["id"] for row in reviews.lead_only(rows, "")] == [2, 4]
 
 
-WORKED = replace(GOOD, added=2, removed=1, changed=1, sha256="worked")
-UNTOUCHED = replace(GOOD, sha256="untouched")
-
-
-def test_what_is_withdrawn_gives_its_place_back(db, now):
-    flags.raise_flag(db, flags.Flag("a.tif", "blurred"), now)
-    reviews.receive(db, drop(), WORKED, now)
-    reviews.receive(db, drop("a_rois.zip"), replace(WORKED, sha256="other"), now)
-    reviews.receive(db, drop("a_rois.zip"), replace(WORKED, sha256="again"), now)
-
-    row, back = standing.withdraw(db, 3, now)
-
-    assert (row["id"], back["id"], back["state"]) == (3, 1, "trainable")
-    assert [row["id"] for row in reviews.trainable(db, "scope")] == [1]
-    assert db.table("flags").count_where("lowered_at IS NULL") == 0  # it is corrected all the same
-    assert standing.withdraw(db, 1, now)[1] is None  # a_rois.zip was withdrawn: it stays so
-    assert [row["why"] for row in db.table("flags").rows_where("lowered_at IS NULL")] == ["blurred"]
-
-
-def test_what_nobody_worked_on_takes_no_work_away(db, now):
-    reviews.receive(db, drop(), WORKED, now)
-
-    for file in ("a_rois.zip", "a_masks.tif"):
-        key = reviews.receive(db, drop(file), UNTOUCHED, now)
-        row = db.table("corrections").get(key)
-        assert row["state"] == "rejected"
-        assert "correction 1 (a_masks.tif: 10 ROIs, +2 -1 ~1) of the same part" in row["reason"]
-        assert "corrections withdraw 1" in row["remedy"]
-    assert [row["id"] for row in reviews.trainable(db, "scope")] == [1]
-
-    reviews.receive(db, drop(), replace(UNTOUCHED, sha256="worked"), now)  # read anew by its region
-    reviews.receive(db, drop("a.bob_masks.tif", annotator="bob"), UNTOUCHED, now)
-    assert [row["id"] for row in reviews.trainable(db, "scope")] == [4, 5]
-
-
 def test_a_second_look_is_not_trained_on(db, now):
     reviews.receive(db, drop("again-1_masks.tif", is_again=True), GOOD, now)
 
     assert reviews.trainable(db, "scope") == []
     assert list(db.table("scores").rows) == []
-
-
-def test_a_withdrawn_one_is_used_no_more(db, now):
-    reviews.receive(db, drop(), GOOD, now)
-
-    withdrawn, back = standing.withdraw(db, 1, now)
-    assert (withdrawn["file"], back) == ("a_masks.tif", None)
-    assert standing.withdraw(db, 1, now) is None
-    assert reviews.trainable(db, "scope") == []
 
 
 def test_a_side_is_for_good(db, now):
