@@ -62,7 +62,7 @@ def parse_config(text: str, source: str, base: Path) -> Config:
         node = yaml.compose(text, Loader=LOADER)
         raw = yaml.load(text, Loader=LOADER)
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{source}:{_yaml_problem(error)}") from error
+        raise ConfigError(f"{source}:{_yaml_problem(error, text)}") from error
     if not isinstance(node, MappingNode) or not isinstance(raw, dict):
         raise ConfigError(
             f"{source}: a configuration is a mapping with the keys watch, output, state"
@@ -108,9 +108,12 @@ def _without_errors(raw: dict[str, Any], error: ValidationError) -> Config | Non
         return None
 
 
-def _yaml_problem(error: Exception) -> str:
+def _yaml_problem(error: Exception, text: str) -> str:
     mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or str(error)
+    line = text.splitlines()[mark.line : mark.line + 1] if mark else []
+    if any("\t" in each[: len(each) - len(each.lstrip())] for each in line):
+        what += "; indent with spaces, not with a tab"
     return f"{mark.line + 1}:{mark.column + 1}: {what}" if mark else f" {what}"
 
 

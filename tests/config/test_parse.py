@@ -74,6 +74,12 @@ def test_all_problems_are_told_at_once_with_place_and_remedy():
     ]
 
 
+def test_a_tab_is_named_as_what_it_is():
+    (told,) = problems("watch:\n\t- folder: images\n")
+    assert told.startswith("c.yaml:2:1: ")
+    assert told.endswith("indent with spaces, not with a tab")
+
+
 def test_unknown_keys_hide_no_conflict_between_the_others():
     told = problems(
         "watch:\n  - {folder: images, modle: nuclei, model: nuclie, min_size: -3 px}\n"
