@@ -98,10 +98,10 @@ def refuse_station_folder(config: "Config", folder: Path, what: str) -> None:
 
 
 def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:
-    from cellwatch.daemon import nights as training
     from cellwatch.daemon.jobs import models_of
     from cellwatch.daemon.nights import Nights
     from cellwatch.daemon.requests import carry_out
+    from cellwatch.daemon.runfolder import clear_all
     from cellwatch.storage.ledger import open_ledger, transaction
     from cellwatch.storage.locking import state_lock
     from cellwatch.storage.requests import Request, answer
@@ -125,7 +125,7 @@ def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:
             if kind == "retrain":
                 _train_here(nights, db, config)
             if kind == "cancel":
-                training.clear_all(given.facts["folders"])
+                clear_all(given.facts["folders"])
             return given
         finally:
             db.close()

@@ -8,12 +8,11 @@ everything it proved into the ledger, in one transaction.
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +26,16 @@ from cellwatch.daemon.decisions import add_candidate, decisions_of
 from cellwatch.daemon.executor import ENVIRONMENT
 from cellwatch.daemon.lineup import Group, groups_of, job_of, why_not_yet
 from cellwatch.daemon.pipe import send
-from cellwatch.daemon.runfolder import CANDIDATE, FAILURE, JOB, LEFT, PROGRESS, REFUSED, REPORT
+from cellwatch.daemon.runfolder import (
+    CANDIDATE,
+    FAILURE,
+    JOB,
+    LEFT,
+    PROGRESS,
+    REFUSED,
+    REPORT,
+    clear,
+)
 from cellwatch.daemon.schedule import Turns, night_due
 from cellwatch.errors import CellwatchError, RequestRefused
 from cellwatch.records import AskedRun, TrainJob, TrainReport
@@ -330,19 +338,6 @@ def _collect(nights: Nights, job: TrainJob, now: datetime) -> None:
     nights.job = None
     for decision in decisions:
         logger.info("%s is %s: %s", decision.model.id, decision.verdict, decision.reason)
-
-
-def clear(folder: Path) -> None:
-    """Remove the networks of a run that is over; what it was told and what it found stay."""
-    for part in (*folder.glob("fold*"), folder / "fit"):
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def clear_all(folders: Sequence[str | None]) -> None:
-    """Remove the networks of runs that were given up while nothing trained them."""
-    for folder in folders:
-        if folder:
-            clear(Path(folder))
 
 
 def _close(process: "subprocess.Popen[bytes]") -> None:
