@@ -84,4 +84,4 @@ def night_budget(tiny_model: ModelPlace) -> int:
         taken.append(time.monotonic() - began)
     steps = TIMED_STEPS + 4 * (LEAST_EPOCHS + 1)  # a candidate and three that leave one image out
     # The trainer has a lower priority than what else this machine does.
-    return max(30, min(600, round(2.2 * statistics.median(taken) * steps)))
+    return max(20, min(600, round(1.8 * statistics.median(taken) * steps)))

@@ -1,8 +1,10 @@
 """A lab in small: a station's own parts under a clock that the test moves, and an oracle."""
 
+import atexit
 import json
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from cellwatch.daemon.intake import FromWatcher, take_in
 from cellwatch.daemon.jobs import facts_of, job_for, models_of
 from cellwatch.daemon.lineup import KEY, groups_of, job_of
 from cellwatch.daemon.pacing import Pacer
+from cellwatch.daemon.reader import Reader
 from cellwatch.daemon.retrain import retrain
 from cellwatch.daemon.runfolder import CANDIDATE
 from cellwatch.daemon.worker import ModelCache, outcome_of
@@ -44,6 +47,14 @@ state: {{folder: state}}
 corrections: {{folder: corrections}}
 retrain: {{min_new_rois: 1, pin: {pin}, at: {at}}}
 """
+
+
+@cache
+def one_reader():
+    """Return a reader process for all labs: it takes two seconds to start."""
+    reader = Reader()
+    atexit.register(reader.close)
+    return reader
 
 
 class Lab:
@@ -88,12 +99,12 @@ class Lab:
         # A station draws its key at random; a test is to end the same every time.
         self.db.table("station").insert({"key": KEY, "value": "5c" * 32})
         self.desk = _Desk(self.config, folder / "corrections")
+        self.desk._reader = one_reader()
         self.cache = ModelCache(CPU)
         self.group = next(iter(groups_of(self.config)))
         self.truth = {}
 
     def close(self):
-        self.desk.close()
         self.db.close()
 
     def arrive(self, relative, pixels, labels):
