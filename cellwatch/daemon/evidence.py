@@ -16,6 +16,7 @@ from cellwatch.core.network import CPNet
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.core.segment import segment
 from cellwatch.daemon.device import optimised
+from cellwatch.daemon.lessons import kept_of, speaks
 from cellwatch.records import (
     Evidence,
     Side,
@@ -24,7 +25,7 @@ from cellwatch.records import (
     UsedModel,
     Verdict,
 )
-from cellwatch.storage.corrections.kept import KeptCorrection, read_kept
+from cellwatch.storage.corrections.kept import KeptCorrection
 from cellwatch.storage.runs import TWIN
 from cellwatch.training.promotion import (
     Found,
@@ -90,6 +91,7 @@ class Judge:
         self._clock = time.process_time if device.type == "cpu" else time.monotonic
         self._params = SegmentationParams.from_json(job.params)
         self._channels = job.channels
+        self._items = job.items
         self._device = device
         self._networks: dict[str, tuple[str, CPNet, SizeModel | None, int]] = {}
         self._kept: dict[int, KeptCorrection] = {}
@@ -123,10 +125,15 @@ class Judge:
         return self._known[key]
 
     def kept(self, item: TrainingItem) -> KeptCorrection:
-        """Return the arrays of a correction."""
+        """Return the arrays of a correction, checked where no later one speaks."""
         if item.correction_id not in self._kept:
-            self._kept[item.correction_id] = read_kept(Path(item.folder))
+            self._kept[item.correction_id] = kept_of(item, self._items)
         return self._kept[item.correction_id]
+
+    def rois(self, item: TrainingItem) -> int:
+        """Return how many ROIs a correction has where it counts."""
+        kept = self.kept(item)
+        return int(within(kept.labels, kept.checked).max(initial=0))
 
     def is_finite(self, sha256: str) -> bool:
         """Say whether all weights of a network are numbers."""
@@ -190,6 +197,7 @@ def evidence_for(
     network that left it out. The model in use is asked only about images it has not seen either; of
     those that it was trained on, its own twin that left them out has told in its night.
     """
+    job = replace(job, items=tuple(item for item in job.items if speaks(judge.kept(item))))
     made = UsedModel(job.model_id, read_card(candidate).sha256, str(candidate))
     judge.add(made)
     for sha256, network in folds.values():
@@ -267,7 +275,7 @@ def _smoke(job: TrainJob, made: UsedModel, incumbent: UsedModel, judge: Judge) -
         return SmokeTest(("its weights are not all numbers",))
     problems = []
     trained = [item for item in job.items if item.side == Side.TRAIN]
-    crowded = [i for i in trained if judge.kept(i).labels.max(initial=0) >= SMOKE_ROIS]
+    crowded = [item for item in trained if judge.rois(item) >= SMOKE_ROIS]
     ours = theirs = 0.0
     for item in crowded[:SMOKE_IMAGES]:
         seen = judge.look(made.sha256, item, "smoke")

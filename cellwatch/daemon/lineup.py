@@ -16,7 +16,7 @@ from cellwatch.config.schema import Config, Target, Watch
 from cellwatch.daemon.choice import Place, named_model
 from cellwatch.errors import UnknownModel
 from cellwatch.records import AskedRun, Side, TrainingItem, TrainJob, UsedModel, Verdict
-from cellwatch.storage import promotions, reviews, runs
+from cellwatch.storage import drops, promotions, reviews, runs
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import text_path
 from cellwatch.storage.promotions import ModelName
@@ -130,7 +130,8 @@ def sides_for(
     later drop moves it. The key is this station's own, so nobody can guess the side.
     """
     decided = reviews.sides(db, group)
-    contents = list(dict.fromkeys(row["content_key"] for row in rows))
+    by_date = sorted(rows, key=lambda row: int(row["id"]))
+    contents = list(dict.fromkeys(row["content_key"] for row in by_date))
     key = _key(db)
     fresh: dict[str, Side] = {}
     for number, content in enumerate(contents, start=1):
@@ -162,6 +163,8 @@ def _item(
         folder=row["folder"],
         side=side,
         pixel_size_um=pixel_size_um or row["pixel_size_um"],
+        plane="/".join(str(row[k]) for k in ("acquisition_id", "target", "position", "t", "z")),
+        crop=drops.crop_of(row["crop"]),
     )
 
 

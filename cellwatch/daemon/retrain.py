@@ -87,7 +87,7 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
     judges: dict[str, Any] = {}  # by content key: the network that was not trained on it
     for number, left_out in enumerate(folds):
         kept = [item for item in items if item.content_key not in left_out]
-        part = [lessons[item.correction_id] for item in kept]
+        part = [lessons[i.correction_id] for i in kept if i.correction_id in lessons]
         if not any(image.n_rois for image in part):
             pacer.skip(plan.steps)
             continue  # all ROIs lie in what it would leave out: nobody can judge there

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from cellwatch.records.correcting import Crop
+
 
 class Side(StrEnum):
     """What an acquisition's corrections are for, once and for all."""
@@ -67,6 +69,10 @@ class TrainingItem:
     side : Side
     pixel_size_um : float or None
         None: not known.
+    plane : str
+        Which plane of which acquisition and target; "": not known, and shared with none.
+    crop : Crop or None
+        None: all of the plane.
     """
 
     correction_id: int
@@ -76,6 +82,14 @@ class TrainingItem:
     folder: str
     side: Side
     pixel_size_um: float | None = None
+    plane: str = ""
+    crop: Crop | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "TrainingItem":
+        """Read what `asdict` wrote."""
+        crop = data.get("crop")
+        return cls(**{**data, "side": Side(data["side"]), "crop": Crop(**crop) if crop else None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +125,7 @@ class TrainJob:
     predecessor : UsedModel or None
         What was in use before a provisional incumbent; None: the incumbent is not provisional.
     items : tuple of TrainingItem
+        Where two speak of the same pixels, the later one in this order counts.
     seen : mapping of str to tuple of str
         By sha256 of a model: the content keys that it was trained on.
     earlier : mapping of str to (str, int)
@@ -160,7 +175,7 @@ class TrainJob:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "TrainJob":
         """Read what `to_json` wrote."""
-        items = tuple(TrainingItem(**{**i, "side": Side(i["side"])}) for i in data["items"])
+        items = tuple(TrainingItem.from_json(item) for item in data["items"])
         before = data["predecessor"]
         return cls(
             **{

@@ -56,3 +56,8 @@ def part_of(drop: Drop) -> tuple[Any, ...]:  # Any: values of a row
 def crop_text(crop: Crop | None) -> str | None:
     """Return a crop as a column holds it."""
     return json.dumps(asdict(crop)) if crop else None
+
+
+def crop_of(text: str | None) -> Crop | None:
+    """Return the crop that a column holds."""
+    return Crop(**json.loads(text)) if text else None

@@ -1,7 +1,9 @@
 """What a training and its judge are fed, how they give way, and how their time is told."""
 
+import json
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from cellwatch.daemon.learning import Prepared, steps_within
 from cellwatch.daemon.lessons import images_of
 from cellwatch.daemon.lineup import groups_of, job_of
 from cellwatch.daemon.pacing import Pacer
-from cellwatch.records import AskedRun, ModelCard
+from cellwatch.records import AskedRun, ModelCard, TrainJob
+from cellwatch.storage import reviews, runs
+from cellwatch.storage.maskstore import read_labels
 from cellwatch.training.plans import FitPlan
 from cellwatch.zoo.catalog import add_model, load_model
 from tests.discs import disc_images, disc_picture
@@ -56,6 +60,75 @@ def test_a_second_channel_is_learned_from_and_judged_with_where_the_base_takes_i
     ]
     assert shapes == [(fed, fed)]
     lab.close()
+
+
+@pytest.fixture
+def lab_of_one(tmp_path, tiny_model, now):
+    lab = Lab(tmp_path / "lab", tiny_model.path, now)
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    yield lab
+    lab.close()
+
+
+def test_where_a_later_crop_speaks_the_whole_image_counts_no_more(lab_of_one):
+    lab = lab_of_one
+    lab.correct("a.tif")
+    notes = lab.correct("a.tif", crop=(8, 4, 40, 48))["notes"]
+
+    job = TrainJob.from_json(json.loads(json.dumps(job_for(lab).to_json())))
+    whole, crop = (images_of(job.items, 1)[item.correction_id] for item in job.items)
+    judge = Judge(job, CPU)
+    judge.add(job.base)
+
+    assert "correction 1 (a_masks.tif) speaks of some of these pixels too" in notes
+    assert crop.checked is None
+    assert not whole.checked[8:48, 4:52].any()
+    assert whole.checked.sum() == 64 * 64 - 40 * 48
+    outside = np.where(whole.checked, lab.truth["a.tif"], 0)
+    seen = judge.look(job.base.sha256, job.items[0], "smoke")
+    assert seen.found.hits.size == judge.rois(job.items[0]) == len(np.unique(outside)) - 1
+
+
+@pytest.mark.timeout(120)
+def test_a_crop_under_a_later_whole_image_is_taken_as_told_and_costs_no_second_night(lab_of_one):
+    lab = lab_of_one
+    lab.correct("a.tif", crop=(8, 4, 40, 48))
+    lab.correct("a.tif")
+    assert list(images_of(job_for(lab).items, 1)) == [2]
+    lab.arrive("b.tif", *disc_picture(1, size=64, n=3))
+    lab.segment_all()
+    lab.correct("b.tif")
+    lab.plan = {**lab.plan, "epochs": 2}
+
+    report = lab.night()
+
+    assert {score.correction_id for score in report.scores} == {2, 3}
+    assert runs.new_rois(lab.db, lab.group) == 0
+
+
+@pytest.mark.parametrize(("worked_on", "order"), [(True, [1, 2]), (False, [2, 1])])
+def test_untouched_labels_do_not_count_over_work_on_a_part_of_them(lab_of_one, worked_on, order):
+    lab = lab_of_one
+    store = Path(next(lab.db.table("acquisitions").rows)["store"])
+    untouched = read_labels(store, "cells")[0, 0, 0]
+    fewer = np.where(untouched == untouched[8:48, 4:52].max(), 0, untouched)
+    assert lab.correct("a.tif", labels=fewer, crop=(8, 4, 40, 48))["removed"] == 1
+    notes = lab.correct("a.tif", labels=fewer if worked_on else untouched)["notes"]
+
+    rows = reviews.lead_only(reviews.trainable(lab.db, lab.group), "")
+    assert [row["id"] for row in rows] == order
+    assert ("as worked on" in notes) is not worked_on
+
+
+def test_of_two_annotators_the_lead_counts_also_where_only_parts_overlap(lab_of_one):
+    lab = lab_of_one
+    lab.correct("a.tif", prefix="anna")
+    lab.correct("a.tif", crop=(8, 4, 40, 48), prefix="bob")
+    rows = reviews.trainable(lab.db, lab.group)
+
+    assert [row["annotator"] for row in reviews.lead_only(rows, "anna")] == ["bob", "anna"]
+    assert [row["annotator"] for row in reviews.lead_only(rows, "")] == ["anna", "bob"]
 
 
 def test_scoring_gives_way_between_images(tmp_path, tiny_model, now):
