@@ -146,9 +146,12 @@ class Lab:
             place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)
         write_labels(place, labels, tool, place)
-        status = place.stat()
-        relative_drop = place.relative_to(self.folder / "corrections").as_posix()
-        sighting = Sighting(relative_drop, status.st_size, status.st_mtime_ns)
+        return self.drop(place.relative_to(self.folder / "corrections").as_posix())
+
+    def drop(self, name):
+        """Have the desk look at a file in the corrections folder; return its row."""
+        status = (self.folder / "corrections" / name).stat()
+        sighting = Sighting(name, status.st_size, status.st_mtime_ns)
         return record(self.db, self.folder / "corrections", self.desk.look(sighting), self.now)
 
     def night(self):

@@ -222,10 +222,11 @@ def would_train(station: "Config", group: str) -> dict[str, Any]:  # Any: JSON
     from cellwatch.daemon.schedule import NEVER
     from cellwatch.storage import promotions, reviews, runs
     from cellwatch.storage.ledger import open_ledger
+    from cellwatch.storage.weighing import counting
 
     db = open_ledger(station.state.folder)
     try:
-        rows = reviews.lead_only(reviews.trainable(db, group), station.retrain.lead)
+        rows = counting(reviews.trainable(db, group), station.retrain.lead)
         base = promotions.base_of(db, group)
         reason = why_not_yet(db, group, station)
         held = reviews.sides(db, group)

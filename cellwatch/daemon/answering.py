@@ -9,12 +9,14 @@ from typing import Any
 from sqlite_utils import Database
 
 from cellwatch.daemon.desk import FromDesk
-from cellwatch.storage import reviews, standing
+from cellwatch.storage import reviews, standing, weighing
 from cellwatch.storage.corrections import answers
 from cellwatch.storage.corrections.names import TABLE
 from cellwatch.storage.pathtext import text_path
 
 logger = logging.getLogger(__name__)
+MOST_NAMED = 3  # in an answer, of the corrections that count where both speak
+LEAD = " (unless retrain.lead names this one's annotator)"
 
 
 def record(db: Database, folder: Path, event: FromDesk, now: datetime) -> dict[str, Any]:
@@ -34,8 +36,12 @@ def record(db: Database, folder: Path, event: FromDesk, now: datetime) -> dict[s
 
 
 def answer_part(db: Database, folder: Path, correction_id: int) -> None:
-    """Write what other files of a correction's part are to be told since it came, or was taken."""
-    for other in standing.of_part(db, correction_id):
+    """Write what other files are to be told of pixels that they share with a correction.
+
+    It came, or was taken back.
+    """
+    others = [*standing.of_part(db, correction_id), *weighing.sharing(db, correction_id)]
+    for other in {row["id"]: row for row in others}.values():
         dropped = folder / text_path(other["file"])
         is_told = other["state"] in ("trainable", "used", "superseded")
         if is_told and not answers.has_answer(dropped, *_text(db, other)):
@@ -134,4 +140,11 @@ def _use(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
     if row["is_again"]:
         return "a second look: it measures your agreement with yourself and is not trained on"
     who = f" by {row['annotator']}" if row["annotator"] else ""
-    return f"the latest correction{who} of this part; the group learns from it in its next training"
+    over = weighing.above(db, row["id"])
+    names = [f"correction {o['id']} ({o['file']})" for o in over[-MOST_NAMED:]]
+    if covering := next((o for o in over if weighing.is_covered(row, o)), None):
+        whole = f"correction {covering['id']} ({covering['file']})"
+        return f"none while {whole} stands, which speaks of all of it{LEAD}"
+    use = f"the latest correction{who} of this part; the group learns from it in its next training"
+    more = f" and {len(over) - MOST_NAMED} more" if len(over) > MOST_NAMED else ""
+    return f"{use}; not where {', '.join(names)}{more} speak{LEAD}" if over else use

@@ -16,7 +16,7 @@ from cellwatch.core.network import CPNet
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.core.segment import segment
 from cellwatch.daemon.device import optimised
-from cellwatch.daemon.lessons import kept_of, speaks
+from cellwatch.daemon.lessons import is_speaking, kept_of, weightier
 from cellwatch.records import (
     Evidence,
     Side,
@@ -125,7 +125,7 @@ class Judge:
         return self._known[key]
 
     def kept(self, item: TrainingItem) -> KeptCorrection:
-        """Return the arrays of a correction, checked where no later one speaks."""
+        """Return the arrays of a correction, checked where no weightier one speaks."""
         if item.correction_id not in self._kept:
             self._kept[item.correction_id] = kept_of(item, self._items)
         return self._kept[item.correction_id]
@@ -197,7 +197,7 @@ def evidence_for(
     network that left it out. The model in use is asked only about images it has not seen either; of
     those that it was trained on, its own twin that left them out has told in its night.
     """
-    job = replace(job, items=tuple(item for item in job.items if speaks(judge.kept(item))))
+    job = replace(job, items=tuple(item for item in job.items if is_speaking(judge.kept(item))))
     made = UsedModel(job.model_id, read_card(candidate).sha256, str(candidate))
     judge.add(made)
     for sha256, network in folds.values():
@@ -247,6 +247,8 @@ def _of_twin(job: TrainJob, item: TrainingItem, incumbent: UsedModel, ours: Seen
     known = job.earlier.get(str(item.correction_id))
     if known is None or incumbent != job.incumbent or len(known[0]) != ours.found.hits.size:
         return None
+    if weightier(item, job.items):
+        return None  # the twin was asked about all of it
     return Found(np.array([hit == "1" for hit in known[0]], np.bool_), known[1])
 
 

@@ -20,17 +20,17 @@ CORRECTIONS, REPLAY = "corrections", "replay"  # clusters: a balanced plan draws
 def images_of(items: Sequence[TrainingItem], channels: int) -> dict[int, TrainingImage]:
     """Return the images of corrections, by the correction's id.
 
-    One whose every pixel a later correction speaks of is not among them.
+    One is not among them where weightier ones speak of its every pixel.
 
     Raises
     ------
     BadTrainingData
-        When none of them has an ROI.
+        When none of them has an ROI where it counts.
     """
     images = {
         item.correction_id: lesson(item.name, kept, channels)
         for item in items
-        if speaks(kept := kept_of(item, items))
+        if is_speaking(kept := kept_of(item, items))
     }
     if not any(image.n_rois for image in images.values()):
         raise BadTrainingData("no correction holds an ROI; there is nothing to learn from")
@@ -38,30 +38,47 @@ def images_of(items: Sequence[TrainingItem], channels: int) -> dict[int, Trainin
 
 
 def kept_of(item: TrainingItem, items: Sequence[TrainingItem]) -> KeptCorrection:
-    """Return the arrays of a correction, checked only where no later one of its plane speaks.
+    """Return the arrays of a correction, checked only where no weightier one of its plane speaks.
 
-    A crop and its whole plane may say different things of one cell; what was said last counts.
+    A crop and its whole plane may say different things of one cell. A cell of which less than half
+    is left counts no more: what remains of it has no shape to be learned or found.
     """
     kept = read_kept(Path(item.folder))
-    for later in items[items.index(item) + 1 :]:
-        if item.plane and later.plane == item.plane:
-            kept = replace(kept, checked=_left_by(later, item, kept))
+    for other in weightier(item, items):
+        kept = replace(kept, checked=_left_by(other, item, kept))
     return kept
 
 
-def speaks(kept: KeptCorrection) -> bool:
+def weightier(item: TrainingItem, items: Sequence[TrainingItem]) -> list[TrainingItem]:
+    """Return the corrections that count where they share pixels with another one."""
+    return [
+        other
+        for other in items[items.index(item) + 1 :]
+        if item.plane_key
+        and other.plane_key == item.plane_key
+        and (item.crop is None or other.crop is None or not item.crop.is_apart_from(other.crop))
+    ]
+
+
+def is_speaking(kept: KeptCorrection) -> bool:
     """Say whether a correction says anything of some pixel."""
     return kept.checked is None or bool(kept.checked.any())
 
 
-def _left_by(later: TrainingItem, item: TrainingItem, kept: KeptCorrection) -> Bool | None:
-    theirs, ours = _checked(read_kept(Path(later.folder))), _checked(kept)
-    there = later.crop or Crop(0, 0, *theirs.shape)
+def _left_by(other: TrainingItem, item: TrainingItem, kept: KeptCorrection) -> Bool:
+    theirs, ours = _checked(read_kept(Path(other.folder))), _checked(kept)
+    there = other.crop or Crop(0, 0, *theirs.shape)
     here = item.crop or Crop(0, 0, *ours.shape)
-    plane = np.zeros([max(there.window[n].stop, here.window[n].stop) for n in (0, 1)], np.bool_)
-    plane[there.window] = theirs
-    both = ours & plane[here.window]
-    return ours & ~both if both.any() else kept.checked
+    said = np.zeros([max(there.window[n].stop, here.window[n].stop) for n in (0, 1)], np.bool_)
+    said[there.window] = theirs
+    left = ours & ~said[here.window]
+    areas, areas_left = (
+        np.bincount(kept.labels[part], minlength=int(kept.labels.max(initial=0)) + 1)
+        for part in (ours, left)
+    )
+    is_lost = 2 * areas_left < areas
+    is_lost[0] = False
+    return left & ~is_lost[kept.labels]
 
 
 def _checked(kept: KeptCorrection) -> Bool:

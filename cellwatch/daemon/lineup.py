@@ -20,6 +20,7 @@ from cellwatch.storage import drops, promotions, reviews, runs
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import text_path
 from cellwatch.storage.promotions import ModelName
+from cellwatch.storage.weighing import counting
 from cellwatch.training.plans import FitPlan, schedule_named
 from cellwatch.training.promotion import PromotionRule
 from cellwatch.zoo.cards import ModelPlace, find_model
@@ -85,7 +86,7 @@ def job_of(
     UnknownModel
         When the base or the model in use is not there any more.
     """
-    rows = reviews.lead_only(reviews.trainable(db, group.name), config.retrain.lead)
+    rows = counting(reviews.trainable(db, group.name), config.retrain.lead)
     sides = sides_for(db, group.name, rows, now)
     sizes = {watched.name: watched.pixel_size for watched, _ in group.members}
     items = tuple(_item(row, sides[row["content_key"]], sizes.get(row["watch"])) for row in rows)
@@ -163,7 +164,7 @@ def _item(
         folder=row["folder"],
         side=side,
         pixel_size_um=pixel_size_um or row["pixel_size_um"],
-        plane="/".join(str(row[k]) for k in ("acquisition_id", "target", "position", "t", "z")),
+        plane_key="/".join(str(row[k]) for k in ("acquisition_id", "target", "position", "t", "z")),
         crop=drops.crop_of(row["crop"]),
     )
 

@@ -1,6 +1,5 @@
 """Whose correction is this? Name and folder of a dropped file lead to one acquisition, or none."""
 
-import json
 import sqlite3
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -200,7 +199,7 @@ def _with_checkout(
     if checkout["acquisition_id"] != matched.acquisition_id:
         return _overwritten(row["path"])
     is_same = (checkout["target"], _plane_of(checkout)) == (matched.target, matched.plane)
-    if is_same and _crop_of(checkout) == matched.crop:
+    if is_same and drops.crop_of(checkout["crop"]) == matched.crop:
         return replace(matched, checkout_id=checkout["id"], handed_out=checkout["handed_out"] or "")
     return matched
 
@@ -215,7 +214,7 @@ def _as_handed_out(
     if row["watch"] not in {watched.name for watched in config.watch}:
         return Unmatched(f"the folder of '{row['path']}' is not watched any more", is_waiting=True)
     named = CorrectionName(
-        "", _plane_of(checkout), checkout["target"], _crop_of(checkout), annotator
+        "", _plane_of(checkout), checkout["target"], drops.crop_of(checkout["crop"]), annotator
     )
     found = _matched(db, config, row, named)
     if isinstance(found, Unmatched):
@@ -238,10 +237,6 @@ def _overwritten(path: str) -> Unmatched:
 
 def _plane_of(checkout: Row | sqlite3.Row) -> PlaneIndex:
     return PlaneIndex(checkout["position"], checkout["t"], checkout["z"])
-
-
-def _crop_of(checkout: Row | sqlite3.Row) -> Crop | None:
-    return Crop(**json.loads(checkout["crop"])) if checkout["crop"] else None
 
 
 def _checkout(db: sqlite3.Connection, stem: str) -> Row | None:

@@ -45,6 +45,20 @@ class Crop:
         """Return the rows and columns that it covers."""
         return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
 
+    def is_within(self, other: "Crop") -> bool:
+        """Say whether every pixel of it is one of another's."""
+        return all(
+            theirs.start <= ours.start and ours.stop <= theirs.stop
+            for ours, theirs in zip(self.window, other.window, strict=True)
+        )
+
+    def is_apart_from(self, other: "Crop") -> bool:
+        """Say whether it shares no pixel with another."""
+        return any(
+            ours.stop <= theirs.start or theirs.stop <= ours.start
+            for ours, theirs in zip(self.window, other.window, strict=True)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CorrectionAsked:

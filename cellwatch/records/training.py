@@ -69,7 +69,7 @@ class TrainingItem:
     side : Side
     pixel_size_um : float or None
         None: not known.
-    plane : str
+    plane_key : str
         Which plane of which acquisition and target; "": not known, and shared with none.
     crop : Crop or None
         None: all of the plane.
@@ -82,7 +82,7 @@ class TrainingItem:
     folder: str
     side: Side
     pixel_size_um: float | None = None
-    plane: str = ""
+    plane_key: str = ""
     crop: Crop | None = None
 
     @classmethod
@@ -125,7 +125,7 @@ class TrainJob:
     predecessor : UsedModel or None
         What was in use before a provisional incumbent; None: the incumbent is not provisional.
     items : tuple of TrainingItem
-        Where two speak of the same pixels, the later one in this order counts.
+        By rising weight: where two speak of the same pixels, the later in this order counts.
     seen : mapping of str to tuple of str
         By sha256 of a model: the content keys that it was trained on.
     earlier : mapping of str to (str, int)

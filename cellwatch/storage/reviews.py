@@ -18,6 +18,7 @@ from cellwatch.storage.drops import Drop, crop_text
 from cellwatch.storage.flags import lower_on
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import path_text, readable
+from cellwatch.storage.weighing import SAID
 
 Row = dict[str, Any]  # Any: what SQLite holds
 UNTOUCHED_REMEDY = (
@@ -67,31 +68,14 @@ def wait_for_image(db: Database, drop: Drop, reason: str, remedy: str, now: date
 
 
 def trainable(db: Database, group: str) -> list[Row]:
-    """Return the corrections of a group that training takes, oldest first, whatever the side."""
-    sql = """
-        SELECT c.*, a.relative_path, a.watch, a.pixel_size_um FROM corrections c
+    """Return the standing corrections of a group, oldest first, whatever the side."""
+    sql = f"""
+        SELECT c.*, {SAID}, a.relative_path, a.watch, a.pixel_size_um FROM corrections c
         JOIN acquisitions a ON a.id = c.acquisition_id
         WHERE c.group_name = ? AND c.kind = 'labels' AND c.is_again = 0
               AND c.state IN ('trainable', 'used') ORDER BY c.id
     """
     return _rows(db, sql, [group])
-
-
-def lead_only(rows: list[Row], lead: str) -> list[Row]:
-    """Leave one annotator for each part of each plane: the lead, else the latest drop.
-
-    They come in the order in which they count where their parts overlap, the last above all: the
-    lead's after the others', those that were worked on after the untouched, each by its date.
-    """
-    best: dict[tuple[Any, ...], Row] = {}  # Any: keys of rows
-    for row in rows:
-        part = (row["acquisition_id"], row["target"], *_part(row))
-        known = best.get(part)
-        is_lead = lead and known is not None and known["annotator"] == lead
-        if not is_lead or row["annotator"] == lead:
-            best[part] = row
-    is_lead = {row["id"] for row in rows if lead and row["annotator"] == lead}
-    return sorted(best.values(), key=lambda r: (r["id"] in is_lead, _edits(r) > 0, r["id"]))
 
 
 def known_drops(db: Database | sqlite3.Connection) -> dict[str, tuple[int, int]]:
@@ -192,7 +176,7 @@ def _facts(drop: Drop, state: CorrectionState, now: datetime) -> Row:
 def _found(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> Row:
     sql = "SELECT model_id, model_sha256 FROM targets WHERE acquisition_id = ? AND name = ?"
     model = db.execute(sql, [drop.acquisition_id, drop.target]).fetchone() or (None, None)
-    notes = [*read.notes, *_withdrawn_before(db, drop, read), *_counts_over(db, drop, read)]
+    notes = [*read.notes, *_withdrawn_before(db, drop, read)]
     return {
         "format": read.format,
         "sha256": read.sha256 or None,
@@ -243,22 +227,6 @@ def _withdrawn_before(db: Database, drop: Drop, read: CorrectionRead) -> list[st
     return [f"the same file was withdrawn before (correction {row[0]}); dropped again it counts"]
 
 
-def _counts_over(db: Database, drop: Drop, read: CorrectionRead) -> list[str]:
-    if drop.kind != "labels" or drop.is_again:
-        return []
-    is_worked_on = read.added or read.removed or read.changed
-    ours, theirs = "this one counts, as the later", "that one counts, as worked on"
-    return [
-        f"correction {row['id']} ({row['file']}) speaks of some of these pixels too; there "
-        f"{ours if is_worked_on or not _edits(row) else theirs}; under retrain.lead the lead's"
-        for row in standing.overlapped(db, drop)
-    ]
-
-
-def _edits(row: Row) -> int:
-    return int(row["added"] + row["removed"] + row["changed"])
-
-
 def _minutes(db: Database, checkout: int | None, now: datetime) -> float | None:
     if checkout is None:
         return None
@@ -293,10 +261,6 @@ def _test_then_train(db: Database, key: int, read: CorrectionRead, now: datetime
             "scored_at": iso(now),
         }
     )
-
-
-def _part(row: Row) -> tuple[Any, ...]:  # Any: values of a row
-    return row["position"], row["t"], row["z"], row["crop"]
 
 
 def _set_state(db: Database, key: int, state: CorrectionState, now: datetime) -> None:

@@ -11,7 +11,8 @@ from cellwatch.records import AskedRun, CorrectionState, Side, TrainJob, TrainRe
 from cellwatch.storage.arrivals import iso
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.promotions import Decision, decide
-from cellwatch.storage.reviews import lead_only, sides, trainable
+from cellwatch.storage.reviews import sides, trainable
+from cellwatch.storage.weighing import counting
 
 Row = dict[str, Any]  # Any: what SQLite holds
 TWIN = "/fold"  # behind a model's id: a network of its night that left some acquisitions out
@@ -200,7 +201,7 @@ def new_rois(db: Database, group: str, lead: str = "") -> int:
     `lead` is the annotator whose corrections go before others' of the same part.
     """
     held = {key for key, side in sides(db, group).items() if side == Side.HELD_OUT}
-    rows = lead_only(trainable(db, group), lead)
+    rows = counting(trainable(db, group), lead)
     return sum(
         max(row["rois"], row["predicted"], 1)
         for row in rows

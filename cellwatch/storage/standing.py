@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.records import CorrectionRead, CorrectionState, Crop
+from cellwatch.records import CorrectionRead, CorrectionState
+from cellwatch.storage import weighing
 from cellwatch.storage.arrivals import iso
-from cellwatch.storage.drops import Drop, crop_of, crop_text, part_of
+from cellwatch.storage.drops import Drop, part_of
 from cellwatch.storage.ledger import transaction
 
 Row = dict[str, Any]  # Any: what SQLite holds
@@ -59,6 +60,8 @@ def withdraw(db: Database, correction_id: int, now: datetime) -> tuple[Row, Row 
         if row is None or row["state"] not in (*STANDING, "orphan"):
             return None
         _set(db, correction_id, CorrectionState.WITHDRAWN, now)
+        for other in weighing.sharing(db, correction_id):
+            _set(db, other["id"], CorrectionState.TRAINABLE, now)  # there is more to learn from it
         sql = f"""
             SELECT o.* FROM corrections o JOIN corrections n ON n.id = ? AND {OF_ONE_PART}
             WHERE o.kind = 'labels' AND o.state = 'superseded' AND o.id < n.id AND o.file != n.file
@@ -94,21 +97,6 @@ def standing_of_part(db: Database, correction_id: int) -> Row | None:
     return next(iter(db.query(sql, [correction_id])), None)
 
 
-def overlapped(db: Database, drop: Drop) -> list[Row]:
-    """Return the standing corrections of other parts of a drop's plane that share pixels with it.
-
-    The later one counts where both speak; beyond that both stand.
-    """
-    sql = """
-        SELECT * FROM corrections WHERE kind = 'labels' AND is_again = 0 AND acquisition_id = ?
-        AND target = ? AND position = ? AND t = ? AND z = ? AND crop IS NOT ?
-        AND state IN ('trainable', 'used') ORDER BY id
-    """
-    plane = (drop.plane.position, drop.plane.t, drop.plane.z)
-    values = [drop.acquisition_id, drop.target, *plane, crop_text(drop.crop)]
-    return [row for row in db.query(sql, values) if _meet(crop_of(row["crop"]), drop.crop)]
-
-
 def is_latest_of_file(db: Database, correction_id: int) -> bool:
     """Say whether a correction is what its file was last found to be."""
     sql = """
@@ -134,13 +122,6 @@ def work_at_stake(db: Database, drop: Drop, read: CorrectionRead) -> Row | None:
     """
     values = [drop.acquisition_id, drop.target, *part_of(drop), read.sha256]
     return next(iter(db.query(sql, values)), None)
-
-
-def _meet(one: Crop | None, other: Crop | None) -> bool:
-    if one is None or other is None:
-        return True
-    rows = one.y < other.y + other.height and other.y < one.y + one.height
-    return rows and one.x < other.x + other.width and other.x < one.x + one.width
 
 
 def _stand_again(db: Database, key: int, now: datetime) -> None:

@@ -28,8 +28,9 @@ class TrainingImage:
     labels : (Y, X) int32
     flows : (2, Y, X) float32
     diameter : float, px
-        Of the median ROI, at least `MIN_DIAMETER`; 0 for an image without ROIs.
+        Of the median ROI that was checked, at least `MIN_DIAMETER`; 0 where there is none.
     n_rois : int
+        Where it was checked.
     cluster : str
         The kind of image it is; a balanced plan draws each kind with the same probability.
     is_confirmed_empty : bool
@@ -72,14 +73,15 @@ def training_image(
         A folder that keeps flows by the content of the label image; None: they are not kept.
     checked : (Y, X) bool, or None
     """
-    diameter = median_diameter(labels)
+    counted = labels if checked is None else np.where(checked, labels, np.int32(0))
+    diameter = median_diameter(counted)
     return TrainingImage(
         name=name,
         plane=np.ascontiguousarray(normalised, np.float32),
         labels=labels,
         flows=cached_flows(labels, flow_cache) if flow_cache else flows_of(labels),
         diameter=max(MIN_DIAMETER, diameter) if diameter else 0.0,
-        n_rois=len(roi_areas(labels)),
+        n_rois=len(roi_areas(counted)),
         cluster=cluster,
         is_confirmed_empty=is_confirmed_empty,
         checked=checked,

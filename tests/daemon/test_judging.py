@@ -7,16 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from cellwatch.daemon import evidence, learning
 from cellwatch.daemon.evidence import Judge
 from cellwatch.daemon.learning import Prepared, steps_within
-from cellwatch.daemon.lessons import images_of
-from cellwatch.daemon.lineup import groups_of, job_of
+from cellwatch.daemon.lessons import images_of, weightier
+from cellwatch.daemon.lineup import KEY, groups_of, job_of, sides_for
 from cellwatch.daemon.pacing import Pacer
-from cellwatch.records import AskedRun, ModelCard, TrainJob
-from cellwatch.storage import reviews, runs
+from cellwatch.records import AskedRun, Crop, ModelCard, Side, TrainingItem, TrainJob
+from cellwatch.storage import reviews, runs, standing
+from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.maskstore import read_labels
+from cellwatch.storage.weighing import counting
 from cellwatch.training.plans import FitPlan
 from cellwatch.zoo.catalog import add_model, load_model
 from tests.discs import disc_images, disc_picture
@@ -71,64 +74,171 @@ def lab_of_one(tmp_path, tiny_model, now):
     lab.close()
 
 
+CROP = (8, 4, 40, 48)
+
+
+def edited(lab):
+    """Return what a person who takes a cell within the crop away makes of the prediction."""
+    store = Path(next(lab.db.table("acquisitions").rows)["store"])
+    untouched = read_labels(store, "cells")[0, 0, 0]
+    return untouched, np.where(untouched == untouched[8:48, 4:52].max(), 0, untouched)
+
+
+def counted(lab, lead=""):
+    return [row["id"] for row in counting(reviews.trainable(lab.db, lab.group), lead)]
+
+
+def use(lab, name):
+    folder = lab.folder / "corrections"
+    return json.loads((folder / f"{name}.accepted.json").read_text())["use"]
+
+
 def test_where_a_later_crop_speaks_the_whole_image_counts_no_more(lab_of_one):
     lab = lab_of_one
     lab.correct("a.tif")
-    notes = lab.correct("a.tif", crop=(8, 4, 40, 48))["notes"]
+    lab.correct("a.tif", crop=CROP)
 
     job = TrainJob.from_json(json.loads(json.dumps(job_for(lab).to_json())))
-    whole, crop = (images_of(job.items, 1)[item.correction_id] for item in job.items)
+    images = images_of(job.items, 1)
+    whole, crop = (images[item.correction_id] for item in job.items)
     judge = Judge(job, CPU)
     judge.add(job.base)
+    seen = judge.look(job.base.sha256, job.items[0], "smoke")
 
-    assert "correction 1 (a_masks.tif) speaks of some of these pixels too" in notes
     assert crop.checked is None
     assert not whole.checked[8:48, 4:52].any()
-    assert whole.checked.sum() == 64 * 64 - 40 * 48
-    outside = np.where(whole.checked, lab.truth["a.tif"], 0)
-    seen = judge.look(job.base.sha256, job.items[0], "smoke")
-    assert seen.found.hits.size == judge.rois(job.items[0]) == len(np.unique(outside)) - 1
+    truth = lab.truth["a.tif"]
+    left = [np.isin(truth, n) & whole.checked for n in range(1, 4)]
+    assert [bool(part.any()) for part in left] == [
+        2 * outside(truth == n).sum() >= (truth == n).sum() for n in range(1, 4)
+    ]
+    n_left = sum(bool(part.any()) for part in left)
+    assert (whole.n_rois, judge.rois(job.items[0]), seen.found.hits.size) == (n_left,) * 3
+    assert use(lab, "a_masks.tif").endswith(
+        "not where correction 2 (a__y8x4h40w48_masks.tif) speak (unless retrain.lead names this "
+        "one's annotator)"
+    )
+
+
+def outside(mask):
+    kept = mask.copy()
+    kept[8:48, 4:52] = False
+    return kept
 
 
 @pytest.mark.timeout(120)
-def test_a_crop_under_a_later_whole_image_is_taken_as_told_and_costs_no_second_night(lab_of_one):
+def test_a_crop_within_a_later_whole_image_waits_until_that_is_withdrawn(lab_of_one, now):
     lab = lab_of_one
-    lab.correct("a.tif", crop=(8, 4, 40, 48))
+    lab.correct("a.tif", crop=CROP)
     lab.correct("a.tif")
-    assert list(images_of(job_for(lab).items, 1)) == [2]
     lab.arrive("b.tif", *disc_picture(1, size=64, n=3))
     lab.segment_all()
     lab.correct("b.tif")
     lab.plan = {**lab.plan, "epochs": 2}
+    answer = "none while correction 2 (a_masks.tif) stands"
+    assert (counted(lab), use(lab, "a__y8x4h40w48_masks.tif")[: len(answer)]) == ([2, 3], answer)
 
     report = lab.night()
 
     assert {score.correction_id for score in report.scores} == {2, 3}
     assert runs.new_rois(lab.db, lab.group) == 0
+    standing.withdraw(lab.db, 2, now)
+    assert counted(lab) == [1, 3]
+    assert runs.new_rois(lab.db, lab.group) == len(np.unique(lab.truth["a.tif"][8:48, 4:52])) - 1
 
 
-@pytest.mark.parametrize(("worked_on", "order"), [(True, [1, 2]), (False, [2, 1])])
-def test_untouched_labels_do_not_count_over_work_on_a_part_of_them(lab_of_one, worked_on, order):
+def test_what_was_used_has_more_to_teach_when_what_counted_over_it_is_withdrawn(lab_of_one, now):
     lab = lab_of_one
-    store = Path(next(lab.db.table("acquisitions").rows)["store"])
-    untouched = read_labels(store, "cells")[0, 0, 0]
-    fewer = np.where(untouched == untouched[8:48, 4:52].max(), 0, untouched)
-    assert lab.correct("a.tif", labels=fewer, crop=(8, 4, 40, 48))["removed"] == 1
-    notes = lab.correct("a.tif", labels=fewer if worked_on else untouched)["notes"]
+    lab.correct("a.tif")
+    lab.correct("a.tif", crop=CROP)
+    lab.db.execute("UPDATE corrections SET state = 'used'")
+    assert runs.new_rois(lab.db, lab.group) == 0
 
-    rows = reviews.lead_only(reviews.trainable(lab.db, lab.group), "")
-    assert [row["id"] for row in rows] == order
-    assert ("as worked on" in notes) is not worked_on
+    standing.withdraw(lab.db, 2, now)
+
+    assert runs.new_rois(lab.db, lab.group) == 3
 
 
-def test_of_two_annotators_the_lead_counts_also_where_only_parts_overlap(lab_of_one):
+@pytest.mark.parametrize("is_worked_on", [True, False])
+def test_untouched_labels_do_not_count_over_work_on_a_part_of_them(lab_of_one, is_worked_on):
     lab = lab_of_one
-    lab.correct("a.tif", prefix="anna")
-    lab.correct("a.tif", crop=(8, 4, 40, 48), prefix="bob")
-    rows = reviews.trainable(lab.db, lab.group)
+    untouched, fewer = edited(lab)
+    assert lab.correct("a.tif", labels=fewer, crop=CROP)["removed"] == 1
+    lab.correct("a.tif", labels=fewer if is_worked_on else untouched)
 
-    assert [row["annotator"] for row in reviews.lead_only(rows, "anna")] == ["bob", "anna"]
-    assert [row["annotator"] for row in reviews.lead_only(rows, "")] == ["anna", "bob"]
+    assert counted(lab) == ([2] if is_worked_on else [2, 1])
+
+
+def test_of_two_annotators_one_counts_the_lead_or_who_did_something(lab_of_one):
+    lab = lab_of_one
+    untouched, fewer = edited(lab)
+    lab.correct("a.tif", labels=fewer, prefix="anna")
+    lab.correct("a.tif", labels=untouched, prefix="bob")
+    lab.correct("a.tif", labels=fewer, crop=CROP, prefix="eve")
+
+    assert counted(lab) == [1, 3]
+    assert counted(lab, "bob") == [2]
+    assert counted(lab, "eve") == [1, 3]
+
+
+def test_labels_that_are_read_anew_under_a_region_are_not_said_anew(lab_of_one):
+    lab = lab_of_one
+    lab.correct("a.tif")
+    lab.correct("a.tif", crop=CROP)
+    region = np.zeros((64, 64), np.uint8)
+    region[:, :40] = 1
+    tifffile.imwrite(lab.folder / "corrections" / "a_region.tif", region)
+    lab.drop("a_region.tif")
+    row = lab.drop("a_masks.tif")
+
+    assert (row["id"], counted(lab)) == (4, [4, 2])
+    images = images_of(job_for(lab).items, 1)
+    inside = np.zeros((64, 64), np.bool_)
+    inside[:, :40] = True
+    inside[8:48, 4:52] = False
+    assert not (images[4].checked & ~inside).any()
+
+
+def test_a_part_is_not_covered_by_what_was_checked_in_a_region_only(lab_of_one):
+    lab = lab_of_one
+    region = np.zeros((64, 64), np.uint8)
+    region[:, :40] = 1
+    lab.correct("a.tif", crop=CROP)
+    tifffile.imwrite(lab.folder / "corrections" / "a_region.tif", region)
+    lab.drop("a_region.tif")
+    lab.correct("a.tif")
+
+    job = job_for(lab)
+    crop = images_of(job.items, 1)[1]
+
+    assert [item.correction_id for item in job.items] == [1, 3]
+    assert not crop.checked[:, :36].any()
+    assert crop.checked[:, 36:].any()
+
+
+def test_what_other_planes_and_targets_say_is_their_own():
+    def item(key, crop=None):
+        return TrainingItem(1, "k", "a", "scope", "", Side.TRAIN, plane_key=key, crop=crop)
+
+    left, right = Crop(0, 0, 8, 8), Crop(0, 8, 8, 8)
+    items = [item("1/cells/0/0/0", left), item("1/cells/0/1/0", left), item("1/nuclei/0/0/0"),
+             item("1/cells/0/0/0", right), item(""), item("")]  # fmt: skip
+
+    assert [weightier(one, items) for one in items] == [[]] * 6
+    assert weightier(items[0], [*items, item("1/cells/0/0/0")]) == [item("1/cells/0/0/0")]
+
+
+def test_sides_follow_the_dates_of_corrections_not_their_weight(tmp_path, now):
+    rows = [{"id": n, "content_key": f"content-{n}"} for n in range(1, 31)]
+    decided = []
+    for number, order in enumerate((rows, rows[::-1])):
+        db = open_ledger(tmp_path / str(number))
+        db.table("station").insert({"key": KEY, "value": "5c" * 32})
+        decided.append(sides_for(db, "scope", order, now))
+        db.close()
+
+    assert decided[0] == decided[1]
+    assert Side.HELD_OUT in decided[0].values()
 
 
 def test_scoring_gives_way_between_images(tmp_path, tiny_model, now):

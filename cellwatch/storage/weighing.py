@@ -1,0 +1,80 @@
+"""Which corrections count, and which of two that share pixels: as few as say all that was said."""
+
+from collections import defaultdict
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.storage.drops import crop_of
+from cellwatch.storage.looks import REGION_NOTE
+
+Row = dict[str, Any]  # Any: what SQLite holds
+# When it was said first: a region that comes later has labels read anew, not said anew.
+SAID = """
+    (SELECT min(f.id) FROM corrections f WHERE f.file = c.file AND f.mtime_ns = c.mtime_ns
+     AND f.sha256 IS c.sha256) AS said
+"""
+
+
+def counting(rows: list[Row], lead: str) -> list[Row]:
+    """Return the corrections that count, by rising weight.
+
+    One annotator's for each part of each plane, and none that lies wholly within a weightier one.
+    Those that are left may still share pixels: there the later in this order counts.
+
+    Parameters
+    ----------
+    rows : list of Row
+        As `trainable` gives them.
+    lead : str
+        The annotator who goes before others; "": nobody does.
+    """
+    by_plane: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)  # Any: keys of rows
+    for row in sorted(rows, key=lambda row: weight(row, lead), reverse=True):
+        above = by_plane[tuple(row[k] for k in ("acquisition_id", "target", "position", "t", "z"))]
+        if not any(is_covered(row, other) for other in above):
+            above.append(row)
+    left = [row for above in by_plane.values() for row in above]
+    return sorted(left, key=lambda row: weight(row, lead))
+
+
+def weight(row: Row, lead: str) -> tuple[bool, bool, int]:
+    """Return what decides between two: the lead's, else the worked-on one, else the later."""
+    edits = row["added"] + row["removed"] + row["changed"]
+    return bool(lead) and row["annotator"] == lead, edits > 0, row["said"]
+
+
+def is_covered(row: Row, other: Row) -> bool:
+    """Say whether a correction of the same plane speaks of every pixel that this one has."""
+    ours, theirs = crop_of(row["crop"]), crop_of(other["crop"])
+    if ours == theirs:
+        return True  # one part: one of two, also where one of them was checked in a region only
+    if REGION_NOTE in (other["notes"] or ""):
+        return False
+    return theirs is None or (ours is not None and ours.is_within(theirs))
+
+
+def sharing(db: Database, correction_id: int) -> list[Row]:
+    """Return the standing corrections that share pixels with another one, also of its very part."""
+    sql = f"""
+        SELECT c.*, {SAID} FROM corrections c JOIN corrections n ON n.id = ?
+        WHERE c.id != n.id AND c.kind = 'labels' AND c.is_again = 0
+        AND c.acquisition_id = n.acquisition_id AND c.target = n.target
+        AND c.position = n.position AND c.t = n.t AND c.z = n.z
+        AND c.state IN ('trainable', 'used') ORDER BY c.id
+    """
+    crop = crop_of(db.table("corrections").get(correction_id)["crop"])
+    rows = list(db.query(sql, [correction_id]))
+    parts = [crop_of(row["crop"]) for row in rows]
+    return [
+        row
+        for row, part in zip(rows, parts, strict=True)
+        if crop is None or part is None or not crop.is_apart_from(part)
+    ]
+
+
+def above(db: Database, correction_id: int) -> list[Row]:
+    """Return those of them that count where both speak, whoever is the lead."""
+    sql = f"SELECT c.*, {SAID} FROM corrections c WHERE c.id = ?"
+    own = next(iter(db.query(sql, [correction_id])))
+    return [row for row in sharing(db, correction_id) if weight(row, "") > weight(own, "")]
