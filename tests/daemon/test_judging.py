@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import tifffile
 
 from cellwatch.daemon import evidence, learning
-from cellwatch.daemon.evidence import Judge
+from cellwatch.daemon.evidence import Judge, evidence_for
 from cellwatch.daemon.learning import Prepared, steps_within
 from cellwatch.daemon.lessons import images_of, weightier
 from cellwatch.daemon.lineup import KEY, groups_of, job_of, sides_for
@@ -214,6 +215,24 @@ def test_a_part_is_not_covered_by_what_was_checked_in_a_region_only(lab_of_one):
     assert [item.correction_id for item in job.items] == [1, 3]
     assert not crop.checked[:, :36].any()
     assert crop.checked[:, 36:].any()
+
+
+def test_a_twin_that_was_asked_about_all_of_an_image_is_no_measure_of_a_part(lab_of_one):
+    lab = lab_of_one
+    lab.correct("a.tif")
+    compared = []
+    for _ in range(2):
+        job = job_for(lab)
+        items = tuple(replace(item, side=Side.HELD_OUT) for item in job.items)
+        seen = {job.incumbent.sha256: (items[0].content_key,)}
+        job = replace(job, items=items, seen=seen, earlier={"1": ("111", 0)})
+        found = evidence_for(job, Path(job.base.folder), {}, Judge(job, CPU))
+        compared.append(found.decision.numbers.get("images", 0))
+        y, x = np.argwhere(lab.truth["a.tif"] == 1).mean(axis=0).astype(int).tolist()
+        lab.correct("a.tif", crop=(y, x, 2, 2))  # too small for a cell to be lost: ROIs as before
+
+    assert compared == [1, 0]
+    assert [item.correction_id for item in job.items] == [1, 2]
 
 
 def test_what_other_planes_and_targets_say_is_their_own():
