@@ -107,7 +107,7 @@ def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:
     from cellwatch.storage.requests import Request, answer
     from cellwatch.storage.requests import ask as write_request
 
-    with state_lock(config.state.folder, _now()):
+    with state_lock(config.state.folder, _now(), f"cellwatch {kind}"):
         db = open_ledger(config.state.folder)
         try:
             who = getpass.getuser()
@@ -123,18 +123,20 @@ def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:
                 answer(db, key, Answer(False, str(error), {}), _now())
                 raise
             if kind == "retrain":
-                _train_here(nights, db, config)
+                given = _train_here(nights, db, config, given)
             if kind == "cancel":
                 clear_all(given.facts["folders"])
-            return given
+            return _checked(given)
         finally:
             db.close()
 
 
-def _train_here(nights: Any, db: Any, config: "Config") -> None:  # Any: as _here has them
+def _train_here(nights: Any, db: Any, config: "Config", given: Answer) -> Answer:
+    # nights, db: as _here has them. Returns what came of it.
     from cellwatch.cli.talk import tell
     from cellwatch.daemon import nights as training
     from cellwatch.daemon.office import Office, answer_requests
+    from cellwatch.storage import runs
 
     people = Office(db, config, nights)  # who ask meanwhile: this process holds the state folder
 
@@ -154,6 +156,12 @@ def _train_here(nights: Any, db: Any, config: "Config") -> None:  # Any: as _her
             time.sleep(0.2)
     finally:
         training.stop(nights)
+    ended = [runs.latest(db, group) for group in given.facts["groups"]]
+    text = "\n".join(
+        f"{r['group_name']}, {r['model_id'] or 'no model'}: {r['reason']}" for r in ended
+    )
+    is_done = all(run["state"] == "ended" for run in ended)
+    return Answer(is_done, text, {**given.facts, "runs": [run["id"] for run in ended]})
 
 
 def _checked(given: Answer) -> Answer:

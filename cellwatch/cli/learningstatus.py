@@ -29,6 +29,7 @@ def learning_facts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
     groups = reports.group_facts(db, names)
     return {
         "flagged": flagged,
+        "dropped": reports.dropped_in_vain(db),
         "groups": [{**g, "last_skip": reports.last_skip(db, g["group"])} for g in groups],
         "training": _under_way(reports.running(db)),
         "waiting": reports.waiting(db),
@@ -42,18 +43,10 @@ def show_learning(facts: dict[str, Any], *, is_running: bool) -> None:  # Any: J
         return
     if facts["flagged"]:
         typer.echo(f"{facts['flagged']} flagged (cellwatch review)")
+    if dropped := ", ".join(f"{n} {state}" for state, n in facts["dropped"].items()):
+        typer.echo(f"dropped files: {dropped} (cellwatch corrections list)")
     for group in facts["groups"]:
-        model = f"uses {group['model']} ({group['verdict']})" if group["model"] else "uses its base"
-        counts = ", ".join(f"{n} {state}" for state, n in group["corrections"].items())
-        skip = group["last_skip"]
-        skipped = f"; its last night was skipped: {skip}" if skip not in ("", NOTHING_NEW) else ""
-        if (last := group["last_run"]) and last["state"] == "failed":
-            is_cancelled = last["reason"].startswith("cancelled")
-            how = f"was {last['reason']}" if is_cancelled else f"failed: {last['reason']}"
-            skipped += f"; its last training {how}"
-        if (said := group["last_decision"]) and said["model_id"] != group["model"]:
-            skipped += f"; {said['model_id']} was {said['verdict']} (cellwatch models history)"
-        typer.echo(f"group {group['group']} {model}; corrections: {counts or 'none'}{skipped}")
+        _show_group(group)
     if (training := facts["training"]) and not is_running:
         typer.echo(f"training {training['model_id']} goes on when the daemon runs again")
     elif training:
@@ -68,6 +61,20 @@ def show_learning(facts: dict[str, Any], *, is_running: bool) -> None:  # Any: J
             f"{mixed['models']} models ({mixed['model_ids']}); make it one: "
             f"cellwatch rerun {mixed['experiment']}"
         )
+
+
+def _show_group(group: dict[str, Any]) -> None:  # Any: JSON
+    model = f"uses {group['model']} ({group['verdict']})" if group["model"] else "uses its base"
+    counts = ", ".join(f"{n} {state}" for state, n in group["corrections"].items())
+    skip = group["last_skip"]
+    skipped = f"; its last night was skipped: {skip}" if skip not in ("", NOTHING_NEW) else ""
+    if (last := group["last_run"]) and last["state"] == "failed":
+        is_cancelled = last["reason"].startswith("cancelled")
+        how = f"was {last['reason']}" if is_cancelled else f"failed: {last['reason']}"
+        skipped += f"; its last training {how}"
+    if (said := group["last_decision"]) and said["model_id"] != group["model"]:
+        skipped += f"; {said['model_id']} was {said['verdict']} (cellwatch models history)"
+    typer.echo(f"group {group['group']} {model}; corrections: {counts or 'none'}{skipped}")
 
 
 def show_people(row: dict[str, Any]) -> None:  # Any: what SQLite holds

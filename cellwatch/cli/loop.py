@@ -42,7 +42,7 @@ def retrain(
     """Train a group from its corrections, as every night does."""
     station = _learning_station(config)
     if now + dry_run + cancel != 1:
-        raise UsageError("say --now, or --dry-run to see what it would do, or --cancel")
+        raise UsageError("say one of --now, --dry-run (to see what it would do) and --cancel")
     if cancel:
         _groups(station, group)
         with ledger_of(station) as db:

@@ -1,16 +1,14 @@
-"""Commands of a station: init, config check, run, status, explain, verify."""
+"""Commands of a station: init, config check, run, explain, verify."""
 
 import json
-import sys
-import time
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellwatch.cli.learningstatus import learning_facts, show_learning, show_people
+from cellwatch.cli.learningstatus import show_people
+from cellwatch.cli.status import status
 from cellwatch.cli.talk import (
     ConfigOption,
     JsonOption,
@@ -21,17 +19,13 @@ from cellwatch.cli.talk import (
     start_logging,
     tell,
 )
-from cellwatch.config.locate import find_config, state_folder
-from cellwatch.errors import EXIT_FAILED, EXIT_NOT_RUNNING, UsageError
-from cellwatch.records import AcquisitionState, DaemonState
+from cellwatch.config.locate import find_config
+from cellwatch.errors import EXIT_FAILED, UsageError
 from cellwatch.storage import reading, reports
 from cellwatch.storage.pathtext import path_text
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
-
-REFRESH_S = 2.0
-CLEAR = "\x1b[2J\x1b[H"  # the screen, and home
 
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 
@@ -131,63 +125,6 @@ def run(
             raise typer.Exit(EXIT_FAILED)
 
 
-def status(
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every 2 s.")] = False,
-) -> None:
-    """Say how the station fares. Exit code 3 when the daemon does not run."""
-    state = state_folder(find_config(config))
-    while True:
-        facts = station_status(state, datetime.now(UTC))
-        if watch and not as_json:
-            typer.echo(CLEAR, nl=False)
-        if as_json:
-            print_json(facts)
-        else:
-            _show_status(facts)
-        if not watch:
-            break
-        sys.stdout.flush()
-        time.sleep(REFRESH_S)
-    if facts["state"] in (DaemonState.STOPPED, DaemonState.DEAD):
-        raise typer.Exit(EXIT_NOT_RUNNING)
-
-
-def station_status(state_path: Path, now: datetime) -> dict[str, Any]:  # Any: JSON
-    """Read what there is to say about a station; works whether or not the daemon runs."""
-    from cellwatch.storage.locking import is_locked
-
-    ledger = state_path / reading.LEDGER
-    if not ledger.is_file():
-        nothing = dict.fromkeys(AcquisitionState, 0)
-        return {
-            "state": DaemonState.STOPPED,
-            "counts": nothing,
-            "daemon": {},
-            "folders": [],
-            "running": [],
-            "waiting": [],
-            "failures": [],
-            "speed": {},
-            "learning": {},
-        }
-    with reading.reader(ledger) as db:
-        daemon = reading.daemon(db)
-        state = reading.daemon_state(daemon, now, is_locked=is_locked(state_path))
-        return {
-            "state": state,
-            "counts": reading.counts(db),
-            "daemon": daemon,
-            "folders": reading.folders(db),
-            "running": reading.in_flight(db),
-            "waiting": reading.waiting(db),
-            "failures": reading.recent_failures(db),
-            "speed": reading.speed(db),
-            "learning": learning_facts(db),
-        }
-
-
 def explain(
     path: Annotated[Path, typer.Argument(help="An image, or its mask store.")],
     config: ConfigOption = None,
@@ -275,28 +212,6 @@ def _against_manifest(manifest: Path, paths: dict[str, list[dict[str, Any]]]) ->
         if states != ["done"]:
             problems.append(f"{image['path']}: {', '.join(states) or 'unknown'}, not done once")
     return problems
-
-
-def _show_status(facts: dict[str, Any]) -> None:  # Any: JSON
-    daemon = facts["daemon"]
-    who = f" (pid {daemon['pid']} on {daemon['host']})" if facts["state"] == "running" else ""
-    typer.echo(f"{facts['state']}{who}")
-    shown = {s: n for s, n in facts["counts"].items() if n or s in ("queued", "running", "done")}
-    typer.echo("  ".join(f"{state} {n}" for state, n in shown.items()))
-    speed = facts["speed"]
-    if speed.get("acquisitions"):
-        typer.echo(
-            f"{speed['seconds']:.1f} s an acquisition, {speed['rois'] or 0} ROIs in the "
-            f"last {speed['acquisitions']}"
-        )
-    for folder in facts["folders"] if facts["state"] == DaemonState.RUNNING else []:
-        reason = f": {folder['reason']}" if folder["reason"] else f", {folder['files']} files"
-        typer.echo(f"{folder['state']} {folder['path']}{reason}")
-    for row in facts["running"]:
-        typer.echo(f"segmenting {row['path']}")
-    for row in [*facts["waiting"], *facts["failures"]]:
-        typer.echo(f"{row['state']} {row['path']}: {row['reason']}")
-    show_learning(facts["learning"], is_running=facts["state"] == DaemonState.RUNNING)
 
 
 def _show_acquisition(row: dict[str, Any]) -> None:  # Any: JSON

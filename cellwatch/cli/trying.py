@@ -102,6 +102,17 @@ def _suggested(trials: "list[Trial]", chosen: str, wanted: float) -> "Trial":
     return min(middle, key=lambda t: t.novelty if t.novelty is not None else float("inf"))
 
 
+def doubt_of(suggested: "Trial", trials: "list[Trial]") -> str:
+    """Say what speaks against the suggestion: it found nothing, another did; "": nothing does."""
+    most = max(trials, key=lambda trial: trial.n_rois)
+    if suggested.n_rois or not most.n_rois:
+        return ""
+    return (
+        f"'{suggested.model_id}' found nothing at {suggested.diameter:g} px, '{most.model_id}' "
+        f"{most.n_rois} ROIs at {most.diameter:g} px: is that one better?"
+    )
+
+
 def _draw(
     target: Path, plane: "Float32", name: str, trials: "list[Trial]", suggested: "Trial"
 ) -> None:
@@ -152,7 +163,10 @@ def _show(
     ]
     columns = ["model", "diameter px", "ROIs", "found px", "novelty", "notes"]
     print_table("", columns, rows_shown)
-    tell(f"its style is that of '{why.cluster}' (*); look at {target}, then put into config.yaml:")
+    tell(f"its style is that of '{why.cluster}' (*); look at {target}")
+    if doubt := doubt_of(suggested, trials):
+        tell(doubt)
+    tell("then put into config.yaml, in place of the watch: that is there:")
     typer.echo(lines)
 
 

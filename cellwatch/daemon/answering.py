@@ -40,8 +40,9 @@ def answer_part(db: Database, folder: Path, correction_id: int) -> None:
 
     It came, or was taken back.
     """
+    file = db.table("corrections").get(correction_id)["file"]
     others = [*standing.of_part(db, correction_id), *weighing.sharing(db, correction_id)]
-    for other in {row["id"]: row for row in others}.values():
+    for other in {row["id"]: row for row in others if row["file"] != file}.values():
         dropped = folder / text_path(other["file"])
         is_told = other["state"] in ("trainable", "used", "superseded")
         if is_told and not answers.has_answer(dropped, *_text(db, other)):
@@ -80,7 +81,8 @@ def missing_answers(db: Database, folder: Path) -> list[dict[str, Any]]:
 
 def _text(db: Database, row: dict[str, Any]) -> tuple[str, bool]:  # Any: what SQLite holds
     if row["state"] in ("rejected", "orphan"):
-        return answers.rejected_text(row["reason"], row["remedy"], TABLE), False
+        remedy = f"{row['remedy']}{_still(db, row)}"
+        return answers.rejected_text(row["reason"], remedy, TABLE), False
     return answers.accepted_text(_told(db, row)), True
 
 
@@ -147,4 +149,9 @@ def _use(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
         return f"none while {whole} stands, which speaks of all of it{LEAD}"
     use = f"the latest correction{who} of this part; the group learns from it in its next training"
     more = f" and {len(over) - MOST_NAMED} more" if len(over) > MOST_NAMED else ""
-    return f"{use}; not where {', '.join(names)}{more} speak{LEAD}" if over else use
+    return f"{use}, but for the pixels of {', '.join(names)}{more}{LEAD}" if over else use
+
+
+def _still(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
+    before = standing.standing_of_file(db, row["file"])
+    return f". Until then correction {before} counts, which the file held before" if before else ""

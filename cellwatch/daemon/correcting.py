@@ -26,6 +26,7 @@ from cellwatch.storage.maskstore import read_plane
 from cellwatch.watching.structure import why_not_whole
 
 FEW_ROIS = 5  # with fewer, nothing in common may be true
+FEW_AGREE = 0.1  # of a correction's ROIs
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -165,10 +166,11 @@ def _doubts(
     n_rois, n_before = int(labels.max(initial=0)), int(before.max(initial=0))
     if asked.is_empty and n_before >= FEW_ROIS:
         return [f"nothing is there by its name, and the model found {n_before} ROIs: is it right?"]
-    if n_rois and n_before >= FEW_ROIS and not was_found.any():
-        return ["no ROI agrees with one of the model's: is it shifted, or of another image?"]
+    if n_rois and n_before >= FEW_ROIS and was_found.mean() < FEW_AGREE:
+        n_agree = f"{int(was_found.sum())} of {n_rois} ROIs"
+        return [f"only {n_agree} agree with the model's: is it shifted, or of another image?"]
     if not (done.added or done.removed or done.changed) and n_rois:
-        return ["nothing was changed: it trains as it is; if you did correct it, save it again"]
+        return ["nothing was changed in it; if you did correct it, save it again"]
     return []
 
 

@@ -24,7 +24,7 @@ from cellwatch.records import CorrectionAsked, CorrectionRead
 from cellwatch.storage import drops, flags, looks, reviews
 from cellwatch.storage.corrections import answers
 from cellwatch.storage.corrections.kept import ORIGINAL
-from cellwatch.storage.corrections.names import SUFFIXES, meant_ending, read_name
+from cellwatch.storage.corrections.names import PICTURES, SUFFIXES, meant_ending, read_name
 from cellwatch.storage.pathtext import path_text, text_path
 from cellwatch.storage.reading import LEDGER, reader
 from cellwatch.watching.names import ALWAYS_EXCLUDED
@@ -41,6 +41,7 @@ HIDDEN = (
     f"*{answers.ACCEPTED}",
     f"*{answers.REJECTED}",
 )
+DROPPED = (*SUFFIXES, *PICTURES)
 FLAG_SUFFIXES = (".flag", ".txt")
 FIRST_LINE = 500  # characters of a flag's reason
 KEPT = "corrections"  # below the state folder
@@ -159,7 +160,7 @@ def _watch_corrections(
     on_event: Callable[[Event], None],
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    plan = WatchPlan(folder, ("**",), HIDDEN, SUFFIXES, SETTLE_S, SETTLE_S)
+    plan = WatchPlan(folder, ("**",), HIDDEN, DROPPED, SETTLE_S, SETTLE_S)
     desk = _Desk(config, folder)
     with reader(config.state.folder / LEDGER) as db:
         known = known_corrections(db)  # anew whenever the thread starts anew
@@ -251,6 +252,9 @@ class _Desk:
             reason = f"the name '{Path(sighting.path).name}' does not say what it is"
             meant = meant_ending(Path(sighting.path).name)
             remedy = f"did its name mean to end in {meant}? Name" if meant else "name"
+            if (suffix := Path(sighting.path).suffix.lower()) in PICTURES:
+                reason = f"a {suffix} file does not keep the numbers of all ROIs"
+                remedy = "save the label image as TIFF or as PNG of 16 bits, and name"
             return FromDesk(drop, CorrectionRead(reason=reason, remedy=f"{remedy} it as below"))
         drop = replace(drop, kind=name.kind)
         with reader(self._ledger) as db:
@@ -293,7 +297,7 @@ class _Desk:
     def look_again(self, row: dict[str, Any]) -> FromDesk | None:
         relative = text_path(row["file"])
         orphan = int(row["id"]) if row["state"] == "orphan" else None
-        sighting = look(self._folder, relative, ("**",), HIDDEN, SUFFIXES)
+        sighting = look(self._folder, relative, ("**",), HIDDEN, DROPPED)
         if sighting is not None:
             return self.look(sighting, orphan)
         if orphan is not None or not row["folder"]:
@@ -327,5 +331,5 @@ def all_answered(db: Database, folder: Path) -> bool:
     known = reviews.known_drops(db)
     return all(
         known.get(path_text(seen.path)) == (seen.size, seen.mtime_ns)
-        for seen in scan(folder, ("**",), HIDDEN, SUFFIXES)
+        for seen in scan(folder, ("**",), HIDDEN, DROPPED)
     )

@@ -142,10 +142,18 @@ def read_images(
 
 
 def steps_within(prepared: Prepared, plan: FitPlan, seconds: float, device: torch.device) -> int:
-    """Return how many steps fit into a time.
+    """Return how many steps fit into a time, at least 1; those that were timed are taken off."""
+    usual, spent = seconds_a_step(prepared, plan, seconds, device)
+    return max(1, int(seconds / usual) - spent)
 
-    Ten steps are timed on a copy of the network, with batches drawn as the run draws them; the
-    time they take is taken off. A third of the time is the most that they may use up.
+
+def seconds_a_step(
+    prepared: Prepared, plan: FitPlan, seconds: float, device: torch.device
+) -> tuple[float, int]:
+    """Return how long a step takes, and how many were made to find out.
+
+    Ten steps are timed on a copy of the network, with batches drawn as the run draws them. A third
+    of the time that there is, in s, is the most that they may use up.
     """
     network = ready_to_train(copy.deepcopy(prepared.network), device, plan.precision)
     optimiser = make_optimiser(network, plan)
@@ -162,7 +170,7 @@ def steps_within(prepared: Prepared, plan: FitPlan, seconds: float, device: torc
         taken.append(time.monotonic() - began)
     # A step in which the process was stopped (images came) tells nothing: the median does.
     usual = statistics.median(taken)
-    return max(1, int(seconds / usual) - len(taken) - 1)
+    return usual, len(taken) + 1
 
 
 def train(

@@ -66,7 +66,10 @@ def why_not_yet(db: Database, group: str, config: Config) -> str:
         return "no new corrections"
     wanted = config.retrain.min_new_rois
     if new < wanted:
-        return f"{new} new corrected ROIs of {wanted} (retrain.min_new_rois); {wanted - new} more"
+        return (
+            f"{new} of {wanted} new ROIs (retrain.min_new_rois; drawn or taken away); "
+            f"{wanted - new} more"
+        )
     return ""
 
 

@@ -1,5 +1,6 @@
 """Whose correction is this? Name and folder of a dropped file lead to one acquisition, or none."""
 
+import re
 import sqlite3
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,7 +134,7 @@ def _matched(
     names = [target.name for target in watched.targets()]
     if name.target and name.target not in names:
         return Unmatched(
-            f"'{row['path']}' has no target '{name.target}'",
+            f"'{row['path']}' has no target '{name.target}'{_cut_short(name.target)}",
             f"its targets are {', '.join(names)}",
         )
     if not name.target and len(names) > 1:
@@ -226,6 +227,11 @@ def _as_handed_out(
         is_mirrored=is_mirrored,
         handed_out=checkout["handed_out"] or "",
     )
+
+
+def _cut_short(target: str) -> str:
+    is_crop = re.fullmatch(r"(?:[yxhw]\d+)+", target) is not None
+    return " (a crop says four numbers: y, x, h, w)" if is_crop else ""
 
 
 def _overwritten(path: str) -> Unmatched:

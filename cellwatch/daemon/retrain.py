@@ -9,6 +9,7 @@ stopped by its parent on the CPU.
 import hashlib
 import json
 import logging
+import math
 import os
 import sys
 import threading
@@ -148,28 +149,29 @@ def planned(
     path = Path(job.folder) / PLAN
     if path.exists():
         return FitPlan(**json.loads(path.read_text(encoding="utf-8")))
-    from cellwatch.daemon.learning import Prepared, steps_within
+    from cellwatch.daemon.learning import Prepared, seconds_a_step
 
     plan = FitPlan(**job.plan)
     pacer.say("timing ten steps")
     prepared = Prepared(list(images), [], _base(job, images), [], None, job.channels)
-    steps = steps_within(prepared, plan, job.budget_s, device) // (1 + folds)
-    epochs = min(plan.epochs, steps // plan.steps_per_epoch)
-    if epochs < min(LEAST_EPOCHS, plan.epochs):
-        each = job.budget_s / max(1, steps * (1 + folds))
-        whole = each * plan.steps * (1 + folds)
+    usual, spent = seconds_a_step(prepared, plan, job.budget_s, device)
+    each = usual * plan.steps_per_epoch * (1 + folds)  # s an epoch, of all trainings
+    epochs = max(0, min(plan.epochs, int((job.budget_s - spent * usual) / each)))
+    least = min(LEAST_EPOCHS, plan.epochs)
+    if epochs < least:
         raise TrainingError(
-            f"retrain.budget of {_minutes(job.budget_s)} allows {epochs} of {plan.epochs} epochs "
-            f"of {1 + folds} trainings here, too few to learn; all of them take about "
-            f"{_minutes(whole)}: raise it"
+            f"retrain.budget of {_told(job.budget_s)} allows {epochs} of {plan.epochs} epochs "
+            f"of {1 + folds} trainings here, too few to learn; {least} of them take about "
+            f"{_told(each * least + spent * usual)}, all of them {_told(each * plan.epochs)}: "
+            "raise it"
         )
     plan = replace(plan, epochs=epochs)
     _write(path, asdict(plan))
     return plan
 
 
-def _minutes(seconds: float) -> str:
-    return f"{max(1, round(seconds / 60))} min"
+def _told(seconds: float) -> str:
+    return f"{math.ceil(seconds)} s" if seconds < 120 else f"{math.ceil(seconds / 60)} min"
 
 
 def _shortened(job: TrainJob, plan: FitPlan) -> str:

@@ -13,20 +13,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from cellwatch.errors import OutputError, StateLocked
 
 LOCK = "daemon.lock"
+DAEMON = "the daemon"
 
 
 @contextmanager
-def state_lock(state: Path, now: datetime) -> Iterator[None]:
+def state_lock(state: Path, now: datetime, who: str = DAEMON) -> Iterator[None]:
     """Hold a state folder against every other daemon.
+
+    Parameters
+    ----------
+    state : Path
+    now : datetime
+    who : str
+        What holds it, for those that wait.
 
     Raises
     ------
     StateLocked
-        When another daemon holds it; its pid and host are named.
+        When another one holds it; its pid and host are named.
     """
     path = state / LOCK
     try:
@@ -36,12 +45,22 @@ def state_lock(state: Path, now: datetime) -> Iterator[None]:
         raise OutputError(f"the state folder {state} cannot be used: {error.strerror}") from error
     try:
         _lock(handle, path)
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now.isoformat()}
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": now.isoformat()}
         os.truncate(handle, 0)
-        os.pwrite(handle, json.dumps(holder).encode(), 0)
+        os.pwrite(handle, json.dumps({"who": who, **facts}).encode(), 0)
         yield
     finally:
         os.close(handle)
+
+
+def holder(state: Path) -> dict[str, Any]:  # Any: JSON
+    """Return who, pid, host and since of what holds a state folder now; empty: nothing does."""
+    if not is_locked(state):
+        return {}
+    try:
+        return dict(json.loads((state / LOCK).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {"who": DAEMON}  # it has taken the lock and not yet said so
 
 
 def is_locked(state: Path) -> bool:
@@ -77,8 +96,10 @@ def _lock(handle: int, path: Path) -> None:
 
 def _who_holds(path: Path) -> str:
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-        who = f"the daemon with pid {holder['pid']} on {holder['host']}"
+        said = json.loads(path.read_text(encoding="utf-8"))
+        who = f"{said.get('who', DAEMON)} with pid {said['pid']} on {said['host']}"
+        is_daemon = said.get("who", DAEMON) == DAEMON
     except (ValueError, KeyError, OSError):
-        who = "another daemon"
-    return f"{who} holds {path.parent}; stop it first, or give this one another state: folder"
+        who, is_daemon = "another daemon", True
+    remedy = "stop it first, or give this one another state: folder"
+    return f"{who} holds {path.parent}; {remedy if is_daemon else 'it ends by itself: wait for it'}"

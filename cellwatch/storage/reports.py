@@ -141,12 +141,29 @@ def corrections(db: sqlite3.Connection, group: str = "", *, is_every: bool = Fal
 
 
 def correction(db: sqlite3.Connection, key: int) -> Row | None:
-    """Return one correction with its scores; None: there is none."""
+    """Return one correction with its scores, and the ids that count where both speak.
+
+    None: there is none.
+    """
+    from cellwatch.storage import weighing  # not by the reports that are to start fast
+
     found = [row for row in corrections(db, is_every=True) if row["id"] == key]
     if not found:
         return None
     sql = "SELECT kind, model_id, ap50, ap75, scored_at FROM scores WHERE correction_id = ?"
-    return {**found[0], "scores": [dict(row) for row in db.execute(sql, [key])]}
+    scores = [dict(row) for row in db.execute(sql, [key])]
+    stands = found[0]["state"] in ("trainable", "used") and found[0]["kind"] == "labels"
+    over = [row["id"] for row in weighing.above(db, key)] if stands else []
+    return {**found[0], "scores": scores, "counts_over_it": over}
+
+
+def dropped_in_vain(db: sqlite3.Connection) -> dict[str, int]:
+    """Return how many dropped files are rejected or wait for their image, of whatever group."""
+    sql = """
+        SELECT state, count(*) FROM corrections
+        WHERE state IN ('rejected', 'orphan') AND superseded_by IS NULL GROUP BY state
+    """
+    return dict(db.execute(sql).fetchall())
 
 
 def group_facts(db: sqlite3.Connection, names: Sequence[str]) -> list[Row]:
@@ -161,7 +178,7 @@ def group_facts(db: sqlite3.Connection, names: Sequence[str]) -> list[Row]:
         counts = dict(
             db.execute(
                 "SELECT state, count(*) FROM corrections WHERE group_name = ? "
-                "AND kind = 'labels' AND (state != 'rejected' OR superseded_by IS NULL) "
+                "AND kind = 'labels' AND state NOT IN ('rejected', 'orphan') AND reason IS NULL "
                 "GROUP BY state",
                 [name],
             ).fetchall()

@@ -169,6 +169,12 @@ def unfinished(db: Database) -> Row | None:
     return next(iter(db.table("runs").rows_where("state = 'running'", limit=1)), None)
 
 
+def latest(db: Database, group: str) -> Row:
+    """Return the last run of a group that has had one."""
+    sql = "SELECT * FROM runs WHERE group_name = ? ORDER BY id DESC LIMIT 1"
+    return next(iter(db.query(sql, [group])))
+
+
 def dates_of(db: Database, group: str) -> list[str]:
     """Return the local dates of a group's nights."""
     sql = "SELECT local_date FROM runs WHERE kind = 'night' AND group_name = ?"

@@ -97,6 +97,16 @@ def standing_of_part(db: Database, correction_id: int) -> Row | None:
     return next(iter(db.query(sql, [correction_id])), None)
 
 
+def standing_of_file(db: Database, file: str) -> int | None:
+    """Return the id of the standing labels that a file holds or held before; None: none stands."""
+    sql = """
+        SELECT max(id) FROM corrections
+        WHERE file = ? AND kind = 'labels' AND state IN ('trainable', 'used')
+    """
+    found = db.execute(sql, [file]).fetchone()[0]
+    return None if found is None else int(found)
+
+
 def is_latest_of_file(db: Database, correction_id: int) -> bool:
     """Say whether a correction is what its file was last found to be."""
     sql = """

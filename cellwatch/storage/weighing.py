@@ -1,5 +1,6 @@
 """Which corrections count, and which of two that share pixels: as few as say all that was said."""
 
+import sqlite3
 from collections import defaultdict
 from typing import Any
 
@@ -54,27 +55,31 @@ def is_covered(row: Row, other: Row) -> bool:
     return theirs is None or (ours is not None and ours.is_within(theirs))
 
 
-def sharing(db: Database, correction_id: int) -> list[Row]:
+def sharing(db: Database | sqlite3.Connection, correction_id: int) -> list[Row]:
     """Return the standing corrections that share pixels with another one, also of its very part."""
     sql = f"""
-        SELECT c.*, {SAID} FROM corrections c JOIN corrections n ON n.id = ?
+        SELECT c.*, n.crop AS own_crop, {SAID} FROM corrections c JOIN corrections n ON n.id = ?
         WHERE c.id != n.id AND c.kind = 'labels' AND c.is_again = 0
         AND c.acquisition_id = n.acquisition_id AND c.target = n.target
         AND c.position = n.position AND c.t = n.t AND c.z = n.z
         AND c.state IN ('trainable', 'used') ORDER BY c.id
     """
-    crop = crop_of(db.table("corrections").get(correction_id)["crop"])
-    rows = list(db.query(sql, [correction_id]))
-    parts = [crop_of(row["crop"]) for row in rows]
-    return [
-        row
-        for row, part in zip(rows, parts, strict=True)
-        if crop is None or part is None or not crop.is_apart_from(part)
-    ]
+    return [row for row in _rows(db, sql, correction_id) if not _is_apart(row)]
 
 
-def above(db: Database, correction_id: int) -> list[Row]:
+def above(db: Database | sqlite3.Connection, correction_id: int) -> list[Row]:
     """Return those of them that count where both speak, whoever is the lead."""
     sql = f"SELECT c.*, {SAID} FROM corrections c WHERE c.id = ?"
-    own = next(iter(db.query(sql, [correction_id])))
+    own = _rows(db, sql, correction_id)[0]
     return [row for row in sharing(db, correction_id) if weight(row, "") > weight(own, "")]
+
+
+def _is_apart(row: Row) -> bool:
+    own, other = crop_of(row["own_crop"]), crop_of(row["crop"])
+    return own is not None and other is not None and own.is_apart_from(other)
+
+
+def _rows(db: Database | sqlite3.Connection, sql: str, correction_id: int) -> list[Row]:
+    cursor = db.execute(sql, [correction_id])
+    names = [name for name, *_ in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

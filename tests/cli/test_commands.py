@@ -1,14 +1,19 @@
 """The commands' promised shapes, as scripts meet them."""
 
 import json
+import os
 import subprocess
 import sys
+from datetime import timedelta
 
 import numpy as np
 import pytest
 import tifffile
 
+from cellwatch.cli.status import station_status
 from cellwatch.records import AcquisitionState
+from cellwatch.storage.ledger import open_ledger
+from cellwatch.storage.locking import DAEMON, state_lock
 from tests.discs import disc_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -236,3 +241,17 @@ def test_reports_never_import_torch(tmp_path, pairs, words):
 
 def test_a_command_that_is_misspelt_is_a_usage_error():
     assert cellwatch("segmnet").returncode == 2
+
+
+def test_a_configuration_that_changed_since_the_daemon_began_is_told(tmp_path, now):
+    open_ledger(tmp_path).close()
+    config = tmp_path / "config.yaml"
+    config.touch()
+    for who, then, is_newer in (
+        (DAEMON, now + timedelta(minutes=1), True),
+        (DAEMON, now - timedelta(minutes=1), False),
+        ("cellwatch retrain", now + timedelta(minutes=1), False),
+    ):
+        os.utime(config, (then.timestamp(), then.timestamp()))
+        with state_lock(tmp_path, now, who):
+            assert station_status(tmp_path, now, config)["is_config_newer"] is is_newer

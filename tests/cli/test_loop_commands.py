@@ -48,7 +48,7 @@ def test_a_training_without_a_daemon_runs_here_and_says_what_it_does(desk):
     history = json.loads(desk.command("models", "history", "--json").stdout)
 
     assert len(history) == 1, desk.trained.stderr
-    assert history[0]["reason"]
+    assert f"{history[0]['verdict']}: {history[0]['reason']}" in desk.trained.stdout
     assert desk.rows("SELECT state FROM runs WHERE kind = 'asked'") == [("ended",)]
 
 
@@ -138,11 +138,16 @@ def test_a_training_without_a_daemon_is_given_up_from_another_terminal(desk):
     )
     running = "SELECT count(*) FROM runs WHERE state = 'running'"
     assert desk.until(lambda: desk.rows(running) == [(1,)])
+    told = desk.command("status", check=False).stdout
+    refused = desk.command("run", "--once", check=False)
 
     said = desk.command("retrain", "images", "--cancel").stdout
 
     process.communicate(timeout=60)
-    assert "is given up" in said
+    assert f"cellwatch retrain (pid {process.pid} on" in told
+    assert "goes on when" not in told
+    assert (refused.returncode, "it ends by itself: wait for it" in refused.stderr) == (75, True)
+    assert (process.returncode, "is given up" in said) == (1, True)
     assert desk.rows("SELECT state FROM runs ORDER BY id DESC LIMIT 1") == [("failed",)]
     assert "cancelled by" in desk.command("models", "history").stdout
     assert "last training was cancelled" in desk.command("status", check=False).stdout

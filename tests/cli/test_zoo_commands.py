@@ -7,6 +7,8 @@ import pytest
 import tifffile
 import yaml
 
+from cellwatch.cli.trying import doubt_of
+from cellwatch.daemon.trying import Trial
 from cellwatch.zoo.weights import save_checkpoint
 from tests.cli.test_commands import cellwatch, write_pair
 from tests.conftest import tiny_network
@@ -136,6 +138,17 @@ def test_an_image_is_tried_under_every_model_and_the_lines_can_be_pasted(style_z
     assert pasted["folder"] == str(tmp_path)
     assert pasted["channels"] == {"cell": 0}
     assert sheet.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_suggestion_that_found_nothing_is_doubted_where_another_found_something():
+    def trial(name, n_rois):
+        return Trial(name, 36.4, np.zeros((4, 4), np.int32), n_rois, 0.0, None, ())
+
+    phase, nuclei = trial("phase", 0), trial("nuclei", 85)
+
+    told = "'phase' found nothing at 36.4 px, 'nuclei' 85 ROIs at 36.4 px: is that one better?"
+    assert doubt_of(phase, [phase, nuclei]) == told
+    assert doubt_of(nuclei, [phase, nuclei]) == doubt_of(phase, [phase]) == ""
 
 
 def test_a_plane_that_is_not_there_is_refused(style_zoo, tmp_path):

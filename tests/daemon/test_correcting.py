@@ -17,13 +17,13 @@ import tifffile
 from cellwatch.daemon import desk, office
 from cellwatch.daemon.answering import answer, missing_answers, record, tidy
 from cellwatch.daemon.correcting import read_correction
-from cellwatch.daemon.desk import FromDesk
+from cellwatch.daemon.desk import FromDesk, all_answered
 from cellwatch.daemon.evidence import Judge
 from cellwatch.daemon.lineup import groups_of, job_of
 from cellwatch.daemon.nights import Nights
 from cellwatch.daemon.reader import Reader
 from cellwatch.records import AskedRun, ChannelChoice, CorrectionAsked, PlaneIndex
-from cellwatch.storage import drops, looks, requests, reviews, standing
+from cellwatch.storage import drops, looks, reports, requests, reviews, standing
 from cellwatch.storage.maskstore import read_plane
 from cellwatch.watching.scanner import look
 from tests.discs import disc_picture
@@ -225,6 +225,36 @@ def test_images_of_one_name_in_one_folder_are_told_apart_by_a_checkout(lab):
     assert lab.correct("x/day/c.tif", prefix="y/day")["state"] == "trainable"
 
 
+def test_a_picture_format_is_refused_and_what_the_file_held_before_counts(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    folder = lab.folder / "corrections"
+    lab.correct("a.tif")
+    tifffile.imwrite(folder / "a_masks.tif", lab.truth["a.tif"] > 0)
+    (folder / "a_masks.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    assert not all_answered(lab.db, folder)
+
+    states = [lab.drop(name)["state"] for name in ("a_masks.tif", "a_masks.jpg")]
+
+    assert states == ["rejected", "rejected"]
+    assert not (folder / "a_masks.tif.accepted.json").exists()
+    told = (folder / "a_masks.tif.rejected.txt").read_text()
+    assert "Until then correction 1 counts, which the file held before" in told
+    assert "as TIFF or as PNG of 16 bits" in (folder / "a_masks.jpg.rejected.txt").read_text()
+    assert all_answered(lab.db, folder)
+    assert reports.dropped_in_vain(lab.db) == {"rejected": 2}
+
+
+def test_a_crop_that_lacks_a_number_is_told_so(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    tifffile.imwrite(lab.folder / "corrections/a__y8x4_masks.tif", lab.truth["a.tif"])
+
+    reason = lab.drop("a__y8x4_masks.tif")["reason"]
+
+    assert "no target 'y8x4' (a crop says four numbers: y, x, h, w)" in reason
+
+
 def test_an_answer_says_when_it_holds_no_more(lab):
     lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
     lab.segment_all()
@@ -316,6 +346,7 @@ def test_pauses_are_no_time_that_a_network_takes(lab):
     [
         (lambda found: found, "nothing was changed"),
         (lambda found: np.roll(found, 11, (0, 1)), "shifted, or of another image"),
+        (np.transpose, "shifted, or of another image"),
         (np.ones_like, "shifted, or of another image"),
     ],
 )

@@ -15,11 +15,14 @@ from cellwatch.daemon.evidence import Judge, evidence_for
 from cellwatch.daemon.learning import Prepared, steps_within
 from cellwatch.daemon.lessons import images_of, weightier
 from cellwatch.daemon.lineup import KEY, groups_of, job_of, sides_for
+from cellwatch.daemon.nights import Nights
+from cellwatch.daemon.office import Office, answer_requests
 from cellwatch.daemon.pacing import Pacer
 from cellwatch.records import AskedRun, Crop, ModelCard, Side, TrainingItem, TrainJob
-from cellwatch.storage import reviews, runs, standing
+from cellwatch.storage import reports, requests, reviews, runs, standing
 from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.maskstore import read_labels
+from cellwatch.storage.reading import LEDGER, reader
 from cellwatch.storage.weighing import counting
 from cellwatch.training.plans import FitPlan
 from cellwatch.zoo.catalog import add_model, load_model
@@ -116,8 +119,8 @@ def test_where_a_later_crop_speaks_the_whole_image_counts_no_more(lab_of_one):
     n_left = sum(bool(part.any()) for part in left)
     assert (whole.n_rois, judge.rois(job.items[0]), seen.found.hits.size) == (n_left,) * 3
     assert use(lab, "a_masks.tif").endswith(
-        "not where correction 2 (a__y8x4h40w48_masks.tif) speak (unless retrain.lead names this "
-        "one's annotator)"
+        ", but for the pixels of correction 2 (a__y8x4h40w48_masks.tif) (unless retrain.lead names "
+        "this one's annotator)"
     )
 
 
@@ -128,7 +131,7 @@ def outside(mask):
 
 
 @pytest.mark.timeout(120)
-def test_a_crop_within_a_later_whole_image_waits_until_that_is_withdrawn(lab_of_one, now):
+def test_a_crop_within_a_later_whole_image_waits_until_that_is_withdrawn(lab_of_one):
     lab = lab_of_one
     lab.correct("a.tif", crop=CROP)
     lab.correct("a.tif")
@@ -143,7 +146,13 @@ def test_a_crop_within_a_later_whole_image_waits_until_that_is_withdrawn(lab_of_
 
     assert {score.correction_id for score in report.scores} == {2, 3}
     assert runs.new_rois(lab.db, lab.group) == 0
-    standing.withdraw(lab.db, 2, now)
+    with reader(lab.config.state.folder / LEDGER) as db:
+        assert [reports.correction(db, key)["counts_over_it"] for key in (1, 2)] == [[2], []]
+    room = Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+    requests.ask(lab.db, "withdraw", {"id": 2}, "anna", lab.now)
+    answer_requests(room, lab.now)
+    said = next(lab.db.table("requests").rows)["answer"]
+    assert "on its pixels counts what is said by 1 (a__y8x4h40w48_masks.tif)" in said
     assert counted(lab) == [1, 3]
     assert runs.new_rois(lab.db, lab.group) == len(np.unique(lab.truth["a.tif"][8:48, 4:52])) - 1
 

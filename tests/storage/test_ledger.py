@@ -7,7 +7,7 @@ from sqlite_utils import Database
 
 from cellwatch.errors import LedgerTooNew, StateLocked
 from cellwatch.storage.ledger import open_ledger, transaction
-from cellwatch.storage.locking import is_locked, state_lock
+from cellwatch.storage.locking import holder, is_locked, state_lock
 from cellwatch.storage.reading import LEDGER
 
 
@@ -84,6 +84,17 @@ def test_a_second_daemon_is_refused_with_the_pid_and_host_of_the_first(tmp_path,
     assert not is_locked(tmp_path)
     with state_lock(tmp_path, now):
         assert is_locked(tmp_path)
+
+
+def test_a_command_that_holds_the_state_is_waited_for_not_stopped(tmp_path, now):
+    with state_lock(tmp_path, now, "cellwatch retrain"):
+        assert holder(tmp_path)["who"] == "cellwatch retrain"
+        with (
+            pytest.raises(StateLocked, match=r"cellwatch retrain with pid .*wait for it"),
+            state_lock(tmp_path, now),
+        ):
+            pass
+    assert holder(tmp_path) == {}
 
 
 def test_a_stranger_with_sqlite_utils_reads_the_tables(tmp_path):

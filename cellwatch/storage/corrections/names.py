@@ -14,6 +14,7 @@ ENDINGS = ("_cp_masks", "_masks", "_seg", "_labels", "_rois", "_roiset", "-roise
 REGION = "_region"
 EMPTY = "_empty"
 SUFFIXES = (".tif", ".tiff", ".png", ".npy", ".zip", ".roi", ".geojson", ".json", ".zarr")
+PICTURES = (".jpg", ".jpeg", ".gif", ".bmp")  # people save masks as these; none keeps all numbers
 ENDING_NEEDED = (".tif", ".tiff", ".png", ".npy", ".zarr", ".json")  # else it could be anything
 
 TABLE = """\
