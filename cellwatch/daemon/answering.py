@@ -44,7 +44,7 @@ def answer_part(db: Database, folder: Path, correction_id: int) -> None:
     others = [*standing.of_part(db, correction_id), *weighing.sharing(db, correction_id)]
     for other in {row["id"]: row for row in others if row["file"] != file}.values():
         dropped = folder / text_path(other["file"])
-        is_told = other["state"] in ("trainable", "used", "superseded")
+        is_told = other["state"] in ("trainable", "used", "superseded", "rejected")
         if is_told and not answers.has_answer(dropped, *_text(db, other)):
             answer(db, folder, other)
 
