@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cellwatch.records import PlaneIndex
 
 STANDING = ("trainable", "used")
+LEAST_CROP = 32  # px
 SPARE = 20  # looked at beyond those asked for, where some cannot be taken out
 Tool = Literal["napari", "cellpose", "fiji", "qupath"]
 
@@ -104,6 +105,8 @@ def checkout(
     refuse_station_folder(station, to, "--to")
     if bool(image) == bool(take_next) or (again and not image):
         raise UsageError("name an image" + ("" if again else ", or say --next N"))
+    if 0 < crop < LEAST_CROP:
+        raise UsageError(f"--crop {crop} shows too little to correct; {LEAST_CROP} px at least")
     if again and crop:
         raise UsageError("--again hands out the part that was corrected; leave --crop out")
     rows, looks = _asked_for(station, image, take_next, target, again=again)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from cellwatch.config.schema import Config
-from cellwatch.daemon import answering
+from cellwatch.daemon import answering, desk
 from cellwatch.daemon import nights as training
 from cellwatch.daemon.choice import Place, named_model
 from cellwatch.daemon.lineup import Group, groups_of, job_of, why_not_yet
@@ -128,11 +128,18 @@ def _why_not_standing(db: Database, key: int) -> str:
 def _retrain(nights: training.Nights, said: Said, now: datetime) -> Answer:
     wanted = [said["group"]] if said.get("group") else _with_news(nights)
     if not wanted:
-        raise RequestRefused("no group has new corrections; name one to train it all the same")
+        waiting = "" if _all_taken_in(nights) else "; dropped files wait until the daemon runs"
+        text = f"no group has new corrections{waiting}; name one to train it all the same"
+        raise RequestRefused(text)
     date = now.astimezone().date().isoformat()
     for group in wanted:
         training.ask_for(nights, AskedRun(group, said.get("kind", "asked"), date), now)
     return Answer(True, f"{', '.join(wanted)} will be trained", {"groups": wanted})
+
+
+def _all_taken_in(nights: training.Nights) -> bool:
+    folder = folder_of(nights.config)
+    return not folder.is_dir() or desk.all_answered(nights.db, folder)
 
 
 def _cancel(nights: training.Nights, request: Request, now: datetime) -> Answer:
@@ -172,6 +179,7 @@ def _promote(
     _require_held(name, nights.configured[group.target.model], config, place.path)
     if before == name:
         raise RequestRefused(f"'{group.name}' uses '{model}' already")
+    warned = promotions.why_not_used(db, group.name, name.id)
     reason = request.arguments.get("why") or f"chosen by {request.asked_by}"
     _decide(
         db,
@@ -181,7 +189,7 @@ def _promote(
     return Answer(
         True,
         f"'{group.name}' uses '{model}' for new experiments; those that have begun keep theirs "
-        "(cellwatch rerun EXPERIMENT)",
+        f"(cellwatch rerun EXPERIMENT){f'; the gate had {warned}' if warned else ''}",
         {"group": group.name, "model": model, "before": before.id if before else None},
     )
 

@@ -105,6 +105,16 @@ def in_use(db: Database, group: str) -> InUse | None:
     return InUse(ModelName(row[0], row[1]), Verdict(row[2]), previous, row[5])
 
 
+def why_not_used(db: Database, group: str, model_id: str) -> str:
+    """Return the gate's last words on a candidate of a group that it did not let in; "": none."""
+    sql = """
+        SELECT verdict, reason FROM promotions WHERE group_name = ? AND model_id = ?
+        ORDER BY id DESC LIMIT 1
+    """
+    row = db.execute(sql, [group, model_id]).fetchone()
+    return f"{row[0]}: {row[1]}" if row and not Verdict(row[0]).is_in_use else ""
+
+
 def before_current(db: Database, group: str) -> ModelName | None:
     """Return the model to which a rollback leads; None: there is none further back.
 

@@ -218,6 +218,8 @@ def _observe(root: Path, hints: "queue.SimpleQueue[str]") -> BaseObserver | None
         return None
     # watchdog says so, at length, of each folder that comes with files; the scan misses none.
     warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
+    # An observer that is stopped while it reads calls that an error.
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)
     observer = Observer()
     observer.schedule(_Hints(root, hints), str(root), recursive=True)
     try:

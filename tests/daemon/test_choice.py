@@ -9,9 +9,11 @@ from cellwatch.daemon.jobs import models_of
 from cellwatch.daemon.nights import Nights
 from cellwatch.daemon.requests import carry_out
 from cellwatch.errors import RequestRefused, UnknownModel
-from cellwatch.records import ModelCard, Outcome, TargetResult
-from cellwatch.storage import queue
+from cellwatch.records import ModelCard, Outcome, TargetResult, Verdict
+from cellwatch.storage import promotions, queue
+from cellwatch.storage.promotions import Decision, ModelName
 from cellwatch.storage.requests import Request
+from cellwatch.zoo.cards import find_model
 from cellwatch.zoo.catalog import add_model
 from tests.conftest import tiny_network
 from tests.discs import disc_picture
@@ -219,3 +221,26 @@ def test_what_cannot_be_done_is_refused_with_its_reason(make_lab, kind, argument
 
     with pytest.raises((RequestRefused, UnknownModel), match=message):
         ask(lab, kind, **arguments)
+
+
+def test_who_promotes_what_the_gate_declined_is_told_why_it_did(make_lab):
+    lab = make_lab()
+    name = add(lab)
+    card = find_model(name, lab.config.zoo).card
+    declined = Decision(
+        lab.group, Verdict.DECLINED, ModelName(name, card.sha256), None, "it finds nothing", {}, None,
+        "the gate",
+    )  # fmt: skip
+    promotions.decide(lab.db, declined, lab.now)
+
+    told = ask(lab, "promote", model=name).text
+
+    assert told.endswith("; the gate had declined: it finds nothing")
+
+
+def test_a_file_that_no_daemon_took_in_is_told_of_where_nothing_is_new(make_lab):
+    lab = make_lab()
+    (lab.folder / "corrections/a_masks.tif").write_bytes(b"II*")
+
+    with pytest.raises(RequestRefused, match="dropped files wait until the daemon runs"):
+        ask(lab, "retrain")
