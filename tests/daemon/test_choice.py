@@ -228,8 +228,8 @@ def test_who_promotes_what_the_gate_declined_is_told_why_it_did(make_lab):
     name = add(lab)
     card = find_model(name, lab.config.zoo).card
     declined = Decision(
-        lab.group, Verdict.DECLINED, ModelName(name, card.sha256), None, "it finds nothing", {}, None,
-        "the gate",
+        lab.group, Verdict.DECLINED, ModelName(name, card.sha256), None, "it finds nothing",
+        {}, None, "the gate",
     )  # fmt: skip
     promotions.decide(lab.db, declined, lab.now)
 
