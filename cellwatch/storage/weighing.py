@@ -56,10 +56,14 @@ def is_covered(row: Row, other: Row) -> bool:
 
 
 def sharing(db: Database | sqlite3.Connection, correction_id: int) -> list[Row]:
-    """Return the standing corrections that share pixels with another one, also of its very part."""
+    """Return the standing corrections that share pixels with another one, also of its very part.
+
+    A region and a second look say nothing of their own: none does with them.
+    """
     sql = f"""
         SELECT c.*, n.crop AS own_crop, {SAID} FROM corrections c JOIN corrections n ON n.id = ?
         WHERE c.id != n.id AND c.kind = 'labels' AND c.is_again = 0
+        AND n.kind = 'labels' AND n.is_again = 0
         AND c.acquisition_id = n.acquisition_id AND c.target = n.target
         AND c.position = n.position AND c.t = n.t AND c.z = n.z
         AND c.state IN ('trainable', 'used') ORDER BY c.id
