@@ -15,7 +15,7 @@ from cellwatch.storage.corrections.names import TABLE
 from cellwatch.storage.pathtext import text_path
 
 logger = logging.getLogger(__name__)
-MOST_NAMED = 3  # in an answer, of the corrections that count where both speak
+MOST_NAMED = 3  # corrections, in an answer
 LEAD = " (unless retrain.lead names this one's annotator)"
 
 
@@ -124,7 +124,7 @@ def _told(db: Database, row: dict[str, Any]) -> dict[str, Any]:  # Any: what SQL
         }
         others = [o for o in standing.of_part(db, row["id"]) if o["state"] == "superseded"]
         if others and row["state"] in ("trainable", "used"):
-            told["replaces"] = [f"correction {o['id']} ({o['file']})" for o in others]
+            told["replaces"] = [named([other]) for other in others]
         if row["agreement"] is not None:
             told["agreement_with_the_other_look"] = row["agreement"]
     return {**told, "notes": json.loads(row["notes"] or "[]")}
@@ -143,13 +143,17 @@ def _use(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
         return "a second look: it measures your agreement with yourself and is not trained on"
     who = f" by {row['annotator']}" if row["annotator"] else ""
     over = weighing.above(db, row["id"])
-    names = [f"correction {o['id']} ({o['file']})" for o in over[-MOST_NAMED:]]
     if covering := next((o for o in over if weighing.is_covered(row, o)), None):
-        whole = f"correction {covering['id']} ({covering['file']})"
-        return f"none while {whole} stands, which speaks of all of it{LEAD}"
+        return f"none while {named([covering])} stands, which speaks of all of it{LEAD}"
     use = f"the latest correction{who} of this part; the group learns from it in its next training"
-    more = f" and {len(over) - MOST_NAMED} more" if len(over) > MOST_NAMED else ""
-    return f"{use}, but for the pixels of {', '.join(names)}{more}{LEAD}" if over else use
+    return f"{use}, but for the pixels of {named(over)}{LEAD}" if over else use
+
+
+def named(rows: list[dict[str, Any]]) -> str:  # Any: what SQLite holds
+    """Name corrections for an answer, the latest few of many."""
+    names = [f"correction {row['id']} ({row['file']})" for row in rows[-MOST_NAMED:]]
+    more = f" and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
+    return f"{', '.join(names)}{more}"
 
 
 def _still(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds

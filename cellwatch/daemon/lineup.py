@@ -20,7 +20,7 @@ from cellwatch.storage import drops, promotions, reviews, runs
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import text_path
 from cellwatch.storage.promotions import ModelName
-from cellwatch.storage.weighing import counting
+from cellwatch.storage.weighing import counting, plane_of
 from cellwatch.training.plans import FitPlan, schedule_named
 from cellwatch.training.promotion import PromotionRule
 from cellwatch.zoo.cards import ModelPlace, find_model
@@ -167,7 +167,7 @@ def _item(
         folder=row["folder"],
         side=side,
         pixel_size_um=pixel_size_um or row["pixel_size_um"],
-        plane_key="/".join(str(row[k]) for k in ("acquisition_id", "target", "position", "t", "z")),
+        plane_key=plane_of(row),
         crop=drops.crop_of(row["crop"]),
     )
 

@@ -25,7 +25,6 @@ from cellwatch.zoo.cards import ModelPlace, find_model
 from cellwatch.zoo.classifiers import ClassifierPlace
 
 Said = Mapping[str, Any]  # Any: JSON
-MOST_NAMED = 3  # corrections, in an answer
 CANCELLED = "cancelled"  # begins the reason of a run that somebody gave up
 
 
@@ -103,9 +102,7 @@ def _withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer
         text += f"; correction {back['id']} ({back['file']}: {back['rois']} ROIs) stands again"
     others = [o for o in weighing.sharing(db, row["id"]) if back is None or o["id"] != back["id"]]
     if others:
-        named = ", ".join(f"{o['id']} ({o['file']})" for o in others[:MOST_NAMED])
-        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
-        text += f"; on its pixels counts what is said by {named}{more}"
+        text += f"; on its pixels counts what is said by {answering.named(others)}"
     if config.corrections is not None:
         if standing.is_latest_of_file(db, row["id"]):
             answers.take_back(config.corrections.folder / text_path(row["file"]))

@@ -30,13 +30,18 @@ def counting(rows: list[Row], lead: str) -> list[Row]:
     lead : str
         The annotator who goes before others; "": nobody does.
     """
-    by_plane: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)  # Any: keys of rows
+    by_plane: defaultdict[str, list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: weight(row, lead), reverse=True):
-        above = by_plane[tuple(row[k] for k in ("acquisition_id", "target", "position", "t", "z"))]
-        if not any(is_covered(row, other) for other in above):
-            above.append(row)
-    left = [row for above in by_plane.values() for row in above]
+        weightier = by_plane[plane_of(row)]
+        if not any(is_covered(row, other) for other in weightier):
+            weightier.append(row)
+    left = [row for rows_left in by_plane.values() for row in rows_left]
     return sorted(left, key=lambda row: weight(row, lead))
+
+
+def plane_of(row: Row) -> str:
+    """Return which plane of which acquisition and target a correction is of."""
+    return "/".join(str(row[k]) for k in ("acquisition_id", "target", "position", "t", "z"))
 
 
 def weight(row: Row, lead: str) -> tuple[bool, bool, int]:

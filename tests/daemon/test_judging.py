@@ -152,7 +152,7 @@ def test_a_crop_within_a_later_whole_image_waits_until_that_is_withdrawn(lab_of_
     requests.ask(lab.db, "withdraw", {"id": 2}, "anna", lab.now)
     answer_requests(room, lab.now)
     said = next(lab.db.table("requests").rows)["answer"]
-    assert "on its pixels counts what is said by 1 (a__y8x4h40w48_masks.tif)" in said
+    assert "on its pixels counts what is said by correction 1 (a__y8x4h40w48_masks.tif)" in said
     assert counted(lab) == [1, 3]
     assert runs.new_rois(lab.db, lab.group) == len(np.unique(lab.truth["a.tif"][8:48, 4:52])) - 1
 
