@@ -166,7 +166,7 @@ def same_batches(options: argparse.Namespace, images: list) -> dict:
         pattern = f"{folder}/%d.npz"
         batches = []
         for number in range(STEPS):
-            batch = next(draw_batches(images, plan, network.config.diam_mean, number))
+            batch = next(draw_batches(images, plan, network.config, number))
             two = np.concatenate([batch.tiles, np.zeros_like(batch.tiles)], axis=1)
             batches.append(Batch(two, batch.targets))
             np.savez(pattern % number, tiles=two, targets=batch.targets)

@@ -76,7 +76,7 @@ def night_budget(tiny_model: ModelPlace) -> int:
     plan = FitPlan("online", 100)
     network = ready_to_train(load_model(tiny_model), torch.device("cpu"), plan.precision)
     optimiser = make_optimiser(network, plan)
-    (batch,) = draw_batches(disc_images(1), plan, network.config.diam_mean, 0)
+    (batch,) = draw_batches(disc_images(1), plan, network.config, 0)
     taken = []
     for _ in range(4):
         began = time.monotonic()

@@ -144,7 +144,7 @@ def read_images(
 def steps_within(prepared: Prepared, plan: FitPlan, seconds: float, device: torch.device) -> int:
     """Return how many steps fit into a time, at least 1; those that were timed are taken off."""
     usual, spent = seconds_a_step(prepared, plan, seconds, device)
-    return max(1, int(seconds / usual) - spent)
+    return max(1, int(seconds / usual - spent - plan.steps_after))
 
 
 def seconds_a_step(
@@ -160,7 +160,7 @@ def seconds_a_step(
     batches = (
         batch
         for epoch in range(TIMED_STEPS + 1)
-        for batch in draw_batches(prepared.images, plan, network.config.diam_mean, epoch)
+        for batch in draw_batches(prepared.images, plan, network.config, epoch)
     )
     train_step(network, optimiser, next(batches), plan.precision)  # the first is slower
     taken: list[float] = []

@@ -156,13 +156,14 @@ def planned(
     prepared = Prepared(list(images), [], _base(job, images), [], None, job.channels)
     usual, spent = seconds_a_step(prepared, plan, job.budget_s, device)
     each = usual * plan.steps_per_epoch * (1 + folds)  # s an epoch, of all trainings
-    epochs = max(0, min(plan.epochs, int((job.budget_s - spent * usual) / each)))
+    beside = usual * (spent + plan.steps_after * (1 + folds))  # s
+    epochs = max(0, min(plan.epochs, int((job.budget_s - beside) / each)))
     least = min(LEAST_EPOCHS, plan.epochs)
     if epochs < least:
         raise TrainingError(
             f"retrain.budget of {_told(job.budget_s)} allows {epochs} of {plan.epochs} epochs "
             f"of {1 + folds} trainings here, too few to learn; {least} of them take about "
-            f"{_told(each * least + spent * usual)}, all of them {_told(each * plan.epochs)}: "
+            f"{_told(each * least + beside)}, all of them {_told(each * plan.epochs + beside)}: "
             "raise it"
         )
     plan = replace(plan, epochs=epochs)

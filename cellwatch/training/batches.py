@@ -13,11 +13,13 @@ import numpy as np
 
 from cellwatch.core.arrays import Float32, Float64, Int64
 from cellwatch.core.augment import SCALE_RANGE, draw_warp, warp_checked, warp_plane, warp_targets
+from cellwatch.core.network import NetworkConfig
 from cellwatch.errors import BadTrainingData
 from cellwatch.training.dataset import TrainingImage
 from cellwatch.training.plans import FitPlan
 
 VALIDATION_EPOCH = 2**31  # a number that no epoch has
+EMPTY_SHARE = 0.2  # of an epoch's crops, the most that images without ROIs get
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Batch:
 
 
 def draw_batches(
-    images: Sequence[TrainingImage], plan: FitPlan, diameter: float, epoch: int
+    images: Sequence[TrainingImage], plan: FitPlan, config: NetworkConfig, epoch: int
 ) -> Iterator[Batch]:
     """Draw the batches of one epoch.
 
@@ -47,15 +49,16 @@ def draw_batches(
     ----------
     images : sequence of TrainingImage
     plan : FitPlan
-    diameter : float, px
-        To which each image's median ROI is scaled. An image without ROIs keeps its size.
+    config : NetworkConfig
+        Each image's median ROI is scaled to its `diam_mean`; an image without ROIs is shown at the
+        size at which the network will segment such images, as if its ROIs had `diam_labels`.
     epoch : int
     """
     rng = np.random.default_rng([plan.seed, epoch])
     order = draw_order(images, plan, rng)
     for start in range(0, len(order), plan.batch_size):
         chosen = [images[i] for i in order[start : start + plan.batch_size]]
-        yield _batch(chosen, plan.crop, diameter, rng, SCALE_RANGE)
+        yield _batch(chosen, plan.crop, config, rng, SCALE_RANGE)
 
 
 def draw_order(images: Sequence[TrainingImage], plan: FitPlan, rng: np.random.Generator) -> Int64:
@@ -63,13 +66,21 @@ def draw_order(images: Sequence[TrainingImage], plan: FitPlan, rng: np.random.Ge
 
     A balanced plan draws with replacement, each cluster with the same probability (Pachitariu &
     Stringer 2022, Methods: the generalist model). Otherwise each image comes once when the epoch
-    is as long as the set, and is drawn with replacement when it is not.
+    is as long as the set, and is drawn with replacement when it is not; of images without ROIs
+    there are no more than `EMPTY_SHARE`, or the network learns to find nothing.
     """
+    n = plan.images_per_epoch
     if plan.is_balanced:
-        return rng.choice(len(images), size=plan.images_per_epoch, p=balanced_weights(images))
-    if plan.images_per_epoch == len(images):
-        return rng.permutation(len(images))
-    return rng.integers(len(images), size=plan.images_per_epoch)
+        return rng.choice(len(images), size=n, p=balanced_weights(images))
+    is_empty = np.array([image.n_rois == 0 for image in images])
+    if is_empty.mean() > EMPTY_SHARE and not is_empty.all():
+        n_empty = int(n * EMPTY_SHARE)
+        parts = (~is_empty, n - n_empty), (is_empty, n_empty)
+        drawn = [rng.choice(np.flatnonzero(part), size=size) for part, size in parts]
+        return rng.permutation(np.concatenate(drawn))
+    if n == len(images):
+        return rng.permutation(n)
+    return rng.integers(len(images), size=n)
 
 
 def balanced_weights(images: Sequence[TrainingImage]) -> Float64:
@@ -86,20 +97,20 @@ def balanced_weights(images: Sequence[TrainingImage]) -> Float64:
 
 
 def validation_batches(
-    images: Sequence[TrainingImage], plan: FitPlan, diameter: float
+    images: Sequence[TrainingImage], plan: FitPlan, config: NetworkConfig
 ) -> Iterator[Batch]:
     """Draw the batches that an epoch is judged by: each image once, the same crops every time."""
     rng = np.random.default_rng([plan.seed, VALIDATION_EPOCH])
     for start in range(0, len(images), plan.batch_size):
         chosen = images[start : start + plan.batch_size]
-        yield _batch(chosen, plan.crop, diameter, rng, 0.0)
+        yield _batch(chosen, plan.crop, config, rng, 0.0)
 
 
 def batches_ahead(
     pool: ThreadPoolExecutor,
     images: Sequence[TrainingImage],
     plan: FitPlan,
-    diameter: float,
+    config: NetworkConfig,
     epoch: int,
     step: int,
 ) -> Iterator[Batch]:
@@ -110,9 +121,7 @@ def batches_ahead(
     batches = (
         batch
         for n in range(epoch, plan.epochs)
-        for batch in islice(
-            draw_batches(images, plan, diameter, n), step if n == epoch else 0, None
-        )
+        for batch in islice(draw_batches(images, plan, config, n), step if n == epoch else 0, None)
     )
     pending: Future[Batch | None] = pool.submit(next, batches, None)
     while (batch := pending.result()) is not None:
@@ -123,7 +132,7 @@ def batches_ahead(
 def _batch(
     images: Sequence[TrainingImage],
     crop: int,
-    diameter: float,
+    config: NetworkConfig,
     rng: np.random.Generator,
     scale_range: float,
 ) -> Batch:
@@ -135,7 +144,7 @@ def _batch(
     is_partly = any(image.checked is not None for image in images)
     checked = np.ones((len(images), crop, crop), np.float32) if is_partly else None
     for index, image in enumerate(images):
-        zoom = diameter / image.diameter if image.diameter else 1.0
+        zoom = config.diam_mean / (image.diameter or config.diam_labels)
         warp = draw_warp(image.labels.shape, crop, zoom, rng, scale_range)
         warp_plane(image.plane, warp, tiles[index])
         warp_targets(image.labels, image.flows, warp, targets[index])

@@ -4,11 +4,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import update_bn
 
 from cellwatch.core.arrays import Float32
 from cellwatch.core.image import with_channels
@@ -44,7 +47,8 @@ def fit(
     ----------
     network : CPNet
         The weights to start from; after the last report it holds the result: the weights of the
-        last epoch, or those with the least loss on the part that `plan.validation` splits off.
+        last epoch with the normalisation taken anew, or those with the least loss on the part
+        that `plan.validation` splits off, as they were judged.
     images : sequence of TrainingImage
     plan : FitPlan
     folder : Path
@@ -119,10 +123,7 @@ def make_optimiser(network: CPNet, plan: FitPlan) -> torch.optim.SGD:
 
 def ready_to_train(network: CPNet, device: torch.device, precision: str) -> CPNet:
     """Move a network to a device, in the memory layout that its steps are fastest in."""
-    # In bfloat16 oneDNN and cuDNN want channels last; the order of sums in float32 stays plain.
-    is_last = precision != "float32"
-    layout = torch.channels_last if is_last else torch.contiguous_format
-    network.to(device, memory_format=layout)  # type: ignore[call-overload]  # untyped in torch
+    network.to(device, memory_format=_layout(precision))  # type: ignore[call-overload]  # untyped
     return network.train()
 
 
@@ -151,9 +152,9 @@ class _Run:
         done = standing.epoch * plan.steps_per_epoch + len(standing.losses)
         for _ in range(done):
             self.on_step()
-        diameter = self.network.config.diam_mean
+        config = self.network.config
         upcoming = batches_ahead(
-            pool, self.training, plan, diameter, standing.epoch, len(standing.losses)
+            pool, self.training, plan, config, standing.epoch, len(standing.losses)
         )
         while standing.epoch < plan.epochs:
             report = self.epoch(upcoming)
@@ -162,6 +163,8 @@ class _Run:
             yield report
         if standing.best:
             self.network.load_state_dict(standing.best)
+        elif plan.norm_batches:
+            self.normalise_anew(pool)
 
     def epoch(self, upcoming: Iterator[Batch]) -> EpochReport:
         standing, plan = self.standing, self.plan
@@ -190,6 +193,15 @@ class _Run:
         standing.epoch, standing.losses, standing.seconds = standing.epoch + 1, [], 0.0
         return report
 
+    def normalise_anew(self, pool: ThreadPoolExecutor) -> None:
+        plan, network = self.plan, self.network
+        n_epochs = math.ceil(plan.norm_batches / plan.steps_per_epoch)
+        later = replace(plan, epochs=plan.epochs + n_epochs)
+        batches = batches_ahead(pool, self.training, later, network.config, plan.epochs, 0)
+        tiles = (_tiles(network, batch, plan.precision) for batch in batches)
+        with _autocast(network.diam_mean.device, plan.precision):
+            update_bn(islice(tiles, plan.norm_batches), network)
+
     def judge(self) -> float | None:
         standing, plan = self.standing, self.plan
         every = max(1, plan.epochs // JUDGED_EPOCHS)
@@ -198,7 +210,7 @@ class _Run:
             return None
         self.network.eval()
         with torch.inference_mode():
-            batches = validation_batches(self.judges, plan, self.network.config.diam_mean)
+            batches = validation_batches(self.judges, plan, self.network.config)
             losses = [float(_loss(self.network, batch, plan.precision)) for batch in batches]
         self.network.train()
         mean = float(np.mean(losses))
@@ -213,14 +225,25 @@ class _Run:
             self.saved_at = time.monotonic()
 
 
+def _tiles(network: CPNet, batch: Batch, precision: str) -> Tensor:
+    tiles = torch.from_numpy(with_channels_batch(batch.tiles, network.config.channels))
+    return tiles.to(network.diam_mean.device, memory_format=_layout(precision))
+
+
+def _layout(precision: str) -> torch.memory_format:
+    # In bfloat16 oneDNN and cuDNN want channels last; the order of sums in float32 stays plain.
+    return torch.channels_last if precision != "float32" else torch.contiguous_format
+
+
+def _autocast(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision != "float32")
+
+
 def _loss(network: CPNet, batch: Batch, precision: str) -> Tensor:
     device = network.diam_mean.device
-    tiles = torch.from_numpy(with_channels_batch(batch.tiles, network.config.channels))
     targets = torch.from_numpy(batch.targets).to(device)
-    layout = torch.channels_last if precision != "float32" else torch.contiguous_format
-    tiles = tiles.to(device, memory_format=layout)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision != "float32"):
-        maps, _ = network(tiles)
+    with _autocast(device, precision):
+        maps, _ = network(_tiles(network, batch, precision))
     checked = torch.from_numpy(batch.checked).to(device) if batch.checked is not None else None
     return segmentation_loss(maps.float(), targets[:, :2], targets[:, 2], checked)
 

@@ -89,6 +89,10 @@ class FitPlan:
     validation : float
         Part of the images that is split off to choose the best epoch by; 0: all images train and
         the last epoch is the result, as in the paper.
+    norm_batches : int
+        Of the batches after the last epoch that no step follows: over them the normalisation's
+        means and variances are taken anew (Wu & Johnson 2021, arXiv:2105.07576, "precise BN").
+        0: they stay the moving averages of the steps, whose weights were others.
     """
 
     schedule: str
@@ -102,6 +106,7 @@ class FitPlan:
     is_balanced: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     validation: float = 0.0
+    norm_batches: int = 20  # as many as the moving averages remember
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can have."""
@@ -125,6 +130,14 @@ class FitPlan:
     def steps(self) -> int:
         """Return the number of batches in the run."""
         return self.epochs * self.steps_per_epoch
+
+    @property
+    def steps_after(self) -> float:
+        """Return how many steps take as long as what follows the last one.
+
+        A batch that no step follows takes about a third of a step.
+        """
+        return 0.0 if self.validation else self.norm_batches / 3
 
 
 def schedule_named(name: str) -> Schedule:

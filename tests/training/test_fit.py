@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from cellwatch.core.network import NetworkConfig
 from cellwatch.errors import BadTrainingData, TrainingError
 from cellwatch.training.batches import balanced_weights, draw_batches, draw_order
 from cellwatch.training.checkpoint import CHECKPOINT, LOG
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.timeout(60)
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
 PLAN = FitPlan("online", epochs=6, images_per_epoch=4, batch_size=2, crop=32)
+CONFIG = NetworkConfig(diam_mean=17.0, diam_labels=17.0)
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +103,24 @@ def test_divergence_stops_with_a_reason_and_keeps_the_log(tmp_path, images):
 
 
 def test_batches_are_fixed_by_seed_and_epoch(images):
-    first, again, later = (next(draw_batches(images, PLAN, 17, epoch)) for epoch in (0, 0, 1))
+    first, again, later = (next(draw_batches(images, PLAN, CONFIG, n)) for n in (0, 0, 1))
 
     np.testing.assert_array_equal(first.tiles, again.tiles)
     assert not np.array_equal(first.tiles, later.tiles)
     assert first.targets[:, 2].max() == 1
+
+
+def test_an_image_without_rois_is_shown_at_the_size_at_which_such_images_are_segmented():
+    plane, labels = np.ones((1, 64, 64), np.float32), np.zeros((64, 64), np.int32)
+    empty = training_image("empty", plane, labels, is_confirmed_empty=True)
+    plan = FitPlan("online", epochs=1, images_per_epoch=8, batch_size=8, crop=128)
+    half = NetworkConfig(diam_mean=30.0, diam_labels=60.0)
+
+    (batch,) = draw_batches([empty], plan, half, 0)
+
+    sides = np.sqrt(batch.tiles.sum(axis=(1, 2, 3)))
+    assert np.all(sides > 64 / 2 * 0.74)
+    assert np.all(sides < 64 / 2 * 1.26)
 
 
 def test_images_with_too_few_rois_are_left_out_and_named(images):
@@ -168,6 +183,19 @@ def test_a_balanced_plan_draws_each_cluster_as_often(images):
     assert np.mean(drawn == 0) == pytest.approx(0.5, abs=0.03)
 
 
+def test_images_without_rois_take_no_more_than_a_fifth_of_an_epoch(images):
+    empty = replace(images[0], n_rois=0, diameter=0.0)
+    plan = replace(PLAN, images_per_epoch=10)
+
+    for mostly_empty in ([*images[:2]] + [empty] * 8, [images[0]] + [empty] * 8):
+        drawn = draw_order(mostly_empty, plan, np.random.default_rng(0))
+        assert sum(mostly_empty[i] is empty for i in drawn) == 2
+        assert len(drawn) == 10
+
+    few = [*images, *images, *images, empty]
+    assert sorted(draw_order(few, plan, np.random.default_rng(0))) == list(range(10))
+
+
 def test_a_validation_part_is_split_off_and_chooses_the_epoch(tmp_path):
     images = disc_images(4)
     plan = replace(PLAN, validation=0.25)
@@ -190,6 +218,19 @@ def best_of(folder):
         names = [name for name in file.keys() if name.startswith("best.")]  # noqa: SIM118
         tensors = {name.removeprefix("best."): file.get_tensor(name) for name in names}
         return tensors, float(file.metadata()["best_loss"])
+
+
+def test_the_normalisation_is_that_of_the_last_weights(tmp_path, images):
+    plan = replace(PLAN, norm_batches=3)
+    network, _ = train(tmp_path, images, plan)
+
+    # The first of them normalises the crops themselves, so what it must hold is known.
+    first = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    later = [b.tiles for n in (6, 7) for b in draw_batches(images, plan, network.config, n)][:3]
+    mean = np.mean([tiles.mean(axis=(0, 2, 3)) for tiles in later], axis=0)
+    variance = np.mean([tiles.var(axis=(0, 2, 3), ddof=1) for tiles in later], axis=0)
+    assert first.running_mean[: len(mean)].numpy() == pytest.approx(mean, rel=1e-4)
+    assert first.running_var[: len(mean)].numpy() == pytest.approx(variance, rel=0.02)
 
 
 def test_too_few_images_to_spare_are_refused(tmp_path):
