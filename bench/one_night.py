@@ -1,8 +1,8 @@
 """One night of the loop on real images that no built-in model has seen: is the morning better?
 
 For each category: a station is made; its training images arrive and are segmented; an oracle
-corrects a few of them, or crops, up to --rois ROIs in all; one training runs as a night does; the
-gate decides. Then the model in use before and after, and the candidate whatever the gate said, are
+corrects a few of them, or crops, up to --rois ROIs in all; one training runs as a night does, also
+where a night would wait for more ROIs (`dry_run` says so); the gate decides. Then the model in use before and after, and the candidate whatever the gate said, are
 scored on the category's test folder, which the station never sees.
 
 Rows are kept in OUT as they come; categories that stand there are not done again.
@@ -39,7 +39,7 @@ watch: [{{folder: images, model: {model}, group: lab}}]
 output: {{folder: masks, also: []}}
 state: {{folder: state}}
 corrections: {{folder: corrections}}
-retrain: {{at: never, min_new_rois: 1, budget: {budget}, precision: {precision}}}
+retrain: {{at: never, budget: {budget}, precision: {precision}}}
 """
 LEAST_SIDE = 160  # px; a smaller crop tells a network little of how cells lie
 
@@ -73,6 +73,7 @@ def one_night(category: Path, options: argparse.Namespace) -> dict:
         corrected = correct(station, pairs, options)
         cellwatch(station, "run", "--once")
         listed = json.loads(cellwatch(station, "corrections", "list", "--json"))
+        (dry_run,) = json.loads(cellwatch(station, "retrain", "lab", "--dry-run", "--json"))
         began = time.monotonic()
         cellwatch(station, "retrain", "lab", "--now")
         seconds = time.monotonic() - began
@@ -83,6 +84,7 @@ def one_night(category: Path, options: argparse.Namespace) -> dict:
             "base": base,
             "corrected": corrected,
             "prediction_ap50": {row["file"]: row["ap50"] for row in listed},
+            "dry_run": dry_run["says"],
             "verdict": decision["verdict"],
             "reason": decision["reason"],
             "numbers": decision["numbers"],
