@@ -2,8 +2,9 @@
 
 For each category: a station is made; its training images arrive and are segmented; an oracle
 corrects a few of them, or crops, up to --rois ROIs in all; one training runs as a night does, also
-where a night would wait for more ROIs (`dry_run` says so); the gate decides. Then the model in use before and after, and the candidate whatever the gate said, are
-scored on the category's test folder, which the station never sees.
+where a night would wait for more ROIs (`dry_run` then has their number); the gate decides. Then the
+model in use before and the candidate, whatever the gate said, are scored on the category's test
+folder, which the station never sees.
 
 Rows are kept in OUT as they come; categories that stand there are not done again.
 

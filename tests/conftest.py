@@ -1,5 +1,6 @@
 """What tests share: the real data (when it is there), tiny networks, and compiled kernels."""
 
+import math
 import statistics
 import time
 from datetime import UTC, datetime
@@ -82,6 +83,7 @@ def night_budget(tiny_model: ModelPlace) -> int:
         began = time.monotonic()
         train_step(network, optimiser, batch, plan.precision)
         taken.append(time.monotonic() - began)
-    steps = TIMED_STEPS + 4 * (LEAST_EPOCHS + 1)  # a candidate and three that leave one image out
+    each = LEAST_EPOCHS + 1 + math.ceil(plan.steps_worth_after)
+    steps = TIMED_STEPS + 4 * each  # a candidate and three that leave one image out
     # The trainer has a lower priority than what else this machine does.
     return max(20, min(600, round(1.8 * statistics.median(taken) * steps)))

@@ -33,7 +33,7 @@ from cellwatch.training.dataset import (
     mean_diameter,
     training_image,
 )
-from cellwatch.training.fit import fit, make_optimiser, ready_to_train, train_step
+from cellwatch.training.fit import Between, fit, make_optimiser, ready_to_train, train_step
 from cellwatch.training.plans import FitPlan, schedule_named
 from cellwatch.training.styling import style_facts
 from cellwatch.zoo.cards import CARD, find_model
@@ -144,7 +144,7 @@ def read_images(
 def steps_within(prepared: Prepared, plan: FitPlan, seconds: float, device: torch.device) -> int:
     """Return how many steps fit into a time, at least 1; those that were timed are taken off."""
     usual, spent = seconds_a_step(prepared, plan, seconds, device)
-    return max(1, int(seconds / usual - spent - plan.steps_after))
+    return max(1, int(seconds / usual - spent - plan.steps_worth_after))
 
 
 def seconds_a_step(
@@ -190,7 +190,7 @@ def train(
     folder : Path
     device : torch.device
     on_step : callable
-        Called after each batch.
+        Called after each step.
     on_note : callable
         Told what is done after the last epoch.
 
@@ -205,9 +205,13 @@ def train(
     if (folder / RUN).exists():
         refuse_another(RunRequest.read(folder), request, folder)
     request.write(folder)
-    yield from fit(
-        prepared.network, prepared.images, request.plan, folder, device=device, on_step=on_step
-    )
+    plan, between = request.plan, Between(on_step)
+    for report in fit(
+        prepared.network, prepared.images, plan, folder, device=device, between=between
+    ):
+        yield report
+        if report.epoch + 1 == plan.epochs and plan.steps_worth_after:
+            on_note("averaging the batch normalisation anew")
     on_note("measuring the styles and sizes of the training images")
     measured = SegmentationParams(precision=request.plan.precision)
     optimised(prepared.network, device)

@@ -33,7 +33,7 @@ from cellwatch.errors import CellwatchError, TrainingError
 from cellwatch.records import ModelCard, Side, TrainingItem, TrainJob, TrainReport, Verdict
 from cellwatch.training.checkpoint import LOG as FIT_LOG
 from cellwatch.training.dataset import TrainingImage, mean_diameter
-from cellwatch.training.fit import fit
+from cellwatch.training.fit import Between, fit
 from cellwatch.training.plans import FitPlan
 from cellwatch.training.styling import style_facts
 from cellwatch.zoo.cards import CARD, read_card
@@ -156,7 +156,7 @@ def planned(
     prepared = Prepared(list(images), [], _base(job, images), [], None, job.channels)
     usual, spent = seconds_a_step(prepared, plan, job.budget_s, device)
     each = usual * plan.steps_per_epoch * (1 + folds)  # s an epoch, of all trainings
-    beside = usual * (spent + plan.steps_after * (1 + folds))  # s
+    beside = usual * (spent + plan.steps_worth_after * (1 + folds))  # s
     epochs = max(0, min(plan.epochs, int((job.budget_s - beside) / each)))
     least = min(LEAST_EPOCHS, plan.epochs)
     if epochs < least:
@@ -240,7 +240,8 @@ def _trained(
         pacer.skip(plan.steps)
         return load_network(folder / WEIGHTS)
     network = _base(job, images)
-    for report in fit(network, images, plan, folder, device=device, on_step=pacer.step):
+    between = Between(pacer.step, pacer.give_way)
+    for report in fit(network, images, plan, folder, device=device, between=between):
         pacer.say(f"{folder.name}: epoch {report.epoch + 1} of {plan.epochs}", report.loss)
     network.cpu()
     aside = folder / f".{WEIGHTS}.partial"

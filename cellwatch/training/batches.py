@@ -4,6 +4,7 @@ Chance comes from the plan's seed and the number of the epoch alone, so a run th
 checkpoint draws what it would have drawn.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from cellwatch.training.dataset import TrainingImage
 from cellwatch.training.plans import FitPlan
 
 VALIDATION_EPOCH = 2**31  # a number that no epoch has
-EMPTY_SHARE = 0.2  # of an epoch's crops, the most that images without ROIs get
+EMPTY_SHARE = 0.2  # of all crops, the most that images without ROIs get
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,8 @@ def draw_batches(
     images : sequence of TrainingImage
     plan : FitPlan
     config : NetworkConfig
-        Each image's median ROI is scaled to its `diam_mean`; an image without ROIs is shown at the
-        size at which the network will segment such images, as if its ROIs had `diam_labels`.
+        Each image's median ROI is scaled to its `diam_mean`; an image without ROIs is scaled as if
+        they had `diam_labels`, the mean training diameter.
     epoch : int
     """
     rng = np.random.default_rng([plan.seed, epoch])
@@ -66,21 +67,34 @@ def draw_order(images: Sequence[TrainingImage], plan: FitPlan, rng: np.random.Ge
 
     A balanced plan draws with replacement, each cluster with the same probability (Pachitariu &
     Stringer 2022, Methods: the generalist model). Otherwise each image comes once when the epoch
-    is as long as the set, and is drawn with replacement when it is not; of images without ROIs
-    there are no more than `EMPTY_SHARE`, or the network learns to find nothing.
+    is as long as the set, and is drawn with replacement when it is not. Where images without ROIs
+    would take more than `EMPTY_SHARE` of the crops, on average they take just that, or the network
+    learns to find nothing.
     """
     n = plan.images_per_epoch
-    if plan.is_balanced:
-        return rng.choice(len(images), size=n, p=balanced_weights(images))
     is_empty = np.array([image.n_rois == 0 for image in images])
-    if is_empty.mean() > EMPTY_SHARE and not is_empty.all():
-        n_empty = int(n * EMPTY_SHARE)
-        parts = (~is_empty, n - n_empty), (is_empty, n_empty)
-        drawn = [rng.choice(np.flatnonzero(part), size=size) for part, size in parts]
+    weights = (
+        balanced_weights(images) if plan.is_balanced else np.full(len(images), 1 / len(images))
+    )
+    if weights[is_empty].sum() > EMPTY_SHARE and not is_empty.all():
+        n_empty = int(n * EMPTY_SHARE + rng.random())
+        parts = (np.flatnonzero(~is_empty), n - n_empty), (np.flatnonzero(is_empty), n_empty)
+        drawn = [_drawn(part, size, weights, plan, rng) for part, size in parts]
         return rng.permutation(np.concatenate(drawn))
+    if plan.is_balanced:
+        return rng.choice(len(images), size=n, p=weights)
     if n == len(images):
         return rng.permutation(n)
     return rng.integers(len(images), size=n)
+
+
+def _drawn(
+    part: Int64, size: int, weights: Float64, plan: FitPlan, rng: np.random.Generator
+) -> Int64:
+    if plan.is_balanced:
+        return rng.choice(part, size=size, p=weights[part] / weights[part].sum())
+    rounds = [rng.permutation(part) for _ in range(math.ceil(size / len(part)))]
+    return np.concatenate([part[:0], *rounds])[:size]
 
 
 def balanced_weights(images: Sequence[TrainingImage]) -> Float64:

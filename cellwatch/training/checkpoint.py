@@ -117,7 +117,9 @@ def resume(network: CPNet, optimiser: torch.optim.SGD, plan: FitPlan, folder: Pa
         (folder / LOG).unlink(missing_ok=True)
         return Standing()
     tensors, metadata = _read(path)
-    if metadata["plan"] != _plan_text(plan):
+    # What plans have come to fix since then has its default.
+    usual = asdict(FitPlan(plan.schedule, plan.epochs))
+    if {**usual, **json.loads(metadata["plan"])} != asdict(plan):
         raise TrainingError(
             f"{path} belongs to another plan ({metadata['plan']}); "
             "resume with that plan or train into an empty folder"

@@ -4,8 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,25 @@ DIVERGED = 50.0  # a loss beyond this is no longer training; a fresh network sta
 JUDGED_EPOCHS = 20  # of a run with a validation part, as evenly spread as they can be
 
 
+@dataclass(frozen=True, slots=True)
+class Between:
+    """What a caller of `fit` does between two batches.
+
+    Attributes
+    ----------
+    on_step : callable
+        Called after each step, also for those that a resumed run finds done.
+    give_way : callable
+        Called after each batch that no step follows.
+    """
+
+    on_step: Callable[[], None] = lambda: None
+    give_way: Callable[[], None] = lambda: None
+
+
+NOTHING = Between()
+
+
 def fit(
     network: CPNet,
     images: Sequence[TrainingImage],
@@ -39,7 +57,7 @@ def fit(
     *,
     device: torch.device,
     checkpoint_every: float = 60.0,
-    on_step: Callable[[], None] = lambda: None,
+    between: Between = NOTHING,
 ) -> Iterator[EpochReport]:
     """Train a network in place and report each epoch.
 
@@ -47,8 +65,8 @@ def fit(
     ----------
     network : CPNet
         The weights to start from; after the last report it holds the result: the weights of the
-        last epoch with the normalisation taken anew, or those with the least loss on the part
-        that `plan.validation` splits off, as they were judged.
+        last epoch with the batch normalisation taken anew, or those with the least loss on the
+        part that `plan.validation` splits off, as they were judged.
     images : sequence of TrainingImage
     plan : FitPlan
     folder : Path
@@ -57,8 +75,8 @@ def fit(
     device : torch.device
     checkpoint_every : float, seconds
         Also in the midst of an epoch; 0: after every step.
-    on_step : callable
-        Called after each batch, also for those that a resumed run finds done.
+    between : Between
+        Called on between two batches.
 
     Yields
     ------
@@ -71,7 +89,7 @@ def fit(
     BadTrainingData
         When no image is left beside the validation part.
     """
-    run = _Run(network, images, plan, folder, device, checkpoint_every, on_step)
+    run = _Run(network, images, plan, folder, device, checkpoint_every, between)
     with ThreadPoolExecutor(1, "batches") as pool:
         yield from run.epochs(pool)
     network.eval()
@@ -137,13 +155,13 @@ class _Run:
         folder: Path,
         device: torch.device,
         checkpoint_every: float,
-        on_step: Callable[[], None],
+        between: Between,
     ) -> None:
         self.training, self.judges = split_validation(images, plan)
         self.network = ready_to_train(network, device, plan.precision)
         self.optimiser = make_optimiser(network, plan)
         self.plan, self.folder = plan, folder
-        self.every, self.on_step = checkpoint_every, on_step
+        self.every, self.between = checkpoint_every, between
         self.standing = resume(network, self.optimiser, plan, folder)
         self.saved_at = time.monotonic()
 
@@ -151,7 +169,7 @@ class _Run:
         standing, plan = self.standing, self.plan
         done = standing.epoch * plan.steps_per_epoch + len(standing.losses)
         for _ in range(done):
-            self.on_step()
+            self.between.on_step()
         config = self.network.config
         upcoming = batches_ahead(
             pool, self.training, plan, config, standing.epoch, len(standing.losses)
@@ -177,7 +195,7 @@ class _Run:
             loss = train_step(self.network, self.optimiser, batch, plan.precision)
             _refuse_divergence(loss, standing.epoch, rate)
             standing.losses.append(loss)
-            self.on_step()
+            self.between.on_step()
             if len(standing.losses) < plan.steps_per_epoch:
                 standing.seconds = time.monotonic() - started
                 self.save_when_due()
@@ -195,12 +213,16 @@ class _Run:
 
     def normalise_anew(self, pool: ThreadPoolExecutor) -> None:
         plan, network = self.plan, self.network
-        n_epochs = math.ceil(plan.norm_batches / plan.steps_per_epoch)
-        later = replace(plan, epochs=plan.epochs + n_epochs)
-        batches = batches_ahead(pool, self.training, later, network.config, plan.epochs, 0)
-        tiles = (_tiles(network, batch, plan.precision) for batch in batches)
+        n_images = plan.norm_batches * min(plan.batch_size, plan.images_per_epoch)
+        one_more = replace(plan, epochs=plan.epochs + 1, images_per_epoch=n_images)
+        batches = batches_ahead(pool, self.training, one_more, network.config, plan.epochs, 0)
         with _autocast(network.diam_mean.device, plan.precision):
-            update_bn(islice(tiles, plan.norm_batches), network)
+            update_bn(self.tiles_of(batches), network)
+
+    def tiles_of(self, batches: Iterator[Batch]) -> Iterator[Tensor]:
+        for batch in batches:
+            yield _tiles(self.network, batch, self.plan.precision)
+            self.between.give_way()
 
     def judge(self) -> float | None:
         standing, plan = self.standing, self.plan

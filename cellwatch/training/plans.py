@@ -64,6 +64,9 @@ SCHEDULES: Mapping[str, Schedule] = MappingProxyType(
 )
 
 
+FORWARD = 1 / 3  # of a step's time; the way back takes twice as long as the way there
+
+
 @dataclass(frozen=True, slots=True)
 class FitPlan:
     """Fix everything about a training run but its data and the network it starts from.
@@ -88,11 +91,11 @@ class FitPlan:
         In which the network computes; weights, momentum and loss stay in float32.
     validation : float
         Part of the images that is split off to choose the best epoch by; 0: all images train and
-        the last epoch is the result, as in the paper.
+        the weights of the last epoch are the result, as in the paper.
     norm_batches : int
-        Of the batches after the last epoch that no step follows: over them the normalisation's
-        means and variances are taken anew (Wu & Johnson 2021, arXiv:2105.07576, "precise BN").
-        0: they stay the moving averages of the steps, whose weights were others.
+        Batches after the last epoch that no step follows: over them the means and variances of
+        the batch normalisation are taken anew (Wu & Johnson 2021, arXiv:2105.07576, "precise
+        BN"). 0, or with a validation part: they stay the moving averages of the steps.
     """
 
     schedule: str
@@ -132,12 +135,9 @@ class FitPlan:
         return self.epochs * self.steps_per_epoch
 
     @property
-    def steps_after(self) -> float:
-        """Return how many steps take as long as what follows the last one.
-
-        A batch that no step follows takes about a third of a step.
-        """
-        return 0.0 if self.validation else self.norm_batches / 3
+    def steps_worth_after(self) -> float:
+        """Return how many steps would take as long as what follows the last one."""
+        return 0.0 if self.validation else self.norm_batches * FORWARD
 
 
 def schedule_named(name: str) -> Schedule:

@@ -29,7 +29,7 @@ from tests.lab import Lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-PLAN = {"epochs": 6, "crop": 64, "batch_size": 4, "images_per_epoch": 4}
+PLAN = {"epochs": 6, "crop": 64, "batch_size": 4, "images_per_epoch": 4, "norm_batches": 2}
 
 
 @pytest.fixture

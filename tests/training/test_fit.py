@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from cellwatch.core.network import NetworkConfig
 from cellwatch.errors import BadTrainingData, TrainingError
 from cellwatch.training.batches import balanced_weights, draw_batches, draw_order
 from cellwatch.training.checkpoint import CHECKPOINT, LOG
 from cellwatch.training.dataset import enough_rois, mean_diameter, training_image
-from cellwatch.training.fit import fit, split_validation
+from cellwatch.training.fit import fit, split_validation, with_channels_batch
 from cellwatch.training.plans import FitPlan
 from tests.conftest import tiny_network
 from tests.discs import disc_images, disc_picture
@@ -24,7 +25,7 @@ from tests.discs import disc_images, disc_picture
 pytestmark = pytest.mark.timeout(60)
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
-PLAN = FitPlan("online", epochs=6, images_per_epoch=4, batch_size=2, crop=32)
+PLAN = FitPlan("online", 6, images_per_epoch=4, batch_size=2, crop=32, norm_batches=3)
 CONFIG = NetworkConfig(diam_mean=17.0, diam_labels=17.0)
 
 
@@ -139,7 +140,7 @@ def test_the_mean_diameter_is_that_of_the_discs(images):
 KILLED = """
 import sys, torch
 from pathlib import Path
-from cellwatch.training.fit import fit, split_validation
+from cellwatch.training.fit import Between, fit, split_validation
 from tests.conftest import tiny_network
 from tests.discs import disc_images, disc_picture
 from tests.training.test_fit import PLAN
@@ -149,7 +150,7 @@ images = disc_images(3)
 print("ready", flush=True)
 step = lambda: print("step", flush=True)
 reports = fit(tiny_network(), images, PLAN, folder, device=torch.device("cpu"),
-              checkpoint_every=0.0, on_step=step)
+              checkpoint_every=0.0, between=Between(step))
 for report in reports:
     pass
 """
@@ -183,17 +184,29 @@ def test_a_balanced_plan_draws_each_cluster_as_often(images):
     assert np.mean(drawn == 0) == pytest.approx(0.5, abs=0.03)
 
 
-def test_images_without_rois_take_no_more_than_a_fifth_of_an_epoch(images):
+@pytest.mark.parametrize("is_balanced", [False, True])
+@pytest.mark.parametrize("n_empty", [3, 8, 40])
+def test_images_without_rois_take_a_fifth_of_the_crops(images, is_balanced, n_empty):
+    empty = replace(images[0], n_rois=0, diameter=0.0, cluster="theirs" if n_empty == 3 else "")
+    mostly_empty = [*images[:2]] + [empty] * n_empty
+    plan = replace(PLAN, images_per_epoch=8, is_balanced=is_balanced)
+    rng = np.random.default_rng(0)
+
+    epochs = [draw_order(mostly_empty, plan, rng) for _ in range(200)]
+
+    shares = [np.mean([mostly_empty[i] is empty for i in order]) for order in epochs]
+    assert np.mean(shares) == pytest.approx(0.2, abs=0.02)
+    assert max(shares) <= 0.25
+    assert {len(order) for order in epochs} == {8}
+
+
+def test_every_image_with_rois_comes_as_often_beside_many_without(images):
     empty = replace(images[0], n_rois=0, diameter=0.0)
     plan = replace(PLAN, images_per_epoch=10)
 
-    for mostly_empty in ([*images[:2]] + [empty] * 8, [images[0]] + [empty] * 8):
-        drawn = draw_order(mostly_empty, plan, np.random.default_rng(0))
-        assert sum(mostly_empty[i] is empty for i in drawn) == 2
-        assert len(drawn) == 10
+    drawn = draw_order([*images, *[empty] * 7], plan, np.random.default_rng(0))
 
-    few = [*images, *images, *images, empty]
-    assert sorted(draw_order(few, plan, np.random.default_rng(0))) == list(range(10))
+    assert sorted(np.bincount(drawn)[:3]) == [2, 3, 3]
 
 
 def test_a_validation_part_is_split_off_and_chooses_the_epoch(tmp_path):
@@ -220,17 +233,57 @@ def best_of(folder):
         return tensors, float(file.metadata()["best_loss"])
 
 
-def test_the_normalisation_is_that_of_the_last_weights(tmp_path, images):
-    plan = replace(PLAN, norm_batches=3)
-    network, _ = train(tmp_path, images, plan)
+def test_the_batch_normalisation_is_that_of_the_last_weights(tmp_path, images):
+    # Stopped after the last step, then gone on with: the normalisation alone is left to do.
+    stopped, reports = train(tmp_path, images, epochs=PLAN.epochs)
+    finished, more = train(tmp_path, images)
 
-    # The first of them normalises the crops themselves, so what it must hold is known.
-    first = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
-    later = [b.tiles for n in (6, 7) for b in draw_batches(images, plan, network.config, n)][:3]
-    mean = np.mean([tiles.mean(axis=(0, 2, 3)) for tiles in later], axis=0)
-    variance = np.mean([tiles.var(axis=(0, 2, 3), ddof=1) for tiles in later], axis=0)
-    assert first.running_mean[: len(mean)].numpy() == pytest.approx(mean, rel=1e-4)
-    assert first.running_var[: len(mean)].numpy() == pytest.approx(variance, rel=0.02)
+    assert (len(reports), more) == (PLAN.epochs, [])
+    after = finished.state_dict()
+    for name, parameter in stopped.named_parameters():
+        assert torch.equal(parameter, after[name]), name
+    batches = draw_batches(
+        images, replace(PLAN, images_per_epoch=PLAN.batch_size * 3), stopped.config, PLAN.epochs
+    )
+    expected = inputs_normalised(stopped, [batch.tiles for batch in batches])
+    assert len(expected) > 10
+    for name, (mean, variance) in expected.items():
+        torch.testing.assert_close(after[f"{name}.running_mean"], mean, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(after[f"{name}.running_var"], variance, rtol=1e-3, atol=1e-6)
+
+
+def inputs_normalised(network, batches):
+    """Return mean and variance of what each batch normalisation is given, over the batches."""
+    norms = {n: m for n, m in network.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    seen = {name: [] for name in norms}
+    for name, module in norms.items():
+        module.register_forward_pre_hook(lambda _m, given, name=name: seen[name].append(given[0]))
+    network.train()
+    with torch.no_grad():
+        for tiles in batches:
+            network(torch.from_numpy(with_channels_batch(tiles, network.config.channels)))
+    return {
+        name: (
+            torch.stack([x.mean(dim=(0, 2, 3)) for x in given]).mean(dim=0),
+            torch.stack([x.var(dim=(0, 2, 3)) for x in given]).mean(dim=0),
+        )
+        for name, given in seen.items()
+    }
+
+
+def test_a_checkpoint_from_before_plans_fixed_the_normalisation_is_gone_on_with(tmp_path, images):
+    plan = replace(PLAN, norm_batches=FitPlan("online", 1).norm_batches)
+    train(tmp_path, images, plan, epochs=3)
+    with safe_open(tmp_path / CHECKPOINT, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    said = json.loads(metadata["plan"])
+    del said["norm_batches"]
+    save_file(tensors, tmp_path / CHECKPOINT, {**metadata, "plan": json.dumps(said)})
+
+    _, reports = train(tmp_path, images, plan)
+
+    assert [report.epoch for report in reports] == [3, 4, 5]
 
 
 def test_too_few_images_to_spare_are_refused(tmp_path):
