@@ -15,16 +15,17 @@ import pytest
 import tifffile
 import torch
 
+from cellwatch.daemon import learning
 from cellwatch.daemon.answering import record
 from cellwatch.daemon.lineup import groups_of, job_of
 from cellwatch.daemon.pacing import Pacer
-from cellwatch.daemon.retrain import folds_of, retrain
+from cellwatch.daemon.retrain import folds_of, planned, retrain
 from cellwatch.errors import TrainingError
 from cellwatch.records import AskedRun, Side, TrainReport, Verdict
 from cellwatch.storage import promotions, reviews, runs
 from cellwatch.storage.corrections.kept import read_kept
 from cellwatch.watching.scanner import look
-from tests.discs import disc_picture
+from tests.discs import disc_images, disc_picture
 from tests.lab import Lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -158,6 +159,22 @@ def test_a_budget_that_is_too_short_to_learn_is_refused_with_what_it_takes(lab):
     )
     with pytest.raises(TrainingError, match=told):
         retrain(job, torch.device("cpu"), Pacer(lambda _: None))
+
+
+def test_a_budget_pays_for_all_trainings_and_for_what_follows_their_last_step(lab, monkeypatch):
+    teach(lab, 2)
+    job = job_for_tonight(lab)
+    # 4 steps were timed, each takes 6 s; what follows takes 2/3 of a step in each of 3 trainings.
+    monkeypatch.setattr(learning, "seconds_a_step", lambda *_: (6.0, 4))
+    for_five = 6 * (4 + 3 * (5 + 2 / 3))
+
+    def plan_within(seconds):
+        given = replace(job, budget_s=seconds)
+        return planned(given, disc_images(1), 2, torch.device("cpu"), Pacer(lambda _: None))
+
+    with pytest.raises(TrainingError, match="allows 4 of 6 epochs"):
+        plan_within(for_five - 1)
+    assert plan_within(for_five + 1).epochs == 5
 
 
 def test_a_group_whose_rois_lie_in_one_image_trains_all_the_same(lab):
