@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -13,13 +14,14 @@ from cellwatch.records import AcquisitionState, DaemonState
 
 LEDGER = "cellwatch.db"  # in the state folder
 DEAD_AFTER = timedelta(seconds=30)  # without a heartbeat
+MADE_WITHIN_S = 5.0  # a ledger has all its tables; the first start of a station makes it
 
 Row = dict[str, Any]  # Any: what SQLite holds
 
 
 @contextmanager
 def reader(ledger: Path) -> Iterator[sqlite3.Connection]:
-    """Open a ledger for reading only.
+    """Open a ledger for reading only; one that is being made is waited for.
 
     Raises
     ------
@@ -31,11 +33,18 @@ def reader(ledger: Path) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
     connection.row_factory = sqlite3.Row
     try:
+        _await_tables(connection, time.monotonic() + MADE_WITHIN_S)
         yield connection
     except sqlite3.DatabaseError as error:
         raise LedgerBroken(f"{ledger} cannot be read: {error}") from error
     finally:
         connection.close()
+
+
+def _await_tables(connection: sqlite3.Connection, until: float) -> None:
+    # The version is written last.
+    while not connection.execute("PRAGMA user_version").fetchone()[0] and time.monotonic() < until:
+        time.sleep(0.05)
 
 
 def counts(db: sqlite3.Connection) -> dict[str, int]:

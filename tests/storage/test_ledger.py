@@ -1,11 +1,14 @@
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 from sqlite_utils import Database
 
 from cellwatch.errors import LedgerTooNew, StateLocked
+from cellwatch.storage import reading
 from cellwatch.storage.ledger import open_ledger, transaction
 from cellwatch.storage.locking import holder, is_locked, state_lock
 from cellwatch.storage.reading import LEDGER
@@ -103,3 +106,15 @@ def test_a_stranger_with_sqlite_utils_reads_the_tables(tmp_path):
     views = Database(tmp_path / LEDGER).view_names()
 
     assert set(views) == {"failures", "masks", "waiting_times", "review_queue", "mixed_experiments"}
+
+
+def test_a_ledger_that_is_being_made_is_waited_for(tmp_path):
+    begun = sqlite3.connect(tmp_path / LEDGER)
+    begun.execute("CREATE TABLE a (b)")  # as far as a first start has come
+    begun.close()
+    rest = threading.Timer(0.5, lambda: open_ledger(tmp_path).close())
+    rest.start()
+
+    with reading.reader(tmp_path / LEDGER) as db:
+        assert reading.counts(db)["done"] == 0
+    rest.join()
