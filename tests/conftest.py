@@ -86,4 +86,4 @@ def night_budget(tiny_model: ModelPlace) -> int:
     each = LEAST_EPOCHS + 1 + math.ceil(plan.steps_worth_after)
     steps = TIMED_STEPS + 4 * each  # a candidate and three that leave one image out
     # The trainer has a lower priority than what else this machine does.
-    return max(20, min(600, round(1.5 * statistics.median(taken) * steps)))
+    return max(20, min(600, round(1.8 * statistics.median(taken) * steps)))

@@ -76,7 +76,7 @@ def fit(
     checkpoint_every : float, seconds
         Also in the midst of an epoch; 0: after every step.
     between : Between
-        Called on between two batches.
+        What to do between two batches.
 
     Yields
     ------
