@@ -113,7 +113,7 @@ def named(config: Config) -> list[str]:
 def start_desk(
     config: Config,
     stop: threading.Event,
-    again: "queues.SimpleQueue[dict[str, Any]]",
+    again: "queues.Queue[dict[str, Any]]",
     on_event: Callable[[Event], None],
 ) -> list[threading.Thread]:
     """Watch the folders of corrections and flags, each in a thread.
@@ -122,7 +122,7 @@ def start_desk(
     ----------
     config : Config
     stop : threading.Event
-    again : SimpleQueue of rows
+    again : Queue of rows
         Corrections to be read again: orphans whose image has come, those that got a region.
     on_event : callable
     """
@@ -156,7 +156,7 @@ def _watch_corrections(
     config: Config,
     folder: Path,
     stop: threading.Event,
-    again: "queues.SimpleQueue[dict[str, Any]]",
+    again: "queues.Queue[dict[str, Any]]",
     on_event: Callable[[Event], None],
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
@@ -178,8 +178,11 @@ def _watch_corrections(
                 on_event(FromDesk(drop, CorrectionRead(reason=reason, remedy="save it again")))
             while not again.empty():
                 row = again.get()
-                if found := desk.look_again(row):
-                    on_event(found)
+                try:
+                    if found := desk.look_again(row):
+                        on_event(found)
+                finally:
+                    again.task_done()
     finally:
         desk.close()
 

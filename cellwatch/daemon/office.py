@@ -39,7 +39,7 @@ class Office:
     db : Database
     config : Config
     nights : Nights
-    again : SimpleQueue of rows
+    again : Queue of rows
         Corrections that the desk is to read again.
     seen_version : int
         Of the ledger, when requests were last looked for.
@@ -50,7 +50,7 @@ class Office:
     db: Database
     config: Config
     nights: Nights
-    again: "queues.SimpleQueue[dict[str, Any]]" = field(default_factory=queues.SimpleQueue)
+    again: "queues.Queue[dict[str, Any]]" = field(default_factory=queues.Queue)
     seen_version: int = -1
     again_at: float = 0.0
 
@@ -169,7 +169,8 @@ def is_quiet(office: Office) -> bool:
     folder = office.corrections
     if folder is None or not folder.is_dir():
         return True
-    return office.again.empty() and desk.all_answered(office.db, folder)
+    # Not empty(): a row that was taken is still being read.
+    return not office.again.unfinished_tasks and desk.all_answered(office.db, folder)
 
 
 def _read_under_region(office: Office, event: FromDesk) -> None:

@@ -208,6 +208,18 @@ def test_a_correction_of_an_image_that_is_yet_to_come_waits_for_it(desk):
     assert not (desk.corrections / "late_masks.tif.rejected.txt").exists()
 
 
+def test_one_run_takes_in_what_waited_for_an_image_that_it_segments(tmp_path, tiny_model):
+    desk = Desk(tmp_path / "s", tiny_model.path)
+    desk.drop("a_masks.tif", truth(0))
+    desk.command("run", "--once")
+    assert "no image named 'a' is known yet" in desk.rejected("a_masks.tif")
+
+    desk.write("a.tif")
+    desk.command("run", "--once")
+
+    assert desk.accepted("a_masks.tif")["rois"] == 5
+
+
 def test_only_the_checked_region_counts(desk):
     desk.write("exp/part.tif", seed=61)
     labels = truth(61)
