@@ -1,10 +1,11 @@
 """One night of the loop on real images that no built-in model has seen: is the morning better?
 
-For each category: a station is made; its training images arrive and are segmented; an oracle
-corrects a few of them, or crops, up to --rois ROIs in all; one training runs as a night does, also
-where a night would wait for more ROIs (`dry_run` then has their number); the gate decides. Then the
-model in use before and the candidate, whatever the gate said, are scored on the category's test
-folder, which the station never sees.
+For each category: a station is made; its training images arrive and are segmented; an oracle takes
+out the next --images, as `cellwatch checkout --next` hands them out (five, as in the paper's loop,
+where there are so many), and corrects them, or crops, up to --rois ROIs in all; one training runs
+as a night does, also where a night would wait for more ROIs (`dry_run` then has their number); the
+gate decides. Then the model in use before and the candidate, whatever the gate said, are scored on
+the category's test folder, which the station never sees.
 
 Rows are kept in OUT as they come; categories that stand there are not done again.
 
@@ -32,6 +33,7 @@ from cellwatch.records import ChannelChoice, Crop
 from cellwatch.storage.corrections.names import CorrectionName, correction_name
 from cellwatch.storage.export import write_tiff
 from cellwatch.storage.pairs import find_pairs, read_label_file
+from cellwatch.storage.stems import stem_of
 from cellwatch.training.evaluate import summarise
 from cellwatch.zoo.classifiers import find_either
 
@@ -98,9 +100,11 @@ def one_night(category: Path, options: argparse.Namespace) -> dict:
 
 
 def correct(station: Path, pairs: list, options: argparse.Namespace) -> dict[str, int]:
-    """Drop the truth of some images, cut so that the ROIs are within the limit."""
+    """Drop the truth of what is handed out, cut so that the ROIs are within the limit."""
     done: dict[str, int] = {}
-    chosen = pairs[: options.images]
+    words = ["--next", str(options.images), "--to", str(station / "checkout"), "--json"]
+    by_stem = {stem_of(pair.image.name): pair for pair in pairs}
+    chosen = [by_stem[made["stem"]] for made in json.loads(cellwatch(station, "checkout", *words))]
     each = options.rois // len(chosen)
     for pair in chosen:
         labels = read_label_file(pair.masks)
@@ -149,7 +153,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="categories")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="auto", help="what the station begins with")
-    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--images", type=int, default=5)
     parser.add_argument("--rois", type=int, default=250)
     parser.add_argument("--budget", default="4 h")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")

@@ -35,7 +35,9 @@ class Station:
         )  # fmt: skip
 
     def status(self):
-        return json.loads(self.command("status", "--json", check=False).stdout)
+        done = self.command("status", "--json", check=False)
+        assert done.stdout, f"status ended with {done.returncode}: {done.stderr}"
+        return json.loads(done.stdout)
 
     def counts(self):
         return {s: n for s, n in self.status()["counts"].items() if n}
