@@ -68,10 +68,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> ModelPlace:
 def night_budget(tiny_model: ModelPlace) -> int:
     """Seconds in which a group of three images learns a little, as busy as this machine is now."""
     from cellwatch.daemon.learning import TIMED_STEPS
-    from cellwatch.daemon.retrain import LEAST_EPOCHS
     from cellwatch.training.batches import draw_batches
     from cellwatch.training.fit import make_optimiser, ready_to_train, train_step
-    from cellwatch.training.plans import FitPlan
+    from cellwatch.training.plans import LEAST_EPOCHS, FitPlan
     from tests.discs import disc_images
 
     plan = FitPlan("online", 100)

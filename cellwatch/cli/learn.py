@@ -1,49 +1,39 @@
-"""Commands on models: train, evaluate, compare, models."""
+"""The command that trains a network on folders of images and masks."""
 
 import re
 import sys
 import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cellwatch.cli.images import (
-    ChannelsOption,
-    DeviceOption,
-    ModelOption,
-    ZooOption,
-    load_for,
-    parse_channels,
-)
-from cellwatch.cli.talk import JsonOption, print_json, print_table, progress, tell
-from cellwatch.core.parameters import Diameter, SegmentationParams
+from cellwatch.cli.images import ChannelsOption, DeviceOption, ZooOption, parse_channels
+from cellwatch.cli.talk import progress, tell
 from cellwatch.errors import UsageError
-from cellwatch.training.plans import SCHEDULES, FitPlan
+from cellwatch.training.plans import LEAST_EPOCHS, SCHEDULES, FitPlan, with_steps
 
 if TYPE_CHECKING:
     import torch
 
     from cellwatch.daemon.learning import Prepared
     from cellwatch.daemon.runs import RunRequest
-    from cellwatch.training.evaluate import ImageScore
 
 _TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h)\s*$")
 _SECONDS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
-
+ALSO_ON_RESUME = {"resume", "device", "flow_cache"}
 TELL_EVERY_S = 60.0
+NAMED_AT_MOST = 5  # images
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands."""
+    """Add this command."""
     app.command()(train)
-    app.command()(evaluate)
-    app.command()(compare)
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         list[Path] | None, typer.Option(help="Folder of images and masks; may be repeated.")
     ] = None,
@@ -51,16 +41,26 @@ def train(
     schedule: Annotated[str, typer.Option(help=f"One of {', '.join(SCHEDULES)}.")] = "online",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder.")] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Batches in all; the schedule is scaled to it.")
+        int | None,
+        typer.Option(
+            min=LEAST_EPOCHS,
+            help="Batches in all, filled up to whole epochs; the schedule is scaled to it.",
+        ),
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Time, as in 90 min; the schedule is scaled to it.")
+        str | None,
+        typer.Option(help="Time, as in 90 min, without --test; the schedule is scaled to it."),
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     channels: ChannelsOption = "",
-    images_per_epoch: Annotated[int | None, typer.Option(min=1)] = None,
+    images_per_epoch: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Drawn for each epoch; else all, at least 8, fewer in a short run."
+        ),
+    ] = None,
     diam_mean: Annotated[
-        float, typer.Option(help="Network diameter, px, when from scratch (nuclei: 17).")
+        float, typer.Option(min=1, help="Network diameter, px, when from scratch (nuclei: 17).")
     ] = 30.0,
     min_rois: Annotated[
         int | None, typer.Option(min=0, help="Leave out images with fewer ROIs.")
@@ -93,14 +93,16 @@ def train(
 ) -> None:
     """Train a network on images and masks; the run folder becomes a model folder."""
     from cellwatch.daemon.device import choose_device, keep_freed_memory, precision_on
-    from cellwatch.daemon.learning import count_images, prepare
+    from cellwatch.daemon.learning import count_images, find_start, prepare, within_budget
+    from cellwatch.daemon.runs import refuse_finished
     from cellwatch.daemon.scoring import check_tests
 
     keep_freed_memory()
     chosen = choose_device(device)
+    seconds = _seconds(budget) if budget else 0.0
+    is_fixed = images_per_epoch is not None
     if resume is not None:
-        others = (data, start, out, steps, budget, test, licence, validation, balanced, channels)
-        request, folder = _resumed(resume, has_others=any(others)), resume
+        request, folder = _resumed(resume, context), resume
     elif not data or not start or out is None:
         raise UsageError("--data, --from and --out are needed (or --resume)")
     elif steps and budget:
@@ -113,87 +115,38 @@ def train(
             validation=validation,
             precision=precision_on(chosen, precision),
         )
+        plan = with_steps(plan, steps, is_fixed=is_fixed) if steps else plan
         request = replace(
             _request(data, start, plan, channels, diam_mean, model_id or out.name, zoo),
             licences=_licences(licence or [], len(data)),
             tests=tuple(str(folder.absolute()) for folder in test or []),
         )
+        find_start(request)
         check_tests(data, test or [], request.channels)
-        request = _with_steps(request, steps) if steps else request
+    refuse_finished(folder)
     with progress("preparing", count_images([Path(d) for d in request.data])) as advance:
         prepared = prepare(request, advance, flow_cache)
-    if budget:
-        from cellwatch.daemon.learning import steps_within
-
-        seconds = _seconds(budget)
-        request = _with_steps(request, steps_within(prepared, request.plan, seconds, chosen))
+    if seconds:
+        plan = within_budget(prepared, request.plan, seconds, chosen, is_fixed=is_fixed)
+        request = replace(request, plan=plan)
     folder.mkdir(parents=True, exist_ok=True)
     _fit(request, prepared, folder, chosen)
 
 
-def evaluate(
-    data: Annotated[Path, typer.Option(help="Folder of images and masks.")],
-    model: ModelOption = "nuclei",
-    diameter: Annotated[
-        str,
-        typer.Option(
-            "--diameter", "-d", help="truth (each image's own), train-mean (or model), auto, or px."
-        ),
-    ] = "auto",
-    channels: ChannelsOption = "",
-    flow_threshold: Annotated[float, typer.Option()] = 0.4,
-    cellprob_threshold: Annotated[float, typer.Option()] = 0.0,
-    per_image: Annotated[bool, typer.Option(help="Also each image's scores.")] = False,
-    as_json: JsonOption = False,
-    device: DeviceOption = "auto",
-    zoo: ZooOption = None,
-) -> None:
-    """Score a model on images that it was not trained on."""
-    from cellwatch.daemon.learning import count_images
-    from cellwatch.daemon.scoring import evaluate_folder
-
-    is_true = diameter == "truth"
-    is_mean = is_true or diameter == "train-mean"
-    params = SegmentationParams(
-        diameter=Diameter("model") if is_mean else Diameter.parse(diameter),
-        flow_threshold=flow_threshold,
-        cellprob_threshold=cellprob_threshold,
-    )
-    n_images = count_images([data])
-    ready = load_for(model, zoo, device)
-    with progress("evaluating", n_images) as advance:
-        scored = evaluate_folder(
-            data,
-            ready,
-            params,
-            parse_channels(channels),
-            is_true_diameter=is_true,
-            on_image=advance,
-        )
-    about = {"model": ready.card.id, "diameter": diameter}
-    used = Counter(one.model_id for one in scored)
-    if len(used) > 1 or ready.card.id not in used:
-        about["chosen"] = ", ".join(f"{name} {n}" for name, n in used.most_common())
-    _show_scores([one.score for one in scored], about, as_json, per_image)
-
-
-def compare(
-    predicted: Annotated[Path, typer.Argument(help="Folder of label images.")],
-    truth: Annotated[Path, typer.Argument(help="Folder of the true label images.")],
-    per_image: Annotated[bool, typer.Option(help="Also each image's scores.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Score label images of any tool against the truth, matched by name."""
-    from cellwatch.daemon.scoring import compare_folders
-
-    _show_scores(compare_folders(predicted, truth), {}, as_json, per_image)
-
-
-def _resumed(folder: Path, *, has_others: bool) -> "RunRequest":
+def _resumed(folder: Path, context: typer.Context) -> "RunRequest":
     from cellwatch.daemon.runs import RunRequest
 
-    if has_others:
-        raise UsageError("--resume goes on with the run as it was begun; give nothing else")
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in ALSO_ON_RESUME
+        and (source := context.get_parameter_source(str(parameter.name)))
+        and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise UsageError(
+            f"--resume goes on with the run as it was begun; leave {', '.join(given)} out"
+        )
     request = RunRequest.read(folder)
     if request.cluster:
         raise UsageError(
@@ -247,20 +200,14 @@ def _plan(
     )
 
 
-def _with_steps(request: "RunRequest", steps: int) -> "RunRequest":
-    from cellwatch.daemon.learning import epochs_for
-
-    return replace(request, plan=replace(request.plan, epochs=epochs_for(steps, request.plan)))
-
-
 def _fit(request: "RunRequest", prepared: "Prepared", folder: Path, device: "torch.device") -> None:
     from cellwatch.daemon.learning import train as run_training
 
     plan = request.plan
-    if prepared.left_out:
-        names = ", ".join(Path(image.name).name for image in prepared.left_out[:5])
-        few = f"{len(prepared.left_out)} images with fewer than {plan.min_rois} ROIs"
-        tell(f"left out {few}: {names}")
+    if left_out := prepared.left_out:
+        names = ", ".join(Path(image.name).name for image in left_out[:NAMED_AT_MOST])
+        more = ", … (the card names all)" if len(left_out) > NAMED_AT_MOST else ""
+        tell(f"left out {len(left_out)} images with fewer than {plan.min_rois} ROIs: {names}{more}")
     tell(
         f"{len(prepared.images)} images, {plan.epochs} epochs of {plan.steps_per_epoch} steps, "
         f"schedule {plan.schedule}"
@@ -282,49 +229,3 @@ def _seconds(text: str) -> float:
     if not match:
         raise UsageError(f"--budget: '{text}' is no time; write 90 min or 8 h")
     return float(match[1]) * _SECONDS[match[2]]
-
-
-def _show_scores(
-    scores: list["ImageScore"], about: dict[str, str], as_json: bool, per_image: bool
-) -> None:
-    from cellwatch.core.matching import IOU_THRESHOLDS
-    from cellwatch.training.evaluate import summarise
-
-    summary = summarise(scores)
-    rows = [
-        {
-            "name": score.name,
-            "ap": {f"{t:g}": round(v, 6) for t, v in score.average_precision.items()},
-            "rois": {"true": score.rois_true, "found": score.rois_found},
-        }
-        for score in scores
-    ]
-    if as_json:
-        print_json({**about, **summary.to_json(), **({"per_image": rows} if per_image else {})})
-        return
-    for key, value in about.items():
-        tell(f"{key}: {value}")
-    columns = ["image", "true", "found", *(f"AP@{t:g}" for t in IOU_THRESHOLDS)]
-    shown = scores if per_image else []
-    body = [
-        [
-            s.name,
-            str(s.rois_true),
-            str(s.rois_found),
-            *(f"{s.average_precision[t]:.3f}" for t in IOU_THRESHOLDS),
-        ]
-        for s in shown
-    ]
-    means = [f"{summary.average_precision[t]:.3f}" for t in IOU_THRESHOLDS]
-    body.append(
-        [f"mean of {summary.images}", str(summary.rois_true), str(summary.rois_found), *means]
-    )
-    spans = [summary.intervals[t] for t in IOU_THRESHOLDS]
-    body.append(["95 % interval", "", "", *(f"{low:.3f}–{high:.3f}" for low, high in spans)])
-    print_table("", columns, body)
-    tell(
-        f"mean AP@0.5:0.95 {summary.mean_average_precision:.3f}, F1@0.5 {summary.f1[0.5]:.3f}, "
-        f"mean IoU of matched ROIs {summary.matched_iou:.3f}"
-    )
-    if summary.both_empty:
-        tell(f"{summary.both_empty} images are empty in truth and prediction; each counts as 1")

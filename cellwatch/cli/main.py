@@ -16,6 +16,7 @@ from cellwatch.cli import (
     loop,
     models,
     review,
+    scores,
     session,
     station,
     trying,
@@ -49,6 +50,7 @@ def options(
 station.register(app)
 images.register(app)
 learn.register(app)
+scores.register(app)
 demo.register(app)
 models.register(app)
 dataset.register(app)

@@ -9,8 +9,15 @@ import typer
 
 from cellwatch.cli.images import ZooOption
 from cellwatch.cli.talk import JsonOption, byte_progress, print_json, print_table, tell
-from cellwatch.errors import UsageError
-from cellwatch.zoo.cards import BUILTIN, PUBLISHED_PREFIX, find_model, list_models, user_zoo
+from cellwatch.errors import DownloadError, UsageError
+from cellwatch.zoo.cards import (
+    BUILTIN,
+    PUBLISHED_PREFIX,
+    find_model,
+    list_models,
+    read_card,
+    user_zoo,
+)
 
 if TYPE_CHECKING:
     from cellwatch.zoo.published import Published
@@ -165,8 +172,14 @@ def _pull_model(
     for file_name, path in sources.items():
         check_pin(file_name, path, downloads)
     if (root / model_id / "card.json").exists():
+        _refuse_other_files(root / model_id, files, sources)
         tell(f"{model_id} is in {root} already, and the file is still the same")
     else:
+        if files.size not in ("", *sources):
+            tell(
+                f"it comes without {files.size} (--size-file), so `diameter: auto` will be its "
+                "mean training diameter"
+            )
         import_checkpoint(
             sources[files.weights],
             root / model_id,
@@ -181,6 +194,24 @@ def _pull_model(
         pin(file_name, path, downloads)
         if not from_file:
             path.unlink()
+
+
+def _refuse_other_files(folder: Path, files: "Published", sources: dict[str, Path]) -> None:
+    # Models are never overwritten: what came may only be what the model was made of.
+    from cellwatch.zoo.hashes import file_sha256
+
+    card = read_card(folder)
+    found = file_sha256(sources[files.weights])
+    if not card.source.endswith(found):
+        raise DownloadError(
+            f"{folder} was made of another file ({card.source}) than this one (sha256 {found}); "
+            "remove that folder if you trust this file, and pull again"
+        )
+    if files.size in sources and not card.styles_sha256:
+        raise UsageError(
+            f"{folder} was made without {files.size}; remove that folder and pull again, "
+            "with both files"
+        )
 
 
 def _brought(files: "Published", weights: Path, size: Path | None) -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """Commands on zoos: build one, and look at a classifier."""
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,13 +10,14 @@ import typer
 from cellwatch.cli.images import DeviceOption, ZooOption
 from cellwatch.cli.talk import JsonOption, print_json, print_table, tell
 from cellwatch.errors import UsageError
-from cellwatch.training.plans import SCHEDULES, FitPlan
+from cellwatch.training.plans import LEAST_EPOCHS, SCHEDULES, FitPlan, with_steps
 
 if TYPE_CHECKING:
     from cellwatch.daemon.zooscore import SetScore
 
 zoo_app = typer.Typer(help="Zoos of models, one for each style of images.", no_args_is_help=True)
 
+IMAGES_PER_EPOCH = 16
 _REUSE = re.compile(r"([^=]+)=([^=]+)$")
 
 
@@ -47,10 +48,14 @@ def build(
         float, typer.Option(min=0.01, max=1, help="Part of each set that is clustered.")
     ] = 1.0,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Batches of each network trained here.")
+        int | None,
+        typer.Option(min=LEAST_EPOCHS, help="Batches of each network trained here."),
     ] = None,
-    images_per_epoch: Annotated[int, typer.Option(min=1)] = 16,
-    diam_mean: Annotated[float, typer.Option(help="Network diameter, px.")] = 30.0,
+    images_per_epoch: Annotated[
+        int | None,
+        typer.Option(min=8, help="Drawn for each epoch; else 16, or 8 in a short run."),
+    ] = None,
+    diam_mean: Annotated[float, typer.Option(min=1, help="Network diameter, px.")] = 30.0,
     seed: Annotated[int, typer.Option()] = 0,
     precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option()] = "auto",
     licence: Annotated[str, typer.Option(help="Of the data, for the cards.")] = "",
@@ -62,8 +67,9 @@ def build(
 ) -> None:
     """Cluster images by style, train a network for each cluster, and score them together."""
     from cellwatch.daemon.device import choose_device, keep_freed_memory, precision_on
-    from cellwatch.daemon.zoobuild import GENERALIST, ZooRequest, build_zoo, find_sets
+    from cellwatch.daemon.zoobuild import build_zoo
     from cellwatch.daemon.zooplots import COMPARISON, MAP, draw_comparison, draw_map
+    from cellwatch.daemon.zoorequest import GENERALIST, ZooRequest, find_sets
     from cellwatch.daemon.zooscore import mean_scores, score_zoo
     from cellwatch.zoo.catalog import hold_model
 
@@ -72,12 +78,12 @@ def build(
     plan = FitPlan(
         "generalist",
         SCHEDULES["generalist"].epochs,
-        images_per_epoch=images_per_epoch,
+        images_per_epoch=images_per_epoch or IMAGES_PER_EPOCH,
         seed=seed,
         precision=precision_on(chosen, precision),
     )
     if steps:
-        plan = replace(plan, epochs=-(-steps // plan.steps_per_epoch))
+        plan = with_steps(plan, steps, is_fixed=images_per_epoch is not None)
     request = ZooRequest(
         sets=find_sets(data),
         style_model=style_model,

@@ -57,6 +57,18 @@ def paper_plan(kind: str, n_images: int, seed: int = 0) -> ClusterPlan:
     return ClusterPlan(min(neighbours, scaled, max(1, n_images - 1)), resolution, seed)
 
 
+def require_leiden() -> None:
+    """See that styles can be clustered, before hours are spent on measuring them.
+
+    Raises
+    ------
+    ExtraMissing
+        When igraph or leidenalg is not installed.
+    """
+    _extra("igraph")
+    _extra("leidenalg")
+
+
 def leiden(styles: Float32, plan: ClusterPlan) -> Int64:
     """Cluster styles.
 

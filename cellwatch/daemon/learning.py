@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,11 +20,11 @@ from cellwatch.core.network import CPNet, NetworkConfig, fresh_network
 from cellwatch.core.parameters import Normalisation, SegmentationParams
 from cellwatch.daemon.choosing import Model, channels_for
 from cellwatch.daemon.device import optimised
-from cellwatch.daemon.runs import RUN, RunRequest, refuse_another
+from cellwatch.daemon.runs import RUN, RunRequest, refuse_another, refuse_finished
 from cellwatch.daemon.scoring import scores_on
 from cellwatch.errors import BadTrainingData, TrainingError
 from cellwatch.records import ChannelChoice, ModelCard
-from cellwatch.storage.pairs import Pair, find_pairs, load_pair
+from cellwatch.storage.pairs import Pair, find_pairs, load_pair, set_names
 from cellwatch.training.batches import draw_batches
 from cellwatch.training.checkpoint import CHECKPOINT, EpochReport
 from cellwatch.training.checkpoint import LOG as FIT_LOG
@@ -33,10 +34,17 @@ from cellwatch.training.dataset import (
     mean_diameter,
     training_image,
 )
-from cellwatch.training.fit import Between, fit, make_optimiser, ready_to_train, train_step
-from cellwatch.training.plans import FitPlan, schedule_named
-from cellwatch.training.styling import style_facts
-from cellwatch.zoo.cards import CARD, find_model
+from cellwatch.training.fit import (
+    JUDGED_EPOCHS,
+    Between,
+    fit,
+    make_optimiser,
+    ready_to_train,
+    train_step,
+)
+from cellwatch.training.plans import FORWARD, LEAST_EPOCHS, FitPlan, schedule_named, with_steps
+from cellwatch.training.styling import steps_worth, style_facts
+from cellwatch.zoo.cards import ModelPlace, find_model
 from cellwatch.zoo.catalog import add_model, load_model
 from cellwatch.zoo.weights import with_diameters
 
@@ -91,8 +99,8 @@ def prepare(
     """
     images: list[TrainingImage] = []
     sets = []
-    for folder, licence in zip(map(Path, request.data), request.licences, strict=True):
-        name = "/".join(folder.absolute().parts[-3:])
+    names = set_names([Path(folder) for folder in request.data])
+    for (folder, name), licence in zip(names.items(), request.licences, strict=True):
         found = read_images(folder, name, flow_cache, request.channels, on_image)
         rois = sum(image.n_rois for image in found)
         if not rois:
@@ -141,10 +149,34 @@ def read_images(
     return images
 
 
-def steps_within(prepared: Prepared, plan: FitPlan, seconds: float, device: torch.device) -> int:
-    """Return how many steps fit into a time, at least 1; those that were timed are taken off."""
+def within_budget(
+    prepared: Prepared, plan: FitPlan, seconds: float, device: torch.device, *, is_fixed: bool
+) -> FitPlan:
+    """Return the plan with as many steps as fit into a time, in s, with all that goes with them.
+
+    Taken off are the steps that were timed, the judging by a validation part, the batches after the
+    last step, and the measuring of styles and sizes; not the scoring on test folders.
+
+    Raises
+    ------
+    TrainingError
+        When too few fit.
+    UsageError
+        When they are too few for epochs of a length that is fixed.
+    """
     usual, spent = seconds_a_step(prepared, plan, seconds, device)
-    return max(1, int(seconds / usual - spent - plan.steps_worth_after))
+    judged = math.ceil(plan.validation * len(prepared.images) / plan.batch_size) * JUDGED_EPOCHS
+    diam_mean = prepared.network.config.diam_mean
+    beside = spent + plan.steps_worth_after + judged * FORWARD
+    beside += steps_worth(prepared.images, diam_mean, plan)
+    steps = int(seconds / usual - beside)
+    if steps < LEAST_EPOCHS:
+        raise TrainingError(
+            f"a budget of {seconds:.0f} s allows {max(0, steps)} steps here, and a schedule needs "
+            f"{LEAST_EPOCHS} at the least: about {usual * (LEAST_EPOCHS + beside + 1):.0f} s with "
+            "what is measured before and after them"
+        )
+    return with_steps(plan, steps, is_fixed=is_fixed, is_most=True)
 
 
 def seconds_a_step(
@@ -199,8 +231,7 @@ def train(
     TrainingError
         When the folder holds a finished model, or training diverges.
     """
-    if (folder / CARD).exists():
-        raise TrainingError(f"{folder} holds a finished model; train into another folder")
+    refuse_finished(folder)
     request = replace(request, content=content_digest(prepared.images))
     if (folder / RUN).exists():
         refuse_another(RunRequest.read(folder), request, folder)
@@ -256,11 +287,6 @@ def _card(request: RunRequest, prepared: Prepared) -> ModelCard:
     )
 
 
-def epochs_for(steps: int, plan: FitPlan) -> int:
-    """Return the number of epochs that take at least `steps` steps."""
-    return -(-steps // plan.steps_per_epoch)
-
-
 def default_plan(schedule: str, n_images: int) -> FitPlan:
     """Return the paper's plan for a set: its schedule, all images in each epoch, at least 8."""
     paper = schedule_named(schedule)
@@ -281,10 +307,23 @@ def _plane(
     return take_channels(image.pixels[0, 0, 0], chosen), labels, image.info.pixel_size_um
 
 
+def find_start(request: RunRequest) -> ModelPlace | None:
+    """Return where the model lies that a run starts from; None: it starts from scratch.
+
+    Raises
+    ------
+    UnknownModel
+        When there is none of that name.
+    """
+    if request.start == SCRATCH:
+        return None
+    return find_model(request.start, Path(request.zoo) if request.zoo else None)
+
+
 def _start(request: RunRequest, images: Sequence[TrainingImage]) -> tuple[CPNet, str | None]:
     diameter = mean_diameter(images)
-    if request.start == SCRATCH:
+    place = find_start(request)
+    if place is None:
         config = NetworkConfig(diam_mean=request.diam_mean, diam_labels=diameter)
         return fresh_network(config, request.plan.seed), None
-    place = find_model(request.start, Path(request.zoo) if request.zoo else None)
     return with_diameters(load_model(place), diam_labels=diameter), place.card.id

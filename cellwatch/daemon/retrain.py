@@ -34,18 +34,18 @@ from cellwatch.records import ModelCard, Side, TrainingItem, TrainJob, TrainRepo
 from cellwatch.training.checkpoint import LOG as FIT_LOG
 from cellwatch.training.dataset import TrainingImage, mean_diameter
 from cellwatch.training.fit import Between, fit
-from cellwatch.training.plans import FitPlan
+from cellwatch.training.plans import LEAST_EPOCHS, FitPlan
 from cellwatch.training.styling import style_facts
 from cellwatch.zoo.cards import CARD, read_card
 from cellwatch.zoo.catalog import add_model
 from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.weights import load_network, save_network, with_diameters
+from cellwatch.zoo.whole import put_in_place
 
 logger = logging.getLogger(__name__)
 
 PLAN, WEIGHTS = "plan.json", "network.safetensors"
 MAX_FOLDS = 4
-LEAST_EPOCHS = 5  # a shorter schedule teaches nothing; its network would only seem worse
 
 
 def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
@@ -247,7 +247,7 @@ def _trained(
     aside = folder / f".{WEIGHTS}.partial"
     aside.unlink(missing_ok=True)
     save_network(network, aside, is_half=False)
-    aside.replace(folder / WEIGHTS)
+    put_in_place(aside, folder / WEIGHTS)
     return network
 
 
@@ -266,9 +266,7 @@ def _base(job: TrainJob, images: Sequence[TrainingImage]) -> CPNet:
 def _write(path: Path, data: Any) -> None:  # Any: JSON
     aside = path.with_name(f".{path.name}.partial")
     aside.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    with aside.open("rb") as written:
-        os.fsync(written.fileno())
-    aside.replace(path)
+    put_in_place(aside, path)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from cellwatch.errors import TrainingError
 from cellwatch.records import ChannelChoice
 from cellwatch.training.plans import FitPlan
+from cellwatch.zoo.cards import CARD
 
 RUN = "run.json"
 
@@ -76,6 +77,17 @@ class RunRequest:
             "channels": ChannelChoice(**data["channels"]),
         }
         return cls(**{**data, **changes})
+
+
+def refuse_finished(folder: Path) -> None:
+    """Refuse to train in a folder whose run has ended.
+
+    Raises
+    ------
+    TrainingError
+    """
+    if (folder / CARD).exists():
+        raise TrainingError(f"{folder} holds a finished model; train into another folder")
 
 
 def refuse_another(begun: RunRequest, request: RunRequest, folder: Path) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cellwatch.core.channels import take_channels
 from cellwatch.core.diameter import median_diameter
 from cellwatch.core.matching import IOU_STEPS, IOU_THRESHOLDS
@@ -14,7 +16,15 @@ from cellwatch.core.segment import segment
 from cellwatch.daemon.choosing import Chooser, Model, channels_for
 from cellwatch.errors import BadTrainingData
 from cellwatch.records import ChannelChoice, ModelCard
-from cellwatch.storage.pairs import Pair, find_pairs, label_files, load_pair, read_any_labels
+from cellwatch.storage.images import Image
+from cellwatch.storage.pairs import (
+    Pair,
+    find_pairs,
+    label_files,
+    load_pair,
+    read_any_labels,
+    set_names,
+)
 from cellwatch.training.evaluate import ImageScore, score_image, summarise
 from cellwatch.zoo.hashes import file_sha256
 
@@ -69,8 +79,7 @@ def scores_on(
 ) -> dict[str, Any]:  # Any: JSON
     """Score a model on test folders at the true and at its own diameter, for its card."""
     found: dict[str, Any] = {}
-    for folder in folders:
-        name = "/".join(folder.absolute().parts[-3:])
+    for folder, name in set_names(folders).items():
         params = SegmentationParams(diameter=Diameter("model"))
         for rule, is_true in (("truth", True), ("model", False)):
             scored = evaluate_folder(folder, model, params, choice, is_true_diameter=is_true)
@@ -100,18 +109,29 @@ def check_tests(data: Sequence[Path], tests: Sequence[Path], choice: ChannelChoi
     ChannelError
         When an image lacks the channels.
     """
-    trained = {file_sha256(p.image): p.image for f in data for p in find_pairs(f)} if tests else {}
+    if not tests:
+        return
+    trained = {_pixels_sha256(load_pair(p)[0]): p.image for f in data for p in find_pairs(f)}
     for pair in (pair for folder in tests for pair in find_pairs(folder)):
         image, _ = load_pair(pair)
         channels_for(image, ModelCard("", "", 0.0, 0.0, channels=("cell", "nucleus")), choice)
-        if same := trained.get(file_sha256(pair.image)):
+        if same := trained.get(_pixels_sha256(image)):
             raise BadTrainingData(
                 f"{pair.image} is to be scored on, and {same} to be trained on: the same image"
             )
 
 
+def _pixels_sha256(image: Image) -> str:
+    # Of the pixels: the same image may come in another format, or compressed otherwise.
+    digest = hashlib.sha256(f"{image.pixels.shape} {image.pixels.dtype}".encode())
+    digest.update(np.ascontiguousarray(image.pixels).tobytes())
+    return digest.hexdigest()
+
+
 def compare_folders(predicted: Path, truth: Path) -> list[ImageScore]:
     """Score the label images of one folder against those of another, matched by name.
+
+    What the truth lacks is left out; `without_truth` names it.
 
     Stacks of overlapping ROIs are brought to one label image first.
 
@@ -132,6 +152,11 @@ def compare_folders(predicted: Path, truth: Path) -> list[ImageScore]:
             )
         scores.append(score_image(stem, true_labels, labels, IOU_STEPS))
     return scores
+
+
+def without_truth(predicted: Path, truth: Path) -> list[str]:
+    """Return the stems that `compare_folders` leaves out: the truth has no label image for them."""
+    return sorted(set(label_files(predicted)) - set(label_files(truth)))
 
 
 def _scored(

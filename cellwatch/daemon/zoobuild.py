@@ -4,18 +4,19 @@ Every step leaves its result in the zoo's folder and is not done again: a build 
 goes on where it stood. The folder becomes a zoo with a classifier named `auto`.
 """
 
-import json
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from cellwatch.core.clusters import require_leiden
 from cellwatch.core.network import NetworkConfig, fresh_network
 from cellwatch.core.styles import classifier_of
 from cellwatch.daemon.choosing import Model, ready_model
-from cellwatch.daemon.learning import Prepared, read_images, train
+from cellwatch.daemon.learning import Prepared, content_digest, read_images, train
 from cellwatch.daemon.runs import RunRequest
 from cellwatch.daemon.zooclusters import (
     Clustering,
@@ -24,55 +25,21 @@ from cellwatch.daemon.zooclusters import (
     cluster,
     style_table,
 )
-from cellwatch.errors import BadTrainingData, UsageError
+from cellwatch.daemon.zoorequest import (
+    AUTO,
+    GENERALIST,
+    ZooRequest,
+    hold_models,
+    keep_request,
+    name_of,
+)
+from cellwatch.errors import BadTrainingData
 from cellwatch.records import ChannelChoice, ClassifierCard, ClusterCard
 from cellwatch.training.dataset import TrainingImage, enough_rois, mean_diameter
 from cellwatch.training.plans import FitPlan
-from cellwatch.zoo.cards import BUILTIN, CARD, find_model, list_models
-from cellwatch.zoo.catalog import hold_model
+from cellwatch.zoo.cards import CARD, find_model
 from cellwatch.zoo.classifiers import CARD as CLASSIFIER_CARD
 from cellwatch.zoo.classifiers import add_classifier
-
-REQUEST = "zoo.json"
-AUTO = "auto"
-GENERALIST = "generalist"
-RESERVED = {AUTO, GENERALIST, "flows", "cellpose"}
-
-
-@dataclass(frozen=True, slots=True)
-class ZooRequest:
-    """What a person asked a zoo to be; kept in its folder.
-
-    Attributes
-    ----------
-    sets : tuple of str
-        Folders with `train` and `test` below; the name of each is the type of its images.
-    style_model : str
-        Gives the styles.
-    reuse : mapping of str to str
-        By image type: the model that its clusters use instead of one trained here.
-    generalist : str
-        The model that the ensemble is measured against; "": one trained here.
-    plan : FitPlan
-        Of each network trained here.
-    kind : "cyto" or "nuclei"
-        Which of the paper's clusterings.
-    subset : float
-        Part of the images of each set that is clustered; the rest is assigned.
-    diam_mean : float, px
-    licence : str
-    """
-
-    sets: tuple[str, ...]
-    style_model: str
-    reuse: Mapping[str, str]
-    generalist: str
-    plan: FitPlan
-    kind: str = "cyto"
-    subset: float = 1.0
-    diam_mean: float = 30.0
-    licence: str = ""
-
 
 Tell = Callable[[str], None]
 
@@ -105,8 +72,9 @@ def build_zoo(
     BadTrainingData
         When the sets are not fit to train on.
     """
-    held = _checked(request, out)
-    _keep(request, out)
+    require_leiden()
+    held = hold_models(request, out)
+    keep_request(request, {}, out)
     training = {
         name_of(name): read_images(Path(name) / "train", name_of(name), out / "flows")
         for name in request.sets
@@ -117,6 +85,8 @@ def build_zoo(
         if (Path(name) / "test").is_dir()
     }
     _refuse_mixed_channels([image for each in training.values() for image in each])
+    _refuse_trained_on(training, tests)
+    keep_request(request, {name: content_digest(each) for name, each in training.items()}, out)
     style_model = ready_model(find_model(held[request.style_model], out), device)
     tell(f"{sum(map(len, training.values()))} training images of {len(training)} sets")
     precision = request.plan.precision
@@ -181,7 +151,7 @@ def train_part(
     folder = out / name
     if (folder / CARD).exists():
         return
-    plan = replace(request.plan, images_per_epoch=max(8, request.plan.images_per_epoch))
+    plan = request.plan
     kept, left_out = enough_rois(images, plan.min_rois)
     config = NetworkConfig(diam_mean=request.diam_mean, diam_labels=mean_diameter(kept))
     counts = Counter(image.name.rsplit("/", 1)[0] for image in kept)
@@ -246,53 +216,6 @@ def write_classifier(
     add_classifier(out / AUTO, classifier_of(table.styles[training], found.clusters), card)
 
 
-def name_of(folder: str) -> str:
-    """Return the image type of a set: the name of its folder."""
-    return Path(folder).name
-
-
-def find_sets(data: Sequence[Path]) -> tuple[str, ...]:
-    """Return the sets that folders are, or hold: those with a folder `train`.
-
-    Raises
-    ------
-    BadTrainingData
-        When there is none, or two have one name.
-    """
-    found: list[str] = []
-    for folder in data:
-        inside = [folder] if (folder / "train").is_dir() else sorted(folder.glob("*"))
-        found += [str(each.absolute()) for each in inside if (each / "train").is_dir()]
-    if not found:
-        raise BadTrainingData(
-            f"{', '.join(map(str, data))}: no folder with a folder 'train' of images and masks"
-        )
-    for name, count in Counter(name_of(folder) for folder in found).items():
-        if count > 1:
-            raise BadTrainingData(
-                f"{count} sets are named '{name}', and a set's name is the type of its images; "
-                "rename one"
-            )
-    return tuple(found)
-
-
-def _checked(request: ZooRequest, out: Path) -> dict[str, str]:
-    # The ids under which the zoo holds the models that the request names.
-    names = [name_of(folder) for folder in request.sets]
-    taken = {card.id for card in list_models(BUILTIN)} | RESERVED
-    if clash := sorted(taken.intersection(names)):
-        raise UsageError(
-            f"a set is named '{clash[0]}', and so would its network be; that name is taken: "
-            "rename the set's folder"
-        )
-    if unknown := sorted(set(request.reuse) - set(names)):
-        raise UsageError(f"--reuse: there is no set '{unknown[0]}'; there are {', '.join(names)}")
-    named = {request.style_model, *request.reuse.values()}
-    named |= {request.generalist} if request.generalist else set()
-    out.mkdir(parents=True, exist_ok=True)
-    return {name: hold_model(name, out) for name in sorted(named)}
-
-
 def _refuse_mixed_channels(images: Sequence[TrainingImage]) -> None:
     first = images[0]
     for image in images:
@@ -303,14 +226,17 @@ def _refuse_mixed_channels(images: Sequence[TrainingImage]) -> None:
             )
 
 
-def _keep(request: ZooRequest, out: Path) -> None:
-    text = json.dumps(asdict(request), indent=1, sort_keys=True) + "\n"
-    path = out / REQUEST
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UsageError(
-            f"{out} holds a zoo that was asked for differently (see {path}); "
-            "go on with the same options, or build into another folder"
-        )
-    aside = path.with_name(f".{REQUEST}.partial")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+def _content_of(image: TrainingImage) -> str:
+    return hashlib.sha256(f"{image.plane.shape}".encode() + image.plane.tobytes()).hexdigest()
+
+
+def _refuse_trained_on(
+    training: Mapping[str, Sequence[TrainingImage]], tests: Mapping[str, Sequence[TrainingImage]]
+) -> None:
+    seen = {_content_of(image): image.name for each in training.values() for image in each}
+    for image in (image for each in tests.values() for image in each):
+        if same := seen.get(_content_of(image)):
+            raise BadTrainingData(
+                f"'{image.name}' of a folder test is to be scored on, and '{same}' of a folder "
+                "train to be trained on: the same image"
+            )

@@ -147,8 +147,8 @@ def cluster(table: StyleTable, request: ClusterRequest, out: Path) -> Clustering
     classifier = classifier_of(styles[chosen], clusters[chosen])
     for index in np.setdiff1d(np.arange(len(styles)), chosen):
         clusters[index] = classifier.choose(styles[index]).cluster
-    names, commonest = _names(clusters, kinds)
-    report = _report(table, clusters, kinds, plan, classifier_of(styles, clusters))
+    names, commonest = names_of_clusters(clusters, kinds)
+    report = _report(table, clusters, kinds, plan, chosen)
     told = {**report, "clustered": len(chosen), "names": names}
     found = Clustering(clusters, names, commonest, told)
     (out / CLUSTERS).write_text(json.dumps(found.report, indent=1) + "\n", encoding="utf-8")
@@ -188,7 +188,10 @@ def _subset(kinds: Sequence[str], part: float, seed: int) -> Int64:
     return np.array(sorted(chosen), np.int64)
 
 
-def _names(clusters: Int64, kinds: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def names_of_clusters(
+    clusters: Int64, kinds: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return a name of its own for each cluster, and the most common image type in each."""
     commonest: list[str] = []
     names: list[str] = []
     for number in range(int(clusters.max()) + 1):
@@ -196,7 +199,11 @@ def _names(clusters: Int64, kinds: Sequence[str]) -> tuple[tuple[str, ...], tupl
         kind = Counter(members).most_common(1)[0][0]
         commonest.append(kind)
         n = commonest.count(kind)
-        names.append(kind if n == 1 else f"{kind}-{n}")
+        name = kind if n == 1 else f"{kind}-{n}"
+        while name in names or (name != kind and name in kinds):  # a set may be named so
+            n += 1
+            name = f"{kind}-{n}"
+        names.append(name)
     return tuple(names), tuple(commonest)
 
 
@@ -205,9 +212,11 @@ def _report(
     clusters: Int64,
     kinds: Sequence[str],
     plan: ClusterPlan,
-    classifier: StyleClassifier,
+    chosen: Int64,
 ) -> dict[str, Any]:  # Any: JSON
+    # `chosen` were clustered; the others were assigned.
     styles = table.styles[~table.is_test]
+    classifier = classifier_of(styles, clusters)
     modalities = [modality_of(kind) for kind in kinds]
     found = [
         (modality_of(kind), modalities_near(classifier, style, modalities))
@@ -220,7 +229,7 @@ def _report(
         "clusters": int(clusters.max()) + 1,
         "purity_by_set": purity(clusters, kinds),
         "purity_by_modality": purity(clusters, modalities),
-        "stability_of_halves": stability(styles, plan),
+        "stability_of_halves": stability(styles[chosen], plan),
         "modality_accuracy_on_test": float(np.mean(right)) if right else None,
         "normalisation": asdict(Normalisation()),
     }

@@ -21,8 +21,8 @@ from cellwatch.core.parameters import ALGORITHM_VERSION, Diameter, SegmentationP
 from cellwatch.core.styles import StyleClassifier
 from cellwatch.daemon.choosing import ready_model
 from cellwatch.daemon.scoring import evaluate_folder, folder_digest
-from cellwatch.daemon.zoobuild import AUTO
 from cellwatch.daemon.zooclusters import StyleTable
+from cellwatch.daemon.zoorequest import AUTO
 from cellwatch.errors import UsageError
 from cellwatch.records import ChannelChoice, ClassifierCard
 from cellwatch.zoo.cards import ModelPlace, find_model

@@ -1,6 +1,7 @@
 """Folders of images and their masks: `NAME_img.tif` or `NAME.tif` with `NAME_masks.tif|png`."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ CELLPOSE_MASKS = "_cp_masks"
 EMPTY = "_empty"  # a label image without ROIs that a person vouches for
 OURS = ("_flows", "_seg", "_cp_masks", "_cp_output")
 LARGEST_LABEL = 2**31 - 1
+SET_PARTS = 3  # of its path, that a set of images is called by where they tell it apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,30 @@ def find_pairs(folder: Path) -> list[Pair]:
     if not images:
         raise BadTrainingData(f"{folder} holds no image with a NAME_masks.tif beside it")
     return [Pair(stem, path, masks[stem]) for stem, path in sorted(images.items())]
+
+
+def set_names(folders: Sequence[Path]) -> dict[Path, str]:
+    """Return what the sets of images in folders are called: the ends of their paths, told apart.
+
+    Raises
+    ------
+    BadTrainingData
+        When a folder is named twice.
+
+    Examples
+    --------
+    >>> list(set_names([Path("/a/x/cells/train"), Path("/b/x/cells/train")]).values())
+    ['a/x/cells/train', 'b/x/cells/train']
+    """
+    parts = {folder: folder.absolute().parts for folder in folders}
+    if len(set(parts.values())) < len(folders):
+        twice = Counter(folders).most_common(1)[0][0]
+        raise BadTrainingData(f"{twice} is named twice; its images would count twice")
+    for length in range(SET_PARTS, max(map(len, parts.values()), default=0) + 1):
+        names = {folder: "/".join(each[-length:]) for folder, each in parts.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    return {folder: str(folder.absolute()) for folder in folders}
 
 
 def mask_files(folder: Path) -> dict[str, Path]:

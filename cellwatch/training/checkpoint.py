@@ -5,7 +5,6 @@ replaces the one before in a single rename. The log beside it has one JSON line 
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 from cellwatch.core.network import CPNet
 from cellwatch.errors import TrainingError
 from cellwatch.training.plans import FitPlan
+from cellwatch.zoo.whole import put_in_place
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -94,9 +94,7 @@ def save_checkpoint(
     }
     aside = folder / f".{CHECKPOINT}.partial"
     save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, aside, metadata)
-    with aside.open("rb") as written:
-        os.fsync(written.fileno())
-    aside.replace(folder / CHECKPOINT)
+    put_in_place(aside, folder / CHECKPOINT)
 
 
 def resume(network: CPNet, optimiser: torch.optim.SGD, plan: FitPlan, folder: Path) -> Standing:

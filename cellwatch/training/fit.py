@@ -213,8 +213,13 @@ class _Run:
 
     def normalise_anew(self, pool: ThreadPoolExecutor) -> None:
         plan, network = self.plan, self.network
-        n_images = plan.norm_batches * min(plan.batch_size, plan.images_per_epoch)
-        one_more = replace(plan, epochs=plan.epochs + 1, images_per_epoch=n_images)
+        size = min(plan.batch_size, plan.images_per_epoch)  # as in the steps
+        one_more = replace(
+            plan,
+            epochs=plan.epochs + 1,
+            images_per_epoch=plan.norm_batches * size,
+            batch_size=size,
+        )
         batches = batches_ahead(pool, self.training, one_more, network.config, plan.epochs, 0)
         with _autocast(network.diam_mean.device, plan.precision):
             update_bn(self.tiles_of(batches), network)

@@ -6,7 +6,7 @@ takes the learning rate that the paper has at the same fraction of its own lengt
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -64,6 +64,8 @@ SCHEDULES: Mapping[str, Schedule] = MappingProxyType(
 )
 
 
+LEAST_EPOCHS = 5  # a shorter schedule teaches nothing: its first epoch has a rate of 0
+ENOUGH_EPOCHS = 20  # the warm-up, a tenth of `online`, has two of them
 FORWARD = 1 / 3  # of a step's time; the way back takes twice as long as the way there
 
 
@@ -138,6 +140,47 @@ class FitPlan:
     def steps_worth_after(self) -> float:
         """Return how many steps would take as long as what follows the last one."""
         return 0.0 if self.validation else self.norm_batches * FORWARD
+
+
+def with_steps(
+    plan: FitPlan, steps: int, *, is_fixed: bool = False, is_most: bool = False
+) -> FitPlan:
+    """Return the plan with its schedule stretched to a number of steps.
+
+    Parameters
+    ----------
+    plan : FitPlan
+    steps : int
+    is_fixed : bool
+        Whether an epoch must be as long as the plan has it. Else it is shortened where there would
+        be fewer than `ENOUGH_EPOCHS`: the rate changes between epochs alone, and is 0 in the first.
+    is_most : bool
+        Whether `steps` are the most there may be; else the last epoch is filled up.
+
+    Raises
+    ------
+    UsageError
+        When they are too few for a schedule.
+
+    Examples
+    --------
+    >>> plan = with_steps(FitPlan("online", 100, images_per_epoch=200), 100)
+    >>> plan.epochs, plan.steps_per_epoch
+    (20, 5)
+    """
+    if not is_fixed and steps // plan.steps_per_epoch < ENOUGH_EPOCHS:
+        batches = max(1, steps // ENOUGH_EPOCHS)
+        shorter = min(plan.images_per_epoch, batches * plan.batch_size)
+        plan = replace(plan, images_per_epoch=shorter)
+    each = plan.steps_per_epoch
+    epochs = steps // each if is_most else math.ceil(steps / each)
+    if epochs < LEAST_EPOCHS:
+        raise UsageError(
+            f"{steps} steps with {each} an epoch are {epochs} of the {LEAST_EPOCHS} epochs that a "
+            f"schedule needs at the least; give it {LEAST_EPOCHS * each} steps or more"
+            + (", or fewer images an epoch" if each > 1 else "")
+        )
+    return replace(plan, epochs=epochs)
 
 
 def schedule_named(name: str) -> Schedule:

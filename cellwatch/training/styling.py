@@ -6,7 +6,7 @@ Stringer et al. 2021, Nat Methods 18:100, Methods "Cell size estimation": the di
 from the styles of crops at random scales between 0.5 and 1.5.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from cellwatch.core.parameters import SegmentationParams
 from cellwatch.core.segment import predict, style_of_plane
 from cellwatch.core.styles import known_styles
 from cellwatch.training.dataset import TrainingImage
+from cellwatch.training.plans import FORWARD, FitPlan
 from cellwatch.zoo.stylefile import StyleFacts
 
 STYLES_KEPT = 150  # of a larger set, as many images are drawn
@@ -31,7 +32,6 @@ def style_facts(
     images: Sequence[TrainingImage],
     params: SegmentationParams,
     seed: int,
-    on_image: Callable[[], None] = lambda: None,
 ) -> StyleFacts:
     """Measure the styles of a network's training images and fit its size model.
 
@@ -44,26 +44,31 @@ def style_facts(
     params : SegmentationParams
         Tiling and precision.
     seed : int
-    on_image : callable
-        Called `n_measures(images)` times.
     """
     rng = np.random.default_rng(seed)
     with_rois = [image for image in images if image.diameter]
     drawn = rng.permutation(len(with_rois))[:STYLES_KEPT]
-    styles = []
-    for index in drawn:
-        styles.append(style_at_diameter(network, with_rois[index], params))
-        on_image()
+    styles = [style_at_diameter(network, with_rois[index], params) for index in drawn]
     size = None
     if len(with_rois) >= SIZE_MIN_IMAGES:
-        size = train_size_model(network, with_rois, params, rng, on_image)
+        size = train_size_model(network, with_rois, params, rng)
     return StyleFacts(known_styles(np.stack(styles)), size)
 
 
-def n_measures(images: Sequence[TrainingImage]) -> int:
-    """Return how many network passes `style_facts` takes for a set."""
-    n = sum(image.diameter > 0 for image in images)
-    return min(n, STYLES_KEPT) + SIZE_CROPS * (n >= SIZE_MIN_IMAGES)
+def steps_worth(images: Sequence[TrainingImage], diam_mean: float, plan: FitPlan) -> float:
+    """Return about how many steps of a run take as long as `style_facts` does.
+
+    Parameters
+    ----------
+    images : sequence of TrainingImage
+    diam_mean : float, px
+        Of the network.
+    plan : FitPlan
+    """
+    areas = [i.labels.size * (diam_mean / i.diameter) ** 2 for i in images if i.diameter]
+    pixels = sum(areas) / max(1, len(areas)) * min(len(areas), STYLES_KEPT)
+    pixels += SIZE_CROPS * SIZE_CROP**2 * (len(areas) >= SIZE_MIN_IMAGES)
+    return FORWARD * pixels / (plan.batch_size * plan.crop**2)
 
 
 def style_at_diameter(network: CPNet, image: TrainingImage, params: SegmentationParams) -> Float32:
@@ -83,7 +88,6 @@ def train_size_model(
     images: Sequence[TrainingImage],
     params: SegmentationParams,
     rng: np.random.Generator,
-    on_crop: Callable[[], None] = lambda: None,
 ) -> SizeModel:
     """Fit a size model on crops at random scales; each image gives as many as any other."""
     order = np.concatenate(
@@ -97,7 +101,6 @@ def train_size_model(
         crop = _window(scaled, rng)
         styles.append(predict(_fed(crop, network), network, params).style)
         diameters.append(image.diameter * scale)
-        on_crop()
     return fit_size_model(np.stack(styles), np.array(diameters), network.config.diam_mean)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cellwatch.errors import UnknownModel, WeightsError
 from cellwatch.records import ModelCard
+from cellwatch.zoo.whole import put_in_place
 
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
@@ -110,7 +111,7 @@ def write_card(folder: Path, card: ModelCard) -> None:
     """Write a card, whole or not at all."""
     aside = folder / f".{CARD}.partial"
     aside.write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
-    aside.replace(folder / CARD)
+    put_in_place(aside, folder / CARD)
 
 
 def _at_path(path: Path) -> ModelPlace:
@@ -120,7 +121,8 @@ def _at_path(path: Path) -> ModelPlace:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         # A checkpoint says nothing of its training but the diameters, which come with the weights.
-        card = ModelCard(path.name, sha256, 0.0, 0.0, channels=("cell", "nucleus"))
+        # Whether it saw nuclei beside the cells, `models add --nucleus` says: without, none is fed.
+        card = ModelCard(path.name, sha256, 0.0, 0.0, channels=("cell",))
         return ModelPlace(path, card)
     raise UnknownModel(f"{path} is neither a model folder (with {CARD}) nor a checkpoint file")
 

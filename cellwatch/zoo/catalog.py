@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from cellwatch.zoo.cards import (
     write_card,
 )
 from cellwatch.zoo.hashes import file_sha256
+from cellwatch.zoo.limited import in_child
 from cellwatch.zoo.stylefile import STYLES, StyleFacts, load_styles, save_styles
-from cellwatch.zoo.weights import load_checkpoint, load_network, save_network
+from cellwatch.zoo.weights import load_network, save_network
 
 _IDS = re.compile(r"(cellpose/)?[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
@@ -35,7 +37,7 @@ def load_model(place: ModelPlace) -> CPNet:
         When the weights are not those of the card, or not this network key for key.
     """
     if place.is_checkpoint:
-        return load_checkpoint(place.path)
+        return _of_checkpoint(place.path)
     weights = place.path / WEIGHTS
     if not weights.is_file():
         raise WeightsError(f"{place.path} has no {WEIGHTS}")
@@ -45,6 +47,14 @@ def load_model(place: ModelPlace) -> CPNet:
             f"{weights} was changed: its sha256 is {found}, the card says {place.card.sha256}"
         )
     return load_network(weights)
+
+
+def _of_checkpoint(path: Path) -> CPNet:
+    # A pickle: this process never reads it.
+    with tempfile.TemporaryDirectory(prefix="cellwatch-") as scratch:
+        safe = Path(scratch) / WEIGHTS
+        in_child("checkpoint", path, safe)
+        return load_network(safe)
 
 
 def style_facts_of(place: ModelPlace) -> StyleFacts:
@@ -109,17 +119,31 @@ def add_model(
     return card
 
 
-def hold_model(name: str, zoo: Path) -> str:
+def hold_model(name: str, zoo: Path, kept_free: re.Pattern[str] | None = None) -> str:
     """Return the id under which a zoo holds a model; one named by its path is copied into it.
+
+    Parameters
+    ----------
+    name : str
+        An id or a path.
+    zoo : Path
+    kept_free : pattern or None
+        Ids that the zoo's own networks are to have.
 
     Raises
     ------
     UnknownModel
         When there is no such model.
     WeightsError
-        When the zoo holds another model of that id, or the path is a bare checkpoint.
+        When the zoo holds another model of that id, its id is kept free, or the path is a bare
+        checkpoint.
     """
     place = _find_anywhere(name, zoo)
+    if kept_free and kept_free.fullmatch(place.card.id):
+        raise WeightsError(
+            f"the id of {name} is '{place.card.id}', and so is a network called that is to be "
+            "trained here; rename the set's folder, or give the model another id"
+        )
     if not is_path(name) and place.path in (BUILTIN / name, zoo / name):
         return name
     if place.is_checkpoint:

@@ -19,6 +19,7 @@ from cellwatch.errors import UnknownModel, WeightsError
 from cellwatch.records import ClassifierCard, ClusterCard
 from cellwatch.zoo.cards import ModelPlace, find_model, is_path, zoo_roots
 from cellwatch.zoo.hashes import file_sha256
+from cellwatch.zoo.whole import put_in_place
 
 CARD = "classifier.json"
 STYLES = "classifier.safetensors"
@@ -172,13 +173,15 @@ def add_classifier(
         "clusters": classifier.clusters.astype(np.int32),
         "reaches": np.array(classifier.reaches),
     }
-    save_file(tensors, folder / STYLES)
-    (folder / STYLES).chmod(0o644)
+    aside = folder / f".{STYLES}.partial"
+    save_file(tensors, aside)
+    aside.chmod(0o644)
+    put_in_place(aside, folder / STYLES)
     card = replace(card, styles_sha256=file_sha256(folder / STYLES))
     card = replace(card, sha256=_card_sha256(card))
     aside = folder / f".{CARD}.partial"
     aside.write_text(json.dumps(asdict(card), indent=1) + "\n", encoding="utf-8")
-    aside.replace(folder / CARD)
+    put_in_place(aside, folder / CARD)
     return card
 
 

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from cellwatch.core.diameter import SizeModel
+from cellwatch.core.network import CPNet
 from cellwatch.core.styles import classifier_of
 from cellwatch.errors import UnknownModel, WeightsError
 from cellwatch.records import ClassifierCard, ClusterCard, ModelCard
@@ -64,7 +65,10 @@ def import_checkpoint(
         safe = Path(scratch) / "weights.safetensors"
         in_child("checkpoint", source, safe, *([str(diam_mean)] if diam_mean else []))
         network = load_network(safe)
-        styles = StyleFacts(size=_size_model(size_model, Path(scratch))) if size_model else None
+        styles = None
+        if size_model:
+            styles = StyleFacts(size=_size_model(size_model, Path(scratch)))
+            _refuse_another_width(styles, network, size_model)
     card = ModelCard(
         id=model_id,
         sha256="",
@@ -161,6 +165,15 @@ def _size_model(source: Path, scratch: Path) -> SizeModel:
         diam_mean=float(arrays["diam_mean"][0]),
         log_mean=float(arrays["ymean"][0]),
     )
+
+
+def _refuse_another_width(styles: StyleFacts, network: CPNet, source: Path) -> None:
+    wanted = network.config.widths[-1]
+    if styles.size and len(styles.size.weights) != wanted:
+        raise WeightsError(
+            f"{source} is the size model of another network: it has {len(styles.size.weights)} "
+            f"weights, the network's styles have {wanted} values"
+        )
 
 
 def _style_choice(source: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:

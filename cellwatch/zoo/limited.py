@@ -14,6 +14,7 @@ from cellwatch.errors import CellwatchError, WeightsError
 
 MEMORY = 12 << 30  # bytes of address space; importing torch alone reserves some
 SECONDS = 300
+LIMITS = {resource.RLIMIT_AS: MEMORY, resource.RLIMIT_CPU: SECONDS, resource.RLIMIT_CORE: 0}
 REFUSED = 65  # EX_DATAERR: the file is at fault; a traceback ends with 1
 
 
@@ -60,15 +61,18 @@ def in_child(kind: str, source: Path, target: Path, *arguments: str) -> None:
 def main() -> None:
     """Convert the file that the arguments name, under limits."""
     kind, source, target, *arguments = sys.argv[1:]
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for what, most in LIMITS.items():
+        _, allowed = resource.getrlimit(what)  # whoever started this may have set a lower one
+        most = most if allowed == resource.RLIM_INFINITY else min(most, allowed)
+        resource.setrlimit(what, (most, most))
     try:
         CONVERTERS[kind](Path(source), Path(target), *arguments)
     except CellwatchError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(REFUSED)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise  # torch tells so of memory alone
         sys.stderr.write(f"{source} needs more than {MEMORY >> 30} GiB to read\n")
         sys.exit(REFUSED)
 
@@ -96,7 +100,11 @@ def _size(source: Path, target: Path) -> None:
         raise WeightsError(f"{source} is no size model: {error}") from error
     is_single = arrays["diam_mean"].size == arrays["ymean"].size == 1
     are_numbers = all(np.isfinite(array).all() for array in arrays.values())
-    if arrays["A"].shape != arrays["smean"].shape or not is_single or not are_numbers:
+    if (
+        arrays["A"].shape != arrays["smean"].shape
+        or not (is_single and are_numbers)
+        or arrays["diam_mean"][0] <= 0
+    ):
         raise WeightsError(f"{source} is no size model: its arrays do not fit each other")
     save_file(arrays, target)
 

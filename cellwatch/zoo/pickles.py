@@ -131,14 +131,32 @@ def _checked(shape: Any) -> tuple[int, ...]:
     return sizes
 
 
+class _Call:
+    """A function that a pickle may call, and do nothing else to: it cannot set what it has."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:  # Any: what the file gives
+        return self._function(*arguments)
+
+    def __setstate__(self, _state: object) -> None:
+        raise UnsafePickle("it would change a function of the program that reads it")
+
+
 # Plain names: what NumPy writes for plain data. `ndarray` is only ever passed on, never called.
-_NUMPY: dict[str, Callable[..., Any]] = {"_reconstruct": _reconstruct, "scalar": _scalar}
+_NUMPY: dict[str, Callable[..., Any]] = {
+    "_reconstruct": _Call(_reconstruct),
+    "scalar": _Call(_scalar),
+}
 STAND_INS: dict[tuple[str, str], Callable[..., Any] | str] = {
     ("numpy", "dtype"): _Kind,
     ("numpy", "ndarray"): "ndarray",
-    ("_codecs", "encode"): _encode,
+    ("_codecs", "encode"): _Call(_encode),
     **{(f"numpy.{c}.multiarray", n): f for c in ("core", "_core") for n, f in _NUMPY.items()},
-    **{(f"numpy.{c}.numeric", "_frombuffer"): _frombuffer for c in ("core", "_core")},
+    **{(f"numpy.{c}.numeric", "_frombuffer"): _Call(_frombuffer) for c in ("core", "_core")},
 }
 
 

@@ -174,7 +174,8 @@ def check_pin(name: str, path: Path, folder: Path) -> str:
     if pins.get(name, found) != found:
         raise DownloadError(
             f"{name} is not the file that came first: its sha256 is {found}, the one recorded in "
-            f"{pins_path} is {pins[name]}; remove that line if you trust the new file"
+            f"{pins_path} is {pins[name]}; if you trust the new file, remove "
+            "that line and the folder of the model, and pull again"
         )
     return found
 

@@ -15,6 +15,7 @@ from cellwatch.core.diameter import SizeModel
 from cellwatch.core.styles import KnownStyles
 from cellwatch.errors import WeightsError
 from cellwatch.zoo.hashes import file_sha256
+from cellwatch.zoo.whole import put_in_place
 
 STYLES = "styles.safetensors"
 
@@ -51,7 +52,7 @@ def save_styles(facts: StyleFacts, path: Path) -> str:
     aside = path.with_name(f".{path.name}.partial")
     save_file(tensors, aside)
     aside.chmod(0o644)  # safetensors makes files that only their owner can read
-    aside.rename(path)
+    put_in_place(aside, path)
     return file_sha256(path)
 
 

@@ -3,6 +3,7 @@
 Every key is accounted for: a missing, an extra or a misshapen one is an error that names it.
 """
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ from torch import Tensor
 from cellwatch.core.network import CPNet, NetworkConfig
 from cellwatch.errors import WeightsError
 from cellwatch.zoo.hashes import file_sha256
+from cellwatch.zoo.whole import put_in_place
 
 NAMED_AT_MOST = 5  # keys in an error message
 
@@ -62,6 +64,9 @@ def load_checkpoint(path: Path, default_diameter: float | None = None) -> CPNet:
         raise WeightsError(f"{path} cannot be read as a Cellpose checkpoint: {reason}") from error
     if not isinstance(tensors, Mapping) or not all(torch.is_tensor(t) for t in tensors.values()):
         raise WeightsError(f"{path} holds no state dict of tensors")
+    for key, tensor in tensors.items():
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise WeightsError(f"{path}: {key} claims to be larger than the file that it is in")
     if "W2" in tensors:
         raise WeightsError(f"{path} is a Cellpose 4 (SAM) checkpoint; cellwatch runs Cellpose 1–3")
     return network_from(_with_diameters_said(tensors, default_diameter), str(path))
@@ -122,7 +127,7 @@ def save_network(network: CPNet, path: Path, *, is_half: bool) -> str:
     # One entry of metadata: with more their order, and so the hash, would be chance.
     save_file(tensors, aside, {"format": "pt"})
     aside.chmod(0o644)  # safetensors makes files that only their owner can read
-    aside.rename(path)
+    put_in_place(aside, path)
     return file_sha256(path)
 
 
@@ -162,10 +167,13 @@ def _config_of(tensors: Mapping[str, Tensor], source: str) -> NetworkConfig:
     # Widths are read off the encoder, so that small networks of tests are networks like any other.
     widths: list[int] = []
     while (key := f"downsample.down.res_down_{len(widths)}.conv.conv_0.2.weight") in tensors:
+        if tensors[key].dim() != 4:
+            shape = tuple(tensors[key].shape)
+            raise WeightsError(f"{source}: {key} has shape {shape}, not that of a convolution")
         widths.append(int(tensors[key].shape[0]))
     first = tensors.get("downsample.down.res_down_0.conv.conv_0.2.weight")
     lacking = [key for key in ("diam_mean", "diam_labels") if key not in tensors]
-    if first is None or first.dim() != 4:
+    if first is None:
         raise WeightsError(f"{source}: missing downsample.down.res_down_0.conv.conv_0.2.weight")
     if lacking:
         raise WeightsError(
@@ -175,6 +183,13 @@ def _config_of(tensors: Mapping[str, Tensor], source: str) -> NetworkConfig:
     return NetworkConfig(
         channels=int(first.shape[1]),
         widths=tuple(widths),
-        diam_mean=float(tensors["diam_mean"]),
-        diam_labels=float(tensors["diam_labels"]),
+        diam_mean=_diameter(tensors, "diam_mean", source),
+        diam_labels=_diameter(tensors, "diam_labels", source),
     )
+
+
+def _diameter(tensors: Mapping[str, Tensor], key: str, source: str) -> float:
+    values = tensors[key].flatten().tolist()
+    if len(values) != 1 or not 0 < values[0] < math.inf:
+        raise WeightsError(f"{source}: {key} is {values[:3]}, no diameter in px")
+    return float(values[0])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from datetime import timedelta
@@ -163,17 +164,48 @@ def test_inspect_reads_no_pixels_and_tells_the_promised_facts(tmp_path, pairs):
 
 
 def test_train_makes_a_model_that_resumes_and_is_not_trained_twice(tmp_path, pairs):
-    words = ("train", "--data", pairs, "--schedule", "online", "--steps", 2, "--out")
+    words = ("train", "--data", pairs, "--schedule", "online", "--steps", 5, "--out")
     trained = cellwatch(*words, tmp_path / "m", "--from", "scratch", "--images-per-epoch", 1)
 
     assert trained.returncode == 0, trained.stderr
     shown = json.loads(cellwatch("models", "show", tmp_path / "m", "--json").stdout)
-    assert (shown["steps"], shown["channels"]) == (2, ["cell"])
+    assert (shown["steps"], shown["channels"]) == (5, ["cell"])
     assert shown["data"][0]["images"] == 3
     assert not (tmp_path / "m/checkpoint.safetensors").exists()
     again = cellwatch("train", "--resume", tmp_path / "m")
     assert again.returncode == 1
     assert "finished model" in again.stderr
+    other = cellwatch("train", "--resume", tmp_path / "m", "--seed", 7, "--min-rois", 9)
+    assert other.returncode == 2
+    assert "leave --min-rois, --seed out" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--from", "scratch", "--budget", "lots"], "'lots' is no time"),
+        (["--from", "nculei"], "no model 'nculei'"),
+        (["--from", "scratch", "--steps", 20, "--images-per-epoch", 100], "65 steps or more"),
+        (["--from", "scratch", "--steps", 3], "5"),
+    ],
+)
+def test_what_a_training_cannot_be_is_said_before_it_prepares(tmp_path, pairs, words, told):
+    ended = cellwatch("train", "--data", pairs, "--out", tmp_path / "m", *words)
+
+    assert ended.returncode in (1, 2)
+    assert told in ended.stderr
+    assert "preparing" not in ended.stderr
+    assert not (tmp_path / "m").exists()
+
+
+def test_label_images_without_a_truth_are_told(tmp_path, pairs):
+    shutil.copytree(pairs, tmp_path / "p")
+    shutil.copy(pairs / "disc0_masks.tif", tmp_path / "p" / "more_masks.tif")
+
+    compared = cellwatch("compare", tmp_path / "p", pairs)
+
+    assert compared.returncode == 0, compared.stderr
+    assert "left out 1 label images without a truth: more" in compared.stderr
 
 
 @pytest.mark.parametrize("kind", ["no masks", "other shape", "floats", "empty"])

@@ -1,6 +1,7 @@
 """The commands on zoos, models and datasets, as scripts meet them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -53,6 +54,49 @@ def test_a_changed_file_on_the_mirror_is_refused(mirror, tmp_path):
 
     assert refused.returncode == 1
     assert "not the file that came first" in refused.stderr
+
+
+def test_a_new_file_is_taken_when_the_old_one_is_forgotten_whole(tmp_path):
+    for name, seed in (("old", 0), ("new", 1)):
+        save_checkpoint(tiny_network(seed), tmp_path / name)
+    zoo = tmp_path / "zoo"
+    words = ("models", "pull", "LC1", "--zoo", zoo, "--from-file")
+    assert cellwatch(*words, tmp_path / "old").returncode == 0
+    old = (zoo / "cellpose" / "LC1" / "card.json").read_text()
+    (zoo / "cellpose" / "pins.json").unlink()
+
+    half = cellwatch(*words, tmp_path / "new")
+    pinned = (zoo / "cellpose" / "pins.json").exists()
+    shutil.rmtree(zoo / "cellpose" / "LC1")
+    whole = cellwatch(*words, tmp_path / "new")
+
+    assert half.returncode == 1
+    assert "LC1 was made of another file" in half.stderr
+    assert not pinned
+    assert whole.returncode == 0, whole.stderr
+    assert (zoo / "cellpose" / "LC1" / "card.json").read_text() != old
+
+
+def test_a_size_model_that_lacks_is_told_and_not_taken_afterwards(tmp_path):
+    save_checkpoint(tiny_network(), tmp_path / "net")
+    size = {"A": np.ones(8), "smean": np.zeros(8), "diam_mean": 30.0, "ymean": 3.0}
+    np.save(tmp_path / "size.npy", size, allow_pickle=True)
+    np.save(tmp_path / "narrow.npy", {**size, "A": np.ones(5), "smean": np.zeros(5)})
+    words = ("models", "pull", "cyto2", "--from-file", tmp_path / "net")
+    sized = ("--size-file", tmp_path / "size.npy")
+
+    narrow = cellwatch(*words, "--zoo", tmp_path / "a", "--size-file", tmp_path / "narrow.npy")
+    alone = cellwatch(*words, "--zoo", tmp_path / "a")
+    later = cellwatch(*words, "--zoo", tmp_path / "a", *sized)
+    together = cellwatch(*words, "--zoo", tmp_path / "b", *sized)
+
+    assert (narrow.returncode, alone.returncode, later.returncode) == (1, 0, 2)
+    assert "5 weights, the network's styles have 8" in narrow.stderr
+    assert "without size_cyto2torch_0.npy" in alone.stderr
+    assert "remove that folder" in later.stderr
+    assert "size_cyto2torch_0.npy" not in (tmp_path / "a/cellpose/pins.json").read_text()
+    assert together.returncode == 0, together.stderr
+    assert (tmp_path / "b/cellpose/cyto2/styles.safetensors").exists()
 
 
 def test_a_model_of_ones_own_is_added_from_a_file_and_exported(tmp_path):

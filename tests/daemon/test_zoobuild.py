@@ -1,6 +1,7 @@
 """A whole zoo in small: two kinds of images, tiny networks, real files."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.daemon.choosing import Chooser, ready_either, spread
 from cellwatch.daemon.scoring import evaluate_folder
-from cellwatch.daemon.zoobuild import ZooRequest, build_zoo, find_sets
+from cellwatch.daemon.zoobuild import build_zoo
+from cellwatch.daemon.zooclusters import names_of_clusters
 from cellwatch.daemon.zooplots import draw_comparison, draw_map
+from cellwatch.daemon.zoorequest import ZooRequest, find_sets
 from cellwatch.daemon.zooscore import mean_scores, score_zoo
 from cellwatch.errors import BadTrainingData, UnknownModel, UsageError, WeightsError
 from cellwatch.records import ChannelChoice
@@ -23,7 +26,7 @@ from tests.discs import disc_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 CPU = torch.device("cpu")
-PLAN = FitPlan("generalist", 12, images_per_epoch=2, batch_size=2, crop=32)
+PLAN = FitPlan("generalist", 12, images_per_epoch=8, batch_size=2, crop=32)
 
 
 def write_set(folder, kind, n_train, n_test):
@@ -220,6 +223,56 @@ def test_a_set_named_like_a_built_in_model_is_refused(built, tmp_path):
         build_zoo(
             replace(request, sets=(str(tmp_path / "nuclei"),), reuse={}), tmp_path / "z", CPU, print
         )
+
+
+def test_a_zoo_of_other_training_images_is_refused_before_anything_is_done(built, sets, tmp_path):
+    request, out, *_ = built
+    zoo = tmp_path / "zoo"
+    zoo.mkdir()
+    shutil.copytree(sets, tmp_path / "sets")
+    mine = replace(request, sets=find_sets([tmp_path / "sets"]))
+    kept = {**json.loads((out / "zoo.json").read_text()), "sets": list(mine.sets)}
+    (zoo / "zoo.json").write_text(json.dumps(kept))
+    changed = tmp_path / "sets/dark_discs/train/00_masks.tif"
+    tifffile.imwrite(changed, disc_picture(77, size=96, n=3)[1].astype("u2"))
+
+    with pytest.raises(BadTrainingData, match="set 'dark_discs' changed since"):
+        build_zoo(mine, zoo, CPU, print)
+
+    assert not (zoo / "clusters.json").exists()
+
+
+def test_a_test_image_that_is_trained_on_is_refused(built, sets, tmp_path):
+    request, *_ = built
+    shutil.copytree(sets, tmp_path / "sets")
+    pixels = tifffile.imread(tmp_path / "sets/bright_discs/train/03_img.tif")
+    again = tmp_path / "sets/dark_discs/test/00_img.tif"
+    tifffile.imwrite(again, pixels, compression="zlib")
+
+    with pytest.raises(BadTrainingData, match=r"dark_discs/00_img\.tif.*bright_discs/03_img\.tif"):
+        build_zoo(replace(request, sets=find_sets([tmp_path / "sets"])), tmp_path / "z", CPU, print)
+
+
+def test_a_model_with_the_name_of_a_cluster_does_not_take_its_place(built, tiny_model, tmp_path):
+    request, *_ = built
+    mine = tmp_path / "mine"
+    shutil.copytree(tiny_model.path, mine)
+    card = json.loads((mine / "card.json").read_text())
+    (mine / "card.json").write_text(json.dumps({**card, "id": "dark_discs-2"}))
+
+    with pytest.raises(WeightsError, match="'dark_discs-2', and so is a network"):
+        build_zoo(replace(request, generalist=str(mine)), tmp_path / "z", CPU, print)
+
+    assert not (tmp_path / "z/dark_discs-2").exists()
+
+
+def test_clusters_have_names_of_their_own():
+    kinds = ["x", "x", "x-2", "x"]
+
+    names, commonest = names_of_clusters(np.array([0, 1, 2, 3]), kinds)
+
+    assert names == ("x", "x-3", "x-2", "x-4")
+    assert commonest == ("x", "x", "x-2", "x")
 
 
 def test_styles_of_other_images_are_measured_anew(built, sets, tmp_path):

@@ -252,6 +252,22 @@ def test_the_batch_normalisation_is_that_of_the_last_weights(tmp_path, images):
         torch.testing.assert_close(after[f"{name}.running_var"], variance, rtol=1e-3, atol=1e-6)
 
 
+def test_after_short_epochs_the_normalisation_is_over_batches_of_their_size(tmp_path, images):
+    plan = replace(PLAN, images_per_epoch=2, batch_size=4, norm_batches=3)
+    stopped, _ = train(tmp_path, images, plan, epochs=plan.epochs)
+    finished, _ = train(tmp_path, images, plan)
+
+    drawn = replace(plan, images_per_epoch=6, batch_size=2)
+    batches = list(draw_batches(images, drawn, stopped.config, plan.epochs))
+    expected = inputs_normalised(stopped, [batch.tiles for batch in batches])
+
+    assert [len(batch.tiles) for batch in batches] == [2, 2, 2]
+    after = finished.state_dict()
+    for name, (mean, variance) in expected.items():
+        torch.testing.assert_close(after[f"{name}.running_mean"], mean, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(after[f"{name}.running_var"], variance, rtol=1e-3, atol=1e-6)
+
+
 def inputs_normalised(network, batches):
     """Return mean and variance of what each batch normalisation is given, over the batches."""
     norms = {n: m for n, m in network.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}

@@ -3,7 +3,8 @@ import pytest
 
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.training import styling
-from cellwatch.training.styling import n_measures, style_facts
+from cellwatch.training.plans import FitPlan
+from cellwatch.training.styling import steps_worth, style_facts
 from cellwatch.zoo.stylefile import load_styles, save_styles
 from tests.discs import disc_images, trained_on_discs
 
@@ -16,14 +17,21 @@ def images():
 
 
 def test_a_model_of_few_images_has_styles_and_no_size_model(images):
-    seen = []
-
-    facts = style_facts(trained_on_discs(), images, SegmentationParams(), 0, lambda: seen.append(1))
+    facts = style_facts(trained_on_discs(), images, SegmentationParams(), 0)
 
     assert facts.size is None
     assert facts.known.styles.shape == (6, 16)
     np.testing.assert_allclose(np.linalg.norm(facts.known.styles, axis=1), 1, atol=1e-5)
-    assert len(seen) == n_measures(images) == 6
+
+
+def test_what_measuring_takes_is_counted_in_steps(images):
+    plan = FitPlan("online", 100)
+    pixels = sum(image.labels.size * (17 / image.diameter) ** 2 for image in images)
+
+    few, many = steps_worth(images, 17, plan), steps_worth(images * 5, 17, plan)
+
+    assert few == pytest.approx(pixels / (8 * 224**2) / 3)
+    assert many == pytest.approx((5 * pixels + 400 * 256**2) / (8 * 224**2) / 3)
 
 
 def test_a_size_model_tells_small_discs_from_large_ones(images, monkeypatch, tmp_path):

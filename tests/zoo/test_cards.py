@@ -40,7 +40,7 @@ def test_a_checkpoint_file_is_a_model(tmp_path):
     place = find_model(str(tmp_path / "CP_2026"))
 
     assert place.is_checkpoint
-    assert place.card.has_nucleus
+    assert not place.card.has_nucleus  # as `models add` has it without --nucleus
     assert load_model(place).config.diam_mean == 17
 
 
