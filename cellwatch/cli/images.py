@@ -72,7 +72,7 @@ def segment(
     ] = "auto",
     channels: ChannelsOption = "",
     min_size: Annotated[str, typer.Option(help="15 px or 20 um2.")] = "15 px",
-    flow_threshold: Annotated[float, typer.Option(help="Largest flow error; 0: off.")] = 0.4,
+    flow_threshold: Annotated[float, typer.Option(min=0, help="Largest flow error; 0: off.")] = 0.4,
     cellprob_threshold: Annotated[float, typer.Option(help="Least cell logit.")] = 0.0,
     file_format: Annotated[
         Literal["tif", "zarr"], typer.Option("--format", help="What to write.")

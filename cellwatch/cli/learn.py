@@ -1,5 +1,6 @@
 """The command that trains a network on folders of images and masks."""
 
+import os
 import re
 import sys
 import time
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cellwatch.cli.images import ChannelsOption, DeviceOption, ZooOption, parse_channels
-from cellwatch.cli.talk import progress, tell
+from cellwatch.cli.talk import counted, progress, tell
 from cellwatch.errors import UsageError
 from cellwatch.training.plans import LEAST_EPOCHS, SCHEDULES, FitPlan, with_steps
 
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 
     from cellwatch.daemon.learning import Prepared
     from cellwatch.daemon.runs import RunRequest
+    from cellwatch.training.checkpoint import EpochReport
 
 _TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h)\s*$")
 _SECONDS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 ALSO_ON_RESUME = {"resume", "device", "flow_cache"}
 TELL_EVERY_S = 60.0
 NAMED_AT_MOST = 5  # images
+DIAM_MEAN = 30.0  # px; the paper's, for cells
 
 
 def register(app: typer.Typer) -> None:
@@ -60,8 +63,9 @@ def train(
         ),
     ] = None,
     diam_mean: Annotated[
-        float, typer.Option(min=1, help="Network diameter, px, when from scratch (nuclei: 17).")
-    ] = 30.0,
+        float | None,
+        typer.Option(min=1, help="Network diameter, px, when from scratch: 30 (nuclei: 17)."),
+    ] = None,
     min_rois: Annotated[
         int | None, typer.Option(min=0, help="Leave out images with fewer ROIs.")
     ] = None,
@@ -93,7 +97,7 @@ def train(
 ) -> None:
     """Train a network on images and masks; the run folder becomes a model folder."""
     from cellwatch.daemon.device import choose_device, keep_freed_memory, precision_on
-    from cellwatch.daemon.learning import count_images, find_start, prepare, within_budget
+    from cellwatch.daemon.learning import SCRATCH, count_images, find_start, prepare, within_budget
     from cellwatch.daemon.runs import refuse_finished
     from cellwatch.daemon.scoring import check_tests
 
@@ -107,6 +111,8 @@ def train(
         raise UsageError("--data, --from and --out are needed (or --resume)")
     elif steps and budget:
         raise UsageError("give --steps or --budget, not both")
+    elif diam_mean and start != SCRATCH:
+        raise UsageError(f"--diam-mean is for --from {SCRATCH}; '{start}' has its own")
     else:
         folder = out
         plan = replace(
@@ -161,10 +167,11 @@ def _request(
     start: str,
     plan: FitPlan,
     channels: str,
-    diam_mean: float,
+    diam_mean: float | None,
     model_id: str,
     zoo: Path | None,
 ) -> "RunRequest":
+    from cellwatch.daemon.learning import SCRATCH
     from cellwatch.daemon.runs import RunRequest
 
     return RunRequest(
@@ -172,7 +179,7 @@ def _request(
         start=start,
         plan=plan,
         channels=parse_channels(channels),
-        diam_mean=diam_mean,
+        diam_mean=(diam_mean or DIAM_MEAN) if start == SCRATCH else 0.0,
         licences=("",) * len(data),
         model_id=model_id,
         zoo=str(zoo.absolute()) if zoo else None,
@@ -201,17 +208,47 @@ def _plan(
 
 
 def _fit(request: "RunRequest", prepared: "Prepared", folder: Path, device: "torch.device") -> None:
-    from cellwatch.daemon.learning import train as run_training
+    from cellwatch.training.checkpoint import CHECKPOINT
 
     plan = request.plan
     if left_out := prepared.left_out:
         names = ", ".join(Path(image.name).name for image in left_out[:NAMED_AT_MOST])
         more = ", … (the card names all)" if len(left_out) > NAMED_AT_MOST else ""
-        tell(f"left out {len(left_out)} images with fewer than {plan.min_rois} ROIs: {names}{more}")
+        few = f"with fewer than {counted(plan.min_rois, 'ROI')}"
+        tell(f"left out {counted(len(left_out), 'image')} {few}: {names}{more}")
+    if (folder / CHECKPOINT).exists():
+        tell(f"going on from the checkpoint in {folder}")
     tell(
-        f"{len(prepared.images)} images, {plan.epochs} epochs of {plan.steps_per_epoch} steps, "
-        f"schedule {plan.schedule}"
+        f"{counted(len(prepared.images), 'image')}, {counted(plan.epochs, 'epoch')} of "
+        f"{counted(plan.steps_per_epoch, 'step')}, schedule {plan.schedule}"
     )
+    try:
+        last = _run(request, prepared, folder, device)
+    except KeyboardInterrupt:
+        is_kept = (folder / CHECKPOINT).exists()
+        tell(
+            f"stopped {'after a' if is_kept else 'before its first'} checkpoint, of which one is "
+            f"written each minute; go on with it: cellwatch train --resume {folder}"
+        )
+        raise
+    if last:
+        tell(f"{folder} is a model now: {counted(last.step, 'step')}, loss {last.loss:.4f}")
+        tell(
+            f"use it: --model {_as_path(folder)}, or name it: cellwatch models add {folder} --id ID"
+        )
+
+
+def _as_path(folder: Path) -> str:
+    text = str(folder)
+    return text if os.sep in text else f".{os.sep}{text}"
+
+
+def _run(
+    request: "RunRequest", prepared: "Prepared", folder: Path, device: "torch.device"
+) -> "EpochReport | None":
+    from cellwatch.daemon.learning import train as run_training
+
+    plan = request.plan
     last = None
     tell_at = 0.0 if not sys.stderr.isatty() else float("inf")  # a terminal has its bar
     with progress("training", plan.steps) as advance:
@@ -220,8 +257,7 @@ def _fit(request: "RunRequest", prepared: "Prepared", folder: Path, device: "tor
             if time.monotonic() >= tell_at:
                 tell(f"epoch {report.epoch + 1} of {plan.epochs}, loss {report.loss:.4f}")
                 tell_at = time.monotonic() + TELL_EVERY_S
-    if last:
-        tell(f"{folder} is a model now: {last.step} steps, loss {last.loss:.4f}")
+    return last
 
 
 def _seconds(text: str) -> float:

@@ -13,6 +13,7 @@ from cellwatch.errors import DownloadError, UsageError
 from cellwatch.zoo.cards import (
     BUILTIN,
     PUBLISHED_PREFIX,
+    check_weights,
     find_model,
     list_models,
     read_card,
@@ -59,6 +60,8 @@ def models_show(
 ) -> None:
     """Show a model's card."""
     place = find_model(model, zoo)
+    if not place.is_checkpoint:
+        check_weights(place)
     card = asdict(place.card)
     if as_json:
         print_json(card)
@@ -102,7 +105,9 @@ def models_pull(
 
 @models_app.command("add")
 def models_add(
-    source: Annotated[Path, typer.Argument(help="A checkpoint of Cellpose 1 to 3.")],
+    source: Annotated[
+        Path, typer.Argument(help="A model folder, or a checkpoint of Cellpose 1 to 3.")
+    ],
     model_id: Annotated[str, typer.Option("--id", help="Its id in the zoo.")],
     zoo: ZooOption = None,
     diam_mean: Annotated[
@@ -114,7 +119,10 @@ def models_add(
         typer.Option("--nucleus", help="It was trained with a nucleus channel beside the cells."),
     ] = False,
 ) -> None:
-    """Add your own Cellpose model to the zoo. The file is read once, executing nothing."""
+    """Add a model of your own to the zoo: one trained here, or a checkpoint of Cellpose.
+
+    A checkpoint is read once, executing nothing that it holds.
+    """
     from cellwatch.watching.names import is_plain_name
     from cellwatch.zoo.importing import import_checkpoint
 
@@ -124,9 +132,14 @@ def models_add(
         raise UsageError(
             f"--id: '{model_id}' is taken by what comes with cellwatch; choose another"
         )
-    if not source.is_file():
-        raise UsageError(f"there is no file {source}")
     root = zoo or user_zoo()
+    if source.is_dir():
+        if diam_mean or size_file or nucleus:
+            raise UsageError(f"{source} is a model folder: its card says all that options could")
+        _add_folder(source, root, model_id)
+        return
+    if not source.is_file():
+        raise UsageError(f"there is no file or folder {source}")
     card = import_checkpoint(
         source,
         root / model_id,
@@ -136,6 +149,14 @@ def models_add(
         channels=("cell", "nucleus") if nucleus else ("cell",),
     )
     tell(f"{card.id} is in {root}: diameter {card.diam_labels:.1f} px, sha256 {card.sha256}")
+
+
+def _add_folder(source: Path, root: Path, model_id: str) -> None:
+    from cellwatch.zoo.catalog import copy_model
+
+    place = find_model(str(source.absolute()))
+    card = copy_model(place, root / model_id, model_id)
+    tell(f"{card.id} is in {root}: a copy of {source}")
 
 
 @models_app.command("export")

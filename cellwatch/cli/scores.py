@@ -1,6 +1,8 @@
 """Commands that score: evaluate, compare."""
 
+import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +16,9 @@ from cellwatch.cli.images import (
     load_for,
     parse_channels,
 )
-from cellwatch.cli.talk import JsonOption, print_json, print_table, progress, tell
+from cellwatch.cli.talk import JsonOption, counted, print_json, print_table, progress, tell
 from cellwatch.core.parameters import Diameter, SegmentationParams
+from cellwatch.errors import ParameterError, UsageError
 
 if TYPE_CHECKING:
     from cellwatch.training.evaluate import ImageScore
@@ -33,12 +36,14 @@ def evaluate(
     diameter: Annotated[
         str,
         typer.Option(
-            "--diameter", "-d", help="truth (each image's own), train-mean (or model), auto, or px."
+            "--diameter",
+            "-d",
+            help="truth (each image's own), train-mean (model), auto, px or um.",
         ),
     ] = "auto",
     channels: ChannelsOption = "",
-    flow_threshold: Annotated[float, typer.Option()] = 0.4,
-    cellprob_threshold: Annotated[float, typer.Option()] = 0.0,
+    flow_threshold: Annotated[float, typer.Option(min=0, help="Largest flow error; 0: off.")] = 0.4,
+    cellprob_threshold: Annotated[float, typer.Option(help="Least cell logit.")] = 0.0,
     per_image: Annotated[bool, typer.Option(help="Also each image's scores.")] = False,
     as_json: JsonOption = False,
     device: DeviceOption = "auto",
@@ -51,7 +56,7 @@ def evaluate(
     is_true = diameter == "truth"
     is_mean = is_true or diameter == "train-mean"
     params = SegmentationParams(
-        diameter=Diameter("model") if is_mean else Diameter.parse(diameter),
+        diameter=Diameter("model") if is_mean else _diameter(diameter),
         flow_threshold=flow_threshold,
         cellprob_threshold=cellprob_threshold,
     )
@@ -66,7 +71,12 @@ def evaluate(
             is_true_diameter=is_true,
             on_image=advance,
         )
-    about = {"model": ready.card.id, "diameter": diameter}
+    about: dict[str, str | float] = {
+        "model": ready.card.id,
+        "diameter": diameter,
+        "flow_threshold": flow_threshold,
+        "cellprob_threshold": cellprob_threshold,
+    }
     used = Counter(one.model_id for one in scored)
     if len(used) > 1 or ready.card.id not in used:
         about["chosen"] = ", ".join(f"{name} {n}" for name, n in used.most_common())
@@ -84,13 +94,22 @@ def compare(
 
     scores = compare_folders(predicted, truth)
     if surplus := without_truth(predicted, truth):
-        few = f"{len(surplus)} label images without a truth"
+        few = f"{counted(len(surplus), 'label image')} without a truth"
         tell(f"left out {few}: {', '.join(surplus[:5])}{', …' if len(surplus) > 5 else ''}")
     _show_scores(scores, {}, as_json, per_image)
 
 
+def _diameter(text: str) -> Diameter:
+    try:
+        return Diameter.parse(text)
+    except ParameterError as error:
+        raise UsageError(
+            f"--diameter: '{text}' is none of truth, train-mean, auto, 30 px or 18 um"
+        ) from error
+
+
 def _show_scores(
-    scores: list["ImageScore"], about: dict[str, str], as_json: bool, per_image: bool
+    scores: list["ImageScore"], about: Mapping[str, str | float], as_json: bool, per_image: bool
 ) -> None:
     from cellwatch.core.matching import IOU_THRESHOLDS
     from cellwatch.training.evaluate import summarise
@@ -108,7 +127,7 @@ def _show_scores(
         print_json({**about, **summary.to_json(), **({"per_image": rows} if per_image else {})})
         return
     for key, value in about.items():
-        tell(f"{key}: {value}")
+        tell(f"{key.replace('_', ' ')}: {value}")
     columns = ["image", "true", "found", *(f"AP@{t:g}" for t in IOU_THRESHOLDS)]
     shown = scores if per_image else []
     body = [
@@ -129,7 +148,8 @@ def _show_scores(
     print_table("", columns, body)
     tell(
         f"mean AP@0.5:0.95 {summary.mean_average_precision:.3f}, F1@0.5 {summary.f1[0.5]:.3f}, "
-        f"mean IoU of matched ROIs {summary.matched_iou:.3f}"
+        "mean IoU of matched ROIs "
+        + ("–" if math.isnan(summary.matched_iou) else f"{summary.matched_iou:.3f}")
     )
     if summary.both_empty:
         tell(f"{summary.both_empty} images are empty in truth and prediction; each counts as 1")

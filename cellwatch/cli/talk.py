@@ -37,6 +37,17 @@ def tell(message: str) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "image"), counted(2, "image")
+    ('1 image', '2 images')
+    """
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def print_json(data: Any) -> None:  # Any: JSON
     """Print data for programs, in UTF-8 whatever the locale, undecodable names escaped."""
     text = json.dumps(data, indent=2, ensure_ascii=True, default=str)

@@ -62,6 +62,8 @@ def try_image(
     from cellwatch.zoo.cards import find_model, list_models
     from cellwatch.zoo.classifiers import require_classifier
 
+    if image.is_dir():
+        raise UsageError(f"{image} is a folder; name one image in it")
     target = out or Path(f"{image.stem}_try.png")
     if not target.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {target.absolute().parent} for the picture")
@@ -89,7 +91,8 @@ def try_image(
             advance()
     suggested = _suggested(trials, chooser.choose(part, choice)[0].card.id, wanted)
     _draw(target, shown_plane(part, choice, chooser.style_model), image.name, trials, suggested)
-    lines = _yaml(suggested, image, choice, places[suggested.model_id].path)
+    has_found = any(trial.n_rois for trial in trials)
+    lines = _yaml(suggested, image, choice, places[suggested.model_id].path) if has_found else ""
     _show(trials, suggested, why, lines, target, as_json=as_json)
 
 
@@ -105,7 +108,12 @@ def _suggested(trials: "list[Trial]", chosen: str, wanted: float) -> "Trial":
 def doubt_of(suggested: "Trial", trials: "list[Trial]") -> str:
     """Say what speaks against the suggestion: it found nothing, another did; "": nothing does."""
     most = max(trials, key=lambda trial: trial.n_rois)
-    if suggested.n_rois or not most.n_rois:
+    if not most.n_rois:
+        return (
+            "no model found anything at these diameters; show more of the image (--crop 0), or "
+            "say how large its cells are (--diameter)"
+        )
+    if suggested.n_rois:
         return ""
     return (
         f"'{suggested.model_id}' found nothing at {suggested.diameter:g} px, '{most.model_id}' "
@@ -166,8 +174,9 @@ def _show(
     tell(f"its style is that of '{why.cluster}' (*); look at {target}")
     if doubt := doubt_of(suggested, trials):
         tell(doubt)
-    tell("then put into config.yaml, in place of the watch: that is there:")
-    typer.echo(lines)
+    if lines:
+        tell("then put into config.yaml, in place of the watch: that is there:")
+        typer.echo(lines)
 
 
 def _watched_folder(image: Path) -> Path:

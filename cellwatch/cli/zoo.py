@@ -68,6 +68,7 @@ def build(
     """Cluster images by style, train a network for each cluster, and score them together."""
     from cellwatch.daemon.device import choose_device, keep_freed_memory, precision_on
     from cellwatch.daemon.zoobuild import build_zoo
+    from cellwatch.daemon.zooclusters import CLUSTERS
     from cellwatch.daemon.zooplots import COMPARISON, MAP, draw_comparison, draw_map
     from cellwatch.daemon.zoorequest import GENERALIST, ZooRequest, find_sets
     from cellwatch.daemon.zooscore import mean_scores, score_zoo
@@ -99,6 +100,7 @@ def build(
     draw_map(table, found, out / MAP)
     if cluster_only:
         _show_clusters(dict(found.report), as_json=as_json)
+        tell(f"the clusters are in {out / CLUSTERS}, the map of the styles in {out / MAP}")
         return
     against = hold_model(request.generalist, out) if request.generalist else GENERALIST
     results = score_zoo(request.sets, table, out, against, chosen, tell)
@@ -148,6 +150,8 @@ def _show_clusters(report: "dict[str, object]", *, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
+    if report["clusters"] == 1:
+        tell("one cluster: its purity and stability say nothing; give more images, or more kinds")
     for key in ("purity_by_set", "purity_by_modality", "stability_of_halves"):
         tell(f"{key.replace('_', ' ')}: {report[key]:.3f}")
     accuracy = report["modality_accuracy_on_test"]

@@ -221,12 +221,12 @@ def checked_pixel_size(pixel_size_um: float | None, wanted: str) -> float:
     if pixel_size_um is None:
         raise CalibrationError(
             f"{wanted} needs the pixel size, and the file does not give one; "
-            "set pixel_size: for the folder, or give the length in px"
+            "give the length in px (or, in a configuration, pixel_size: for the folder)"
         )
     if not SMALLEST_PIXEL_UM <= pixel_size_um <= LARGEST_PIXEL_UM:
         raise CalibrationError(
             f"{wanted} needs the pixel size, and the file says {pixel_size_um:g} µm: nonsense; "
-            "set pixel_size: for the folder, or give the length in px"
+            "give the length in px (or, in a configuration, pixel_size: for the folder)"
         )
     return pixel_size_um
 

@@ -15,12 +15,12 @@ import torch
 from cellwatch import __version__
 from cellwatch.core.arrays import Float32, Int32
 from cellwatch.core.channels import take_channels
-from cellwatch.core.image import normalise, percentiles
+from cellwatch.core.image import FLAT, contrast, normalise, percentiles
 from cellwatch.core.network import CPNet, NetworkConfig, fresh_network
 from cellwatch.core.parameters import Normalisation, SegmentationParams
 from cellwatch.daemon.choosing import Model, channels_for
 from cellwatch.daemon.device import optimised
-from cellwatch.daemon.runs import RUN, RunRequest, refuse_another, refuse_finished
+from cellwatch.daemon.runs import RunRequest, refuse_another, refuse_finished
 from cellwatch.daemon.scoring import scores_on
 from cellwatch.errors import BadTrainingData, TrainingError
 from cellwatch.records import ChannelChoice, ModelCard
@@ -44,7 +44,7 @@ from cellwatch.training.fit import (
 )
 from cellwatch.training.plans import FORWARD, LEAST_EPOCHS, FitPlan, schedule_named, with_steps
 from cellwatch.training.styling import steps_worth, style_facts
-from cellwatch.zoo.cards import ModelPlace, find_model
+from cellwatch.zoo.cards import RUN, ModelPlace, find_model
 from cellwatch.zoo.catalog import add_model, load_model
 from cellwatch.zoo.weights import with_diameters
 
@@ -135,6 +135,11 @@ def read_images(
     for pair in find_pairs(folder):
         plane, labels, _ = _plane(pair, choice, None)
         limits = percentiles(plane, Normalisation())
+        if labels.any() and contrast(limits) <= FLAT:
+            raise BadTrainingData(
+                f"{pair.image} is flat (its percentiles 1 and 99 are one value), and {pair.masks} "
+                "has ROIs: nothing can be learnt there; take both away"
+            )
         images.append(
             training_image(
                 f"{name}/{pair.image.name}",

@@ -7,9 +7,7 @@ from pathlib import Path
 from cellwatch.errors import TrainingError
 from cellwatch.records import ChannelChoice
 from cellwatch.training.plans import FitPlan
-from cellwatch.zoo.cards import CARD
-
-RUN = "run.json"
+from cellwatch.zoo.cards import CARD, RUN
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +65,13 @@ class RunRequest:
         """
         try:
             data = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise TrainingError(
+                f"{folder} holds no training run to resume (there is no {folder / RUN}); "
+                "name the folder that was --out"
+            ) from error
         except (OSError, ValueError) as error:
-            raise TrainingError(f"{folder} holds no training run to resume: {error}") from error
+            raise TrainingError(f"{folder / RUN} cannot be read: {error}") from error
         changes = {
             "data": tuple(data["data"]),
             "licences": tuple(data["licences"]),

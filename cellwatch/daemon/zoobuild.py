@@ -79,6 +79,9 @@ def build_zoo(
         name_of(name): read_images(Path(name) / "train", name_of(name), out / "flows")
         for name in request.sets
     }
+    for name in request.sets:
+        if not (Path(name) / "test").is_dir():
+            tell(f"{name} has no folder test, so nothing is scored on it")
     tests = {
         name_of(name): read_images(Path(name) / "test", name_of(name))
         for name in request.sets

@@ -51,7 +51,9 @@ def read_coco(path: Path) -> list[AnnotatedImage]:
         # LIVECell keeps its annotations in a mapping, all others in a list.
         annotations = list(listed.values()) if isinstance(listed, dict) else listed
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadTrainingData(f"{path} is no COCO annotation file: {error!r}") from error
+        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        why = str(error.strerror) if isinstance(error, OSError) else why
+        raise BadTrainingData(f"{path} is no COCO annotation file: {why}") from error
     regions: dict[Any, list[RoiMask]] = {key: [] for key in images}  # Any: ids are theirs
     crowds = dict.fromkeys(images, 0)
     for annotation in annotations:

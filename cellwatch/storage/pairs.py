@@ -9,8 +9,9 @@ import numpy as np
 
 from cellwatch.core.arrays import Int32
 from cellwatch.core.overlaps import RoiMask, flatten_rois, roi_stack
-from cellwatch.errors import BadTrainingData, UnreadableImage
+from cellwatch.errors import BadTrainingData, RejectedCorrection, UnreadableImage
 from cellwatch.records import ImageInfo
+from cellwatch.storage.corrections.instances import refuse_binary
 from cellwatch.storage.images import Image, describe, is_image, load
 from cellwatch.storage.stems import stem_of
 
@@ -19,6 +20,7 @@ CELLPOSE_MASKS = "_cp_masks"
 EMPTY = "_empty"  # a label image without ROIs that a person vouches for
 OURS = ("_flows", "_seg", "_cp_masks", "_cp_output")
 LARGEST_LABEL = 2**31 - 1
+PIECES = 4  # of one number, each larger than a speck: a mask that is black and white
 SET_PARTS = 3  # of its path, that a set of images is called by where they tell it apart
 
 
@@ -58,12 +60,15 @@ def find_pairs(folder: Path) -> list[Pair]:
     lacking = [path.name for stem, path in images.items() if stem not in masks]
     if lacking:
         listed = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
+        others = [p for p in sorted(folder.iterdir()) if p.stem.endswith((CELLPOSE_MASKS, "_seg"))]
+        hint = f" ({others[0].name} counts as a prediction until it is)" if others else ""
         raise BadTrainingData(
-            f"{folder}: {len(lacking)} images have no masks: {listed}; "
-            "masks are named NAME_masks.tif or NAME_masks.png"
+            f"{folder}: {len(lacking)} image{'s have' if len(lacking) > 1 else ' has'} no masks: "
+            f"{listed}; masks are named NAME_masks.tif or NAME_masks.png{hint}"
         )
     if not images:
-        raise BadTrainingData(f"{folder} holds no image with a NAME_masks.tif beside it")
+        below = next((f"; is {p} meant?" for p in sorted(folder.iterdir()) if p.is_dir()), "")
+        raise BadTrainingData(f"{folder} holds no image with a NAME_masks.tif beside it{below}")
     return [Pair(stem, path, masks[stem]) for stem, path in sorted(images.items())]
 
 
@@ -146,7 +151,8 @@ def load_pair(pair: Pair) -> tuple[Image, Int32]:
     expected = image.pixels.shape[-2:]
     if labels.shape != expected:
         raise BadTrainingData(
-            f"{pair.masks} has shape {labels.shape}, its image has {tuple(expected)}"
+            f"{pair.masks} has shape {labels.shape}, its image has {tuple(expected)}; save masks "
+            "at the size of their image"
         )
     return image, labels
 
@@ -167,15 +173,26 @@ def read_label_file(path: Path) -> Int32:
         raise BadTrainingData(f"{path} has shape {np.squeeze(pixels).shape}: no plain label image")
     labels = pixels.reshape(pixels.shape[-2:])
     if labels.dtype.kind == "f":
-        raise BadTrainingData(f"{path} holds floats ({labels.dtype}); label images are integers")
+        raise BadTrainingData(
+            f"{path} holds floats ({labels.dtype}); save a label image as 16-bit or 32-bit integers"
+        )
     if labels.dtype.kind == "b":
         raise BadTrainingData(f"{path} is black and white; give every ROI a number of its own")
     if labels.size and (labels.min() < 0 or labels.max() > LARGEST_LABEL):
-        raise BadTrainingData(f"{path} has labels from {labels.min()} to {labels.max()}")
+        raise BadTrainingData(
+            f"{path} has labels from {labels.min()} to {labels.max()}; give the background 0 and "
+            "each ROI a number from 1 on"
+        )
     if labels.max(initial=0) > labels.size:  # few ROIs with huge numbers
         _, numbers = np.unique(np.append(labels.ravel(), 0), return_inverse=True)
         labels = numbers[:-1].reshape(labels.shape)
-    return labels.astype(np.int32)
+    numbered: Int32 = labels.astype(np.int32)
+    if (numbered[numbered > 0] == numbered.max(initial=0)).all():  # one number alone
+        try:
+            refuse_binary((numbered > 0).astype(np.int32), PIECES)
+        except RejectedCorrection as error:
+            raise BadTrainingData(f"{path}: {error}") from error
+    return numbered
 
 
 def read_any_labels(path: Path) -> Int32:

@@ -5,7 +5,6 @@ separator or a leading dot is a path, anything else is an id: never guessed, nev
 pulled from the published zoo have ids with one separator, `cellpose/NAME`.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -14,11 +13,14 @@ from pathlib import Path
 
 from cellwatch.errors import UnknownModel, WeightsError
 from cellwatch.records import ModelCard
+from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.whole import put_in_place
 
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
 LOG = "log.jsonl"
+CLASSIFIER = "auto"  # the name of those that choose a model
+RUN = "run.json"  # in a run folder, that is to become a model
 PUBLISHED_PREFIX = "cellpose/"
 BUILTIN = Path(__file__).parent / "builtin"
 
@@ -60,6 +62,11 @@ def find_model(name: str, zoo: Path | None = None) -> ModelPlace:
     """
     if is_path(name):
         return _at_path(Path(name))
+    if name.rsplit("/", 1)[-1] == CLASSIFIER:
+        raise UnknownModel(
+            f"'{name}' is no model: it chooses one for each image (cellwatch zoo show {name}); "
+            "name one of those that it chooses from"
+        )
     for root in zoo_roots(zoo):
         folder = root / name
         if (folder / CARD).is_file():
@@ -104,7 +111,26 @@ def read_card(folder: Path) -> ModelCard:
             **{**data, "data": tuple(data["data"]), "channels": tuple(data["channels"])}
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{folder} is no model folder: {error}") from error
+        raise WeightsError(f"{folder / CARD} cannot be read as a model's card: {error}") from error
+
+
+def check_weights(place: ModelPlace) -> None:
+    """See that a model's weights are those of its card.
+
+    Raises
+    ------
+    WeightsError
+        When they are not there, or were changed.
+    """
+    weights = place.path / WEIGHTS
+    if not weights.is_file():
+        raise WeightsError(f"{place.path} has no {WEIGHTS}")
+    found = file_sha256(weights)
+    if found != place.card.sha256:
+        raise WeightsError(
+            f"{weights} was changed: its sha256 is {found}, the card says {place.card.sha256}; "
+            "bring the file back from a copy, or train, add or pull the model again"
+        )
 
 
 def write_card(folder: Path, card: ModelCard) -> None:
@@ -118,12 +144,16 @@ def _at_path(path: Path) -> ModelPlace:
     if (path / CARD).is_file():
         return ModelPlace(path, read_card(path))
     if path.is_file():
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = file_sha256(path)
         # A checkpoint says nothing of its training but the diameters, which come with the weights.
         # Whether it saw nuclei beside the cells, `models add --nucleus` says: without, none is fed.
         card = ModelCard(path.name, sha256, 0.0, 0.0, channels=("cell",))
         return ModelPlace(path, card)
+    if (path / RUN).is_file():
+        raise UnknownModel(
+            f"{path} is a training that has not ended; go on with it: "
+            f"cellwatch train --resume {path}"
+        )
     raise UnknownModel(f"{path} is neither a model folder (with {CARD}) nor a checkpoint file")
 
 

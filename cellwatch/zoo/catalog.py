@@ -15,12 +15,12 @@ from cellwatch.zoo.cards import (
     LOG,
     WEIGHTS,
     ModelPlace,
+    check_weights,
     find_model,
     is_path,
     read_card,
     write_card,
 )
-from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.limited import in_child
 from cellwatch.zoo.stylefile import STYLES, StyleFacts, load_styles, save_styles
 from cellwatch.zoo.weights import load_network, save_network
@@ -38,15 +38,8 @@ def load_model(place: ModelPlace) -> CPNet:
     """
     if place.is_checkpoint:
         return _of_checkpoint(place.path)
-    weights = place.path / WEIGHTS
-    if not weights.is_file():
-        raise WeightsError(f"{place.path} has no {WEIGHTS}")
-    found = file_sha256(weights)
-    if found != place.card.sha256:
-        raise WeightsError(
-            f"{weights} was changed: its sha256 is {found}, the card says {place.card.sha256}"
-        )
-    return load_network(weights)
+    check_weights(place)
+    return load_network(place.path / WEIGHTS)
 
 
 def _of_checkpoint(path: Path) -> CPNet:
@@ -157,12 +150,29 @@ def hold_model(name: str, zoo: Path, kept_free: re.Pattern[str] | None = None) -
         return place.card.id
     if not _IDS.fullmatch(place.card.id):
         raise WeightsError(f"{place.path / CARD}: '{place.card.id}' cannot be an id in a zoo")
+    copy_model(place, target, place.card.id)
+    return place.card.id
+
+
+def copy_model(place: ModelPlace, target: Path, model_id: str) -> ModelCard:
+    """Copy a model folder, under another id; all else of its card stays.
+
+    Raises
+    ------
+    WeightsError
+        When its weights are not those of its card, or there is a model already.
+    """
+    check_weights(place)
+    if (target / CARD).exists():
+        raise WeightsError(f"{target} holds a model already; models are never overwritten")
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(place.path, aside)
+    card = replace(place.card, id=model_id)
+    write_card(aside, card)
     aside.rename(target)
-    return place.card.id
+    return card
 
 
 def _find_anywhere(name: str, zoo: Path) -> ModelPlace:

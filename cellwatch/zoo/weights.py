@@ -4,6 +4,7 @@ Every key is accounted for: a missing, an extra or a misshapen one is an error t
 """
 
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,6 +21,7 @@ from cellwatch.errors import WeightsError
 from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.whole import put_in_place
 
+_UNSAFE = re.compile(r"GLOBAL (\w[\w.]*)")  # how torch names what it refuses to call
 NAMED_AT_MOST = 5  # keys in an error message
 
 
@@ -60,7 +62,12 @@ def load_checkpoint(path: Path, default_diameter: float | None = None) -> CPNet:
             warnings.simplefilter("ignore", UserWarning)
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        calls = _UNSAFE.search(str(error))
+        reason = (
+            f"it would call {calls[1]}; nothing of it was executed"
+            if calls
+            else f"its {path.stat().st_size:,} bytes are damaged, or something else; fetch it again"
+        )
         raise WeightsError(f"{path} cannot be read as a Cellpose checkpoint: {reason}") from error
     if not isinstance(tensors, Mapping) or not all(torch.is_tensor(t) for t in tensors.values()):
         raise WeightsError(f"{path} holds no state dict of tensors")

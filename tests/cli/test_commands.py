@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from datetime import timedelta
@@ -187,6 +188,8 @@ def test_train_makes_a_model_that_resumes_and_is_not_trained_twice(tmp_path, pai
         (["--from", "nculei"], "no model 'nculei'"),
         (["--from", "scratch", "--steps", 20, "--images-per-epoch", 100], "65 steps or more"),
         (["--from", "scratch", "--steps", 3], "5"),
+        (["--from", "nuclei", "--diam-mean", 50], "'nuclei' has its own"),
+        (["--from", "auto"], "chooses one for each image"),
     ],
 )
 def test_what_a_training_cannot_be_is_said_before_it_prepares(tmp_path, pairs, words, told):
@@ -205,13 +208,24 @@ def test_label_images_without_a_truth_are_told(tmp_path, pairs):
     compared = cellwatch("compare", tmp_path / "p", pairs)
 
     assert compared.returncode == 0, compared.stderr
-    assert "left out 1 label images without a truth: more" in compared.stderr
+    assert "left out 1 label image without a truth: more" in compared.stderr
 
 
-@pytest.mark.parametrize("kind", ["no masks", "other shape", "floats", "empty"])
-def test_training_on_bad_data_is_one_clear_line_before_it_starts(tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        ("no masks", "masks are named NAME_masks.tif"),
+        ("other shape", "at the size of their image"),
+        ("floats", "as 16-bit or 32-bit integers"),
+        ("empty", "there is nothing to learn"),
+        ("negative", "a number from 1 on"),
+        ("black and white", "give every ROI a number of its own"),
+        ("flat", "take both away"),
+    ],
+)
+def test_training_on_bad_data_is_one_clear_line_before_it_starts(tmp_path, kind, remedy):
     data = tmp_path / "data"
-    write_pair(data, "a", 0, size=64, n=2)
+    write_pair(data, "a", 0, size=64, n=4)
     masks = data / "a_masks.tif"
     if kind == "no masks":
         masks.unlink()
@@ -219,6 +233,12 @@ def test_training_on_bad_data_is_one_clear_line_before_it_starts(tmp_path, kind)
         tifffile.imwrite(masks, np.ones((9, 9), np.uint16))
     elif kind == "floats":
         tifffile.imwrite(masks, np.ones((64, 64), np.float32))
+    elif kind == "negative":
+        tifffile.imwrite(masks, np.full((64, 64), -1, np.int16))
+    elif kind == "black and white":
+        tifffile.imwrite(masks, (255 * (tifffile.imread(masks) > 0)).astype(np.uint8))
+    elif kind == "flat":
+        tifffile.imwrite(data / "a_img.tif", np.full((64, 64), 7, np.uint16))
     else:
         tifffile.imwrite(masks, np.zeros((64, 64), np.uint16))
 
@@ -226,7 +246,27 @@ def test_training_on_bad_data_is_one_clear_line_before_it_starts(tmp_path, kind)
 
     assert ended.returncode == 1
     assert len(ended.stderr.strip().splitlines()) == 1
+    assert remedy in ended.stderr
     assert not (tmp_path / "m").exists()
+
+
+def test_a_training_that_is_stopped_says_how_it_goes_on(tmp_path, pairs):
+    words = ["train", "--data", str(pairs), "--from", "scratch", "--out", str(tmp_path / "m")]
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "cellwatch", *words, "--images-per-epoch", "1"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while "loss" not in (line := begun.stderr.readline()):
+        assert line, "it ended by itself"
+    begun.send_signal(signal.SIGINT)
+
+    _, said = begun.communicate(timeout=60)
+    shown = cellwatch("models", "show", tmp_path / "m")
+
+    assert begun.returncode == 130
+    assert "stopped before its first checkpoint" in said
+    assert f"cellwatch train --resume {tmp_path / 'm'}" in said
+    assert "a training that has not ended" in shown.stderr
 
 
 def test_simulate_and_verify_agree_on_a_manifest(tmp_path):

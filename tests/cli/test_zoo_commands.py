@@ -56,6 +56,24 @@ def test_a_changed_file_on_the_mirror_is_refused(mirror, tmp_path):
     assert "not the file that came first" in refused.stderr
 
 
+def test_a_model_trained_here_gets_a_name_and_keeps_its_card(tmp_path, tiny_model):
+    zoo = ("--zoo", tmp_path / "zoo")
+
+    added = cellwatch("models", "add", tiny_model.path, "--id", "mine", *zoo)
+    again = cellwatch("models", "add", tiny_model.path, "--id", "mine", *zoo)
+    shown = cellwatch("models", "show", "mine", "--json", *zoo)
+    weights = tmp_path / "zoo/mine/weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    damaged = cellwatch("models", "show", "mine", *zoo)
+
+    assert added.returncode == 0, added.stderr
+    assert (again.returncode, "never overwritten" in again.stderr) == (1, True)
+    card = json.loads(shown.stdout)
+    assert (card["id"], card["sha256"]) == ("mine", tiny_model.card.sha256)
+    assert damaged.returncode == 1
+    assert "bring the file back from a copy" in damaged.stderr
+
+
 def test_a_new_file_is_taken_when_the_old_one_is_forgotten_whole(tmp_path):
     for name, seed in (("old", 0), ("new", 1)):
         save_checkpoint(tiny_network(seed), tmp_path / name)
@@ -192,7 +210,8 @@ def test_a_suggestion_that_found_nothing_is_doubted_where_another_found_somethin
 
     told = "'phase' found nothing at 36.4 px, 'nuclei' 85 ROIs at 36.4 px: is that one better?"
     assert doubt_of(phase, [phase, nuclei]) == told
-    assert doubt_of(nuclei, [phase, nuclei]) == doubt_of(phase, [phase]) == ""
+    assert doubt_of(nuclei, [phase, nuclei]) == ""
+    assert "no model found anything" in doubt_of(phase, [phase])
 
 
 def test_a_plane_that_is_not_there_is_refused(style_zoo, tmp_path):

@@ -24,9 +24,9 @@ def test_a_diameter_that_means_nothing_is_refused(text):
 
 @pytest.mark.parametrize("pixel_size", [None, 0, -1, 352.8e3, float("nan"), 1e-9])
 def test_um_without_a_sensible_pixel_size_is_refused(pixel_size):
-    with pytest.raises(CalibrationError, match="set pixel_size"):
+    with pytest.raises(CalibrationError, match="give the length in px"):
         Diameter.parse("18 um").in_px(pixel_size)
-    with pytest.raises(CalibrationError, match="set pixel_size"):
+    with pytest.raises(CalibrationError, match="give the length in px"):
         MinSize.parse("20 um2").in_px(pixel_size)
 
 

@@ -30,7 +30,7 @@ def test_an_image_without_masks_is_named(tmp_path):
     write(tmp_path)
     write(tmp_path, "b_img.tif", None)
 
-    with pytest.raises(BadTrainingData, match=r"1 images have no masks: b_img\.tif"):
+    with pytest.raises(BadTrainingData, match=r"1 image has no masks: b_img\.tif"):
         find_pairs(tmp_path)
 
 

@@ -88,8 +88,16 @@ def test_a_pickle_payload_is_refused_and_not_executed(tmp_path, capsys):
     (tmp_path / "evil").write_bytes(pickle.dumps({"a": Payload()}))
     torch.save({"a": Payload()}, tmp_path / "evil.pth")
 
-    for name in ("evil", "evil.pth"):
-        with pytest.raises(WeightsError, match="cannot be read as a Cellpose checkpoint"):
+    (tmp_path / "junk").write_bytes(b"not a network")
+
+    for name, told in (
+        ("evil", "are damaged, or something else"),  # not even a pickle that torch wrote
+        ("evil.pth", r"it would call [\w.]+; nothing of it was executed"),
+        ("junk", "its 13 bytes are damaged, or something else; fetch it again"),
+    ):
+        with pytest.raises(
+            WeightsError, match=f"cannot be read as a Cellpose checkpoint: .*{told}"
+        ):
             load_checkpoint(tmp_path / name)
     assert "executed" not in capsys.readouterr().out
 

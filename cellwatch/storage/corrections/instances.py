@@ -81,8 +81,14 @@ def instances(array: NDArray[np.generic], shape: tuple[int, int]) -> tuple[Int32
     return renumbered, notes + _oddities(renumbered)
 
 
-def refuse_binary(labels: Int32) -> None:
+def refuse_binary(labels: Int32, least: int = 2) -> None:
     """Refuse ROIs that all have one number: a mask that is black and white.
+
+    Parameters
+    ----------
+    labels : (Y, X) int32
+    least : int
+        So many pieces larger than a speck are no single ROI.
 
     Raises
     ------
@@ -92,7 +98,7 @@ def refuse_binary(labels: Int32) -> None:
         return
     pieces, n_pieces = connected(labels > 0)
     n_cells = int((np.bincount(pieces.ravel())[1:] >= SPECK).sum())
-    if n_cells > 1 or n_pieces >= BINARY_PARTS:
+    if n_cells >= least or (n_pieces >= BINARY_PARTS and least <= 2):
         raise RejectedCorrection(
             f"it is black and white: {n_pieces} pieces, all of one number",
             "give every ROI a number of its own (in Fiji: Process > Binary > Connected "
