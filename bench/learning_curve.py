@@ -70,7 +70,7 @@ def main() -> None:
 
 def learning_curve(category: Path, options: argparse.Namespace) -> None:
     images = [i for i in read_images(category / "train", category.name) if i.n_rois]
-    for start in (options.pretrained, SCRATCH):
+    for start in starts(options):
         for schedule in options.schedule:
             for seed in range(options.seeds):
                 order = np.random.default_rng(seed).permutation(len(images))
@@ -91,7 +91,7 @@ def annotation_loop(category: Path, order: int, options: argparse.Namespace) -> 
     pairs = {f"{category.name}/{p.image.name}": p for p in find_pairs(category / "train")}
     turn = np.random.default_rng(100 + order).permutation(len(images))[:IMAGES_IN_LOOP]
     path = options.out / "loop.csv"
-    for start in (options.pretrained, SCRATCH):
+    for start in starts(options):
         done: list[TrainingImage] = []
         model = None if start == SCRATCH else as_model(load_model(find_model(start)), options)
         for number, index in enumerate(turn):
@@ -118,6 +118,11 @@ def annotation_loop(category: Path, order: int, options: argparse.Namespace) -> 
             rois = sum(image.n_rois for image in done)
             ap = scored(model, category / "test", options)[0]
             add_row(path, LOOP, [*key, rois, "", "", ap])
+
+
+def starts(options: argparse.Namespace) -> list[str]:
+    both = {"pretrained": options.pretrained, "scratch": SCRATCH}
+    return [both[name] for name in options.start]
 
 
 def trained(
@@ -256,6 +261,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--part", choices=["curve", "loop", "all"], default="all")
     parser.add_argument("--pretrained", default="general")
+    parser.add_argument("--start", nargs="+", default=["pretrained", "scratch"])
     parser.add_argument("--schedule", nargs="+", default=["online"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--seeds", type=int, default=2)
