@@ -52,7 +52,7 @@ def train(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(help="Time, as in 90 min, without --test; the schedule is scaled to it."),
+        typer.Option(help="Of the training, as in 90 min; the schedule is scaled to it."),
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     channels: ChannelsOption = "",
@@ -103,7 +103,7 @@ def train(
 
     keep_freed_memory()
     chosen = choose_device(device)
-    seconds = _seconds(budget) if budget else 0.0
+    seconds = _seconds(budget) if budget else None
     is_fixed = images_per_epoch is not None
     if resume is not None:
         request, folder = _resumed(resume, context), resume
@@ -132,7 +132,7 @@ def train(
     refuse_finished(folder)
     with progress("preparing", count_images([Path(d) for d in request.data])) as advance:
         prepared = prepare(request, advance, flow_cache)
-    if seconds:
+    if seconds is not None:
         plan = within_budget(prepared, request.plan, seconds, chosen, is_fixed=is_fixed)
         request = replace(request, plan=plan)
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import torch
 from cellwatch import __version__
 from cellwatch.core.arrays import Float32, Int32
 from cellwatch.core.channels import take_channels
-from cellwatch.core.image import FLAT, contrast, normalise, percentiles
+from cellwatch.core.image import normalise, percentiles
 from cellwatch.core.network import CPNet, NetworkConfig, fresh_network
 from cellwatch.core.parameters import Normalisation, SegmentationParams
 from cellwatch.daemon.choosing import Model, channels_for
@@ -135,11 +135,6 @@ def read_images(
     for pair in find_pairs(folder):
         plane, labels, _ = _plane(pair, choice, None)
         limits = percentiles(plane, Normalisation())
-        if labels.any() and contrast(limits) <= FLAT:
-            raise BadTrainingData(
-                f"{pair.image} is flat (its percentiles 1 and 99 are one value), and {pair.masks} "
-                "has ROIs: nothing can be learnt there; take both away"
-            )
         images.append(
             training_image(
                 f"{name}/{pair.image.name}",

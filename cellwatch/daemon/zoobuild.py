@@ -238,7 +238,8 @@ def _refuse_trained_on(
 ) -> None:
     seen = {_content_of(image): image.name for each in training.values() for image in each}
     for image in (image for each in tests.values() for image in each):
-        if same := seen.get(_content_of(image)):
+        is_blank = not image.plane.any()  # one blank field is like another
+        if not is_blank and (same := seen.get(_content_of(image))):
             raise BadTrainingData(
                 f"'{image.name}' of a folder test is to be scored on, and '{same}' of a folder "
                 "train to be trained on: the same image"

@@ -229,7 +229,7 @@ def _report(
         "clusters": int(clusters.max()) + 1,
         "purity_by_set": purity(clusters, kinds),
         "purity_by_modality": purity(clusters, modalities),
-        "stability_of_halves": stability(styles[chosen], plan),
+        "stability_of_halves": stability(styles[chosen] if len(chosen) > 1 else styles, plan),
         "modality_accuracy_on_test": float(np.mean(right)) if right else None,
         "normalisation": asdict(Normalisation()),
     }

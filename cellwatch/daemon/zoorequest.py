@@ -107,6 +107,7 @@ def hold_models(request: ZooRequest, out: Path) -> dict[str, str]:
     named |= {request.generalist} if request.generalist else set()
     # A cluster is named after its set, the second of a set with a number; so is its network.
     own = "|".join(re.escape(name) for name in names if name not in request.reuse) or r"\Z."
+    own += "" if request.generalist else f"|{GENERALIST}"
     out.mkdir(parents=True, exist_ok=True)
     return {name: hold_model(name, out, re.compile(rf"({own})(-\d+)?")) for name in sorted(named)}
 

@@ -220,7 +220,6 @@ def test_label_images_without_a_truth_are_told(tmp_path, pairs):
         ("empty", "there is nothing to learn"),
         ("negative", "a number from 1 on"),
         ("black and white", "give every ROI a number of its own"),
-        ("flat", "take both away"),
     ],
 )
 def test_training_on_bad_data_is_one_clear_line_before_it_starts(tmp_path, kind, remedy):
@@ -237,8 +236,6 @@ def test_training_on_bad_data_is_one_clear_line_before_it_starts(tmp_path, kind,
         tifffile.imwrite(masks, np.full((64, 64), -1, np.int16))
     elif kind == "black and white":
         tifffile.imwrite(masks, (255 * (tifffile.imread(masks) > 0)).astype(np.uint8))
-    elif kind == "flat":
-        tifffile.imwrite(data / "a_img.tif", np.full((64, 64), 7, np.uint16))
     else:
         tifffile.imwrite(masks, np.zeros((64, 64), np.uint16))
 
