@@ -60,6 +60,7 @@ def state_of(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+@pytest.mark.drill  # a minute and a half
 def test_a_run_goes_on_after_trainer_and_daemon_were_killed_and_images_come_first(
     tmp_path, tiny_model, night_budget
 ):
