@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 import time
 from dataclasses import replace
@@ -16,11 +17,14 @@ from cellwatch.errors import UsageError
 from cellwatch.training.plans import LEAST_EPOCHS, SCHEDULES, FitPlan, with_steps
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from cellwatch.daemon.learning import Prepared
     from cellwatch.daemon.runs import RunRequest
     from cellwatch.training.checkpoint import EpochReport
+    from cellwatch.training.dataset import TrainingImage
 
 _TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h)\s*$")
 _SECONDS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
@@ -98,7 +102,7 @@ def train(
     """Train a network on images and masks; the run folder becomes a model folder."""
     from cellwatch.daemon.device import choose_device, keep_freed_memory, precision_on
     from cellwatch.daemon.learning import SCRATCH, count_images, find_start, prepare, within_budget
-    from cellwatch.daemon.runs import refuse_finished
+    from cellwatch.daemon.runs import check_folder
     from cellwatch.daemon.scoring import check_tests
 
     keep_freed_memory()
@@ -129,7 +133,7 @@ def train(
         )
         find_start(request)
         check_tests(data, test or [], request.channels)
-    refuse_finished(folder)
+    check_folder(folder, request, has_plan=seconds is None)
     with progress("preparing", count_images([Path(d) for d in request.data])) as advance:
         prepared = prepare(request, advance, flow_cache)
     if seconds is not None:
@@ -209,15 +213,11 @@ def _plan(
 
 def _fit(request: "RunRequest", prepared: "Prepared", folder: Path, device: "torch.device") -> None:
     from cellwatch.training.checkpoint import CHECKPOINT
+    from cellwatch.zoo.cards import RUN
 
     plan = request.plan
-    if left_out := prepared.left_out:
-        names = ", ".join(Path(image.name).name for image in left_out[:NAMED_AT_MOST])
-        more = ", … (the card names all)" if len(left_out) > NAMED_AT_MOST else ""
-        few = f"with fewer than {counted(plan.min_rois, 'ROI')}"
-        tell(f"left out {counted(len(left_out), 'image')} {few}: {names}{more}")
-    if (folder / CHECKPOINT).exists():
-        tell(f"going on from the checkpoint in {folder}")
+    _tell_left_out(prepared.left_out, f"with fewer than {counted(plan.min_rois, 'ROI')}")
+    _tell_left_out(prepared.flat, "in which nothing is to be seen (percentiles 1 and 99 are equal)")
     tell(
         f"{counted(len(prepared.images), 'image')}, {counted(plan.epochs, 'epoch')} of "
         f"{counted(plan.steps_per_epoch, 'step')}, schedule {plan.schedule}"
@@ -225,22 +225,30 @@ def _fit(request: "RunRequest", prepared: "Prepared", folder: Path, device: "tor
     try:
         last = _run(request, prepared, folder, device)
     except KeyboardInterrupt:
-        is_kept = (folder / CHECKPOINT).exists()
-        tell(
-            f"stopped {'after a' if is_kept else 'before its first'} checkpoint, of which one is "
-            f"written each minute; go on with it: cellwatch train --resume {folder}"
-        )
+        if (folder / RUN).exists():
+            is_kept = (folder / CHECKPOINT).exists()
+            tell(
+                f"stopped {'after a' if is_kept else 'before its first'} checkpoint, of which one "
+                f"is written each minute; go on with it: cellwatch train --resume {_quoted(folder)}"
+            )
         raise
     if last:
         tell(f"{folder} is a model now: {counted(last.step, 'step')}, loss {last.loss:.4f}")
-        tell(
-            f"use it: --model {_as_path(folder)}, or name it: cellwatch models add {folder} --id ID"
-        )
+        named = f"cellwatch models add {_quoted(folder)} --id ID"
+        tell(f"use it: --model {_quoted(folder, is_path=True)}, or name it: {named}")
 
 
-def _as_path(folder: Path) -> str:
+def _quoted(folder: Path, *, is_path: bool = False) -> str:
+    # As a shell takes it; as a path: so that it is no id.
     text = str(folder)
-    return text if os.sep in text else f".{os.sep}{text}"
+    return shlex.quote(f".{os.sep}{text}" if is_path and os.sep not in text else text)
+
+
+def _tell_left_out(images: "Sequence[TrainingImage]", why: str) -> None:
+    if images:
+        names = ", ".join(Path(image.name).name for image in images[:NAMED_AT_MOST])
+        more = ", … (the card names all)" if len(images) > NAMED_AT_MOST else ""
+        tell(f"left out {counted(len(images), 'image')} {why}: {names}{more}")
 
 
 def _run(

@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,9 @@ class Prepared:
 
     Attributes
     ----------
-    images, left_out : list of TrainingImage
+    images : list of TrainingImage
+    left_out, flat : list of TrainingImage
+        Not trained on: those with too few ROIs, and those with ROIs in which nothing can be seen.
     network : CPNet
     sets : list of mapping
         For the card.
@@ -75,6 +77,7 @@ class Prepared:
     sets: list[dict[str, Any]]  # Any: JSON
     parent: str | None
     n_channels: int
+    flat: list[TrainingImage] = field(default_factory=list)
 
 
 def prepare(
@@ -112,9 +115,16 @@ def prepare(
     counts = {image.plane.shape[0] for image in images}
     if len(counts) > 1:
         raise BadTrainingData("some images have one channel and some two; choose with --channels")
-    kept, left_out = enough_rois(images, request.plan.min_rois)
+    flat = [image for image in images if image.n_rois and not image.plane[0].any()]
+    seen = [image for image in images if image.n_rois == 0 or image.plane[0].any()]
+    if not any(image.n_rois for image in seen):
+        raise BadTrainingData(
+            f"{flat[0].name}, and all others with ROIs, are flat (percentiles 1 and 99 are one "
+            "value): nothing can be learnt from them"
+        )
+    kept, left_out = enough_rois(seen, request.plan.min_rois)
     network, parent = _start(request, kept)
-    return Prepared(kept, left_out, network, sets, parent, counts.pop())
+    return Prepared(kept, left_out, network, sets, parent, counts.pop(), flat)
 
 
 def read_images(
@@ -224,7 +234,7 @@ def train(
     on_step : callable
         Called after each step.
     on_note : callable
-        Told what is done after the last epoch.
+        Told what is done before the first step and after the last.
 
     Raises
     ------
@@ -236,6 +246,8 @@ def train(
     if (folder / RUN).exists():
         refuse_another(RunRequest.read(folder), request, folder)
     request.write(folder)
+    if (folder / CHECKPOINT).exists():
+        on_note(f"going on from the checkpoint in {folder}")
     plan, between = request.plan, Between(on_step)
     for report in fit(
         prepared.network, prepared.images, plan, folder, device=device, between=between
@@ -278,7 +290,7 @@ def _card(request: RunRequest, prepared: Prepared) -> ModelCard:
         channels=("cell", "nucleus")[: prepared.n_channels],
         recipe={
             **asdict(request.plan),
-            "left_out": [image.name for image in prepared.left_out],
+            "left_out": [image.name for image in (*prepared.left_out, *prepared.flat)],
             "normalisation": asdict(Normalisation()),
         },
         steps=request.plan.steps,

@@ -93,6 +93,30 @@ def refuse_finished(folder: Path) -> None:
         raise TrainingError(f"{folder} holds a finished model; train into another folder")
 
 
+def check_folder(folder: Path, request: RunRequest, *, has_plan: bool) -> None:
+    """See that a run can go into its folder, before its images are read.
+
+    Parameters
+    ----------
+    folder : Path
+    request : RunRequest
+    has_plan : bool
+        Whether its plan is the one that it will have; a budget fixes it later.
+
+    Raises
+    ------
+    TrainingError
+        When the folder is none, or holds a finished model or another run.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise TrainingError(f"{folder} is a file; name a folder for the run")
+    refuse_finished(folder)
+    if (folder / RUN).exists():
+        begun = RunRequest.read(folder)
+        plan = request.plan if has_plan else begun.plan
+        refuse_another(begun, replace(request, content=begun.content, plan=plan), folder)
+
+
 def refuse_another(begun: RunRequest, request: RunRequest, folder: Path) -> None:
     """Refuse to go on with a run that was begun as another, or on other images.
 

@@ -15,12 +15,14 @@ from cellwatch.core.clusters import ClusterPlan, leiden, paper_plan, purity, sta
 from cellwatch.core.parameters import Normalisation, SegmentationParams
 from cellwatch.core.styles import StyleClassifier, classifier_of
 from cellwatch.daemon.choosing import Model
+from cellwatch.errors import BadTrainingData
 from cellwatch.training.dataset import TrainingImage
 from cellwatch.training.styling import native_style
 
 STYLES = "styles.npz"
 CLUSTERS = "clusters.json"
 TOLD_EVERY = 100
+FEWEST = 2  # images to be clustered: two halves are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,11 @@ def cluster(table: StyleTable, request: ClusterRequest, out: Path) -> Clustering
     styles = table.styles[is_train]
     kinds = [kind for kind, test in zip(table.kinds, table.is_test, strict=True) if not test]
     chosen = _subset(kinds, request.subset, seed)
+    if len(chosen) < FEWEST:
+        raise BadTrainingData(
+            f"{len(chosen)} image{'s' if len(chosen) > 1 else ''} cannot be clustered, "
+            f"{FEWEST} at the least; give more images, or a larger --subset"
+        )
     plan = paper_plan(request.kind, len(chosen), seed)
     clusters = np.zeros(len(styles), np.int64)
     clusters[chosen] = leiden(styles[chosen], plan)
@@ -229,7 +236,7 @@ def _report(
         "clusters": int(clusters.max()) + 1,
         "purity_by_set": purity(clusters, kinds),
         "purity_by_modality": purity(clusters, modalities),
-        "stability_of_halves": stability(styles[chosen] if len(chosen) > 1 else styles, plan),
+        "stability_of_halves": stability(styles[chosen], plan),
         "modality_accuracy_on_test": float(np.mean(right)) if right else None,
         "normalisation": asdict(Normalisation()),
     }

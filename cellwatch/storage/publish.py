@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cellwatch.errors import OutputError
+from cellwatch.zoo.whole import flush
 
 RENAME_EXCHANGE = 2  # linux/fs.h
 AT_FDCWD = -100  # fcntl.h
@@ -45,7 +46,7 @@ def written_aside(path: Path, superseded: Path) -> Iterator[Path]:
         yield aside
         sync_tree(aside)
         _swap_in(aside, path, superseded)
-        _sync(path.parent)
+        flush(path.parent)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
@@ -78,18 +79,10 @@ def sync_tree(path: Path) -> None:
     if path.is_dir():
         for folder, _, names in os.walk(path):
             for name in names:
-                _sync(Path(folder, name))
-            _sync(Path(folder))
+                flush(Path(folder, name))
+            flush(Path(folder))
     else:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        flush(path)
 
 
 def _swap_in(aside: Path, path: Path, superseded: Path) -> None:

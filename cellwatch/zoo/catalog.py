@@ -24,6 +24,7 @@ from cellwatch.zoo.cards import (
 from cellwatch.zoo.limited import in_child
 from cellwatch.zoo.stylefile import STYLES, StyleFacts, load_styles, save_styles
 from cellwatch.zoo.weights import load_network, save_network
+from cellwatch.zoo.whole import flush, put_in_place
 
 _IDS = re.compile(r"(cellpose/)?[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
@@ -168,10 +169,14 @@ def copy_model(place: ModelPlace, target: Path, model_id: str) -> ModelCard:
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(place.path, aside)
+    aside.mkdir()
+    for name in (WEIGHTS, STYLES, LOG):
+        if (place.path / name).exists():
+            shutil.copyfile(place.path / name, aside / name)  # its content alone, not its rights
+            flush(aside / name)
     card = replace(place.card, id=model_id)
     write_card(aside, card)
-    aside.rename(target)
+    put_in_place(aside, target)
     return card
 
 

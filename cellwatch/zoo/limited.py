@@ -1,8 +1,7 @@
 """Turn foreign files into safe ones in a child process that has limits.
 
-A checkpoint of Cellpose is a pickle. It is read once, with `weights_only`, by a process that may
-take so much memory and time and no more; what comes out is a safetensors file that this process
-reads.
+A checkpoint of Cellpose is a pickle. It is read with `weights_only`, by a process that may take so
+much memory and time and no more; what comes out is a safetensors file that this process reads.
 """
 
 import resource
@@ -70,9 +69,7 @@ def main() -> None:
     except CellwatchError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(REFUSED)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise  # torch tells so of memory alone
+    except MemoryError:
         sys.stderr.write(f"{source} needs more than {MEMORY >> 30} GiB to read\n")
         sys.exit(REFUSED)
 

@@ -61,7 +61,11 @@ def load_checkpoint(path: Path, default_diameter: float | None = None) -> CPNet:
             # A pickle that torch finds strange is refused below, or is a state dict after all.
             warnings.simplefilter("ignore", UserWarning)
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        if "memory" in str(error) and isinstance(error, RuntimeError):
+            raise WeightsError(f"{path} needs more memory to read than there is") from error
         calls = _UNSAFE.search(str(error))
         reason = (
             f"it would call {calls[1]}; nothing of it was executed"
@@ -72,6 +76,8 @@ def load_checkpoint(path: Path, default_diameter: float | None = None) -> CPNet:
     if not isinstance(tensors, Mapping) or not all(torch.is_tensor(t) for t in tensors.values()):
         raise WeightsError(f"{path} holds no state dict of tensors")
     for key, tensor in tensors.items():
+        if tensor.layout != torch.strided:
+            raise WeightsError(f"{path}: {key} is no plain tensor")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise WeightsError(f"{path}: {key} claims to be larger than the file that it is in")
     if "W2" in tensors:

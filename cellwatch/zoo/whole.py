@@ -12,12 +12,13 @@ def put_in_place(aside: Path, path: Path) -> None:
     aside, path : Path
         In one folder. What `path` was is replaced.
     """
-    _flush(aside)
+    flush(aside)
     aside.replace(path)
-    _flush(path.parent)
+    flush(path.parent)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Force a file, or what a folder says of its files, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -176,6 +176,9 @@ def test_train_makes_a_model_that_resumes_and_is_not_trained_twice(tmp_path, pai
     again = cellwatch("train", "--resume", tmp_path / "m")
     assert again.returncode == 1
     assert "finished model" in again.stderr
+    (tmp_path / "m" / "card.json").rename(tmp_path / "card.json")
+    elsewhere = cellwatch(*words, tmp_path / "m", "--from", "scratch", "--seed", 3)
+    assert "holds another run; go on with it" in elsewhere.stderr
     other = cellwatch("train", "--resume", tmp_path / "m", "--seed", 7, "--min-rois", 9)
     assert other.returncode == 2
     assert "leave --min-rois, --seed out" in other.stderr
@@ -220,6 +223,9 @@ def test_label_images_without_a_truth_are_told(tmp_path, pairs):
         ("empty", "there is nothing to learn"),
         ("negative", "a number from 1 on"),
         ("black and white", "give every ROI a number of its own"),
+        ("flat", "nothing can be learnt"),
+        ("twice", "is named twice"),
+        ("a file", "is a file; name a folder for the run"),
     ],
 )
 def test_training_on_bad_data_is_one_clear_line_before_it_starts(tmp_path, kind, remedy):
@@ -234,12 +240,16 @@ def test_training_on_bad_data_is_one_clear_line_before_it_starts(tmp_path, kind,
         tifffile.imwrite(masks, np.ones((64, 64), np.float32))
     elif kind == "negative":
         tifffile.imwrite(masks, np.full((64, 64), -1, np.int16))
+    elif kind == "flat":
+        tifffile.imwrite(data / "a_img.tif", np.full((64, 64), 7, np.uint16))
     elif kind == "black and white":
         tifffile.imwrite(masks, (255 * (tifffile.imread(masks) > 0)).astype(np.uint8))
-    else:
+    elif kind == "empty":
         tifffile.imwrite(masks, np.zeros((64, 64), np.uint16))
+    words = ["--test", data, "--test", data] if kind == "twice" else []
+    out = masks if kind == "a file" else tmp_path / "m"
 
-    ended = cellwatch("train", "--data", data, "--from", "scratch", "--out", tmp_path / "m")
+    ended = cellwatch("train", "--data", data, "--from", "scratch", "--out", out, *words)
 
     assert ended.returncode == 1
     assert len(ended.stderr.strip().splitlines()) == 1

@@ -58,15 +58,19 @@ def test_a_changed_file_on_the_mirror_is_refused(mirror, tmp_path):
 
 def test_a_model_trained_here_gets_a_name_and_keeps_its_card(tmp_path, tiny_model):
     zoo = ("--zoo", tmp_path / "zoo")
+    mine = tmp_path / "read-only"
+    shutil.copytree(tiny_model.path, mine)
+    mine.chmod(0o555)
 
-    added = cellwatch("models", "add", tiny_model.path, "--id", "mine", *zoo)
-    again = cellwatch("models", "add", tiny_model.path, "--id", "mine", *zoo)
+    added = cellwatch("models", "add", mine, "--id", "mine", *zoo)
+    again = cellwatch("models", "add", mine, "--id", "mine", *zoo)
     shown = cellwatch("models", "show", "mine", "--json", *zoo)
     weights = tmp_path / "zoo/mine/weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     damaged = cellwatch("models", "show", "mine", *zoo)
 
     assert added.returncode == 0, added.stderr
+    assert (tmp_path / "zoo/mine").stat().st_mode & 0o200
     assert (again.returncode, "never overwritten" in again.stderr) == (1, True)
     card = json.loads(shown.stdout)
     assert (card["id"], card["sha256"]) == ("mine", tiny_model.card.sha256)

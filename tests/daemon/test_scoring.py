@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import tifffile
 
@@ -33,6 +34,15 @@ def test_a_test_image_is_known_among_the_training_images_by_its_pixels(tmp_path)
         BadTrainingData, match=r"copy_img\.tif is to be scored on, and .*2_img\.tif"
     ):
         check_tests([train], [test], ChannelChoice())
+
+
+def test_blank_fields_are_not_one_image(tmp_path):
+    train, test = write_pairs(tmp_path / "a", 1), write_pairs(tmp_path / "b", 3)
+    for folder in (train, test):
+        for ending in ("img", "empty"):
+            tifffile.imwrite(folder / f"blank_{ending}.tif", np.zeros((96, 96), np.uint16))
+
+    check_tests([train], [test], ChannelChoice())
 
 
 def test_test_folders_with_the_same_ending_are_scored_apart(tmp_path, tiny_model):

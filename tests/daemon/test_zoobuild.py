@@ -262,8 +262,19 @@ def test_a_model_with_the_name_of_a_cluster_does_not_take_its_place(built, tiny_
 
     with pytest.raises(WeightsError, match="'dark_discs-2', and so is a network"):
         build_zoo(replace(request, generalist=str(mine)), tmp_path / "z", CPU, print)
+    (mine / "card.json").write_text(json.dumps({**card, "id": "generalist"}))
+    with pytest.raises(WeightsError, match="'generalist', and so is a network"):
+        build_zoo(replace(request, style_model=str(mine)), tmp_path / "z", CPU, print)
 
-    assert not (tmp_path / "z/dark_discs-2").exists()
+    assert not [p for p in (tmp_path / "z").iterdir() if p.name in ("generalist", "dark_discs-2")]
+
+
+def test_one_image_is_not_clustered(built, sets, tmp_path):
+    request, *_ = built
+    one = replace(request, sets=(str(sets / "dark_discs"),), reuse={}, subset=0.01)
+
+    with pytest.raises(BadTrainingData, match="1 image cannot be clustered, 2 at the least"):
+        build_zoo(one, tmp_path / "z", CPU, print)
 
 
 def test_clusters_have_names_of_their_own():

@@ -102,6 +102,23 @@ def test_a_pickle_payload_is_refused_and_not_executed(tmp_path, capsys):
     assert "executed" not in capsys.readouterr().out
 
 
+def test_a_checkpoint_that_cannot_be_opened_or_does_not_fit_is_not_called_damaged(
+    tmp_path, monkeypatch
+):
+    with pytest.raises(WeightsError, match="cannot be read: No such file"):
+        load_checkpoint(tmp_path / "gone")
+    with pytest.raises(WeightsError, match="cannot be read: Is a directory"):
+        load_checkpoint(tmp_path)
+    save_checkpoint(tiny_network(), tmp_path / "cp")
+
+    def no_memory(*_args, **_options):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch, "load", no_memory)
+    with pytest.raises(WeightsError, match="needs more memory to read than there is"):
+        load_checkpoint(tmp_path / "cp")
+
+
 def test_a_sam_checkpoint_is_named_as_such(tmp_path):
     torch.save({"W2": torch.zeros(1)}, tmp_path / "cpsam")
 
