@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 from datetime import timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
+from typer.testing import CliRunner
 
+from cellwatch.cli.main import app
 from cellwatch.cli.status import station_status
+from cellwatch.errors import CellwatchError
 from cellwatch.records import AcquisitionState
 from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.locking import DAEMON, state_lock
@@ -26,6 +30,19 @@ def cellwatch(*words, cwd=None, env=None):
         [sys.executable, "-m", "cellwatch", *map(str, words)],
         capture_output=True, text=True, cwd=cwd, env=env, check=False,
     )  # fmt: skip
+
+
+def in_process(*words):
+    """Do the same without a new process, for tests of what a command says: torch is there."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    error = done.exception
+    if isinstance(error, CellwatchError):
+        return SimpleNamespace(
+            returncode=error.exit_code, stdout=done.stdout, stderr=f"{done.stderr}{error}\n"
+        )
+    if error is not None and not isinstance(error, SystemExit):
+        raise error
+    return SimpleNamespace(returncode=done.exit_code, stdout=done.stdout, stderr=done.stderr)
 
 
 def write_pair(folder, name, seed, **options):
@@ -139,7 +156,7 @@ def test_mistakes_are_one_line_without_a_traceback(tmp_path, pairs, tiny_model, 
 
 @pytest.mark.parametrize("diameter", ["truth", "model", "auto", "18"])
 def test_evaluate_gives_the_promised_json(pairs, tiny_model, diameter):
-    ended = cellwatch(
+    ended = in_process(
         "evaluate", "--model", tiny_model.path, "--data", pairs, "--diameter", diameter, "--json"
     )
 
@@ -169,17 +186,17 @@ def test_train_makes_a_model_that_resumes_and_is_not_trained_twice(tmp_path, pai
     trained = cellwatch(*words, tmp_path / "m", "--from", "scratch", "--images-per-epoch", 1)
 
     assert trained.returncode == 0, trained.stderr
-    shown = json.loads(cellwatch("models", "show", tmp_path / "m", "--json").stdout)
+    shown = json.loads(in_process("models", "show", tmp_path / "m", "--json").stdout)
     assert (shown["steps"], shown["channels"]) == (5, ["cell"])
     assert shown["data"][0]["images"] == 3
     assert not (tmp_path / "m/checkpoint.safetensors").exists()
-    again = cellwatch("train", "--resume", tmp_path / "m")
+    again = in_process("train", "--resume", tmp_path / "m")
     assert again.returncode == 1
     assert "finished model" in again.stderr
     (tmp_path / "m" / "card.json").rename(tmp_path / "card.json")
-    elsewhere = cellwatch(*words, tmp_path / "m", "--from", "scratch", "--seed", 3)
+    elsewhere = in_process(*words, tmp_path / "m", "--from", "scratch", "--seed", 3)
     assert "holds another run; go on with it" in elsewhere.stderr
-    other = cellwatch("train", "--resume", tmp_path / "m", "--seed", 7, "--min-rois", 9)
+    other = in_process("train", "--resume", tmp_path / "m", "--seed", 7, "--min-rois", 9)
     assert other.returncode == 2
     assert "leave --min-rois, --seed out" in other.stderr
 
@@ -196,7 +213,7 @@ def test_train_makes_a_model_that_resumes_and_is_not_trained_twice(tmp_path, pai
     ],
 )
 def test_what_a_training_cannot_be_is_said_before_it_prepares(tmp_path, pairs, words, told):
-    ended = cellwatch("train", "--data", pairs, "--out", tmp_path / "m", *words)
+    ended = in_process("train", "--data", pairs, "--out", tmp_path / "m", *words)
 
     assert ended.returncode in (1, 2)
     assert told in ended.stderr
@@ -208,7 +225,7 @@ def test_label_images_without_a_truth_are_told(tmp_path, pairs):
     shutil.copytree(pairs, tmp_path / "p")
     shutil.copy(pairs / "disc0_masks.tif", tmp_path / "p" / "more_masks.tif")
 
-    compared = cellwatch("compare", tmp_path / "p", pairs)
+    compared = in_process("compare", tmp_path / "p", pairs)
 
     assert compared.returncode == 0, compared.stderr
     assert "left out 1 label image without a truth: more" in compared.stderr
@@ -249,7 +266,7 @@ def test_training_on_bad_data_is_one_clear_line_before_it_starts(tmp_path, kind,
     words = ["--test", data, "--test", data] if kind == "twice" else []
     out = masks if kind == "a file" else tmp_path / "m"
 
-    ended = cellwatch("train", "--data", data, "--from", "scratch", "--out", out, *words)
+    ended = in_process("train", "--data", data, "--from", "scratch", "--out", out, *words)
 
     assert ended.returncode == 1
     assert len(ended.stderr.strip().splitlines()) == 1

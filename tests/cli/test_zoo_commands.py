@@ -11,7 +11,7 @@ import yaml
 from cellwatch.cli.trying import doubt_of
 from cellwatch.daemon.trying import Trial
 from cellwatch.zoo.weights import save_checkpoint
-from tests.cli.test_commands import cellwatch, write_pair
+from tests.cli.test_commands import cellwatch, in_process, write_pair
 from tests.conftest import tiny_network
 from tests.daemon.stylezoo import write_style_zoo
 from tests.discs import disc_picture, trained_on_discs
@@ -47,10 +47,10 @@ def test_a_changed_file_on_the_mirror_is_refused(mirror, tmp_path):
     save_checkpoint(tiny_network(), tmp_path / "file")
     mirror.files["CP"] = (tmp_path / "file").read_bytes()
     words = ("models", "pull", "CP", "--mirror", mirror.address, "--zoo", tmp_path / "zoo")
-    assert cellwatch(*words).returncode == 0
+    assert in_process(*words).returncode == 0
     mirror.files["CP"] += b"x"
 
-    refused = cellwatch(*words)
+    refused = in_process(*words)
 
     assert refused.returncode == 1
     assert "not the file that came first" in refused.stderr
@@ -62,12 +62,12 @@ def test_a_model_trained_here_gets_a_name_and_keeps_its_card(tmp_path, tiny_mode
     shutil.copytree(tiny_model.path, mine)
     mine.chmod(0o555)
 
-    added = cellwatch("models", "add", mine, "--id", "mine", *zoo)
-    again = cellwatch("models", "add", mine, "--id", "mine", *zoo)
-    shown = cellwatch("models", "show", "mine", "--json", *zoo)
+    added = in_process("models", "add", mine, "--id", "mine", *zoo)
+    again = in_process("models", "add", mine, "--id", "mine", *zoo)
+    shown = in_process("models", "show", "mine", "--json", *zoo)
     weights = tmp_path / "zoo/mine/weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    damaged = cellwatch("models", "show", "mine", *zoo)
+    damaged = in_process("models", "show", "mine", *zoo)
 
     assert added.returncode == 0, added.stderr
     assert (tmp_path / "zoo/mine").stat().st_mode & 0o200
@@ -83,14 +83,14 @@ def test_a_new_file_is_taken_when_the_old_one_is_forgotten_whole(tmp_path):
         save_checkpoint(tiny_network(seed), tmp_path / name)
     zoo = tmp_path / "zoo"
     words = ("models", "pull", "LC1", "--zoo", zoo, "--from-file")
-    assert cellwatch(*words, tmp_path / "old").returncode == 0
+    assert in_process(*words, tmp_path / "old").returncode == 0
     old = (zoo / "cellpose" / "LC1" / "card.json").read_text()
     (zoo / "cellpose" / "pins.json").unlink()
 
-    half = cellwatch(*words, tmp_path / "new")
+    half = in_process(*words, tmp_path / "new")
     pinned = (zoo / "cellpose" / "pins.json").exists()
     shutil.rmtree(zoo / "cellpose" / "LC1")
-    whole = cellwatch(*words, tmp_path / "new")
+    whole = in_process(*words, tmp_path / "new")
 
     assert half.returncode == 1
     assert "LC1 was made of another file" in half.stderr
@@ -107,10 +107,10 @@ def test_a_size_model_that_lacks_is_told_and_not_taken_afterwards(tmp_path):
     words = ("models", "pull", "cyto2", "--from-file", tmp_path / "net")
     sized = ("--size-file", tmp_path / "size.npy")
 
-    narrow = cellwatch(*words, "--zoo", tmp_path / "a", "--size-file", tmp_path / "narrow.npy")
-    alone = cellwatch(*words, "--zoo", tmp_path / "a")
-    later = cellwatch(*words, "--zoo", tmp_path / "a", *sized)
-    together = cellwatch(*words, "--zoo", tmp_path / "b", *sized)
+    narrow = in_process(*words, "--zoo", tmp_path / "a", "--size-file", tmp_path / "narrow.npy")
+    alone = in_process(*words, "--zoo", tmp_path / "a")
+    later = in_process(*words, "--zoo", tmp_path / "a", *sized)
+    together = in_process(*words, "--zoo", tmp_path / "b", *sized)
 
     assert (narrow.returncode, alone.returncode, later.returncode) == (1, 0, 2)
     assert "5 weights, the network's styles have 8" in narrow.stderr
@@ -167,10 +167,10 @@ def test_a_stack_of_overlapping_rois_is_compared_with_a_label_image(tmp_path):
     stack = np.stack([(labels == n).astype(np.uint8) * 255 for n in range(1, labels.max() + 1)])
     tifffile.imwrite(tmp_path / "stacks/a_masks.tif", stack)
 
-    done = cellwatch("compare", tmp_path / "stacks", tmp_path / "truth", "--json")
+    done = in_process("compare", tmp_path / "stacks", tmp_path / "truth", "--json")
 
     (tmp_path / "stacks/a_masks.tif").rename(tmp_path / "stacks/a_cp_masks.tif")
-    named = cellwatch("compare", tmp_path / "stacks", tmp_path / "truth", "--json")
+    named = in_process("compare", tmp_path / "stacks", tmp_path / "truth", "--json")
 
     assert named.stdout == done.stdout
     scores = json.loads(done.stdout)
