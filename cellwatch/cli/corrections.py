@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +11,9 @@ from cellwatch.cli.talk import ConfigOption, JsonOption, print_json, print_table
 from cellwatch.errors import EXIT_FAILED, RequestRefused, UsageError
 from cellwatch.storage import reports
 from cellwatch.storage.pathtext import text_path
+from cellwatch.storage.weighing import counting_ids
 
+STANDING = ("trainable", "used")
 app = typer.Typer(
     help="Corrections: list, show, withdraw, import, export, audit.", no_args_is_help=True
 )
@@ -29,9 +31,14 @@ def corrections_list(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List what was dropped, newest first."""
-    with ledger_of(read_station(config)) as db:
-        rows = reports.corrections(db, group, is_every=every)
+    """List what was dropped, newest first.
+
+    Of several that speak of the same pixels one counts; those that say nothing beside it do not.
+    """
+    station = read_station(config)
+    with ledger_of(station) as db:
+        counting = counting_ids(db, station.retrain.lead)
+        rows = [_weighed(row, counting) for row in reports.corrections(db, group, is_every=every)]
     if as_json:
         print_json(rows)
         return
@@ -39,7 +46,7 @@ def corrections_list(
         [
             str(row["id"]),
             row["file"],
-            "second look" if row["is_again"] and row["state"] == "trainable" else row["state"],
+            _standing(row),
             row["group_name"] or "",
             "" if row["rois"] is None else str(row["rois"]),
             "" if row["ap50"] is None else f"{row['ap50']:.3f}",
@@ -57,10 +64,13 @@ def corrections_show(
     as_json: JsonOption = False,
 ) -> None:
     """Show all that is known of one correction."""
-    with ledger_of(read_station(config)) as db:
+    station = read_station(config)
+    with ledger_of(station) as db:
         row = reports.correction(db, key)
+        counting = counting_ids(db, station.retrain.lead)
     if row is None:
         raise RequestRefused(f"there is no correction {key}; see: cellwatch corrections list")
+    row = _weighed(row, counting)
     if as_json:
         print_json(row)
         return
@@ -128,9 +138,7 @@ def corrections_export(
         rows = [
             row
             for row in reports.corrections(db, group)
-            if row["state"] in ("trainable", "used")
-            and row["kind"] == "labels"
-            and not row["is_again"]
+            if row["state"] in STANDING and row["kind"] == "labels" and not row["is_again"]
         ]
     folder.mkdir(parents=True, exist_ok=True)
     with progress("exporting", len(rows)) as advance:
@@ -171,6 +179,18 @@ def corrections_audit(config: ConfigOption = None, as_json: JsonOption = False) 
         tell(f"{n_scores} scores of {n_networks} trained networks checked, {len(found)} leaks")
     if found:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _weighed(row: dict[str, Any], counting: set[int]) -> dict[str, Any]:  # Any: what SQLite holds
+    # "counts": null where the question does not arise (a region, a second look, a rejected file).
+    is_asked = row["state"] in STANDING and row["kind"] == "labels" and not row["is_again"]
+    return {**row, "counts": row["id"] in counting if is_asked else None}
+
+
+def _standing(row: dict[str, Any]) -> str:  # Any: what SQLite holds
+    if row["is_again"] and row["state"] == "trainable":
+        return "second look"
+    return f"{row['state']}, does not count" if row["counts"] is False else str(row["state"])
 
 
 def _copy(path: Path, place: Path) -> None:

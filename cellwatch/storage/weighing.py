@@ -39,6 +39,15 @@ def counting(rows: list[Row], lead: str) -> list[Row]:
     return sorted(left, key=lambda row: weight(row, lead))
 
 
+def counting_ids(db: Database | sqlite3.Connection, lead: str) -> set[int]:
+    """Return the ids of the corrections that count, of every group."""
+    sql = f"""
+        SELECT c.*, {SAID} FROM corrections c
+        WHERE c.kind = 'labels' AND c.is_again = 0 AND c.state IN ('trainable', 'used')
+    """
+    return {row["id"] for row in counting(_rows(db, sql, []), lead)}
+
+
 def plane_of(row: Row) -> str:
     """Return which plane of which acquisition and target a correction is of."""
     return "/".join(str(row[k]) for k in ("acquisition_id", "target", "position", "t", "z"))
@@ -73,13 +82,13 @@ def sharing(db: Database | sqlite3.Connection, correction_id: int) -> list[Row]:
         AND c.position = n.position AND c.t = n.t AND c.z = n.z
         AND c.state IN ('trainable', 'used') ORDER BY c.id
     """
-    return [row for row in _rows(db, sql, correction_id) if not _is_apart(row)]
+    return [row for row in _rows(db, sql, [correction_id]) if not _is_apart(row)]
 
 
 def above(db: Database | sqlite3.Connection, correction_id: int) -> list[Row]:
     """Return those of them that count where both speak, whoever is the lead."""
     sql = f"SELECT c.*, {SAID} FROM corrections c WHERE c.id = ?"
-    own = _rows(db, sql, correction_id)[0]
+    own = _rows(db, sql, [correction_id])[0]
     return [row for row in sharing(db, correction_id) if weight(row, "") > weight(own, "")]
 
 
@@ -88,7 +97,7 @@ def _is_apart(row: Row) -> bool:
     return own is not None and other is not None and own.is_apart_from(other)
 
 
-def _rows(db: Database | sqlite3.Connection, sql: str, correction_id: int) -> list[Row]:
-    cursor = db.execute(sql, [correction_id])
+def _rows(db: Database | sqlite3.Connection, sql: str, values: list[int]) -> list[Row]:
+    cursor = db.execute(sql, values)
     names = [name for name, *_ in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

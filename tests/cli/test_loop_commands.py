@@ -115,6 +115,24 @@ def test_a_dry_run_trains_nothing_and_says_what_is_missing(desk):
     assert desk.command("retrain", check=False).returncode == 2
 
 
+def test_the_list_says_which_of_two_corrections_counts(desk):
+    def listed():
+        rows = json.loads(desk.command("corrections", "list", "--all", "--json").stdout)
+        return {row["file"]: row["counts"] for row in rows}
+
+    first, other = sorted(file for file, counts in listed().items() if counts)[:2]
+    labels = truth(int(first[0]))
+    labels[labels == 2] = 0
+    desk.drop(f"ben/{first}", labels)
+    desk.command("run", "--once")
+    facts = listed()
+    told = desk.command("corrections", "list").stdout.splitlines()
+
+    assert [facts[file] for file in (first, f"ben/{first}", other)] == [False, True, True]
+    not_counting = [line for line in told if "does not count" in line]
+    assert [first in line and "ben/" not in line for line in not_counting] == [True]
+
+
 def test_the_next_images_are_others_than_those_that_are_out(desk, tmp_path):
     desk.command("flag", "2.tif", "--why", "doubled")
     words = ("checkout", "--next", "1", "--to", str(tmp_path / "out"))

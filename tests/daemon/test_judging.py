@@ -23,7 +23,7 @@ from cellwatch.storage import reports, requests, reviews, runs, standing
 from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.maskstore import read_labels
 from cellwatch.storage.reading import LEDGER, reader
-from cellwatch.storage.weighing import counting
+from cellwatch.storage.weighing import counting, counting_ids
 from cellwatch.training.plans import FitPlan
 from cellwatch.zoo.catalog import add_model, load_model
 from tests.discs import disc_images, disc_picture
@@ -141,6 +141,7 @@ def test_a_crop_within_a_later_whole_image_waits_until_that_is_withdrawn(lab_of_
     lab.plan = {**lab.plan, "epochs": 2}
     answer = "none while correction 2 (a_masks.tif) stands"
     assert (counted(lab), use(lab, "a__y8x4h40w48_masks.tif")[: len(answer)]) == ([2, 3], answer)
+    assert counting_ids(lab.db, "") == {2, 3}
 
     report = lab.night()
 
