@@ -74,6 +74,7 @@ def rerun(
     experiment: Annotated[str, typer.Argument(help="As `explain` names it.")],
     model: Annotated[str, typer.Option("--model", help="Else the one its group uses now.")] = "",
     watch: Annotated[str, typer.Option(help="Which watched folder, of several.")] = "",
+    target: Annotated[str, typer.Option(help="Which target gets the model, of several.")] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -81,7 +82,7 @@ def rerun(
 
     Its masks stay in place until the new ones are there; the old ones go to .superseded.
     """
-    said = {"experiment": experiment, "model": model, "watch": watch or None}
+    said = {"experiment": experiment, "model": model, "watch": watch or None, "target": target}
     show(ask(read_station(config), "rerun", said), as_json=as_json)
 
 

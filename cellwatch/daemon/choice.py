@@ -20,6 +20,8 @@ from cellwatch.zoo.classifiers import ClassifierPlace
 
 Place = ModelPlace | ClassifierPlace
 DAEMON = "cellwatch"
+ANOTHER_FOR_IT = ", or choose another: cellwatch rerun EXPERIMENT --model ID"
+ANOTHER_FOR_GROUP = ", or choose another: cellwatch models promote ID --group GROUP"
 
 
 def models_for(
@@ -113,30 +115,47 @@ def current_model(
     used = promotions.in_use(db, watched.group_of(target))
     if used is None:
         return configured[target.model]
-    return named_model(used.model, configured[target.model], config)
+    whose = f"the group '{watched.group_of(target)}' uses"
+    return named_model(used.model, configured[target.model], config, whose, ANOTHER_FOR_GROUP)
 
 
-def named_model(name: ModelName, configured: Place, config: Config) -> ModelPlace:
-    """Find a model by its id and weights, in the station's zoo or as the configuration has it.
+def named_model(
+    name: ModelName,
+    configured: Place,
+    config: Config,
+    whose: str = "its experiment is segmented with",
+    else_do: str = ANOTHER_FOR_IT,
+) -> ModelPlace:
+    """Find a model by its id and weights: as the configuration has it, or in the station's zoo.
+
+    Parameters
+    ----------
+    name : ModelName
+    configured : ModelPlace or ClassifierPlace
+        Of a classifier, wherever it lies, the models of its clusters are looked among too.
+    config : Config
+    whose, else_do : str
+        Begin and end of what is said where it is missing.
 
     Raises
     ------
     UnknownModel
         When it is not there, or is another now.
     """
-    if isinstance(configured, ModelPlace) and configured.card.sha256 == name.sha256:
-        return configured
     try:
-        place = find_model(name.id, config.zoo)
+        if isinstance(configured, ClassifierPlace):
+            own = configured.model_of(name.sha256)
+        else:
+            own = configured if configured.card.sha256 == name.sha256 else None
+        place = own or find_model(name.id, config.zoo)
     except (UnknownModel, WeightsError) as error:
         raise UnknownModel(
-            f"its experiment is segmented with the model '{name.id}', which is not there any more "
-            f"({error}); put it back, or choose another: cellwatch rerun EXPERIMENT --model ID"
+            f"{whose} the model '{name.id}', which is not there any more ({error}); put it back"
+            f"{else_do}"
         ) from error
     if place.card.sha256 != name.sha256:
         raise UnknownModel(
-            f"its experiment is segmented with the model '{name.id}' of sha256 {name.sha256[:12]}, "
-            f"and {place.path} has {place.card.sha256[:12]}; put the right one back, or choose "
-            "another: cellwatch rerun EXPERIMENT --model ID"
+            f"{whose} the model '{name.id}' of sha256 {name.sha256[:12]}, and {place.path} has "
+            f"{place.card.sha256[:12]}; put the right one back{else_do}"
         )
     return place

@@ -13,7 +13,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from cellwatch.config.schema import Config, Target, Watch
-from cellwatch.daemon.choice import Place, named_model
+from cellwatch.daemon.choice import ANOTHER_FOR_GROUP, Place, named_model
 from cellwatch.errors import UnknownModel
 from cellwatch.records import AskedRun, Side, TrainingItem, TrainJob, UsedModel, Verdict
 from cellwatch.storage import drops, promotions, reviews, runs
@@ -188,7 +188,7 @@ def _base(
         else:
             first = ModelName(place.card.id, place.card.sha256)
         frozen = promotions.freeze_base(db, group.name, first, now)
-    return _used(frozen, group, config, configured)
+    return _used(frozen, group, config, configured, is_base=True)
 
 
 def _most_chosen(place: ClassifierPlace, rows: list[dict[str, Any]]) -> ModelName:
@@ -200,9 +200,16 @@ def _most_chosen(place: ClassifierPlace, rows: list[dict[str, Any]]) -> ModelNam
 
 
 def _used(
-    name: ModelName, group: Group, config: Config, configured: Mapping[str, Place]
+    name: ModelName,
+    group: Group,
+    config: Config,
+    configured: Mapping[str, Place],
+    *,
+    is_base: bool = False,
 ) -> UsedModel:
-    place = named_model(name, configured[group.target.model], config)
+    does, else_do = ("begins with", "") if is_base else ("is judged by", ANOTHER_FOR_GROUP)
+    whose = f"every training of '{group.name}' {does}"
+    place = named_model(name, configured[group.target.model], config, whose, else_do)
     if place.is_checkpoint:
         raise UnknownModel(
             f"'{place.path}' is a bare checkpoint, which cannot be the base of a group; add it to "

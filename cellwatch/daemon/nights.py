@@ -171,6 +171,13 @@ def ask_for(nights: Nights, asked: AskedRun, now: datetime) -> None:
     nights.checked_at = 0.0
 
 
+def is_asked(nights: Nights, group: str) -> bool:
+    """Say whether a group is being trained, or was asked for and waits for its turn."""
+    if nights.job is not None and nights.job.group == group:
+        return True
+    return any(waiting.group == group for _, waiting in runs.waiting(nights.db))
+
+
 def leave(nights: Nights) -> None:
     """Have the trainer leave the device; it goes on later where it stood."""
     if nights.process is not None:

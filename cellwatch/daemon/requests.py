@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.config.schema import Config
+from cellwatch.config.schema import Config, Target, Watch
 from cellwatch.daemon import answering, desk
 from cellwatch.daemon import nights as training
-from cellwatch.daemon.choice import Place, named_model
+from cellwatch.daemon.choice import ANOTHER_FOR_GROUP, Place, named_model
 from cellwatch.daemon.lineup import Group, groups_of, job_of, why_not_yet
 from cellwatch.errors import RequestRefused, UnknownModel
 from cellwatch.records import AskedRun, Verdict
@@ -47,7 +47,7 @@ def carry_out(
         "cancel": lambda: _cancel(nights, request, now),
         "session": lambda: _session(db, config, nights, request.arguments, now),
         "promote": lambda: _promote(db, config, nights, request, now),
-        "rollback": lambda: _rollback(db, config, request, now),
+        "rollback": lambda: _rollback(db, config, nights, request, now),
         "rerun": lambda: _rerun(db, config, nights, request, now),
     }
     if request.kind not in kinds:
@@ -124,6 +124,10 @@ def _why_not_standing(db: Database, key: int) -> str:
 
 def _retrain(nights: training.Nights, said: Said, now: datetime) -> Answer:
     wanted = [said["group"]] if said.get("group") else _with_news(nights)
+    busy = [] if said.get("group") else [g for g in wanted if training.is_asked(nights, g)]
+    wanted = [group for group in wanted if group not in busy]
+    if busy and not wanted:
+        raise RequestRefused(f"{', '.join(busy)}: being trained now, or waiting for it")
     if not wanted:
         waiting = "" if _all_taken_in(nights) else "; dropped files wait until the daemon runs"
         text = f"no group has new corrections{waiting}; name one to train it all the same"
@@ -131,7 +135,9 @@ def _retrain(nights: training.Nights, said: Said, now: datetime) -> Answer:
     date = now.astimezone().date().isoformat()
     for group in wanted:
         training.ask_for(nights, AskedRun(group, said.get("kind", "asked"), date), now)
-    return Answer(True, f"{', '.join(wanted)} will be trained", {"groups": wanted})
+    text = f"{', '.join(wanted)} will be trained"
+    text += f"; {', '.join(busy)}: being trained now, or waiting for it" if busy else ""
+    return Answer(True, text, {"groups": wanted})
 
 
 def _all_taken_in(nights: training.Nights) -> bool:
@@ -191,7 +197,9 @@ def _promote(
     )
 
 
-def _rollback(db: Database, config: Config, request: Request, now: datetime) -> Answer:
+def _rollback(
+    db: Database, config: Config, nights: training.Nights, request: Request, now: datetime
+) -> Answer:
     group = _group(config, request.arguments["group"])
     used = promotions.in_use(db, group.name)
     before = promotions.before_current(db, group.name)
@@ -200,6 +208,8 @@ def _rollback(db: Database, config: Config, request: Request, now: datetime) -> 
         raise RequestRefused(
             f"nothing was promoted for '{group.name}' that could be taken back{now_used}"
         )
+    whose = f"'{group.name}' would go back to"
+    named_model(before, nights.configured[group.target.model], config, whose, ANOTHER_FOR_GROUP)
     reason = request.arguments.get("why") or f"taken back by {request.asked_by}"
     decision = Decision(
         group.name, Verdict.ROLLED_BACK, before, used.model, reason, {}, None, request.asked_by
@@ -221,7 +231,7 @@ def _rerun(
     if watched is None:
         raise RequestRefused(f"the folder '{watch}' is not watched any more")
     pins = {}
-    for target in watched.targets():
+    for target in _targets_meant(watched, said):
         if said.get("model"):
             model: Place = find_model(said["model"], config.zoo)
         else:
@@ -240,6 +250,21 @@ def _rerun(
         f"{images} of '{experiment}' will be done again with {models}, behind new images",
         {"watch": watch, "experiment": experiment, "images": n, "models": models},
     )
+
+
+def _targets_meant(watched: Watch, said: Said) -> list[Target]:
+    # One model for several targets would find the same thing under two names.
+    targets = watched.targets()
+    names = ", ".join(target.name for target in targets)
+    meant = [t for t in targets if said.get("target") in (None, "", t.name)]
+    if not meant:
+        raise RequestRefused(f"there is no target '{said['target']}'; there are {names}")
+    if said.get("model") and len(meant) > 1:
+        raise RequestRefused(
+            f"'{watched.name}' has the targets {names}; say which is to be found with "
+            f"'{said['model']}': --target {meant[0].name}"
+        )
+    return meant
 
 
 def training_place(

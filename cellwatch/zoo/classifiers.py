@@ -43,6 +43,20 @@ class ClassifierPlace:
         """Return the zoo that its models' ids are looked up in."""
         return self.path.parents[self.card.id.count("/")]
 
+    def model_of(self, sha256: str) -> ModelPlace | None:
+        """Find the model of these weights among those of the clusters; None: it has none such.
+
+        Raises
+        ------
+        UnknownModel
+            When its folder is not there any more.
+        """
+        for cluster in self.card.clusters:
+            if cluster.model_sha256 == sha256:
+                place = find_model(cluster.model, self.zoo)
+                return place if place.card.sha256 == sha256 else None
+        return None
+
     def models(self) -> dict[str, ModelPlace]:
         """Find the models of all clusters, and the style network, by id.
 

@@ -1,21 +1,26 @@
 """One model for an experiment, from its first image to its last; the next one gets the new."""
 
+import shutil
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from cellwatch.daemon.choice import models_for, redo_if_repinned
 from cellwatch.daemon.jobs import models_of
+from cellwatch.daemon.lineup import groups_of, job_of
 from cellwatch.daemon.nights import Nights
 from cellwatch.daemon.requests import carry_out
 from cellwatch.errors import RequestRefused, UnknownModel
-from cellwatch.records import ModelCard, Outcome, TargetResult, Verdict
+from cellwatch.records import AskedRun, ModelCard, Outcome, TargetResult, Verdict
 from cellwatch.storage import promotions, queue
+from cellwatch.storage.export import write_tiff
 from cellwatch.storage.promotions import Decision, ModelName
 from cellwatch.storage.requests import Request
 from cellwatch.zoo.cards import find_model
 from cellwatch.zoo.catalog import add_model
 from tests.conftest import tiny_network
+from tests.daemon.stylezoo import write_style_zoo
 from tests.discs import disc_picture
 from tests.lab import Lab
 from tests.storage.test_queue import LEASE
@@ -188,8 +193,6 @@ def test_a_rerun_gives_an_experiment_one_model_and_keeps_the_old_masks_until_the
 
 
 def test_a_model_that_is_gone_blocks_its_experiment_and_no_other_takes_its_place(make_lab):
-    import shutil
-
     lab = make_lab()
     name = add(lab)
     ask(lab, "promote", model=name)
@@ -244,3 +247,64 @@ def test_a_file_that_no_daemon_took_in_is_told_of_where_nothing_is_new(make_lab)
 
     with pytest.raises(RequestRefused, match="dropped files wait until the daemon runs"):
         ask(lab, "retrain")
+
+
+def test_a_classifier_outside_the_zoo_goes_on_with_what_it_chose(tiny_model, tmp_path, now):
+    zoo = write_style_zoo(tmp_path / "far/zoo", tiny_model)
+    lab = Lab(tmp_path / "lab", zoo / "auto", now)
+    for number in range(2):
+        lab.arrive(f"exp1/{number}.tif", *disc_picture(60 + number, size=64, n=3))
+        lab.segment_all()
+    lab.correct("exp1/0.tif")
+
+    group = groups_of(lab.config)[lab.group]
+    asked = AskedRun(lab.group, "asked", "2026-11-24")
+    job = job_of(lab.db, 1, asked, group, lab.config, lab.models, lab.now)
+
+    assert lab.experiments() == {"exp1": "discs"}
+    assert (job.base.id, Path(job.base.folder)) == ("discs", zoo / "discs")
+    lab.close()
+
+
+def test_a_rerun_with_a_model_says_for_which_of_several_targets(make_lab):
+    lab = make_lab(extra=", segment: [{name: nuclei}, {name: cells}]")
+    write(lab, "exp1/a.tif")
+    lab.segment_all()
+    model = add(lab)
+
+    with pytest.raises(RequestRefused, match="has the targets nuclei, cells; say which"):
+        ask(lab, "rerun", experiment="exp1", model=model)
+    with pytest.raises(RequestRefused, match="no target 'ghosts'; there are nuclei, cells"):
+        ask(lab, "rerun", experiment="exp1", model=model, target="ghosts")
+    ask(lab, "rerun", experiment="exp1", model=model, target="cells")
+    lab.segment_all()
+
+    sql = "SELECT name, model_id FROM targets"
+    assert dict(lab.db.execute(sql).fetchall()) == {"nuclei": "tiny", "cells": model}
+
+
+def test_one_group_that_is_in_training_keeps_no_other_from_it(make_lab):
+    lab = make_lab(extra=", segment: [{name: nuclei}, {name: cells}]")
+    write(lab, "exp1/a.tif")
+    lab.segment_all()
+    for target in ("nuclei", "cells"):
+        write_tiff(lab.folder / "corrections" / f"a__{target}_masks.tif", lab.truth["exp1/a.tif"])
+        lab.drop(f"a__{target}_masks.tif")
+    ask(lab, "retrain", group="images-cells")
+
+    said = ask(lab, "retrain")
+
+    assert said.facts["groups"] == ["images-nuclei"]
+    assert "images-cells: being trained now, or waiting for it" in said.text
+    with pytest.raises(RequestRefused, match="images-nuclei, images-cells: being trained now"):
+        ask(lab, "retrain")
+
+
+def test_a_rollback_to_a_model_that_is_gone_is_refused(make_lab):
+    lab = make_lab()
+    for seed in (7, 8):
+        ask(lab, "promote", model=add(lab, f"images-2026112{seed}-1", seed), group="images")
+    shutil.rmtree(lab.config.zoo / "images-20261127-1")
+
+    with pytest.raises(UnknownModel, match="would go back to the model 'images-20261127-1'"):
+        ask(lab, "rollback", group="images")
