@@ -8,7 +8,7 @@ import typer
 
 from cellwatch.cli.asking import ask, ledger_of, read_station, refuse_station_folder, show
 from cellwatch.cli.talk import ConfigOption, JsonOption, print_json, print_table, progress, tell
-from cellwatch.errors import EXIT_FAILED, RequestRefused, UsageError
+from cellwatch.errors import EXIT_FAILED, BadTrainingData, RequestRefused, UsageError
 from cellwatch.storage import reports
 from cellwatch.storage.pathtext import text_path
 from cellwatch.storage.weighing import counting_ids
@@ -141,9 +141,16 @@ def corrections_export(
             if row["state"] in STANDING and row["kind"] == "labels" and not row["is_again"]
         ]
     folder.mkdir(parents=True, exist_ok=True)
+    damaged = 0
     with progress("exporting", len(rows)) as advance:
         for row in rows:
-            kept = read_kept(Path(row["folder"]))
+            try:
+                kept = read_kept(Path(row["folder"]))
+            except BadTrainingData as error:
+                damaged += 1
+                tell(f"correction {row['id']} ({row['file']}) is left out: {error}")
+                advance()
+                continue
             name = f"{row['id']:05d}-{Path(text_path(row['relative_path'])).stem}"
             place = folder / "held_out" if row["side"] == "held_out" else folder
             place.mkdir(exist_ok=True)
@@ -153,7 +160,9 @@ def corrections_export(
             if kept.checked is not None:
                 write_tiff(place / f"{name}_region.tif", kept.checked.astype("int32"))
             advance()
-    tell(f"wrote {len(rows)} pairs to {folder}")
+    tell(f"wrote {len(rows) - damaged} pairs to {folder}")
+    if damaged:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command("audit")

@@ -223,7 +223,7 @@ def would_train(station: "Config", group: str) -> dict[str, Any]:  # Any: JSON
     from cellwatch.daemon.schedule import NEVER
     from cellwatch.storage import promotions, reviews, runs
     from cellwatch.storage.ledger import open_ledger
-    from cellwatch.storage.weighing import counting
+    from cellwatch.storage.weighing import counting, is_of
 
     db = open_ledger(station.state.folder)
     try:
@@ -236,12 +236,15 @@ def would_train(station: "Config", group: str) -> dict[str, Any]:  # Any: JSON
             reason = f"{under_way['model_id']} is trained now; this is what one after it would take"
         elif not reason and station.retrain.at == NEVER:
             reason = "not by itself (retrain.at is never): cellwatch retrain --now"
+        says = reason or "it would be trained"
+        if (lead := station.retrain.lead) and rows and not any(is_of(row, lead) for row in rows):
+            says += f"; no correction is by '{lead}' (retrain.lead)"
         return {
             "group": group,
             "corrections": [_taken(row, held.get(row["content_key"])) for row in rows],
             "rois": sum(row["rois"] for row in rows),
             "base": base.id if base else groups_of(station)[group].target.model,
-            "says": reason or "it would be trained",
+            "says": says,
         }
     finally:
         db.close()

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from cellwatch.core.arrays import Int32
+from cellwatch.core.arrays import Float64, Int32
 from cellwatch.core.labels import relabel
 from cellwatch.errors import RequestRefused
 from cellwatch.records import Crop, PlaneIndex
 from cellwatch.storage.corrections.names import CorrectionName, correction_name
 from cellwatch.storage.export import ENDINGS, write_image, write_labels, write_tiff
-from cellwatch.storage.images import load
+from cellwatch.storage.images import load, plane_digest
 from cellwatch.storage.maskstore import read_plane
 from cellwatch.storage.pathtext import text_path
 from cellwatch.storage.stems import stem_of
@@ -126,6 +126,7 @@ def take_out(
     if any(i >= n for i, n in zip(plane_at, image.pixels.shape[:3], strict=True)):
         raise RequestRefused(f"{row['path']} has no plane {plane_at}")
     pixels = image.pixels[plane_at]
+    digest = plane_digest(pixels)
     labels = given.labels if given else read_plane(Path(row["store"]), wanted.target, plane_at)
     crop = wanted.part
     if crop is None and wanted.crop:
@@ -163,6 +164,7 @@ def take_out(
         "is_mirrored": int(wanted.is_again),
         "format": wanted.tool,
         "folder": str(folder),
+        "plane_sha256": digest,
     }
 
 
@@ -182,7 +184,7 @@ def _stem(row: Mapping[str, Any]) -> str:  # Any: what SQLite holds
 
 
 def crop_around(labels: Int32, side: int) -> Crop | None:
-    """Return the square part in which most ROIs lie; None: the plane is not larger.
+    """Return the square part in which most ROIs have their centre; None: the plane is not larger.
 
     Examples
     --------
@@ -194,12 +196,23 @@ def crop_around(labels: Int32, side: int) -> Crop | None:
         return None
     best, most = Crop(0, 0, height, width), -1
     step = max(1, side // 4)
+    centres = _centres(labels)
+    starts = np.array(_starts(labels.shape[1], width, step))
     for y in _starts(labels.shape[0], height, step):
-        for x in _starts(labels.shape[1], width, step):
-            n = len(np.unique(labels[y : y + height, x : x + width]))
-            if n > most:
-                best, most = Crop(y, x, height, width), n
+        within = (centres[:, 0] >= y) & (centres[:, 0] < y + height)
+        columns = np.sort(centres[within, 1])
+        counts = np.searchsorted(columns, starts + width) - np.searchsorted(columns, starts)
+        if counts.max() > most:
+            best, most = Crop(y, int(starts[counts.argmax()]), height, width), int(counts.max())
     return best
+
+
+def _centres(labels: Int32) -> Float64:
+    # Mean row and column of each ROI, (n, 2).
+    rows, columns = np.nonzero(labels)
+    _, which, sizes = np.unique(labels[rows, columns], return_inverse=True, return_counts=True)
+    sums = [np.bincount(which, weights=at, minlength=len(sizes)) for at in (rows, columns)]
+    return np.stack(sums, axis=1) / sizes[:, None]
 
 
 def _starts(length: int, side: int, step: int) -> list[int]:

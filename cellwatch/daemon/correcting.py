@@ -16,13 +16,15 @@ from cellwatch.core.image import percentiles
 from cellwatch.core.labels import relabel
 from cellwatch.core.matching import Edits, edits, hits, match
 from cellwatch.core.parameters import Normalisation
-from cellwatch.errors import CellwatchError, RejectedCorrection
+from cellwatch.daemon.matching import TAKE_NEW, overwritten
+from cellwatch.errors import CellwatchError, RejectedCorrection, UnreadableImage
 from cellwatch.records import CorrectionAsked, CorrectionRead, Crop
 from cellwatch.storage.corrections.kept import KeptCorrection, keep_original, read_kept, write_kept
 from cellwatch.storage.corrections.reading import ReadLabels, read_labels, refuse_large
-from cellwatch.storage.images import Image, load
+from cellwatch.storage.images import Image, load, plane_digest
 from cellwatch.storage.looks import REGION_NOTE
 from cellwatch.storage.maskstore import read_plane
+from cellwatch.watching.identity import content_sha256, file_state
 from cellwatch.watching.structure import why_not_whole
 
 FEW_ROIS = 5  # with fewer, nothing in common may be true
@@ -70,8 +72,9 @@ def _read_dropped(asked: CorrectionAsked) -> CorrectionRead:
         )
     except CellwatchError as error:
         return CorrectionRead(
-            reason=f"its image or prediction cannot be read: {error}",
-            remedy="put the image and its mask store back, then drop the file again",
+            reason=f"its image or prediction cannot be read now: {error}",
+            remedy="put the image and its mask store back; it is tried again every minute",
+            is_blocked=True,
         )
 
 
@@ -125,7 +128,7 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
     labels, before = (_within(array, checked) for array in (found.labels, predicted))
     _refuse_emptiness(asked, labels)
     _lift_limit()
-    image = load(Path(asked.image), asked.axes)
+    image = _image(asked)
     plane, limits, key = _plane(image, asked)
     kept = KeptCorrection(
         labels=found.labels,
@@ -154,9 +157,32 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
         true_positives=int(was_found.sum()),
         false_positives=false_positives,
         false_negatives=int(was_found.size - was_found.sum()),
-        agreement=_agreement(asked, found.labels),
+        agreement=_agreement(asked, found.labels, checked),
         notes=notes,
     )
+
+
+def _image(asked: CorrectionAsked) -> Image:
+    # What was segmented, not what is being written over it: labels are kept with their own pixels.
+    path = Path(asked.image)
+    before = file_state(path)
+    is_known = before == (asked.image_size, asked.image_mtime_ns)
+    if not is_known and asked.image_sha256 and _sha256(path) != asked.image_sha256:
+        raise UnreadableImage(path, "it is being written anew, and not segmented yet")
+    image = load(path, asked.axes)
+    if file_state(path) != before:
+        raise UnreadableImage(path, "it was written to while it was read")
+    at = (asked.plane.position, asked.plane.t, asked.plane.z)
+    if asked.plane_sha256 and plane_digest(image.pixels[at]) != asked.plane_sha256:
+        raise RejectedCorrection(overwritten(asked.image), TAKE_NEW)
+    return image
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return content_sha256(path)
+    except OSError as error:
+        raise UnreadableImage(path, f"cannot be read: {error.strerror}") from error
 
 
 def _doubts(
@@ -226,13 +252,17 @@ def _within(labels: Int32, checked: Bool | None) -> Int32:
     return labels if checked is None else relabel(np.where(checked, labels, np.int32(0)))
 
 
-def _agreement(asked: CorrectionAsked, labels: Int32) -> float | None:
+def _agreement(asked: CorrectionAsked, labels: Int32, checked: Bool | None) -> float | None:
+    # Where both looked: beyond that one of them says nothing.
     if not asked.other:
         return None
-    other = read_kept(Path(asked.other)).labels
-    if other.shape != labels.shape:
+    other = read_kept(Path(asked.other))
+    if other.labels.shape != labels.shape:
         return None
-    return match(other, labels, (0.5,))[0].average_precision
+    parts = [part for part in (checked, other.checked) if part is not None]
+    shared = np.logical_and.reduce(parts) if parts else None
+    first, second = (_within(each, shared) for each in (other.labels, labels))
+    return match(first, second, (0.5,))[0].average_precision
 
 
 def _refuse_emptiness(asked: CorrectionAsked, labels: Int32) -> None:

@@ -11,6 +11,7 @@ from cellwatch.records import TrainJob, TrainReport, Verdict
 from cellwatch.storage import promotions
 from cellwatch.storage.promotions import Decision, ModelName
 from cellwatch.zoo.cards import CARD, read_card
+from cellwatch.zoo.whole import flush
 
 GATE = "gate"
 
@@ -23,6 +24,8 @@ def add_candidate(made: Path, place: Path) -> None:
         return
     place.parent.mkdir(parents=True, exist_ok=True)
     made.rename(place)
+    for folder in (place.parent, made.parent):  # before the ledger says that it is there
+        flush(folder)
 
 
 def decisions_of(db: Database, job: TrainJob, report: TrainReport) -> list[Decision]:

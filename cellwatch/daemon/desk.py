@@ -289,6 +289,8 @@ class _Desk:
             other=other,
             handed_out=found.handed_out,
             normalise=asdict(found.normalise),
+            **found.content,
+            plane_sha256=found.plane_sha256,
         )
         read = self._reader.ask(asked)
         if found.note and not read.reason:

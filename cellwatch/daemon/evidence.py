@@ -254,6 +254,7 @@ def _of_twin(job: TrainJob, item: TrainingItem, incumbent: UsedModel, ours: Seen
 
 def _judged_again(job: TrainJob, predecessor: UsedModel, judge: Judge) -> GateDecision | None:
     seen = {*job.seen.get(job.incumbent.sha256, ()), *job.seen.get(predecessor.sha256, ())}
+    seen |= set(job.let_in_by)
     fresh = [item for item in job.items if item.content_key not in seen]
     if not fresh:
         return None

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -178,6 +178,8 @@ def _take_finished(
         arrivals.note_waiting(db, arrival, AcquisitionState.FAILED, info.reason, now)
         logger.warning("%s cannot be used: %s", arrival.path, info.reason)
         return
+    if experiment := arrivals.experiment_before(db, arrival):
+        arrival = replace(arrival, experiment=experiment)
     place = _place(db, arrival, output)
     names = [target.name for target in watched.targets()]
     if arrivals.enqueue(db, arrival, place, names, now) is not None:

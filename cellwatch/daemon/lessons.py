@@ -1,7 +1,8 @@
 """Kept corrections become images to train on."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ import numpy as np
 from cellwatch.core.arrays import Bool
 from cellwatch.core.image import normalise
 from cellwatch.core.labels import relabel
+from cellwatch.daemon.correcting import pixels_digest
 from cellwatch.errors import BadTrainingData
-from cellwatch.records import Crop, TrainingItem, TrainJob
+from cellwatch.records import Crop, Side, TrainingItem, TrainJob
 from cellwatch.storage.corrections.kept import KeptCorrection, read_kept
+from cellwatch.storage.images import load
+from cellwatch.storage.pairs import find_pairs
 from cellwatch.training.dataset import TrainingImage, training_image
 
 CORRECTIONS, REPLAY = "corrections", "replay"  # clusters: a balanced plan draws both alike
@@ -105,12 +109,82 @@ def lesson(name: str, kept: KeptCorrection, channels: int) -> TrainingImage:
     )
 
 
-def replayed(job: TrainJob) -> list[TrainingImage]:
-    """Return the images that are shown again so that the base is not forgotten."""
+def without_damaged(job: TrainJob) -> tuple[TrainJob, list[str]]:
+    """Return a job without the corrections whose kept arrays are damaged, and what to say of them.
+
+    One file that a disk has spoilt is no reason to learn nothing from the others.
+    """
+    whole, notes = [], []
+    for item in job.items:
+        try:
+            read_kept(Path(item.folder))
+        except BadTrainingData as error:
+            notes.append(
+                f"correction {item.correction_id} ({item.name}) is left out: {error}; withdraw it "
+                f"(cellwatch corrections withdraw {item.correction_id}) and save its file again"
+            )
+        else:
+            whole.append(item)
+    return replace(job, items=tuple(whole)), notes
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """An image that is shown again so that the base is not forgotten.
+
+    Attributes
+    ----------
+    lesson : TrainingImage
+    content : str
+        Content key of the correction that has just these pixels, or of whose part these are all;
+        "": there is none.
+    """
+
+    lesson: TrainingImage
+    content: str
+
+
+def replayed(job: TrainJob) -> list[Replayed]:
+    """Return the images that are shown again, each with the correction that it is a copy of.
+
+    What is replayed may be an export of the corrections, or the station's own images: a network
+    that judges by one of them must not have seen it here.
+    """
     from cellwatch.daemon.learning import read_images
 
-    return [
-        replace(image, plane=image.plane[: job.channels], cluster=REPLAY)
-        for folder in job.base_data
-        for image in read_images(Path(folder), Path(folder).name)
-    ]
+    known = _known_pixels(job.items) if job.base_data else {}
+    found = []
+    for folder in map(Path, job.base_data):
+        lessons = read_images(folder, folder.name)
+        for pair, image in zip(find_pairs(folder), lessons, strict=True):
+            lesson = replace(image, plane=image.plane[: job.channels], cluster=REPLAY)
+            found.append(Replayed(lesson, _content_of(pair.image, known)))
+    return found
+
+
+def held_out_of(job: TrainJob) -> set[str]:
+    """Return the content keys that no network of a run may be trained on."""
+    return {item.content_key for item in job.items if item.side == Side.HELD_OUT}
+
+
+def _known_pixels(items: Sequence[TrainingItem]) -> dict[str, str]:
+    # Content keys by digest: of the first channel of what was corrected, and of whole acquisitions.
+    parts = {
+        _plane_digest(read_kept(Path(item.folder)).plane[0]): item.content_key for item in items
+    }
+    return parts | {item.content_key: item.content_key for item in items}
+
+
+def _content_of(path: Path, known: Mapping[str, str]) -> str:
+    image = load(path)
+    if content := known.get(pixels_digest(image)):
+        return content
+    for plane in image.pixels.reshape(-1, *image.pixels.shape[-2:]):
+        if content := known.get(_plane_digest(plane)):
+            return content
+    return ""
+
+
+def _plane_digest(plane: np.ndarray) -> str:
+    exact = np.ascontiguousarray(plane, np.float32)
+    return hashlib.sha256(str(exact.shape).encode() + exact.tobytes()).hexdigest()

@@ -1,8 +1,10 @@
 """Whose correction is this? Name and folder of a dropped file lead to one acquisition, or none."""
 
+import json
 import re
 import sqlite3
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,14 @@ from cellwatch.config.schema import Config
 from cellwatch.core.parameters import Normalisation
 from cellwatch.records import ChannelChoice, Crop, PlaneIndex
 from cellwatch.storage import drops
+from cellwatch.storage.arrivals import extent
 from cellwatch.storage.corrections.names import CorrectionName, DroppedName
 from cellwatch.storage.pathtext import path_text, readable, text_path
-from cellwatch.storage.stems import CURRENT, stem_key
+from cellwatch.storage.stems import CURRENT, name_key, stem_key
 
 Row = dict[str, Any]  # Any: what SQLite holds
 LISTED = 5
+TAKE_NEW = "take the new image out and correct that"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,10 @@ class Matched:
     is_mirrored : bool
     handed_out : str
         The label TIFF that the person was given; "": the labels of the store.
+    content : mapping
+        Size, time and sha256 of the image's file, as it was segmented.
+    plane_sha256 : str
+        Of the plane that was handed out before its file was written anew; "": it was not.
     note : str
         What the person should know of the choice; "": nothing.
     """
@@ -53,6 +61,8 @@ class Matched:
     checkout_id: int | None
     is_mirrored: bool
     handed_out: str = ""
+    content: Mapping[str, Any] = field(default_factory=dict)  # Any: values of a row
+    plane_sha256: str = ""
     note: str = ""
 
     def on(self, drop: drops.Drop, keep: str) -> drops.Drop:
@@ -160,13 +170,18 @@ def _matched(
         store=row["store"],
         target=target.name,
         group=watched.group_of(target),
-        annotator=name.annotator,
+        annotator=name_key(name.annotator),
         channels=target.choice(),
         normalise=target.normalise,
         plane=name.plane or PlaneIndex(),
         crop=name.crop,
         checkout_id=None,
         is_mirrored=False,
+        content={
+            "image_size": row["size"],
+            "image_mtime_ns": row["mtime_ns"],
+            "image_sha256": row["content_sha256"] or "",
+        },
     )
 
 
@@ -197,12 +212,25 @@ def _with_checkout(
     checkout = db.execute(sql, values).fetchone()
     if checkout is None:
         return matched
-    if checkout["acquisition_id"] != matched.acquisition_id:
-        return _overwritten(row["path"])
     is_same = (checkout["target"], _plane_of(checkout)) == (matched.target, matched.plane)
-    if is_same and drops.crop_of(checkout["crop"]) == matched.crop:
+    is_same = is_same and drops.crop_of(checkout["crop"]) == matched.crop
+    if checkout["acquisition_id"] != matched.acquisition_id:
+        if not (is_same and _may_hold(db, row, checkout)):
+            return Unmatched(overwritten(row["path"]), TAKE_NEW)
+        matched = replace(matched, plane_sha256=checkout["plane_sha256"])
+    if is_same:
         return replace(matched, checkout_id=checkout["id"], handed_out=checkout["handed_out"] or "")
     return matched
+
+
+def _may_hold(db: sqlite3.Connection, row: Row, checkout: Row | sqlite3.Row) -> bool:
+    # A time-lapse that has grown still has the plane that was handed out: the reader looks.
+    sql = "SELECT axes, shape FROM acquisitions WHERE id = ?"
+    axes, shape = db.execute(sql, [checkout["acquisition_id"]]).fetchone()
+    if not (checkout["plane_sha256"] and shape and row["shape"]):
+        return False
+    before, now = extent(axes, json.loads(shape)), extent(row["axes"], json.loads(row["shape"]))
+    return all(before[axis] == now[axis] for axis in "CYXS")
 
 
 def _as_handed_out(
@@ -210,8 +238,12 @@ def _as_handed_out(
 ) -> Matched | Unmatched:
     sql = "SELECT * FROM acquisitions WHERE id = ?"
     row = dict(db.execute(sql, [checkout["acquisition_id"]]).fetchone())
+    plane_sha256 = ""
     if row["superseded_by"] is not None:
-        return _overwritten(row["path"])
+        now = _now_of(db, row)
+        if now is None or not _may_hold(db, now, checkout):
+            return Unmatched(overwritten(row["path"]), TAKE_NEW)
+        row, plane_sha256 = now, checkout["plane_sha256"]
     if row["watch"] not in {watched.name for watched in config.watch}:
         return Unmatched(f"the folder of '{row['path']}' is not watched any more", is_waiting=True)
     named = CorrectionName(
@@ -226,7 +258,14 @@ def _as_handed_out(
         checkout_id=checkout["id"],
         is_mirrored=is_mirrored,
         handed_out=checkout["handed_out"] or "",
+        plane_sha256=plane_sha256,
     )
+
+
+def _now_of(db: sqlite3.Connection, row: Row) -> Row | None:
+    sql = f"SELECT a.* FROM acquisitions a WHERE a.watch = ? AND a.path = ? AND {CURRENT}"
+    found = db.execute(sql, [row["watch"], row["path"]]).fetchone()
+    return dict(found) if found else None
 
 
 def _cut_short(target: str) -> str:
@@ -234,11 +273,9 @@ def _cut_short(target: str) -> str:
     return " (a crop says four numbers: y, x, h, w)" if is_crop else ""
 
 
-def _overwritten(path: str) -> Unmatched:
-    return Unmatched(
-        f"'{path}' was overwritten after it was handed out",
-        "take the new image out and correct that",
-    )
+def overwritten(path: str) -> str:
+    """Return the reason for which a correction of what a file held before is refused."""
+    return f"'{path}' was overwritten after it was handed out"
 
 
 def _plane_of(checkout: Row | sqlite3.Row) -> PlaneIndex:
@@ -270,8 +307,8 @@ def _alike(db: sqlite3.Connection, stem: str) -> str:
 
 def _lies_in(row: Row, folder: Path) -> bool:
     # corrections/scope/day1/a_masks.tif and corrections/day1/a_masks.tif both mean scope's day1.
-    wanted = [part.casefold() for part in folder.parts]
-    return bool(wanted) and [part.casefold() for part in _place(row)][-len(wanted) :] == wanted
+    wanted = [name_key(part) for part in folder.parts]
+    return bool(wanted) and [name_key(part) for part in _place(row)][-len(wanted) :] == wanted
 
 
 def _first(folder: Path) -> str:
@@ -283,7 +320,7 @@ def _telling_folders(rows: list[Row]) -> list[str]:
     places = [_place(row) for row in rows]
     for length in range(1, max(map(len, places)) + 1):
         ends = ["/".join(place[-length:]) for place in places]
-        if len(set(map(str.casefold, ends))) == len(rows):
+        if len(set(map(name_key, ends))) == len(rows):
             return ends
     return []
 

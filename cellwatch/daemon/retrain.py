@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,7 +25,7 @@ from cellwatch.core.network import CPNet
 from cellwatch.core.parameters import Normalisation, SegmentationParams
 from cellwatch.daemon.device import choose_device, keep_freed_memory, optimised
 from cellwatch.daemon.evidence import Judge, evidence_for
-from cellwatch.daemon.lessons import images_of, replayed
+from cellwatch.daemon.lessons import held_out_of, images_of, replayed, without_damaged
 from cellwatch.daemon.pacing import Pacer
 from cellwatch.daemon.processes import die_with_parent
 from cellwatch.daemon.runfolder import CANDIDATE, FAILURE, JOB, LEFT, PROGRESS, REFUSED, REPORT
@@ -34,13 +34,16 @@ from cellwatch.records import ModelCard, Side, TrainingItem, TrainJob, TrainRepo
 from cellwatch.training.checkpoint import LOG as FIT_LOG
 from cellwatch.training.dataset import TrainingImage, mean_diameter
 from cellwatch.training.fit import Between, fit
-from cellwatch.training.plans import LEAST_EPOCHS, FitPlan
+from cellwatch.training.plans import FORWARD, LEAST_EPOCHS, FitPlan, with_steps
 from cellwatch.training.styling import style_facts
 from cellwatch.zoo.cards import CARD, read_card
 from cellwatch.zoo.catalog import add_model
 from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.weights import load_network, save_network, with_diameters
 from cellwatch.zoo.whole import put_in_place
+
+if TYPE_CHECKING:
+    from cellwatch.daemon.learning import Prepared
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +69,14 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
         When no correction has an ROI.
     """
     folder = Path(job.folder)
+    job, notes = without_damaged(job)
     items = [item for item in job.items if item.side == Side.TRAIN]
     lessons = images_of(items, job.channels)
-    images = [*lessons.values(), *replayed(job)]
+    replay = replayed(job)
+    if n_known := sum(image.content in held_out_of(job) for image in replay):
+        notes.append(f"{n_known} of the replayed images are held out, and not replayed")
+    replay = [image for image in replay if image.content not in held_out_of(job)]
+    images = [*lessons.values(), *(image.lesson for image in replay)]
     folds = folds_of(job) if job.kind != "session" else []
     plan = planned(job, images, len(folds), device, pacer)
     pacer.expect(plan.epochs * plan.steps_per_epoch * (1 + len(folds)))
@@ -82,7 +90,7 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
             trained_on,
             (),
             Verdict.INCONCLUSIVE,
-            "trained within a session: nothing is promoted by it",
+            "; ".join(["trained within a session: nothing is promoted by it", *notes]),
             seconds=pacer.seconds,
         )
     judges: dict[str, Any] = {}  # by content key: the network that was not trained on it
@@ -92,7 +100,7 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
         if not any(image.n_rois for image in part):
             pacer.skip(plan.steps)
             continue  # all ROIs lie in what it would leave out: nobody can judge there
-        part += replayed(job)
+        part += [image.lesson for image in replay if image.content not in left_out]
         place = folder / f"fold{number}"
         network = _trained(
             place, job, part, replace(plan, seed=plan.seed + 1 + number), device, pacer
@@ -109,7 +117,7 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
         trained_on,
         tuple(found.scores),
         found.decision.verdict,
-        found.decision.reason + _shortened(job, plan),
+        "; ".join([found.decision.reason + _shortened(job, plan), *notes]),
         {
             **found.decision.numbers,
             "smoke_test": list(found.smoke.problems),
@@ -155,20 +163,31 @@ def planned(
     pacer.say("timing ten steps")
     prepared = Prepared(list(images), [], _base(job, images), [], None, job.channels)
     usual, spent = seconds_a_step(prepared, plan, job.budget_s, device)
-    each = usual * plan.steps_per_epoch * (1 + folds)  # s an epoch, of all trainings
+    each = usual * (1 + folds)  # s a step, of all trainings
     beside = usual * (spent + plan.steps_worth_after * (1 + folds))  # s
-    epochs = max(0, min(plan.epochs, int((job.budget_s - beside) / each)))
-    least = min(LEAST_EPOCHS, plan.epochs)
-    if epochs < least:
+    beside += usual * _steps_worth_scoring(job, prepared, plan, folds)
+    steps = max(0, min(plan.steps, int((job.budget_s - beside) / each)))
+    least = min(LEAST_EPOCHS, plan.steps)
+    if steps < least:
         raise TrainingError(
-            f"retrain.budget of {_told(job.budget_s)} allows {epochs} of {plan.epochs} epochs "
+            f"retrain.budget of {_told(job.budget_s)} allows {steps} of {plan.steps} steps "
             f"of {1 + folds} trainings here, too few to learn; {least} of them take about "
-            f"{_told(each * least + beside)}, all of them {_told(each * plan.epochs + beside)}: "
+            f"{_told(each * least + beside)}, all of them {_told(each * plan.steps + beside)}: "
             "raise it"
         )
-    plan = replace(plan, epochs=epochs)
+    if steps < plan.steps:
+        plan = with_steps(plan, steps, is_most=True)
     _write(path, asdict(plan))
     return plan
+
+
+def _steps_worth_scoring(job: TrainJob, prepared: "Prepared", plan: FitPlan, folds: int) -> float:
+    # Two networks look at each image that judges.
+    n_judges = sum(item.side == Side.HELD_OUT or folds > 0 for item in job.items)
+    diam_mean = prepared.network.config.diam_mean
+    areas = [i.labels.size * (diam_mean / i.diameter) ** 2 for i in prepared.images if i.diameter]
+    pixels = 2 * n_judges * sum(areas) / max(1, len(areas))
+    return FORWARD * pixels / (plan.batch_size * plan.crop**2)
 
 
 def _told(seconds: float) -> str:
@@ -176,8 +195,8 @@ def _told(seconds: float) -> str:
 
 
 def _shortened(job: TrainJob, plan: FitPlan) -> str:
-    of = int(job.plan["epochs"])
-    return "" if plan.epochs == of else f" (retrain.budget allowed {plan.epochs} of {of} epochs)"
+    of = FitPlan(**job.plan).steps
+    return "" if plan.steps == of else f" (retrain.budget allowed {plan.steps} of {of} steps)"
 
 
 def _candidate(

@@ -91,6 +91,12 @@ class CorrectionAsked:
         The label TIFF that the person was given, of a session; "": the prediction in the store.
     normalise : mapping
         JSON of how the station scales intensities; empty: the default.
+    image_size : int, bytes
+    image_mtime_ns : int
+    image_sha256 : str
+        Of the acquisition when it was segmented: what lies there now must be the same.
+    plane_sha256 : str
+        Of the plane that was handed out, where the file was written anew since; "": it was not.
     """
 
     path: str
@@ -109,6 +115,10 @@ class CorrectionAsked:
     other: str = ""
     handed_out: str = ""
     normalise: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+    image_size: int = 0
+    image_mtime_ns: int = 0
+    image_sha256: str = ""
+    plane_sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

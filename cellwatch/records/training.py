@@ -146,6 +146,8 @@ class TrainJob:
         How many the base is fed.
     base_data : tuple of str
         Folders of pairs that are replayed among the corrections.
+    let_in_by : tuple of str
+        Content keys by which a provisional incumbent was let in: others confirm or revoke it.
     """
 
     run_id: int
@@ -167,6 +169,7 @@ class TrainJob:
     memory_share: float
     channels: int
     base_data: tuple[str, ...] = ()
+    let_in_by: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -187,6 +190,7 @@ class TrainJob:
                 "seen": {key: tuple(value) for key, value in data["seen"].items()},
                 "earlier": {key: (str(f), int(n)) for key, (f, n) in data["earlier"].items()},
                 "base_data": tuple(data["base_data"]),
+                "let_in_by": tuple(data.get("let_in_by", ())),
             }
         )
 

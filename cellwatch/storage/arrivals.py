@@ -13,7 +13,7 @@ from sqlite_utils import Database
 
 from cellwatch.records import AcquisitionId, AcquisitionState, ImageInfo
 from cellwatch.storage.ledger import transaction
-from cellwatch.storage.pathtext import path_text
+from cellwatch.storage.pathtext import path_text, text_path
 from cellwatch.storage.places import place_key
 from cellwatch.storage.stems import stem_key
 
@@ -118,6 +118,32 @@ def place_of(db: Database, watch: str, path: str) -> str | None:
     """
     row = db.execute(sql, [watch, path_text(path)]).fetchone()
     return str(row[0]) if row else None
+
+
+def experiment_before(db: Database, arrival: Arrival) -> str | None:
+    """Return the experiment of what a file held before it grew; None: it is new, or another image.
+
+    A time-lapse that is written through midnight stays what it was; a name that is used again for
+    another picture of the same size is a new image of its day.
+    """
+    sql = """
+        SELECT experiment, axes, shape FROM acquisitions
+        WHERE watch = ? AND path = ? AND fingerprint != '' ORDER BY id DESC LIMIT 1
+    """
+    row = db.execute(sql, [arrival.watch, path_text(arrival.path)]).fetchone()
+    if row is None or not row[2]:
+        return None
+    now = extent(arrival.info.axes, arrival.info.shape)
+    before = extent(row[1], json.loads(row[2]))
+    has_grown = any(now[axis] > before[axis] for axis in "PTZ")
+    is_shrunk = any(now[axis] < before[axis] for axis in "PTZ")
+    is_like = all(now[axis] == before[axis] for axis in "CYXS")
+    return text_path(str(row[0])) if has_grown and is_like and not is_shrunk else None
+
+
+def extent(axes: str, shape: Sequence[int]) -> dict[str, int]:
+    """Return the length along every axis that an image may have; 1 where it has none."""
+    return {**dict.fromkeys("PTZCYXS", 1), **dict(zip(axes, shape, strict=True))}
 
 
 def note_gone(db: Database, watch: str, path: str, now: datetime) -> None:

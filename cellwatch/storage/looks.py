@@ -25,16 +25,23 @@ def region_of(db: Database | sqlite3.Connection, drop: Drop) -> str:
 def other_look(db: Database | sqlite3.Connection, drop: Drop) -> str:
     """Return the folder of another standing look at the same part; "": there is none.
 
-    For a second look that is the first one, else the latest of another annotator.
+    For a second look that is the same annotator's first one, else the latest of another annotator.
+    A second look that nobody put a name to is anybody's, where only one has looked.
     """
-    who = "annotator != ?" if not drop.is_again else "? IS NOT NULL"
-    sql = f"""
-        SELECT folder FROM corrections WHERE kind = 'labels' AND is_again = 0
+    sql = """
+        SELECT annotator, folder FROM corrections WHERE kind = 'labels' AND is_again = 0
         AND acquisition_id = ? AND target = ? AND position = ? AND t = ? AND z = ? AND crop IS ?
-        AND {who} AND state IN ('trainable', 'used') ORDER BY id DESC LIMIT 1
+        AND state IN ('trainable', 'used') ORDER BY id DESC
     """
-    row = db.execute(sql, [drop.acquisition_id, drop.target, *part_of(drop)]).fetchone()
-    return str(row[0]) if row else ""
+    *part, who = part_of(drop)
+    rows = db.execute(sql, [drop.acquisition_id, drop.target, *part]).fetchall()
+    own = [str(folder) for annotator, folder in rows if annotator == who]
+    others = [str(folder) for annotator, folder in rows if annotator != who]
+    if not drop.is_again:
+        return others[0] if others else ""
+    is_only = not who and len({annotator for annotator, _ in rows}) == 1
+    found = own or (others if is_only else [])
+    return found[0] if found else ""
 
 
 def under_region(db: Database, drop: Drop) -> Row | None:

@@ -6,7 +6,7 @@ Rows are never deleted. Times are UTC, ISO 8601. Columns that hold lists are JSO
 from sqlite_utils import Database, Migrations
 
 from cellwatch.storage.pathtext import text_path
-from cellwatch.storage.stems import stem_key
+from cellwatch.storage.stems import name_key, stem_key
 
 migrations = Migrations("cellwatch")
 
@@ -47,6 +47,18 @@ def m004_what_was_handed_out_and_grew(db: Database) -> None:
     # Digest of the acquisition as it was then; a file that grows keeps its first content key.
     db.execute("ALTER TABLE corrections ADD COLUMN pixels_sha256 TEXT")
     db.execute("UPDATE corrections SET pixels_sha256 = content_key")
+
+
+@migrations()
+def m005_scores_by_correction_and_planes_handed_out(db: Database) -> None:
+    """Find scores by their correction; know a handed-out plane again; annotators have no case."""
+    db.execute("CREATE INDEX scores_by_correction ON scores (correction_id)")
+    # sha256 of all channels; NULL: handed out before this was written down.
+    db.execute("ALTER TABLE checkouts ADD COLUMN plane_sha256 TEXT")
+    rows = db.execute("SELECT DISTINCT annotator FROM corrections WHERE annotator != ''").fetchall()
+    for (who,) in rows:
+        sql = "UPDATE corrections SET annotator = ? WHERE annotator = ?"
+        db.execute(sql, [name_key(who), who])
 
 
 FIRST_LIGHT = """

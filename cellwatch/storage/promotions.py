@@ -64,12 +64,15 @@ class InUse:
     verdict : Verdict
     previous : ModelName or None
     since : str
+    run_id : int or None
+        Whose evidence it came by; None: a person chose it.
     """
 
     model: ModelName
     verdict: Verdict
     previous: ModelName | None
     since: str
+    run_id: int | None = None
 
 
 def decide(db: Database, decision: Decision, now: datetime) -> None:
@@ -95,14 +98,14 @@ def decide(db: Database, decision: Decision, now: datetime) -> None:
 def in_use(db: Database, group: str) -> InUse | None:
     """Return the model that a group uses; None: nothing was ever promoted for it."""
     sql = f"""
-        SELECT model_id, model_sha256, verdict, previous_id, previous_sha256, decided_at
+        SELECT model_id, model_sha256, verdict, previous_id, previous_sha256, decided_at, run_id
         FROM promotions WHERE group_name = ? AND verdict IN ({_MARKS}) ORDER BY id DESC LIMIT 1
     """
     row = db.execute(sql, [group, *IN_USE]).fetchone()
     if row is None:
         return None
     previous = ModelName(row[3], row[4]) if row[3] else None
-    return InUse(ModelName(row[0], row[1]), Verdict(row[2]), previous, row[5])
+    return InUse(ModelName(row[0], row[1]), Verdict(row[2]), previous, row[5], row[6])
 
 
 def why_not_used(db: Database, group: str, model_id: str) -> str:

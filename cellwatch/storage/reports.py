@@ -43,9 +43,9 @@ def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[Row]:
         FROM acquisitions a JOIN targets t ON t.acquisition_id = a.id
         WHERE a.superseded_by IS NULL AND t.state = 'done'
               AND (t.novelty > ? OR t.confidence < ?)
-              AND a.id NOT IN (SELECT acquisition_id FROM corrections
-                               WHERE acquisition_id IS NOT NULL AND target = t.name
-                               AND state IN ('trainable', 'used'))
+              AND NOT EXISTS (SELECT 1 FROM corrections c
+                              WHERE c.acquisition_id = a.id AND c.target = t.name
+                              AND c.state IN ('trainable', 'used'))
         ORDER BY max(coalesce(t.novelty, 0) / ?, 1 - coalesce(t.confidence, 1)) DESC, a.id DESC
         LIMIT ?
     """

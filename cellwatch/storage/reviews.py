@@ -191,7 +191,7 @@ def _found(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> Row
         "changed": read.changed,
         "ap50": round(read.average_precision, 6) if drop.kind == "labels" else None,
         "agreement": None if read.agreement is None else round(read.agreement, 6),
-        "minutes": _minutes(db, drop.checkout_id, now),
+        "minutes": _minutes(db, drop, now),
         "notes": json.dumps(notes),
     }
 
@@ -227,11 +227,15 @@ def _withdrawn_before(db: Database, drop: Drop, read: CorrectionRead) -> list[st
     return [f"the same file was withdrawn before (correction {row[0]}); dropped again it counts"]
 
 
-def _minutes(db: Database, checkout: int | None, now: datetime) -> float | None:
-    if checkout is None:
+def _minutes(db: Database, drop: Drop, now: datetime) -> float | None:
+    # Until the file was saved, also where it is read late, or once more: its own time tells. One
+    # that says it is older than the checkout, or not yet saved, has the time of another clock.
+    if drop.checkout_id is None:
         return None
-    since = db.table("checkouts").get(checkout)["checked_out_at"]
-    return round((now - datetime.fromisoformat(since)).total_seconds() / 60, 2)
+    since = datetime.fromisoformat(db.table("checkouts").get(drop.checkout_id)["checked_out_at"])
+    saved = drop.mtime_ns / 1e9
+    end = saved if since.timestamp() <= saved <= now.timestamp() else now.timestamp()
+    return round((end - since.timestamp()) / 60, 2)
 
 
 def _insert(db: Database, facts: Row) -> int:

@@ -187,6 +187,12 @@ def seen_by(db: Database, sha256: str) -> tuple[str, ...]:
     return tuple(key for (key,) in db.execute(sql, [sha256]).fetchall())
 
 
+def judged_in(db: Database, run_id: int | None) -> tuple[str, ...]:
+    """Return the contents that the scores of a run are of: the evidence of its decision."""
+    sql = "SELECT DISTINCT content_key FROM scores WHERE run_id = ? ORDER BY content_key"
+    return tuple(key for (key,) in db.execute(sql, [run_id]).fetchall())
+
+
 def twins_found(db: Database, model_id: str) -> dict[str, tuple[str, int]]:
     """Return what the twins of a model found on corrections that they were not trained on.
 

@@ -39,8 +39,18 @@ def stem_key(path: str) -> str:
     >>> stem_key("day1/A_img.tif")
     'a'
     """
-    stem = stem_of(PurePosixPath(path).name)
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", stem).casefold())
+    return name_key(stem_of(PurePosixPath(path).name))
+
+
+def name_key(name: str) -> str:
+    """Return what names of people and folders are compared by, whatever their case or Unicode form.
+
+    Examples
+    --------
+    >>> name_key("Anna") == name_key("anna"), name_key("Zu\u0308rich") == name_key("Z\u00fcrich")
+    (True, True)
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def meant_by(name: str, rows: Sequence[Row]) -> list[Row]:

@@ -8,6 +8,7 @@ from sqlite_utils import Database
 
 from cellwatch.storage.drops import crop_of
 from cellwatch.storage.looks import REGION_NOTE
+from cellwatch.storage.stems import name_key
 
 Row = dict[str, Any]  # Any: what SQLite holds
 # When it was said first: a region that comes later has labels read anew, not said anew.
@@ -56,7 +57,12 @@ def plane_of(row: Row) -> str:
 def weight(row: Row, lead: str) -> tuple[bool, bool, int]:
     """Return what decides between two: the lead's, else the worked-on one, else the later."""
     edits = row["added"] + row["removed"] + row["changed"]
-    return bool(lead) and row["annotator"] == lead, edits > 0, row["said"]
+    return is_of(row, lead), edits > 0, row["said"]
+
+
+def is_of(row: Row, lead: str) -> bool:
+    """Say whether a correction is by the annotator who goes before others."""
+    return bool(lead) and row["annotator"] == name_key(lead)
 
 
 def is_covered(row: Row, other: Row) -> bool:

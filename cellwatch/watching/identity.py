@@ -40,6 +40,21 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
+def file_state(path: Path) -> tuple[int, int]:
+    """Return size and time of a file, in bytes and ns: what changes when it is written to.
+
+    Raises
+    ------
+    UnreadableImage
+        When it is not there.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UnreadableImage(path, f"cannot be opened: {error.strerror}") from error
+    return status.st_size, status.st_mtime_ns
+
+
 def content_sha256(path: Path) -> str:
     """Return the sha256 of a whole file, in hex."""
     with path.open("rb") as file:

@@ -6,6 +6,7 @@ training needs neither the dropped file nor the image: both may be moved away.
 
 import hashlib
 import shutil
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -15,6 +16,7 @@ import numpy as np
 from cellwatch.core.arrays import Bool, Float32, Int32
 from cellwatch.errors import BadTrainingData
 from cellwatch.storage.publish import sync_tree
+from cellwatch.zoo.whole import flush
 
 ARRAYS = "arrays.npz"
 ORIGINAL = "original"
@@ -88,6 +90,7 @@ def write_kept(folder: Path, kept: KeptCorrection) -> None:
         np.savez_compressed(file, **held)  # type: ignore[arg-type]  # numpy's stubs want a bool too
     aside.replace(folder / ARRAYS)
     sync_tree(folder)
+    flush(folder.parent)
 
 
 def read_kept(folder: Path) -> KeptCorrection:
@@ -108,5 +111,5 @@ def read_kept(folder: Path) -> KeptCorrection:
                 checked=held["checked"] if "checked" in held.files else None,
                 is_empty=bool(held["is_empty"]),
             )
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zlib.error, BadZipFile) as error:
         raise BadTrainingData(f"{folder / ARRAYS} cannot be read: {error}") from error

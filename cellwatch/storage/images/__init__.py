@@ -5,6 +5,7 @@ with the axes P, T, Z, C, Y, X. What a header claims is checked against the size
 memory is taken.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -44,6 +45,13 @@ class Image:
     def n_planes(self) -> int:
         """Return the number of planes: positions times time points times z."""
         return int(np.prod(self.pixels.shape[:3]))
+
+
+def plane_digest(plane: NDArray[np.generic]) -> str:
+    """Return a sha256 over one plane of all channels, (C, Y, X)."""
+    digest = hashlib.sha256(str((plane.shape, plane.dtype.str[1:])).encode())
+    digest.update(np.ascontiguousarray(plane).tobytes())
+    return digest.hexdigest()
 
 
 def is_image(path: Path) -> bool:
