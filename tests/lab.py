@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import os
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
@@ -107,11 +108,13 @@ class Lab:
     def close(self):
         self.db.close()
 
-    def arrive(self, relative, pixels, labels):
-        """Have the microscope write an image whose true labels the oracle knows."""
+    def arrive(self, relative, pixels, labels, mtime=None):
+        """Have the microscope write an image whose true labels the oracle knows, at a time."""
         path = self.folder / "images" / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(path, pixels, photometric="minisblack")
+        if mtime is not None:
+            os.utime(path, (mtime, mtime))
         self.truth[relative] = labels
         status = path.stat()
         sighting = Sighting(relative, status.st_size, status.st_mtime_ns)

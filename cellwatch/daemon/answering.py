@@ -9,6 +9,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from cellwatch.daemon.desk import FromDesk
+from cellwatch.daemon.presence import FilesMoved
 from cellwatch.storage import reviews, standing, weighing
 from cellwatch.storage.corrections import answers
 from cellwatch.storage.corrections.names import TABLE
@@ -67,12 +68,18 @@ def answer(db: Database, folder: Path, row: dict[str, Any]) -> None:  # Any: wha
         )
 
 
-def missing_answers(db: Database, folder: Path) -> list[dict[str, Any]]:
-    """Return the rows whose file lies there without this answer: a crash came between the two."""
+def missing_answers(
+    db: Database, folder: Path, files: frozenset[str] | None = None
+) -> list[dict[str, Any]]:  # Any: what SQLite holds
+    """Return the rows whose file lies there without this answer: a crash came between the two.
+
+    Of these files alone; None: of all.
+    """
     return [
         row
         for row in reviews.latest_of_files(db)
-        if row["state"] != "withdrawn"
+        if (files is None or row["file"] in files)
+        and row["state"] != "withdrawn"
         and not (row["state"] == "superseded" and row["superseded_by"] is None)
         and (folder / text_path(row["file"])).exists()
         and not answers.has_answer(folder / text_path(row["file"]), *_text(db, row))
@@ -86,17 +93,25 @@ def _text(db: Database, row: dict[str, Any]) -> tuple[str, bool]:  # Any: what S
     return answers.accepted_text(_told(db, row)), True
 
 
-def tidy(db: Database, folder: Path, now: datetime) -> None:
-    """Remove the answers to files that are there no more; rejected ones of them count no longer."""
-    if not folder.is_dir():
-        return
+def note_moved(
+    db: Database, folder: Path, event: FilesMoved, now: datetime
+) -> list[dict[str, Any]]:  # Any: what SQLite holds
+    """Record what was taken away: a rejected file counts no longer. Return what is to be read.
+
+    What came back has its answer again; a rejected one is looked at anew.
+    """
     for row in reviews.standing_rejections(db):
-        if not (folder / text_path(row["file"])).exists():
+        if row["file"] in event.gone:
             reviews.taken_away(db, row["id"], now)
-    for row in reviews.latest_of_files(db):
-        dropped = folder / text_path(row["file"])
-        if not dropped.exists():
-            answers.take_back(dropped)
+    if not event.back:
+        return []
+    for row in missing_answers(db, folder, event.back):
+        answer(db, folder, row)
+    return [
+        row
+        for row in reviews.latest_of_files(db)
+        if row["file"] in event.back and row["state"] == "withdrawn" and row["reason"]
+    ]
 
 
 def _told(db: Database, row: dict[str, Any]) -> dict[str, Any]:  # Any: what SQLite holds

@@ -19,6 +19,7 @@ from sqlite_utils import Database
 
 from cellwatch.config.schema import Config
 from cellwatch.daemon.matching import Matched, Unmatched, match_drop
+from cellwatch.daemon.presence import FilesMoved, Presence
 from cellwatch.daemon.reader import Reader
 from cellwatch.records import CorrectionAsked, CorrectionRead
 from cellwatch.storage import drops, flags, looks, reviews
@@ -101,7 +102,7 @@ class FolderLost:
     files: int
 
 
-Event = FromDesk | FlagDropped | FolderLost
+Event = FromDesk | FlagDropped | FolderLost | FilesMoved
 
 
 def named(config: Config) -> list[str]:
@@ -165,11 +166,14 @@ def _watch_corrections(
     with reader(config.state.folder / LEDGER) as db:
         known = known_corrections(db)  # anew whenever the thread starts anew
     lost = ""
+    presence = Presence(config.state.folder / LEDGER, folder)
     try:
         for event in watch(plan, stop, known):
             if isinstance(event, Scanned) and event.reason != lost:
                 lost = event.reason
                 on_event(FolderLost(FOLDERS[0], folder, lost, event.files))
+            if isinstance(event, Scanned) and (moved := _moved(presence, folder)):
+                on_event(moved)
             if isinstance(event, Finished):
                 on_event(desk.look(event.sighting))
             elif isinstance(event, Unfinished) and event.is_given_up:
@@ -185,6 +189,13 @@ def _watch_corrections(
                     again.task_done()
     finally:
         desk.close()
+
+
+def _moved(presence: Presence, folder: Path) -> FilesMoved | None:
+    try:
+        return presence.changes(presence.looked_up(), list(scan(folder, ("**",), HIDDEN, DROPPED)))
+    except OSError:
+        return None  # it cannot be listed: `FolderLost` says so
 
 
 def _watch_flags(folder: Path, stop: threading.Event, on_event: Callable[[Event], None]) -> None:

@@ -19,6 +19,7 @@ from cellwatch.config.schema import Config
 from cellwatch.daemon import answering, desk
 from cellwatch.daemon.desk import Event, FlagDropped, FolderLost, FromDesk
 from cellwatch.daemon.nights import Nights
+from cellwatch.daemon.presence import FilesMoved
 from cellwatch.daemon.requests import carry_out
 from cellwatch.errors import CellwatchError
 from cellwatch.storage import flags, history, looks, requests, reviews
@@ -98,6 +99,10 @@ def _take(office: Office, event: Event, now: datetime) -> None:
         return
     if office.corrections is None:
         return
+    if isinstance(event, FilesMoved):
+        for row in answering.note_moved(office.db, office.corrections, event, now):
+            office.again.put(row)
+        return
     row = answering.record(office.db, office.corrections, event, now)
     if row["state"] == "rejected":
         logger.warning("%s is rejected: %s", row["file"], " ".join(row["reason"].split()))
@@ -150,10 +155,9 @@ def answer_requests(office: Office, now: datetime) -> None:
         logger.info("%s asked for %s: %s", request.asked_by, request.kind, given.text)
 
 
-def look_after(office: Office, now: datetime) -> None:
-    """Every minute: read again what a full disk kept out, and tidy up after files taken away."""
-    folder = office.corrections
-    if time.monotonic() < office.again_at or folder is None:
+def look_after(office: Office) -> None:
+    """Every minute: read again what a full disk kept out, or what a region came for."""
+    if time.monotonic() < office.again_at or office.corrections is None:
         return
     office.again_at = time.monotonic() + AGAIN_EVERY_S
     for row in reviews.orphans(office.db):
@@ -161,7 +165,6 @@ def look_after(office: Office, now: datetime) -> None:
             office.again.put(row)
     for row in looks.out_of_step(office.db):
         office.again.put(row)
-    answering.tidy(office.db, folder, now)
 
 
 def is_quiet(office: Office) -> bool:

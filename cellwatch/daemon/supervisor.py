@@ -24,7 +24,6 @@ from cellwatch.config.schema import Config, Watch
 from cellwatch.daemon import desk, office
 from cellwatch.daemon import nights as training
 from cellwatch.daemon.choice import models_for, pin_chosen, pin_models, redo_if_repinned
-from cellwatch.daemon.desk import FlagDropped, FolderLost, FromDesk
 from cellwatch.daemon.executor import (
     FromWorker,
     Worker,
@@ -60,7 +59,7 @@ STOP_WITHIN_S = 7.0  # for the job in hand; systemd and people expect an answer 
 RESPAWN_AFTER_S = 1.0
 MAX_DEATHS_AT_START = 5  # of a worker that never becomes ready: then the device is unfit
 
-Event = FromWatcher | FromWorker | FromDesk | FlagDropped | FolderLost
+Event = FromWatcher | FromWorker | desk.Event
 
 
 @dataclass
@@ -201,7 +200,7 @@ def _turn(life: _Life) -> None:
     if life.worker is not None and life.worker.is_idle:
         _give_job(life, life.worker)
     office.answer_requests(life.office, _now())
-    office.look_after(life.office, _now())
+    office.look_after(life.office)
     if not life.is_once:
         is_busy = life.worker is None or not life.worker.is_idle
         training.turn(life.nights, is_busy=is_busy, now=_now(), local_now=_now().astimezone())
@@ -217,7 +216,7 @@ def _take(life: _Life, event: Event) -> None:
     if isinstance(event, FromWorker):
         _take_from_worker(life, event)
         return
-    if isinstance(event, FromDesk | FlagDropped | FolderLost):
+    if isinstance(event, desk.Event):
         office.take(life.office, event, _now())
         return
     take_in(life.db, event, life.config.output.folder, _now())

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,18 @@ import pytest
 import tifffile
 
 from cellwatch.daemon import desk, office
-from cellwatch.daemon.answering import answer, missing_answers, record, tidy
+from cellwatch.daemon.answering import answer, missing_answers, record
 from cellwatch.daemon.correcting import read_correction
 from cellwatch.daemon.desk import FromDesk, all_answered
 from cellwatch.daemon.evidence import Judge
 from cellwatch.daemon.lineup import groups_of, job_of
 from cellwatch.daemon.nights import Nights
+from cellwatch.daemon.presence import Presence
 from cellwatch.daemon.reader import Reader
 from cellwatch.records import AskedRun, ChannelChoice, CorrectionAsked, PlaneIndex
 from cellwatch.storage import drops, looks, reports, requests, reviews, standing
 from cellwatch.storage.maskstore import read_plane
+from cellwatch.storage.reading import LEDGER
 from cellwatch.watching.scanner import look
 from tests.discs import disc_picture
 from tests.lab import CPU, Lab
@@ -106,9 +109,9 @@ def test_one_that_waits_for_a_disk_has_one_row_however_often_it_is_tried(lab):
     first = record(lab.db, folder, waits, lab.now)
     room = office.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
 
-    office.look_after(room, lab.now)
+    office.look_after(room)
     assert room.again.get_nowait()["id"] == first["id"]
-    office.look_after(room, lab.now)  # not within the same minute
+    office.look_after(room)  # not within the same minute
     with pytest.raises(queue.Empty):
         room.again.get_nowait()
     again = record(
@@ -125,15 +128,101 @@ def test_answers_to_files_that_were_taken_away_go_with_them(lab):
     lab.segment_all()
     good = lab.correct("a.tif")
     bad = lab.correct("a.tif", labels=np.zeros((9, 9), np.int32), prefix="anna")
-    folder = lab.folder / "corrections"
+    folder, aside = lab.folder / "corrections", lab.folder / "aside"
+    room, presence = presence_of(lab)
+    assert moved(lab, room, presence) is None
     for row in (good, bad):
-        (folder / row["file"]).unlink()
+        (folder / row["file"]).rename(aside.with_name(f"aside-{row['id']}"))
 
-    tidy(lab.db, folder, lab.now)
+    assert moved(lab, room, presence).gone == {good["file"], bad["file"]}
 
     assert [path for path in folder.rglob("*") if path.is_file()] == []
     states = {row["id"]: row["state"] for row in lab.db.table("corrections").rows}
     assert states == {good["id"]: "trainable", bad["id"]: "withdrawn"}
+    for row in (good, bad):
+        aside.with_name(f"aside-{row['id']}").rename(folder / row["file"])
+    assert moved(lab, room, presence).back == {good["file"], bad["file"]}
+    assert (folder / f"{good['file']}.accepted.json").exists()
+    assert room.again.get_nowait()["id"] == bad["id"]
+    assert room.again.empty()
+    record(lab.db, folder, lab.desk.look_again(bad), lab.now)
+    assert (folder / f"{bad['file']}.rejected.txt").exists()
+
+
+def test_a_share_that_is_not_mounted_takes_nothing_away(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    bad = lab.correct("a.tif", labels=np.zeros((9, 9), np.int32))
+    room, presence = presence_of(lab)
+    (lab.folder / "corrections").rename(lab.folder / "unmounted")
+    (lab.folder / "corrections").mkdir()
+
+    assert moved(lab, room, presence) is None
+
+    assert lab.db.table("corrections").get(bad["id"])["state"] == "rejected"
+
+
+def presence_of(lab):
+    room = office.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+    return room, Presence(lab.config.state.folder / LEDGER, lab.folder / "corrections")
+
+
+def moved(lab, room, presence):
+    found = desk._moved(presence, lab.folder / "corrections")
+    if found is not None:
+        office.take(room, found, lab.now)
+    return found
+
+
+def test_a_second_look_is_measured_by_the_same_annotators_first_one(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    fewer = np.where(lab.truth["a.tif"] == 1, 0, lab.truth["a.tif"]).astype(np.int32)
+    rows = [lab.correct("a.tif", prefix="Anna"), lab.correct("a.tif", labels=fewer, prefix="ben")]
+    facts = {k: rows[0][k] for k in ("acquisition_id", "target", "position", "t", "z")}
+    part = PlaneIndex(facts.pop("position"), facts.pop("t"), facts.pop("z"))
+    again = drops.Drop("x_masks.tif", 1, 1, plane=part, is_again=True, **facts)
+
+    def first_look(who):
+        return looks.other_look(lab.db, replace(again, annotator=who))
+
+    assert [row["annotator"] for row in rows] == ["anna", "ben"]
+    assert [first_look(who) for who in ("anna", "ben")] == [row["folder"] for row in rows]
+    assert first_look("") == ""  # whose it is nobody knows
+
+
+def test_two_looks_agree_by_what_both_have_checked(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    labels = lab.truth["a.tif"].copy()
+    lab.correct("a.tif", prefix="anna")
+    labels[32:] = 0
+    half = np.zeros((64, 64), np.uint8)
+    half[:32] = 1
+    place = lab.folder / "corrections/ben"
+    place.mkdir()
+    tifffile.imwrite(place / "a_region.tif", half)
+    lab.drop("ben/a_region.tif")
+
+    assert lab.correct("a.tif", labels=labels, prefix="ben")["agreement"] == 1.0
+
+
+def test_the_minutes_end_when_the_file_was_saved_however_late_it_is_read(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    taken = {
+        "acquisition_id": 1, "target": "cells", "stem": "a", "position": 0, "t": 0, "z": 0,
+        "crop": None, "is_mirrored": 0, "format": "napari", "folder": "", "plane_sha256": None,
+        "checked_out_at": lab.now.isoformat(),
+    }  # fmt: skip
+    lab.db.table("checkouts").insert(taken)
+    lab.correct("a.tif")
+    saved = lab.now + timedelta(minutes=12)
+    path = lab.folder / "corrections/a_masks.tif"
+    os.utime(path, (saved.timestamp(), saved.timestamp()))
+    lab.now += timedelta(days=3)
+
+    assert lab.drop("a_masks.tif")["minutes"] == 12.0
 
 
 def test_a_stale_answer_is_written_anew_at_start(lab):

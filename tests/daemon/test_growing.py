@@ -1,12 +1,18 @@
 """One file, one sample: also while it is written anew, and whatever it held before."""
 
+import os
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
+import tifffile
 
 from cellwatch.cli.loop import would_train
+from cellwatch.daemon.checkout import Wanted, take_out
 from cellwatch.daemon.lineup import groups_of, job_of
-from cellwatch.records import AskedRun, ImageInfo
+from cellwatch.records import AskedRun, ImageInfo, PlaneIndex
 from cellwatch.storage import arrivals, flags, reviews, runs
+from cellwatch.storage.stems import stem_key
 from tests.discs import disc_picture
 from tests.lab import Lab
 
@@ -134,3 +140,76 @@ def test_intensities_are_scaled_for_training_as_for_segmenting(tmp_path, tiny_mo
         assert kept.limits[0, 1] == pytest.approx(np.percentile(kept.plane[0], high), rel=0.02)
         lab.close()
     assert limits[1] < limits[0]
+
+
+def test_what_is_being_overwritten_waits_and_takes_no_correction_of_what_it_was(lab):
+    lab.arrive("exp/a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    path = lab.folder / "images/exp/a.tif"
+    whole = path.read_bytes()
+    other, _ = disc_picture(1, size=64, n=3)
+    old = path.stat()
+
+    path.write_bytes(whole[: len(whole) // 2])  # a slow writer
+    half = lab.correct("exp/a.tif")
+    tifffile.imwrite(path, other, photometric="minisblack")
+    overwritten = lab.correct("exp/a.tif")
+    path.unlink()
+    gone = lab.correct("exp/a.tif")
+    path.write_bytes(whole)
+    os.utime(path, ns=(old.st_mtime_ns + 10**9, old.st_mtime_ns + 10**9))  # only touched
+    back = lab.correct("exp/a.tif")
+
+    assert [row["state"] for row in (half, overwritten, gone)] == ["orphan"] * 3
+    assert all(row["reason"].startswith("blocked: ") for row in (half, overwritten, gone))
+    assert "it is being written anew" in overwritten["reason"]
+    assert back["state"] == "trainable"
+
+
+def test_promise_10_a_time_lapse_that_is_written_through_midnight_is_one_experiment(lab):
+    frames = np.stack([disc_picture(n, size=64, n=3)[0] for n in range(3)])
+    path = lab.folder / "images/t.tif"
+
+    def at(day, pixels):
+        moment = datetime(2026, 11, day, 12, tzinfo=UTC).timestamp()
+        lab.arrive("t.tif", pixels, None, mtime=moment)
+        lab.segment_all()
+        sql = "SELECT experiment FROM acquisitions WHERE path = ? ORDER BY id DESC"
+        return lab.db.execute(sql, [str(path)]).fetchone()[0]
+
+    assert at(23, frames[:2]) == "2026-11-23"
+    assert at(24, frames) == "2026-11-23"  # it has grown
+    assert at(25, frames[::-1]) == "2026-11-25"  # the name is used again
+
+
+def test_a_frame_that_a_growing_file_still_holds_can_be_corrected(lab, tmp_path):
+    frames = [disc_picture(n, size=64, n=3) for n in range(3)]
+    pixels = np.stack([picture for picture, _ in frames])
+    lab.arrive("t.tif", pixels[:2], None)
+    lab.segment_all()
+    for t, is_again in ((0, False), (1, False), (1, True)):
+        row = {**next(lab.db.table("acquisitions").rows), "n_targets": 1, "n_alike": 1}
+        wanted = Wanted(row, "cells", "", "napari", PlaneIndex(0, t, 0), is_again=is_again)
+        made = take_out(wanted, tmp_path, lab.folder / "corrections")
+        stem = stem_key(f"{made['stem']}.x")
+        lab.db.table("checkouts").insert(
+            {**made, "stem": stem, "checked_out_at": lab.now.isoformat()}
+        )
+    changed = pixels.copy()
+    changed[1] += 1
+    lab.arrive("t.tif", changed, None)
+    lab.segment_all()
+
+    rows = []
+    for t in range(2):
+        name = f"t__p000_t00{t}_z00_masks.tif"
+        tifffile.imwrite(lab.folder / "corrections" / name, frames[t][1].astype(np.uint16))
+        rows.append(lab.drop(name))
+    again = f"{made['stem']}_masks.tif"
+    tifffile.imwrite(lab.folder / "corrections" / again, frames[1][1].astype(np.uint16))
+    rows.append(lab.drop(again))
+
+    assert [row["state"] for row in rows] == ["trainable", "rejected", "rejected"]
+    assert (rows[0]["acquisition_id"], rows[0]["checkout_id"]) == (2, 1)
+    for row in rows[1:]:
+        assert "was overwritten after it was handed out" in row["reason"]

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,11 @@ import pytest
 import tifffile
 import torch
 
-from cellwatch.daemon import learning
+from cellwatch.daemon import evidence, learning
+from cellwatch.daemon import retrain as training
 from cellwatch.daemon.answering import record
+from cellwatch.daemon.evidence import Judge
+from cellwatch.daemon.lessons import replayed
 from cellwatch.daemon.lineup import groups_of, job_of
 from cellwatch.daemon.pacing import Pacer
 from cellwatch.daemon.retrain import folds_of, planned, retrain
@@ -24,7 +27,11 @@ from cellwatch.errors import TrainingError
 from cellwatch.records import AskedRun, Side, TrainReport, Verdict
 from cellwatch.storage import promotions, reviews, runs
 from cellwatch.storage.corrections.kept import read_kept
+from cellwatch.storage.promotions import Decision, ModelName
+from cellwatch.training.fit import fit
+from cellwatch.training.plans import ENOUGH_EPOCHS, FitPlan
 from cellwatch.watching.scanner import look
+from cellwatch.zoo.cards import read_card
 from tests.discs import disc_images, disc_picture
 from tests.lab import Lab
 
@@ -155,7 +162,7 @@ def test_a_budget_that_is_too_short_to_learn_is_refused_with_what_it_takes(lab):
     teach(lab, 2)
     job = replace(job_for_tonight(lab), budget_s=0.001)
     told = (
-        r"1 s allows 0 of 6 epochs of 3 trainings here.*; 5 of them take about \d+ .*, all of them"
+        r"1 s allows 0 of 6 steps of 3 trainings here.*; 5 of them take about \d+ .*, all of them"
     )
     with pytest.raises(TrainingError, match=told):
         retrain(job, torch.device("cpu"), Pacer(lambda _: None))
@@ -166,15 +173,112 @@ def test_a_budget_pays_for_all_trainings_and_for_what_follows_their_last_step(la
     job = job_for_tonight(lab)
     # 4 steps were timed, each takes 6 s; what follows takes 2/3 of a step in each of 3 trainings.
     monkeypatch.setattr(learning, "seconds_a_step", lambda *_: (6.0, 4))
-    for_five = 6 * (4 + 3 * (5 + 2 / 3))
+    # Then two networks look at two images; there a step is 4 crops, three times as long as a look.
+    (image,) = images = disc_images(1)
+    diam_mean = read_card(Path(job.base.folder)).diam_mean
+    scaled = image.labels.size * (diam_mean / image.diameter) ** 2
+    scoring = 2 * 2 * scaled / (4 * 64**2) / 3
+    for_five = 6 * (4 + 3 * (5 + 2 / 3) + scoring)
 
     def plan_within(seconds):
         given = replace(job, budget_s=seconds)
-        return planned(given, disc_images(1), 2, torch.device("cpu"), Pacer(lambda _: None))
+        return planned(given, images, 2, torch.device("cpu"), Pacer(lambda _: None))
 
-    with pytest.raises(TrainingError, match="allows 4 of 6 epochs"):
+    with pytest.raises(TrainingError, match="allows 4 of 6 steps"):
         plan_within(for_five - 1)
     assert plan_within(for_five + 1).epochs == 5
+
+
+@pytest.mark.parametrize("n_images", [100, 1900, 4000])
+def test_decision_40_a_budget_shortens_long_epochs_rather_than_refuse_a_large_group(
+    lab, monkeypatch, n_images
+):
+    teach(lab, 2)
+    job = job_for_tonight(lab, f"run{n_images}")
+    plan = asdict(FitPlan("online", 100, images_per_epoch=n_images))
+    job = replace(job, plan=plan, budget_s=4 * 3600.0)
+    monkeypatch.setattr(learning, "seconds_a_step", lambda *_: (12.0, 11))
+
+    made = planned(job, disc_images(1), 0, torch.device("cpu"), Pacer(lambda _: None))
+
+    assert made.epochs >= ENOUGH_EPOCHS
+    assert 1000 < made.steps < 1200  # of 12 s
+
+
+def test_one_damaged_correction_keeps_no_night_from_the_others(lab):
+    teach(lab, 3)
+    (Path(reviews.trainable(lab.db, lab.group)[0]["folder"]) / "arrays.npz").write_bytes(b"")
+
+    report = lab.night()
+
+    assert "correction 1 (exp/0.tif) is left out: " in report.reason
+    assert "cellwatch corrections withdraw 1" in report.reason
+    assert set(report.trained_on[report.model_sha256]) == {2, 3}
+    assert {score.correction_id for score in report.scores} == {2, 3}
+
+
+@pytest.mark.parametrize("what", ["an export of the correction", "the image itself"])
+def test_promise_6_what_is_replayed_shows_no_network_what_it_judges(
+    lab, tmp_path, what, monkeypatch
+):
+    teach(lab, 3)
+    rows = {row["id"]: row for row in reviews.trainable(lab.db, lab.group)}
+    kept = {key: read_kept(Path(row["folder"])) for key, row in rows.items()}
+    for key in (1, 2):
+        plane = kept[key].plane[0]
+        picture = plane if what.startswith("an export") else plane.astype(np.uint16)
+        tifffile.imwrite(tmp_path / f"{key}_img.tif", picture)
+        tifffile.imwrite(tmp_path / f"{key}_masks.tif", kept[key].labels.astype(np.uint16))
+    tifffile.imwrite(tmp_path / "9_img.tif", disc_picture(9, size=64, n=3)[0])
+    tifffile.imwrite(tmp_path / "9_masks.tif", disc_picture(9, size=64, n=3)[1].astype(np.uint16))
+    job = replace(job_for_tonight(lab), base_data=(str(tmp_path),))
+    sides = {1: Side.HELD_OUT, 2: Side.TRAIN, 3: Side.TRAIN}
+    job = replace(job, items=tuple(replace(i, side=sides[i.correction_id]) for i in job.items))
+
+    offered = []
+
+    def spied(network, images, *args, **more):
+        offered.append(len(images))
+        return fit(network, images, *args, **more)
+
+    monkeypatch.setattr(training, "fit", spied)
+    known = [image.content for image in replayed(job)]
+    report = retrain(job, torch.device("cpu"), Pacer(lambda _: None))
+
+    assert known == [rows[1]["content_key"], rows[2]["content_key"], ""]
+    assert "1 of the replayed images are held out, and not replayed" in report.reason
+    # The candidate: two corrections, and the replay without the one held out; each twin one less
+    # correction, and one of them without its copy.
+    assert (offered[0], sorted(offered[1:])) == (4, [2, 3])
+
+
+def test_promise_7_the_next_corrections_confirm_a_model_and_not_those_that_let_it_in(lab):
+    teach(lab, 2)
+    job = job_for_tonight(lab)
+    items = tuple(replace(item, side=Side.HELD_OUT) for item in job.items)
+    before = replace(job.base, sha256="f" * 64)
+    given = replace(job, items=items, predecessor=before)
+    judge = Judge(given, torch.device("cpu"))
+    judge.add(job.base)
+    judge._networks[before.sha256] = judge._networks[job.base.sha256]
+    let_in = tuple(item.content_key for item in items)
+
+    assert evidence._judged_again(replace(given, let_in_by=let_in), before, judge) is None
+    found = evidence._judged_again(replace(given, let_in_by=let_in[:1]), before, judge)
+    assert found is not None
+    assert found.numbers["images"] == 1
+
+
+def test_the_contents_that_let_a_provisional_model_in_are_told_from_the_ledger(lab):
+    teach(lab, 3)
+    report = lab.night()
+    name = ModelName(report.model_id, report.model_sha256)
+    made = Decision(lab.group, Verdict.PROVISIONAL, name, None, "", {}, 1, "the gate")
+    promotions.decide(lab.db, made, lab.now)
+
+    scored = {score.content_key for score in report.scores}
+    assert len(scored) == 3
+    assert set(job_for_tonight(lab).let_in_by) == scored
 
 
 def test_a_group_whose_rois_lie_in_one_image_trains_all_the_same(lab):
@@ -190,7 +294,7 @@ def test_a_group_whose_rois_lie_in_one_image_trains_all_the_same(lab):
     report = lab.night()
 
     assert len(report.trained_on) == 2  # the candidate, and the network that left the blank out
-    assert report.verdict in set(Verdict)
+    assert {score.correction_id for score in report.scores} == {2}  # by that network
 
 
 def test_one_corrected_image_is_not_enough_to_judge_by(lab):

@@ -38,3 +38,22 @@ def test_a_ledger_that_no_daemon_has_migrated_yet_can_be_read(tmp_path):
 
     assert row["targets"][0]["choice"] is None
     assert json.dumps(row["targets"][0]["params"]) == "{}"
+
+
+def test_annotators_of_an_earlier_version_are_those_of_today(tmp_path):
+    db = open_ledger(tmp_path)
+    db.conn.executescript("""
+        DROP INDEX scores_by_correction;
+        ALTER TABLE checkouts DROP COLUMN plane_sha256;
+        DELETE FROM _sqlite_migrations WHERE name LIKE 'm005%';
+        INSERT INTO corrections (file, size, mtime_ns, received_at, kind, state, state_since,
+            annotator) VALUES ('Anna/a_masks.tif', 1, 1, 't', 'labels', 'trainable', 't', 'Anna'),
+                              ('b_masks.tif', 1, 1, 't', 'labels', 'trainable', 't', '');
+    """)
+    db.close()
+
+    again = open_ledger(tmp_path)
+
+    assert [row["annotator"] for row in again.table("corrections").rows] == ["anna", ""]
+    assert "plane_sha256" in again.table("checkouts").columns_dict
+    again.close()

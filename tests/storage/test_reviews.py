@@ -368,3 +368,45 @@ def test_the_effort_tells_the_share_done_by_hand(db, now, tmp_path):
     assert row["share"] == round(4 / 11, 4)
     assert row["ap50"] == pytest.approx(8 / 11, abs=1e-6)
     assert (row["is_unseen"], json.dumps(listed["notes"])) == (1, "[]")
+
+
+def test_what_waits_for_a_person_is_found_in_time_that_grows_with_the_images(tmp_path):
+    def steps(n):
+        ledger = open_ledger(tmp_path / str(n))
+        ledger.conn.executescript(f"""
+            WITH RECURSIVE counted(i) AS
+                (SELECT 1 UNION ALL SELECT i + 1 FROM counted WHERE i < {n})
+            INSERT INTO acquisitions (id, watch, path, relative_path, experiment, fingerprint, size,
+                mtime_ns, state, state_since, arrived_at)
+            SELECT i, 'w', '/' || i, '' || i, 'e', 'f', 1, 1, 'done', 't', 't' FROM counted;
+            INSERT INTO targets (acquisition_id, name, state, params, novelty, confidence)
+            SELECT id, 'cells', 'done', '{{}}', 3.0, 0.5 FROM acquisitions;
+            INSERT INTO corrections (file, size, mtime_ns, received_at, kind, state, state_since,
+                acquisition_id, target, group_name, rois, predicted, added, removed, changed,
+                is_again)
+            SELECT '' || id, 1, 1, 't', 'labels', 'used', 't', id, 'cells', 'g', 1, 1, 0, 0, 0, 0
+            FROM acquisitions WHERE id % 2;
+            INSERT INTO scores (kind, model_id, model_sha256, correction_id, content_key, ap50,
+                true_positives, false_positives, false_negatives, scored_at)
+            SELECT 'held_out', 'm', 's', id, 'k', 0.5, 1, 1, 1, 't' FROM corrections;
+        """)
+        ledger.close()
+        counts = []
+        with reader(tmp_path / str(n) / "cellwatch.db") as connection:
+            for ask in (
+                lambda: reports.review_queue(connection),
+                lambda: reports.effort(connection, "g"),
+            ):
+                count = 0
+
+                def tick():
+                    nonlocal count
+                    count += 1
+
+                connection.set_progress_handler(tick, 1000)
+                assert ask()
+                counts.append(count)
+        return counts
+
+    for few, many in zip(steps(1000), steps(4000), strict=True):
+        assert many < 8 * max(1, few)  # 16 times where every image is compared with all

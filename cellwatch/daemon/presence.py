@@ -1,0 +1,76 @@
+"""Which dropped files were taken away since they were answered, and which came back."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellwatch.storage import reviews
+from cellwatch.storage.corrections import answers
+from cellwatch.storage.pathtext import path_text, text_path
+from cellwatch.storage.reading import reader
+from cellwatch.watching.settle import Sighting
+
+
+@dataclass(frozen=True, slots=True)
+class FilesMoved:
+    """What became of dropped files, by their name in the ledger.
+
+    Attributes
+    ----------
+    gone, back : frozenset of str
+    """
+
+    gone: frozenset[str]
+    back: frozenset[str]
+
+
+class Presence:
+    """Compare the folder with the ledger after each scan of it, in the thread that scans.
+
+    Parameters
+    ----------
+    ledger, folder : Path
+        The ledger's file, and the corrections folder.
+    """
+
+    def __init__(self, ledger: Path, folder: Path) -> None:
+        self._ledger, self._folder = ledger, folder
+        self._missing: frozenset[str] = frozenset()
+
+    def looked_up(self) -> frozenset[str]:
+        """Return the files that the ledger has; ask before the folder is listed."""
+        with reader(self._ledger) as db:
+            return frozenset(reviews.known_drops(db))
+
+    def changes(self, known: frozenset[str], seen: list[Sighting]) -> FilesMoved | None:
+        """Return what changed since the last time; the answers of files that are gone go too.
+
+        Parameters
+        ----------
+        known : frozenset of str
+            As `looked_up` gives them.
+        seen : list of Sighting
+            All that lies in the folder.
+
+        Returns
+        -------
+        FilesMoved or None
+            None: nothing. An empty folder is a mount point without its disk: that says nothing of
+            the files; beside a file that its person took away its answer lies still.
+        """
+        if not seen and self._is_bare():
+            return None
+        here = {path_text(sighting.path) for sighting in seen}
+        missing = known - here
+        gone, back = missing - self._missing, self._missing & here
+        self._missing = missing
+        for file in gone:
+            answers.take_back(self._folder / text_path(file))
+        return FilesMoved(gone, back) if gone or back else None
+
+    def _is_bare(self) -> bool:
+        try:
+            with os.scandir(self._folder) as entries:
+                return not any(entries)
+        except OSError:
+            return True
