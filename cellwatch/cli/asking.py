@@ -1,6 +1,7 @@
 """Ask the daemon for something; where none runs, carry it out here under the state lock."""
 
 import getpass
+import os
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -90,11 +91,27 @@ def ledger_of(config: "Config") -> AbstractContextManager[sqlite3.Connection]:
 
 def refuse_station_folder(config: "Config", folder: Path, what: str) -> None:
     """Refuse a folder of the station: what is written there would be taken for its own."""
-    own = [watched.folder for watched in config.watch] + [config.output.folder]
+    own = [watched.folder for watched in config.watch] + [config.output.folder, config.state.folder]
     own += [section.folder for section in (config.corrections, config.flags) if section]
     for taken in own:
-        if folder.absolute().is_relative_to(taken.absolute()):
+        if folder.resolve().is_relative_to(taken.resolve()):
             raise UsageError(f"{what}: {folder} lies in {taken}, a folder of the station")
+
+
+def as_known(config: "Config", image: str) -> str:
+    """Return an image as the ledger names it: its path below the watched folder, or what was said.
+
+    A path may lead there through `..` or a link; what is no file may be a name, or yet to come.
+    """
+    path = Path(image)
+    if not path.exists():
+        return os.path.normpath(path.absolute()) if ".." in path.parts else image
+    real = path.parent.resolve() / path.name
+    for watched in config.watch:
+        root = watched.folder.resolve()
+        if real.is_relative_to(root):
+            return str(watched.folder / real.relative_to(root))
+    return os.path.normpath(path.absolute())
 
 
 def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:

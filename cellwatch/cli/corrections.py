@@ -1,8 +1,9 @@
 """Commands on what was corrected: list, show, withdraw, import, export, audit."""
 
+import re
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +14,12 @@ from cellwatch.storage import reports
 from cellwatch.storage.pathtext import text_path
 from cellwatch.storage.weighing import counting_ids
 
+if TYPE_CHECKING:
+    from cellwatch.config.schema import Config
+
 STANDING = ("trainable", "used")
+SUPERSEDED = ".superseded"
+EXPORTED = re.compile(r"\d{5,}-.*_(img|masks|empty|region)\.tif")
 app = typer.Typer(
     help="Corrections: list, show, withdraw, import, export, audit.", no_args_is_help=True
 )
@@ -36,6 +42,7 @@ def corrections_list(
     Of several that speak of the same pixels one counts; those that say nothing beside it do not.
     """
     station = read_station(config)
+    _refuse_unknown_group(station, group)
     with ledger_of(station) as db:
         counting = counting_ids(db, station.retrain.lead)
         rows = [_weighed(row, counting) for row in reports.corrections(db, group, is_every=every)]
@@ -93,8 +100,13 @@ def corrections_import(
     folder: Annotated[Path, typer.Argument(help="Masks that were made before, named as here.")],
     config: ConfigOption = None,
 ) -> None:
-    """Copy existing masks of known images into the corrections folder; the daemon answers each."""
+    """Copy existing masks, with their sub-folders, into the corrections folder.
+
+    The daemon answers each, also those whose image it does not know. Where a file of that name
+    lies there already it is left alone.
+    """
     from cellwatch.daemon.requests import folder_of
+    from cellwatch.storage.corrections.kept import content_digest
     from cellwatch.storage.corrections.names import read_name
 
     if not folder.is_dir():
@@ -102,20 +114,25 @@ def corrections_import(
     target = folder_of(read_station(config))
     if not target.is_dir():
         raise RequestRefused(f"the corrections folder {target} is not there; is its disk mounted?")
-    found = [p for p in sorted(folder.iterdir()) if read_name(p.name) is not None]
+    found = [p for p in _files_in(folder) if read_name(p.name) is not None]
     if not found:
         raise RequestRefused(f"{folder} holds no file named as a correction (NAME_masks.tif ...)")
-    copied = 0
+    copied = others = 0
     with progress("importing", len(found)) as advance:
         for path in found:
-            place = target / path.name
+            place = target / path.relative_to(folder)
             if place.exists():
-                tell(f"{place} exists; left as it is")
+                is_same = content_digest(place) == content_digest(path)
+                others += not is_same
+                what = "is there already" if is_same else "is another file; move one of them away"
+                tell(f"{path} is not copied: {place} {what}")
             else:
                 _copy(path, place)
                 copied += 1
             advance()
     tell(f"copied {copied} into {target}; the answers lie beside them within seconds of each")
+    if others:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command("export")
@@ -124,10 +141,11 @@ def corrections_export(
     group: Annotated[str, typer.Option(help="Of one group alone.")] = "",
     config: ConfigOption = None,
 ) -> None:
-    """Write all standing corrections as pairs NAME_img.tif and NAME_masks.tif, to train on.
+    """Write the corrections that count as pairs NAME_img.tif and NAME_masks.tif, to train on.
 
     Where only a part was checked, it is marked in NAME_region.tif. Those that are held out go to
-    a sub-folder held_out: what is trained on them cannot be judged by them.
+    a sub-folder held_out: what is trained on them cannot be judged by them. What an earlier export
+    wrote there of corrections that count no more goes to a sub-folder .superseded.
     """
     from cellwatch.storage.corrections.kept import read_kept
     from cellwatch.storage.export import write_image, write_tiff
@@ -135,12 +153,11 @@ def corrections_export(
     station = read_station(config)
     refuse_station_folder(station, folder, "the folder")
     with ledger_of(station) as db:
-        rows = [
-            row
-            for row in reports.corrections(db, group)
-            if row["state"] in STANDING and row["kind"] == "labels" and not row["is_again"]
-        ]
+        counting = counting_ids(db, station.retrain.lead)
+        rows = [row for row in reports.corrections(db, group) if row["id"] in counting]
     folder.mkdir(parents=True, exist_ok=True)
+    if moved := _set_aside(folder, {_exported_name(row) for row in rows}):
+        tell(f"{moved} files of corrections that count no more are in {folder / SUPERSEDED}")
     damaged = 0
     with progress("exporting", len(rows)) as advance:
         for row in rows:
@@ -151,7 +168,7 @@ def corrections_export(
                 tell(f"correction {row['id']} ({row['file']}) is left out: {error}")
                 advance()
                 continue
-            name = f"{row['id']:05d}-{Path(text_path(row['relative_path'])).stem}"
+            name = _exported_name(row)
             place = folder / "held_out" if row["side"] == "held_out" else folder
             place.mkdir(exist_ok=True)
             write_image(place / f"{name}_img.tif", kept.plane, is_rgb=False)
@@ -190,16 +207,53 @@ def corrections_audit(config: ConfigOption = None, as_json: JsonOption = False) 
         raise typer.Exit(EXIT_FAILED)
 
 
+def _exported_name(row: dict[str, Any]) -> str:  # Any: what SQLite holds
+    return f"{row['id']:05d}-{Path(text_path(row['relative_path'])).stem}"
+
+
+def _set_aside(folder: Path, names: set[str]) -> int:
+    # What was exported before lies beside it under the same names.
+    moved = 0
+    for place in (folder, folder / "held_out"):
+        for path in sorted(place.glob("[0-9]*-*_*.tif")):
+            if EXPORTED.fullmatch(path.name) and path.stem.rpartition("_")[0] not in names:
+                (folder / SUPERSEDED).mkdir(exist_ok=True)
+                path.replace(folder / SUPERSEDED / path.name)
+                moved += 1
+    return moved
+
+
 def _weighed(row: dict[str, Any], counting: set[int]) -> dict[str, Any]:  # Any: what SQLite holds
     # "counts": null where the question does not arise (a region, a second look, a rejected file).
     is_asked = row["state"] in STANDING and row["kind"] == "labels" and not row["is_again"]
     return {**row, "counts": row["id"] in counting if is_asked else None}
 
 
+def _refuse_unknown_group(station: "Config", group: str) -> None:
+    with ledger_of(station) as db:
+        sql = "SELECT DISTINCT group_name FROM corrections WHERE group_name IS NOT NULL"
+        known = {name for (name,) in db.execute(sql)}
+    known |= {watched.group_of(t) for watched in station.watch for t in watched.targets()}
+    if group and group not in known:
+        listed = ", ".join(sorted(known))
+        raise RequestRefused(f"there is no group '{group}'; there are {listed}")
+
+
 def _standing(row: dict[str, Any]) -> str:  # Any: what SQLite holds
     if row["is_again"] and row["state"] == "trainable":
         return "second look"
     return f"{row['state']}, does not count" if row["counts"] is False else str(row["state"])
+
+
+def _files_in(folder: Path) -> list[Path]:
+    # A zarr of labels is one file of this folder, whatever lies in it.
+    found = []
+    for path in sorted(folder.iterdir()):
+        is_plain = path.is_file() or path.suffix.lower() == ".zarr"
+        if path.name.startswith("."):
+            continue
+        found += [path] if is_plain else _files_in(path)
+    return found
 
 
 def _copy(path: Path, place: Path) -> None:

@@ -1,6 +1,7 @@
 """Commands on image files, without a station: segment and inspect."""
 
 import os
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,9 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cellwatch.cli.talk import JsonOption, complain, print_json, print_table, progress, tell
-from cellwatch.config.locate import MODELS, VARIABLE, state_folder
+from cellwatch.config.locate import MODELS, NAME, VARIABLE, state_folder
 from cellwatch.core.parameters import Diameter, MinSize, SegmentationParams
-from cellwatch.errors import EXIT_FAILED, CellwatchError, UnreadableImage, UsageError
+from cellwatch.errors import (
+    EXIT_FAILED,
+    CellwatchError,
+    ConfigError,
+    UnreadableImage,
+    UsageError,
+)
 from cellwatch.records import ChannelChoice, ImageInfo, Job, TargetJob
 from cellwatch.storage.places import SUPERSEDED
 from cellwatch.storage.stems import masks_name
@@ -39,19 +46,23 @@ ChannelsOption = Annotated[
 def station_zoo(given: Path | None) -> Path | None:
     """Return the zoo of the station that somebody works with, unless another one is named.
 
-    $CELLWATCH_ZOO names another one too.
+    $CELLWATCH_ZOO names another one too. The station is that of $CELLWATCH_CONFIG, else of
+    ./config.yaml, should that be one.
     """
-    named = os.environ.get(VARIABLE)
-    if given is not None or not named or os.environ.get("CELLWATCH_ZOO"):
+    if given is not None or os.environ.get("CELLWATCH_ZOO"):
         return given
-    return state_folder(Path(named)) / MODELS if Path(named).is_file() else None
+    if named := os.environ.get(VARIABLE):
+        return state_folder(Path(named)) / MODELS if Path(named).is_file() else None
+    with suppress(ConfigError):
+        return state_folder(Path(NAME)) / MODELS
+    return None
 
 
 ZooOption = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of further models; else $CELLWATCH_ZOO, else the station's of "
-        "$CELLWATCH_CONFIG, else your own.",
+        help="Folder of further models; else $CELLWATCH_ZOO, else the station's "
+        "($CELLWATCH_CONFIG, ./config.yaml), else your own.",
         callback=station_zoo,
     ),
 ]

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import typer
@@ -59,7 +60,7 @@ def show_learning(facts: dict[str, Any], *, is_running: bool) -> None:  # Any: J
         typer.echo(
             f"experiment {mixed['watch']}/{mixed['experiment']} has {mixed['target']} of "
             f"{mixed['models']} models ({mixed['model_ids']}); make it one: "
-            f"cellwatch rerun {mixed['experiment']}"
+            f"cellwatch rerun {quote(mixed['experiment'])} --watch {quote(mixed['watch'])}"
         )
 
 

@@ -34,12 +34,16 @@ def retrain(
         bool, typer.Option("--dry-run", help="Only say what a training would take.")
     ] = False,
     cancel: Annotated[
-        bool, typer.Option("--cancel", help="Give up the one that is under way or waits.")
+        bool, typer.Option("--cancel", help="Give up what is under way or waits, of GROUP or all.")
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a group from its corrections, as every night does."""
+    """Train a group from its corrections, as every night does.
+
+    A --dry-run tells the use of each: it trains, or it is held out and judges, for good; whether a
+    new one will be held out is decided when the next training begins.
+    """
     station = _learning_station(config)
     if now + dry_run + cancel != 1:
         raise UsageError("say one of --now, --dry-run (to see what it would do) and --cancel")
@@ -88,7 +92,9 @@ def rerun(
 
 def effort(
     group: Annotated[str, typer.Argument(help="Else all groups.")] = "",
-    plot: Annotated[Path | None, typer.Option(help="Also draw it, as PNG.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw it: a .png, .pdf or .svg file.")
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -132,11 +138,8 @@ def verdict(
     if not images:
         return "nothing was corrected yet: three to five images are enough to begin"
     scored = [n["numbers"] for n in nights if n["numbers"] and "candidate" in n["numbers"]]
-    if not scored and is_training:
-        return "the first training is under way (cellwatch status)"
     if not scored:
-        wanted = "" if len(images) > 1 else "correct another image, then: "
-        return f"no training was judged yet; {wanted}wait for the night, or cellwatch retrain --now"
+        return _without_a_score(images, nights, is_training=is_training)
     gain = scored[-1]["gain"]
     shares = [i["share"] for i in images if i["share"] is not None]
     by_hand = f"{shares[-1]:.0%} of the ROIs of the last image were done by hand"
@@ -151,6 +154,21 @@ def verdict(
         f"it hardly pays any more: the last training gained {gain:+.3f} AP@0.5; {by_hand}. "
         "Correct images of another kind, or only those that are flagged"
     )
+
+
+def _without_a_score(
+    images: list[dict[str, Any]],  # Any: what SQLite holds
+    nights: list[dict[str, Any]],
+    *,
+    is_training: bool,
+) -> str:
+    if is_training:
+        return "the first training is under way (cellwatch status)"
+    if nights:
+        last = nights[-1]
+        return f"the last training tells nothing ({last['verdict'] or 'failed'}): {last['told']}"
+    wanted = "" if len(images) > 1 else "correct another image, then: "
+    return f"no training was judged yet; {wanted}wait for the night, or cellwatch retrain --now"
 
 
 def models_history(
@@ -299,7 +317,8 @@ def _show_effort(facts: dict[str, Any]) -> None:  # Any: JSON
         print_table("", columns, nights)
     for night in facts["nights"]:
         if night["state"] == "failed":
-            tell(f"{night['model_id'] or night['local_date']} failed: {night['reason']}")
+            how = "" if night["reason"].startswith("cancelled") else "failed: "
+            tell(f"{night['model_id'] or night['local_date']} {how}{night['reason']}")
     own = facts["ceiling"]["own"]
     if own is not None:
         tell(f"you agree with yourself at AP@0.5 {own:.3f}: no model can be better than that")

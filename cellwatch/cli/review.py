@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cellwatch.cli.asking import ask, ledger_of, read_station, refuse_station_folder, show
+from cellwatch.cli.asking import (
+    as_known,
+    ask,
+    ledger_of,
+    read_station,
+    refuse_station_folder,
+    show,
+)
 from cellwatch.cli.talk import ConfigOption, JsonOption, print_json, print_table, progress, tell
 from cellwatch.errors import CellwatchError, RequestRefused, UsageError
 from cellwatch.storage import reports
@@ -40,7 +47,10 @@ def flag(
 ) -> None:
     """Say that a person should look at an image. It may still be to come."""
     station = read_station(config)
-    show(ask(station, "flag", {"name": _as_path(image), "why": why, "roi": roi}), as_json=as_json)
+    show(
+        ask(station, "flag", {"name": as_known(station, image), "why": why, "roi": roi}),
+        as_json=as_json,
+    )
 
 
 def unflag(
@@ -49,7 +59,8 @@ def unflag(
     as_json: JsonOption = False,
 ) -> None:
     """Take the flags off an image."""
-    show(ask(read_station(config), "unflag", {"name": _as_path(image)}), as_json=as_json)
+    station = read_station(config)
+    show(ask(station, "unflag", {"name": as_known(station, image)}), as_json=as_json)
 
 
 def review(
@@ -122,6 +133,8 @@ def checkout(
         return
     for each in made:
         typer.echo(each["folder"])
+    if len(made) < take_next:
+        tell(f"no more than {len(made)} of {take_next} wait; --next leaves out what is out already")
     tell(f"correct them (README.txt in each), then copy the labels into {corrections}")
 
 
@@ -132,7 +145,7 @@ def _asked_for(
         if take_next:
             rows = reports.to_check_out(db, take_next + SPARE, target)
         else:
-            rows = _named(db, str(image))
+            rows = _named(station, db, str(image))
         looks = reports.corrections(db) if again else []
     if not rows:
         raise RequestRefused(
@@ -206,8 +219,12 @@ def _again(wanted: "Wanted", looks: list[dict[str, Any]]) -> "Wanted":  # Any: w
     raise RequestRefused(f"{path} has no correction yet; --again is for a second look")
 
 
-def _named(db: Any, image: str) -> list[dict[str, Any]]:  # Any: sqlite3, light to import
-    rows = reports.acquisitions_named(db, _as_path(image))
+def _named(
+    station: "Config",
+    db: Any,  # Any: sqlite3, light to import
+    image: str,
+) -> list[dict[str, Any]]:
+    rows = reports.acquisitions_named(db, as_known(station, image))
     done = [row for row in rows if row["state"] == "done" or row["finished_at"]]
     if not rows:
         raise RequestRefused(f"no image '{image}' is known; see: cellwatch explain {image}")
@@ -241,8 +258,3 @@ def _plane(text: str) -> "PlaneIndex":
     except ValueError as error:
         raise UsageError(f"--plane: '{text}' is not POSITION,T,Z as in 0,0,5") from error
     return PlaneIndex(position, t, z)
-
-
-def _as_path(image: str) -> str:
-    path = Path(image)
-    return str(path.absolute()) if path.exists() else image

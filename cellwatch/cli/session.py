@@ -36,7 +36,8 @@ def session(
 ) -> None:
     """Annotate a few images in turns with training: each is segmented by what the last one taught.
 
-    The daemon must run: it takes the corrections in. Ctrl-C ends the session; nothing is lost.
+    The daemon must run: it takes the corrections in. Ctrl-C ends the session; nothing is lost: an
+    image that is out can still be corrected and dropped, and is not handed out again.
     """
     from cellwatch.daemon.lineup import groups_of
     from cellwatch.daemon.requests import folder_of
@@ -64,6 +65,9 @@ def session(
             now = datetime.now(UTC)
             job = TrainJob.from_json(ask(station, "session", {"group": group}).facts["job"])
             network = train_on_all(station, job, number, now, _teller(), time.sleep)
+    except KeyboardInterrupt:
+        tell("the session ends here; what was accepted stays, and the next night learns from it")
+        raise
     finally:
         forget(network)
     tell(f"{images} images done; tonight the gate judges what they taught, or now:")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cellwatch.cli.asking import as_known
 from cellwatch.cli.learningstatus import show_people
 from cellwatch.cli.status import status
 from cellwatch.cli.talk import (
@@ -134,8 +135,9 @@ def explain(
     from cellwatch.config.parse import read_config
 
     checked = read_config(find_config(config))
+    whole = Path(as_known(checked, str(path))).absolute()
     with reading.reader(checked.state.folder / reading.LEDGER) as db:
-        rows = reading.acquisitions_at(db, path_text(str(path.absolute())))
+        rows = reading.acquisitions_at(db, path_text(str(whole)))
         if not rows and not path.exists():
             rows = reading.acquisitions_named(db, path.as_posix())
         if reports.has_loop(db):
@@ -148,7 +150,7 @@ def explain(
     for row in rows if not as_json else []:
         _show_acquisition(row)
     if not rows:
-        complain(f"{path.absolute()} is not known; {_why_unknown(checked, path.absolute())}")
+        complain(f"{whole} is not known; {_why_unknown(checked, whole)}")
         raise typer.Exit(EXIT_FAILED)
 
 

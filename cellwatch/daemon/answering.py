@@ -96,11 +96,11 @@ def _text(db: Database, row: dict[str, Any]) -> tuple[str, bool]:  # Any: what S
 def note_moved(
     db: Database, folder: Path, event: FilesMoved, now: datetime
 ) -> list[dict[str, Any]]:  # Any: what SQLite holds
-    """Record what was taken away: a rejected file counts no longer. Return what is to be read.
+    """Record what was taken away: nobody waits for it any longer. Return what is to be read.
 
-    What came back has its answer again; a rejected one is looked at anew.
+    What came back has its answer again; one that was rejected, or waited, is looked at anew.
     """
-    for row in reviews.standing_rejections(db):
+    for row in [*reviews.standing_rejections(db), *reviews.orphans(db)]:
         if row["file"] in event.gone:
             reviews.taken_away(db, row["id"], now)
     if not event.back:
@@ -157,11 +157,12 @@ def _use(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
     if row["is_again"]:
         return "a second look: it measures your agreement with yourself and is not trained on"
     who = f" by {row['annotator']}" if row["annotator"] else ""
+    lead = LEAD if row["annotator"] else ""
     over = weighing.above(db, row["id"])
     if covering := next((o for o in over if weighing.is_covered(row, o)), None):
-        return f"none while {named([covering])} stands, which speaks of all of it{LEAD}"
+        return f"none while {named([covering])} stands, which speaks of all of it{lead}"
     use = f"the latest correction{who} of this part; the group learns from it in its next training"
-    return f"{use}, but for the pixels of {named(over)}{LEAD}" if over else use
+    return f"{use}, but for the pixels of {named(over)}{lead}" if over else use
 
 
 def named(rows: list[dict[str, Any]]) -> str:  # Any: what SQLite holds

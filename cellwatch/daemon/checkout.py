@@ -40,7 +40,7 @@ Draw with the brush, the wand or the polygon; delete wrong ones.
 Then File > Export objects as GeoJSON, all objects, under the same name.""",
 }
 RULES = """
-Draw every cell that you want to be found, also those it found: what is left unlabelled is
+Draw every cell that you want to be found{found}: what is left unlabelled is
 learned as background. If you have time for a part alone, mark the part that you checked in
 {region} (1 inside, 0 outside); outside of it nothing counts.
 If nothing at all is there, save an empty label image as {empty}.
@@ -152,7 +152,7 @@ def take_out(
     picture, masks = folder / f"{stem}.tif", folder / f"{stem}{ENDINGS[wanted.tool]}"
     write_image(picture, np.ascontiguousarray(pixels), is_rgb=image.is_rgb)
     write_labels(masks, labels, wanted.tool, picture)
-    note = _note(wanted, stem, picture, masks, corrections)
+    note = _note(wanted, stem, picture, masks, corrections, is_blank=not labels.any())
     (folder / "README.txt").write_text(note, encoding="utf-8")
     return {
         "handed_out": _remembered(given.keep, stem, labels) if given else None,
@@ -219,8 +219,11 @@ def _starts(length: int, side: int, step: int) -> list[int]:
     return sorted({*range(0, length - side, step), length - side})
 
 
-def _note(wanted: Wanted, stem: str, picture: Path, masks: Path, corrections: Path) -> str:
+def _note(
+    wanted: Wanted, stem: str, picture: Path, masks: Path, corrections: Path, *, is_blank: bool
+) -> str:
     named = {
+        "found": "" if is_blank else ", also those it found",
         "image": picture.name,
         "labels": masks.name,
         "region": f"{stem}_region.tif",
@@ -230,5 +233,8 @@ def _note(wanted: Wanted, stem: str, picture: Path, masks: Path, corrections: Pa
     title = f"{stem}: {wanted.target} of {wanted.row['path']}" if not wanted.is_again else stem
     if wanted.row.get("flagged_why") and not wanted.is_again:
         title += f"\nFlagged: {wanted.row['flagged_why']}"
-    text = f"{title}\n\n{HOW[wanted.tool].format(**named)}\n{RULES.format(**named)}"
+    how = HOW[wanted.tool].format(**named)
+    if is_blank and not masks.exists():
+        how = f"(There are no ROIs yet, and so no {masks.name}: saving makes it.)\n{how}"
+    text = f"{title}\n\n{how}\n{RULES.format(**named)}"
     return text + (AGAIN if wanted.is_again else "")

@@ -142,7 +142,10 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
     was_found, false_positives = hits(labels, before)
     given, notes = _given(asked, checked, before)
     done = edits(given, labels)
+    agreement = _agreement(asked, found.labels, checked)
     notes = (*found.notes, *notes, *_doubts(asked, labels, before, was_found, done))
+    if agreement == 0 and labels.max(initial=0) >= FEW_ROIS:
+        notes = (*notes, "it has nothing in common with the other look: is it of another image?")
     if checked is not None:
         share = checked.mean()
         notes = (*notes, f"{REGION_NOTE} ({share:.0%} of the plane)")
@@ -157,7 +160,7 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
         true_positives=int(was_found.sum()),
         false_positives=false_positives,
         false_negatives=int(was_found.size - was_found.sum()),
-        agreement=_agreement(asked, found.labels, checked),
+        agreement=agreement,
         notes=notes,
     )
 

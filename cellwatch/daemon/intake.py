@@ -1,6 +1,7 @@
 """Finished files become queued acquisitions: a thread per folder looks, the supervisor records."""
 
 import logging
+import queue as queues
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -79,14 +80,18 @@ def start_watching(
     on_event: Callable[[FromWatcher], None],
     *,
     is_once: bool,
+    forget: "queues.SimpleQueue[str] | None" = None,
 ) -> threading.Thread:
-    """Watch one folder in a thread that opens files but never the ledger."""
+    """Watch one folder in a thread that opens files but never the ledger.
+
+    What is put into `forget` is reported again when it is there.
+    """
     plan = plan_for(watched, is_once=is_once)
 
     def run() -> None:
         while not stop.is_set():
             try:
-                for event in watch(plan, stop, known):
+                for event in watch(plan, stop, known, forget):
                     on_event(_looked_into(watched, event))
             except Exception as error:
                 logger.exception("watching %s failed; it starts anew", watched.folder)

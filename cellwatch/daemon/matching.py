@@ -119,11 +119,11 @@ def match_drop(
         found = here or rows
         note = ""
         if len(found) > 1:
-            found = _handed_out(db, found, name)
+            found = _handed_out(db, found, name, path_text(str(relative)))
             if len(found) != 1:
                 return _ambiguous(reading.stem, here or rows)
             note = f"of {len(here or rows)} images of this name it is the one that was handed out"
-        annotator = reading.annotator or ("" if here else _first(relative.parent))
+        annotator = reading.annotator or ("" if here else _who(relative.parent, reading.stem))
         matched = _matched(db, config, found[0], replace(reading, annotator=annotator))
         matched = _with_checkout(db, found[0], matched, name)
         return replace(matched, note=note) if isinstance(matched, Matched) else matched
@@ -185,14 +185,17 @@ def _matched(
     )
 
 
-def _handed_out(db: sqlite3.Connection, rows: list[Row], name: DroppedName) -> list[Row]:
-    # Those that were taken out under just this name, when it was no other's yet.
+def _handed_out(db: sqlite3.Connection, rows: list[Row], name: DroppedName, file: str) -> list[Row]:
+    # Those that were taken out under just this name, when it was no other's yet. One that came back
+    # as another file is done with: this file may mean its namesake.
     stems = [path_text(stem_key(f"{reading.stem}.x")) for reading in name.readings]
     sql = f"""
-        SELECT DISTINCT acquisition_id FROM checkouts
+        SELECT DISTINCT acquisition_id FROM checkouts k
         WHERE stem IN ({",".join("?" * len(stems))}) AND is_mirrored = 0
+        AND (NOT EXISTS (SELECT 1 FROM corrections c WHERE c.checkout_id = k.id)
+             OR EXISTS (SELECT 1 FROM corrections c WHERE c.checkout_id = k.id AND c.file = ?))
     """
-    keys = {key for (key,) in db.execute(sql, stems).fetchall()}
+    keys = {key for (key,) in db.execute(sql, [*stems, file]).fetchall()}
     return [row for row in rows if row["id"] in keys]
 
 
@@ -309,6 +312,12 @@ def _lies_in(row: Row, folder: Path) -> bool:
     # corrections/scope/day1/a_masks.tif and corrections/day1/a_masks.tif both mean scope's day1.
     wanted = [name_key(part) for part in folder.parts]
     return bool(wanted) and [name_key(part) for part in _place(row)][-len(wanted) :] == wanted
+
+
+def _who(folder: Path, stem: str) -> str:
+    # Who copies a whole checkout folder here is no annotator of its name.
+    first = _first(folder)
+    return "" if name_key(first) == name_key(stem) else first
 
 
 def _first(folder: Path) -> str:

@@ -289,8 +289,13 @@ def _pace(nights: Nights, process: "subprocess.Popen[bytes]", *, is_paused: bool
     if is_paused == nights.is_paused:
         return
     nights.is_paused = is_paused
+    pause(process, nights.config.device, is_paused=is_paused)
+
+
+def pause(process: "subprocess.Popen[bytes]", device: str, *, is_paused: bool) -> None:
+    """Have a trainer stand still, or go on; `device` as the configuration has it."""
     # Both ways at once: which one counts depends on the device, which this process cannot ask.
-    if nights.config.device != "cuda":
+    if device != "cuda":
         process.send_signal(signal.SIGSTOP if is_paused else signal.SIGCONT)
     _say(process, "pause" if is_paused else "resume")
 

@@ -14,7 +14,7 @@ from cellwatch.daemon.choice import ANOTHER_FOR_GROUP, Place, named_model
 from cellwatch.daemon.lineup import Group, groups_of, job_of, why_not_yet
 from cellwatch.errors import RequestRefused, UnknownModel
 from cellwatch.records import AskedRun, Verdict
-from cellwatch.storage import flags, promotions, runs, standing, weighing
+from cellwatch.storage import flags, looks, promotions, runs, standing, weighing
 from cellwatch.storage.corrections import answers
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import path_text, text_path
@@ -100,7 +100,11 @@ def _withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer
     text = f"correction {row['id']} ({row['file']}) is withdrawn"
     if back is not None:
         text += f"; correction {back['id']} ({back['file']}: {back['rois']} ROIs) stands again"
-    others = [o for o in weighing.sharing(db, row["id"]) if back is None or o["id"] != back["id"]]
+    counting = weighing.counting_ids(db, config.retrain.lead)
+    rivals = weighing.above(db, back["id"]) if back else weighing.sharing(db, row["id"])
+    others = [rival for rival in rivals if rival["id"] in counting]
+    if row["kind"] == "region" and (under := looks.with_region(db, row["id"])):
+        text += f"; all of {answering.named(under)} counts again, also what it did not mark"
     if others:
         text += f"; on its pixels counts what is said by {answering.named(others)}"
     if config.corrections is not None:

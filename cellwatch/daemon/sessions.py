@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -24,15 +25,18 @@ from cellwatch.core.channels import take_channels
 from cellwatch.core.segment import segment
 from cellwatch.daemon.choosing import channels_for, ready_model
 from cellwatch.daemon.executor import ENVIRONMENT
-from cellwatch.daemon.nights import progress
-from cellwatch.daemon.runfolder import CANDIDATE, FAILURE, JOB, REPORT
+from cellwatch.daemon.nights import AGAIN_AFTER_S, pause, progress
+from cellwatch.daemon.runfolder import CANDIDATE, FAILURE, JOB, LEFT, REPORT
+from cellwatch.daemon.schedule import Turns
 from cellwatch.errors import RequestRefused, TrainingError
 from cellwatch.records import PlaneIndex, Side, TrainJob
 from cellwatch.storage.images import load
 from cellwatch.storage.pathtext import text_path
+from cellwatch.storage.reading import LEDGER, reader
 from cellwatch.zoo.cards import find_model
 
 LOOK_EVERY_S = 0.5
+LEFT_BEHIND_S = 24 * 3600.0
 
 
 def train_on_all(
@@ -68,10 +72,44 @@ def train_on_all(
     if not any(item.side == Side.TRAIN for item in job.items):
         raise RequestRefused(f"'{job.group}' has no correction to train on")
     began = now.strftime("%Y%m%dT%H%M%S")
-    folder = config.state.folder / "sessions" / f"{job.group}-{began}-{number}"
+    sessions = config.state.folder / "sessions"
+    _sweep(sessions, now)
+    folder = sessions / f"{job.group}-{began}-{number}"
     job = replace(job, folder=str(folder), model_id=f"{job.group}-session-{number}")
     folder.mkdir(parents=True)
     (folder / JOB).write_text(json.dumps(job.to_json()), encoding="utf-8")
+    try:
+        _train_to_the_end(config, folder, on_stage, wait)
+    except BaseException:  # Ctrl-C too: nobody goes on with it
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder / "fit", ignore_errors=True)
+    return folder / CANDIDATE
+
+
+def _train_to_the_end(
+    config: Config,
+    folder: Path,
+    on_stage: Callable[[str], None],
+    wait: Callable[[float], None],
+) -> None:
+    while (code := _train(config, folder, on_stage, wait)) == LEFT:
+        on_stage("the GPU has too little memory beside the worker; it goes on in a minute")
+        wait(AGAIN_AFTER_S)
+    if not (folder / REPORT).exists():
+        failure = folder / FAILURE
+        died = f"the trainer died ({code})"
+        reason = failure.read_text(encoding="utf-8") if failure.exists() else died
+        raise TrainingError(f"the session's training came to nothing: {reason}")
+
+
+def _train(
+    config: Config,
+    folder: Path,
+    on_stage: Callable[[str], None],
+    wait: Callable[[float], None],
+) -> int:
+    # It gives way to images and to a night's training, as that does to images.
     process = subprocess.Popen(
         [sys.executable, "-m", "cellwatch.daemon.retrain", str(folder), str(os.getpid())],
         stdin=subprocess.PIPE,
@@ -79,21 +117,39 @@ def train_on_all(
         env={**os.environ, **ENVIRONMENT},
         start_new_session=True,
     )
+    turns, is_paused = Turns(config.retrain.share), False
     try:
         while process.poll() is None:
-            said = progress(folder)
-            if said:
+            may_run = turns.may_run(_is_busy(config), time.monotonic())
+            if is_paused == may_run:
+                is_paused = not may_run
+                pause(process, config.device, is_paused=is_paused)
+            if is_paused:
+                on_stage("it waits: new images, or a night's training, go first")
+            elif said := progress(folder):
                 on_stage(f"{said['stage']}, step {said['step']} of {said['steps']}")
             wait(LOOK_EVERY_S)
+        return process.wait()
     finally:
         process.kill()
         process.wait()
-    if not (folder / REPORT).exists():
-        failure = folder / FAILURE
-        reason = failure.read_text(encoding="utf-8") if failure.exists() else "the trainer died"
-        raise TrainingError(f"the session's training came to nothing: {reason}")
-    shutil.rmtree(folder / "fit", ignore_errors=True)
-    return folder / CANDIDATE
+
+
+def _is_busy(config: Config) -> bool:
+    sql = """
+        SELECT EXISTS (SELECT 1 FROM acquisitions
+                       WHERE state IN ('queued', 'running') AND superseded_by IS NULL)
+               OR EXISTS (SELECT 1 FROM runs WHERE state = 'running')
+    """
+    with reader(config.state.folder / LEDGER) as db:
+        return bool(db.execute(sql).fetchone()[0])
+
+
+def _sweep(sessions: Path, now: datetime) -> None:
+    # What sessions left that were killed: a day old, nobody trains there any more.
+    for folder in sessions.glob("*"):
+        if now.timestamp() - folder.stat().st_mtime > LEFT_BEHIND_S:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def forget(network: Path | None) -> None:

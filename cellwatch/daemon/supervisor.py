@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -44,6 +45,7 @@ from cellwatch.records import AcquisitionState, ModelCard, Outcome, Trouble
 from cellwatch.storage import history, queue
 from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.locking import state_lock
+from cellwatch.storage.pathtext import text_path
 from cellwatch.storage.places import SUPERSEDED
 from cellwatch.storage.queue import Claim
 from cellwatch.watching.watcher import Scanned
@@ -79,6 +81,10 @@ class _Life:
     deaths_at_start: int = 0
     respawn_at: float = 0.0
     quiet: dict[str, bool] = field(default_factory=dict)
+    # Files that were gone when it was their turn, by watch: they may come back as they were.
+    forget: "dict[str, queues.SimpleQueue[str]]" = field(
+        default_factory=lambda: defaultdict(queues.SimpleQueue)
+    )
     claim: Claim | None = None  # of the job in hand
     facts: dict[str, dict[str, str]] = field(default_factory=dict)  # of the job in hand
     heartbeat_at: float = 0.0
@@ -140,6 +146,7 @@ def _live(life: _Life, config_path: Path) -> dict[str, int]:
             life.stop,
             life.events.put,
             is_once=life.is_once,
+            forget=life.forget[watched.name],
         )
         for watched in life.config.watch
     ]
@@ -249,7 +256,8 @@ def _take_from_worker(life: _Life, event: FromWorker) -> None:
 
 def _record(life: _Life, outcome: Outcome) -> None:
     now = _now()
-    path = life.db.table("acquisitions").get(outcome.acquisition_id)["path"]
+    acquisition = life.db.table("acquisitions").get(outcome.acquisition_id)
+    path = acquisition["path"]
     if outcome.trouble == Trouble.NONE:
         queue.finish(life.db, outcome, life.facts, now)
         if life.claim is not None:
@@ -265,6 +273,8 @@ def _record(life: _Life, outcome: Outcome) -> None:
         state = queue.fail(life.db, outcome, now)
         if outcome.trouble == Trouble.SURROUNDINGS and "GPU" in outcome.reason:
             training.leave(life.nights)
+        if outcome.trouble == Trouble.MISSING:
+            life.forget[acquisition["watch"]].put(text_path(acquisition["relative_path"]))
         logger.warning("%s is %s: %s", path, state, outcome.reason)
 
 

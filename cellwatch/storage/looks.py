@@ -54,6 +54,17 @@ def under_region(db: Database, drop: Drop) -> Row | None:
     return next(iter(db.query(sql, [drop.acquisition_id, drop.target, *part_of(drop)])), None)
 
 
+def with_region(db: Database, region_id: int) -> list[Row]:
+    """Return the standing corrections that a region spoke of."""
+    sql = """
+        SELECT c.* FROM corrections c JOIN corrections r ON r.id = ?
+        WHERE c.kind = 'labels' AND c.state IN ('trainable', 'used') AND c.is_again = 0
+        AND c.acquisition_id = r.acquisition_id AND c.target = r.target AND c.t = r.t
+        AND c.z = r.z AND c.position = r.position AND c.crop IS r.crop AND c.annotator = r.annotator
+    """
+    return list(db.query(sql, [region_id]))
+
+
 def out_of_step(db: Database) -> list[Row]:
     """Return the corrections that are to be read anew: a region came, or was withdrawn, since.
 

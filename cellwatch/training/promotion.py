@@ -140,7 +140,7 @@ def decide(
     if not images:
         return GateDecision(
             Verdict.INCONCLUSIVE,
-            "there is no corrected image that neither model was trained on; "
+            "there was no corrected image that neither model was trained on when it began; "
             "correct an image that is new to both",
         )
     numbers = _numbers(images, seed)

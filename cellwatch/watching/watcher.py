@@ -114,7 +114,12 @@ class _Memory:
     unfinished: dict[str, tuple[Sighting, str, bool]] = field(default_factory=dict)
 
 
-def watch(plan: WatchPlan, stop: threading.Event, known: dict[str, Sighting]) -> Iterator[Event]:
+def watch(
+    plan: WatchPlan,
+    stop: threading.Event,
+    known: dict[str, Sighting],
+    forget: "queue.SimpleQueue[str] | None" = None,
+) -> Iterator[Event]:
     """Report the files of a folder as they are finished, until told to stop.
 
     Parameters
@@ -124,6 +129,9 @@ def watch(plan: WatchPlan, stop: threading.Event, known: dict[str, Sighting]) ->
         Ends the generator within a tick.
     known : dict of str to Sighting
         Files that need no report unless they change, by relative path.
+    forget : SimpleQueue of str, or None
+        Files that are to be reported once more, should they be there: one that was gone when it
+        was to be read may come back as it was.
 
     Yields
     ------
@@ -136,6 +144,8 @@ def watch(plan: WatchPlan, stop: threading.Event, known: dict[str, Sighting]) ->
     try:
         while not stop.is_set():
             now = time.monotonic()
+            while forget is not None and not forget.empty():
+                memory.reported.pop(forget.get(), None)
             if now >= next_observer and (observer is None or not observer.is_alive()):
                 observer = _observe(plan.root, hints)
                 next_observer = now + RESCAN_S if plan.root.is_dir() else now

@@ -25,7 +25,7 @@ def read(path: Path, shape: tuple[int, int], _target: str) -> tuple[Int32, str, 
     features = list(_features(data))
     if len(features) > MAX_FEATURES:
         raise RejectedCorrection(f"it has {len(features)} features", "split it")
-    rois = [_mask(number, feature, shape) for number, feature in enumerate(features)]
+    rois = [_mask(number, feature, shape) for number, feature in enumerate(features, start=1)]
     if not rois:
         raise RejectedCorrection(
             "it holds no polygon", "an image without ROIs is named NAME_empty.tif"
