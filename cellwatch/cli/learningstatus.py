@@ -27,7 +27,9 @@ def learning_facts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
         SELECT count(DISTINCT coalesce(acquisition_id, name)) FROM flags WHERE lowered_at IS NULL
     """
     flagged = db.execute(sql).fetchone()[0]
-    groups = reports.group_facts(db, names)
+    served = reports.groups_configured(db)
+    facts = reports.group_facts(db, names)
+    groups = [{**g, "is_served": served is None or g["group"] in served} for g in facts]
     return {
         "flagged": flagged,
         "dropped": reports.dropped_in_vain(db),
@@ -75,6 +77,8 @@ def _show_group(group: dict[str, Any]) -> None:  # Any: JSON
         skipped += f"; its last training {how}"
     if (said := group["last_decision"]) and said["model_id"] != group["model"]:
         skipped += f"; {said['model_id']} was {said['verdict']} (cellwatch models history)"
+    if not group["is_served"]:
+        model += ", and is in the configuration no more (cellwatch config check)"
     typer.echo(f"group {group['group']} {model}; corrections: {counts or 'none'}{skipped}")
 
 

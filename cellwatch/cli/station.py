@@ -65,6 +65,16 @@ def example_config() -> str:
     return beside.read_text(encoding="utf-8")
 
 
+def _unserved(config: "Config") -> list[str]:
+    from cellwatch.daemon.lineup import unserved
+
+    ledger = config.state.folder / reading.LEDGER
+    if not ledger.is_file():
+        return []
+    with reading.reader(ledger) as db:
+        return unserved(db, config) if reports.has_loop(db) else []
+
+
 @config_app.command("check")
 def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check the configuration and say what would be watched."""
@@ -92,10 +102,14 @@ def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> No
         for name, section in (("corrections", checked.corrections), ("flags", checked.flags))
         if section is not None
     }
+    warnings = _unserved(checked)
     if as_json:
-        print_json({"config": str(path), "ok": True, "targets": rows, "folders": dropped})
+        said = {"targets": rows, "folders": dropped, "warnings": warnings}
+        print_json({"config": str(path), "ok": True, **said})
         return
     tell(f"{path} is well")
+    for warning in warnings:
+        complain(warning)
     print_table("", list(rows[0]), [list(row.values()) for row in rows])
     for name, place in dropped.items():
         tell(f"{name}: {place['folder']}{'' if place['is_there'] else ' (not there yet: made)'}")

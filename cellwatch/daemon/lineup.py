@@ -3,6 +3,7 @@
 import hashlib
 import json
 import secrets
+import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -57,6 +58,22 @@ def groups_of(config: Config) -> dict[str, Group]:
         for target in watched.targets():
             found.setdefault(watched.group_of(target), []).append((watched, target))
     return {name: Group(name, tuple(members)) for name, members in found.items()}
+
+
+def unserved(db: Database | sqlite3.Connection, config: Config) -> list[str]:
+    """Say of each group that no target belongs to any more what that means.
+
+    A folder's group has another name as soon as a second target, a new name of the folder or of
+    the group is configured: its model and its corrections are not carried over by themselves.
+    """
+    known = groups_of(config)
+    return [
+        f"the group '{name}' has corrections or a model of its own, and no target belongs to it "
+        f"now ({', '.join(known)}): nothing is segmented with that model, nor trained from them. "
+        f"If it was renamed, write group: {name} beside the target that goes on with it"
+        for name in promotions.groups_with_work(db)
+        if name not in known
+    ]
 
 
 def why_not_yet(db: Database, group: str, config: Config) -> str:

@@ -39,6 +39,7 @@ from cellwatch.daemon.intake import (
     take_in,
 )
 from cellwatch.daemon.jobs import cards_of, facts_of, job_for, models_of, why_no_job
+from cellwatch.daemon.lineup import groups_of, unserved
 from cellwatch.daemon.sdnotify import notify
 from cellwatch.errors import CellwatchError, DeviceError
 from cellwatch.records import AcquisitionState, ModelCard, Outcome, Trouble
@@ -184,6 +185,9 @@ def _begin(life: _Life, config_path: Path) -> None:
     )
     stranded = history.daemon_started(life.db, facts, now)
     history.folders_named(life.db, [*(w.name for w in life.config.watch), *desk.named(life.config)])
+    history.groups_named(life.db, list(groups_of(life.config)))
+    for told in unserved(life.db, life.config):
+        logger.warning("%s", told)
     wait_for_stranded(stranded)
     for store in queue.recover(life.db, now):
         logger.warning("%s was in flight when the daemon died; it is queued again", store)

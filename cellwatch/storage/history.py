@@ -11,6 +11,7 @@ from sqlite_utils import Database
 from cellwatch.records import DaemonState, ModelCard
 from cellwatch.storage.arrivals import iso
 from cellwatch.storage.ledger import transaction
+from cellwatch.storage.reports import GROUPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,12 @@ def folders_named(db: Database, names: Sequence[str]) -> None:
     sql = f"UPDATE folders SET state = 'unwatched', reason = NULL WHERE name NOT IN ({marks})"
     with transaction(db):
         db.execute(sql, list(names))
+
+
+def groups_named(db: Database, names: Sequence[str]) -> None:
+    """Record which groups the configuration has, so that `status` knows those that serve nobody."""
+    with transaction(db):
+        db.table("station").upsert({"key": GROUPS, "value": json.dumps(list(names))}, pk="key")
 
 
 def model_used(db: Database, card: ModelCard, now: datetime) -> None:

@@ -1,6 +1,7 @@
 """Which model a group uses: decisions as rows, pins of experiments, bases that are frozen."""
 
 import json
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -106,6 +107,16 @@ def in_use(db: Database, group: str) -> InUse | None:
         return None
     previous = ModelName(row[3], row[4]) if row[3] else None
     return InUse(ModelName(row[0], row[1]), Verdict(row[2]), previous, row[5], row[6])
+
+
+def groups_with_work(db: Database | sqlite3.Connection) -> list[str]:
+    """Return the groups that have standing corrections, or a model of their own in use."""
+    sql = f"""
+        SELECT group_name FROM corrections
+        WHERE kind = 'labels' AND state IN ('trainable', 'used') AND group_name IS NOT NULL
+        UNION SELECT group_name FROM promotions WHERE verdict IN ({_MARKS}) ORDER BY 1
+    """
+    return [name for (name,) in db.execute(sql, list(IN_USE)).fetchall()]
 
 
 def why_not_used(db: Database, group: str, model_id: str) -> str:

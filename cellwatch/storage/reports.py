@@ -9,6 +9,7 @@ from cellwatch.storage.pathtext import path_text
 from cellwatch.storage.stems import CURRENT, meant_by, stem_key
 
 Row = dict[str, Any]  # Any: what SQLite holds
+GROUPS = "groups"  # of the station's facts: those of the configuration, as JSON
 MANY = 10_000  # rows of the review queue that are looked through
 UNSURE = 0.75  # a lower mean confidence is worth a look
 NOVEL = 1.5  # times the reach of the training images' own styles
@@ -164,6 +165,12 @@ def dropped_in_vain(db: sqlite3.Connection) -> dict[str, int]:
         WHERE state IN ('rejected', 'orphan') AND superseded_by IS NULL GROUP BY state
     """
     return dict(db.execute(sql).fetchall())
+
+
+def groups_configured(db: sqlite3.Connection) -> list[str] | None:
+    """Return the groups of the configuration that the daemon last read; None: it never said."""
+    row = db.execute("SELECT value FROM station WHERE key = ?", [GROUPS]).fetchone()
+    return list(json.loads(row[0])) if row else None
 
 
 def group_facts(db: sqlite3.Connection, names: Sequence[str]) -> list[Row]:

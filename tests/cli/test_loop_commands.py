@@ -90,6 +90,23 @@ def test_corrections_go_out_as_pairs_and_come_in_again(desk, tmp_path, tiny_mode
     assert [states[f"{n}_cp_masks.tif"] for n in range(3)] == ["trainable"] * 3
 
 
+def test_an_export_sets_aside_what_counts_no_more(desk, tmp_path):
+    desk.command("corrections", "export", str(tmp_path / "pairs"))
+    (tmp_path / "pairs/00001-notes_of_mine.tif").touch()
+    (key, file) = desk.rows("SELECT id, file FROM corrections ORDER BY id")[0]
+    with sqlite3.connect(desk.folder / "state/cellwatch.db") as db:
+        db.execute("UPDATE corrections SET state = 'withdrawn' WHERE id = ?", [key])
+    said = desk.command("corrections", "export", str(tmp_path / "pairs")).stderr
+    with sqlite3.connect(desk.folder / "state/cellwatch.db") as db:
+        db.execute("UPDATE corrections SET state = 'used' WHERE id = ?", [key])
+
+    assert "2 files of corrections that count no more are in" in said
+    assert len(find_pairs(tmp_path / "pairs")) == 2
+    assert (tmp_path / "pairs/00001-notes_of_mine.tif").exists()
+    aside = sorted(path.name for path in (tmp_path / "pairs/.superseded").iterdir())
+    assert aside == [f"{key:05d}-{file[0]}_img.tif", f"{key:05d}-{file[0]}_masks.tif"]
+
+
 def test_the_audit_finds_nothing(desk):
     facts = json.loads(desk.command("corrections", "audit", "--json").stdout)
 
@@ -214,6 +231,9 @@ def test_the_models_of_the_station_are_listed_where_its_configuration_is_exporte
         (("checkout", "1", "--again", "--crop", "64"), 2, "leave --crop out"),
         (("retrain", "--cancel"), 1, "no training is under way or waits"),
         (("checkout", "1", "--to", "STATION/images/exp"), 2, "a folder of the station"),
+        (("checkout", "1", "--to", "STATION/other/../images/exp"), 2, "a folder of the station"),
+        (("checkout", "1", "--to", "STATION/state"), 2, "a folder of the station"),
+        (("corrections", "list", "--group", "ghosts"), 1, "there is no group 'ghosts'"),
         (("corrections", "export", "STATION/corrections/x"), 2, "a folder of the station"),
         (("checkout", "1", "--plane", "x"), 2, "is not POSITION,T,Z"),
         (("checkout", "1", "--plane", "0,0,9"), 1, "has no plane"),

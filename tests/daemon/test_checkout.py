@@ -1,9 +1,11 @@
 """What is taken out: the part in which most is to be seen."""
 
 import numpy as np
+import tifffile
 
-from cellwatch.daemon.checkout import crop_around
+from cellwatch.daemon.checkout import Wanted, crop_around, take_out
 from cellwatch.records import Crop
+from cellwatch.storage.maskstore import StoreContent, write_store
 
 
 def test_the_part_with_most_centres_is_taken_out():
@@ -21,3 +23,23 @@ def test_the_part_with_most_centres_is_taken_out():
 
 def test_a_plane_without_rois_has_a_part_all_the_same():
     assert crop_around(np.zeros((64, 64), np.int32), 16) == Crop(0, 0, 16, 16)
+
+
+def test_where_the_model_found_nothing_the_note_says_that_there_is_no_file_yet(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((64, 64), np.uint16))
+    labels = np.zeros((1, 1, 1, 64, 64), np.int32)
+    content = StoreContent({"cells": labels}, "", {"targets": {"cells": {}}})
+    write_store(tmp_path / "a.zarr", content, tmp_path / "old")
+    row = {
+        "path": str(tmp_path / "a.tif"), "relative_path": "a.tif", "id": 1, "n_targets": 1,
+        "n_alike": 1, "store": str(tmp_path / "a.zarr"),
+    }  # fmt: skip
+    wanted = Wanted(row, "cells", "", "fiji")
+
+    made = take_out(wanted, tmp_path / "out", tmp_path / "corrections")
+    note = (tmp_path / "out/a/README.txt").read_text()
+
+    assert not (tmp_path / "out/a/a_rois.zip").exists()
+    assert "There are no ROIs yet, and so no a_rois.zip: saving makes it." in note
+    assert "also those it found" not in note
+    assert made["plane_sha256"]

@@ -4,16 +4,19 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cellwatch.config.parse import parse_config
+from cellwatch.daemon import sessions
 from cellwatch.daemon.choice import models_for, redo_if_repinned
 from cellwatch.daemon.jobs import models_of
-from cellwatch.daemon.lineup import groups_of, job_of
+from cellwatch.daemon.lineup import groups_of, job_of, unserved
 from cellwatch.daemon.nights import Nights
 from cellwatch.daemon.requests import carry_out
 from cellwatch.errors import RequestRefused, UnknownModel
 from cellwatch.records import AskedRun, ModelCard, Outcome, TargetResult, Verdict
-from cellwatch.storage import promotions, queue
+from cellwatch.storage import promotions, queue, runs
 from cellwatch.storage.export import write_tiff
 from cellwatch.storage.promotions import Decision, ModelName
 from cellwatch.storage.requests import Request
@@ -82,8 +85,6 @@ def test_a_plate_folder_is_one_experiment_down_to_its_last_well(make_lab):
 
 @pytest.mark.parametrize("pin", ["experiment", "acquisition"])
 def test_a_time_lapse_that_grows_keeps_the_model_of_its_first_frame(make_lab, pin):
-    import numpy as np
-
     lab = make_lab(pin=pin)
     frames = np.stack([disc_picture(n, size=64, n=3)[0] for n in range(4)])
     lab.arrive("movie/t.tif", frames[:2], None)
@@ -308,3 +309,74 @@ def test_a_rollback_to_a_model_that_is_gone_is_refused(make_lab):
 
     with pytest.raises(UnknownModel, match="would go back to the model 'images-20261127-1'"):
         ask(lab, "rollback", group="images")
+
+
+def test_a_group_that_no_target_belongs_to_any_more_is_told_of(make_lab):
+    lab = make_lab()
+    assert unserved(lab.db, lab.config) == []
+    write(lab, "exp1/a.tif")
+    lab.segment_all()
+    lab.correct("exp1/a.tif")
+    text = (
+        "watch: [{folder: images, segment: [{name: nuclei}, {name: cells}]}]\n"
+        "output: {folder: masks}\nstate: {folder: state}\n"
+    )
+    several = parse_config(text, "lab.yaml", lab.folder)
+    kept = parse_config(
+        text.replace("{name: cells}", "{name: cells, group: images}"), "", lab.folder
+    )
+
+    (told,) = unserved(lab.db, several)
+
+    assert "the group 'images' has corrections" in told
+    assert "(images-nuclei, images-cells)" in told
+    assert "group: images" in told
+    assert unserved(lab.db, kept) == []
+
+
+def test_a_withdrawal_says_what_counts_now(make_lab):
+    lab = make_lab()
+    write(lab, "exp1/a.tif")
+    lab.segment_all()
+    lab.correct("exp1/a.tif", crop=(8, 4, 40, 48))
+    fewer = lab.truth["exp1/a.tif"].copy()
+    fewer[fewer == 1] = 0
+    lab.correct("exp1/a.tif", labels=fewer)
+    lab.db.execute("UPDATE corrections SET file = 'A_masks.tif' WHERE id = 2")
+    fewer[fewer == 2] = 0
+    assert lab.correct("exp1/a.tif", labels=fewer)["state"] == "trainable"
+
+    said = ask(lab, "withdraw", id=3).text
+
+    assert said.endswith("stands again")  # over the crop too, which came before
+    said = ask(lab, "withdraw", id=2).text
+    assert said.endswith(
+        "on its pixels counts what is said by correction 1 (a__y8x4h40w48_masks.tif)"
+    )
+
+
+def test_a_withdrawn_region_leaves_the_whole_plane_to_count(make_lab):
+    lab = make_lab()
+    write(lab, "exp1/a.tif")
+    lab.segment_all()
+    half = np.zeros((64, 64), np.int32)
+    half[:32] = 1
+    write_tiff(lab.folder / "corrections/a_region.tif", half)
+    lab.drop("a_region.tif")
+    lab.correct("exp1/a.tif")
+
+    said = ask(lab, "withdraw", id=1).text
+
+    assert "all of correction 2 (a_masks.tif) counts again, also what it did not mark" in said
+
+
+def test_a_session_gives_way_to_images_and_to_a_night(make_lab):
+    lab = make_lab()
+    write(lab, "exp1/a.tif")
+    is_busy = [sessions._is_busy(lab.config)]
+    lab.segment_all()
+    is_busy.append(sessions._is_busy(lab.config))
+    runs.begin(lab.db, AskedRun(lab.group, "night", "2026-11-24"), lab.now)
+    is_busy.append(sessions._is_busy(lab.config))
+
+    assert is_busy == [True, False, True]

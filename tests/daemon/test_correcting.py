@@ -128,9 +128,12 @@ def test_answers_to_files_that_were_taken_away_go_with_them(lab):
     lab.segment_all()
     good = lab.correct("a.tif")
     bad = lab.correct("a.tif", labels=np.zeros((9, 9), np.int32), prefix="anna")
+    tifffile.imwrite(lab.folder / "corrections/nobody_masks.tif", lab.truth["a.tif"])
+    orphan = lab.drop("nobody_masks.tif")
+    (lab.folder / "corrections/nobody_masks.tif").unlink()
     folder, aside = lab.folder / "corrections", lab.folder / "aside"
     room, presence = presence_of(lab)
-    assert moved(lab, room, presence) is None
+    assert moved(lab, room, presence).gone == {"nobody_masks.tif"}
     for row in (good, bad):
         (folder / row["file"]).rename(aside.with_name(f"aside-{row['id']}"))
 
@@ -138,7 +141,7 @@ def test_answers_to_files_that_were_taken_away_go_with_them(lab):
 
     assert [path for path in folder.rglob("*") if path.is_file()] == []
     states = {row["id"]: row["state"] for row in lab.db.table("corrections").rows}
-    assert states == {good["id"]: "trainable", bad["id"]: "withdrawn"}
+    assert states == {good["id"]: "trainable", bad["id"]: "withdrawn", orphan["id"]: "withdrawn"}
     for row in (good, bad):
         aside.with_name(f"aside-{row['id']}").rename(folder / row["file"])
     assert moved(lab, room, presence).back == {good["file"], bad["file"]}
@@ -210,12 +213,7 @@ def test_two_looks_agree_by_what_both_have_checked(lab):
 def test_the_minutes_end_when_the_file_was_saved_however_late_it_is_read(lab):
     lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
     lab.segment_all()
-    taken = {
-        "acquisition_id": 1, "target": "cells", "stem": "a", "position": 0, "t": 0, "z": 0,
-        "crop": None, "is_mirrored": 0, "format": "napari", "folder": "", "plane_sha256": None,
-        "checked_out_at": lab.now.isoformat(),
-    }  # fmt: skip
-    lab.db.table("checkouts").insert(taken)
+    taken_out(lab, "a")
     lab.correct("a.tif")
     saved = lab.now + timedelta(minutes=12)
     path = lab.folder / "corrections/a_masks.tif"
@@ -523,3 +521,31 @@ def test_watching_the_corrections_begins_anew_after_it_failed():
     desk._guarded(work)(stop)
 
     assert len(begun) == 2
+
+
+def test_a_checkout_that_came_back_does_not_speak_for_a_namesake(lab):
+    for number, day in enumerate(("day1", "day2")):
+        lab.arrive(f"{day}/a.tif", *disc_picture(number, size=64, n=3))
+        lab.segment_all()
+        if day == "day1":
+            taken_out(lab, "a")
+            assert lab.correct("day1/a.tif")["acquisition_id"] == 1
+    again = lab.correct("day1/a.tif")
+    typo = lab.correct("day2/a.tif", prefix="dya2")
+
+    assert (again["state"], again["acquisition_id"]) == ("trainable", 1)
+    assert typo["state"] == "rejected"
+    assert "2 images are named 'a'" in typo["reason"]
+
+
+def test_a_whole_checkout_folder_that_is_copied_is_no_annotator(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+
+    assert lab.correct("a.tif", prefix="a")["annotator"] == ""
+
+
+def taken_out(lab, stem):
+    facts = {"acquisition_id": 1, "target": "cells", "stem": stem, "position": 0, "t": 0, "z": 0}
+    more = {"crop": None, "is_mirrored": 0, "format": "napari", "folder": "", "plane_sha256": None}
+    lab.db.table("checkouts").insert({**facts, **more, "checked_out_at": lab.now.isoformat()})

@@ -119,8 +119,7 @@ def test_where_a_later_crop_speaks_the_whole_image_counts_no_more(lab_of_one):
     n_left = sum(bool(part.any()) for part in left)
     assert (whole.n_rois, judge.rois(job.items[0]), seen.found.hits.size) == (n_left,) * 3
     assert use(lab, "a_masks.tif").endswith(
-        ", but for the pixels of correction 2 (a__y8x4h40w48_masks.tif) (unless retrain.lead names "
-        "this one's annotator)"
+        ", but for the pixels of correction 2 (a__y8x4h40w48_masks.tif)"
     )
 
 

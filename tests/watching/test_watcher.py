@@ -1,4 +1,5 @@
 import os
+import queue
 import threading
 import time
 
@@ -17,13 +18,13 @@ PIXELS = np.random.default_rng(0).integers(0, 999, (64, 64)).astype(np.uint16)
 class Watching:
     """A watcher in a thread, and what it reported."""
 
-    def __init__(self, root, known=None, **options):
+    def __init__(self, root, known=None, forget=None, **options):
         plan = WatchPlan(root, ("**",), ALWAYS_EXCLUDED, (".tif", ".png"), 0.4, **options)
-        self.events, self._stop = [], threading.Event()
+        self.events, self._stop, self._forget = [], threading.Event(), forget
         self._thread = threading.Thread(target=self._run, args=(plan, known or {}))
 
     def _run(self, plan, known):
-        for event in watch(plan, self._stop, known):
+        for event in watch(plan, self._stop, known, self._forget):
             self.events.append(event)
 
     def __enter__(self):
@@ -143,3 +144,15 @@ def test_a_scan_does_not_follow_links_out_of_the_folder_or_take_pipes(tmp_path):
 def test_a_scan_of_a_missing_folder_raises(tmp_path):
     with pytest.raises(FileNotFoundError):
         list(scan(tmp_path / "gone", ("**",), (), (".tif",)))
+
+
+def test_a_file_that_was_gone_when_it_was_to_be_read_is_reported_when_it_is_back(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS)
+    forget = queue.SimpleQueue()
+    with Watching(tmp_path, forget=forget) as watching:
+        assert watching.until(lambda: watching.finished() == ["a.tif"])
+        (tmp_path / "a.tif").rename(tmp_path / "aside")
+        forget.put("a.tif")
+        (tmp_path / "aside").rename(tmp_path / "a.tif")  # the very file
+
+        assert watching.until(lambda: watching.finished() == ["a.tif", "a.tif"], 20.0)

@@ -1,0 +1,79 @@
+"""What people say of images and folders, as the station knows them."""
+
+import pytest
+
+from cellwatch.cli.asking import as_known, refuse_station_folder
+from cellwatch.cli.learningstatus import show_learning
+from cellwatch.cli.loop import verdict
+from cellwatch.config.parse import parse_config
+from cellwatch.errors import UsageError
+
+CONFIG = """
+watch: [{folder: images}]
+output: {folder: masks}
+state: {folder: state}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "st/images/exp").mkdir(parents=True)
+    (tmp_path / "st/images/exp/a.tif").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "st")
+    (tmp_path / "other").mkdir()
+    return parse_config(CONFIG, "config.yaml", tmp_path / "st")
+
+
+@pytest.mark.parametrize(
+    "said", ["../st/images/exp/a.tif", "../link/images/exp/a.tif", "../st/images/exp/../exp/a.tif"]
+)
+def test_an_image_is_known_by_whatever_path_leads_to_it(config, tmp_path, monkeypatch, said):
+    monkeypatch.chdir(tmp_path / "other")
+
+    assert as_known(config, said) == str(tmp_path / "st/images/exp/a.tif")
+
+
+def test_a_watched_folder_that_is_a_link_names_its_images_as_it_is_configured(tmp_path, config):
+    linked = parse_config(CONFIG, "config.yaml", tmp_path / "link")
+
+    said = as_known(linked, str(tmp_path / "st/images/exp/a.tif"))
+
+    assert said == str(tmp_path / "link/images/exp/a.tif")
+
+
+def test_what_is_no_file_is_a_name_or_the_path_of_one_that_is_to_come(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path / "other")
+
+    assert as_known(config, "exp/b.tif") == "exp/b.tif"
+    assert as_known(config, "../st/images/b.tif") == str(tmp_path / "st/images/b.tif")
+
+
+@pytest.mark.parametrize("place", ["link/images/x", "other/../st/masks", "st/state/x"])
+def test_no_way_leads_into_a_folder_of_the_station(config, tmp_path, place):
+    with pytest.raises(UsageError, match="a folder of the station"):
+        refuse_station_folder(config, tmp_path / place, "--to")
+    refuse_station_folder(config, tmp_path / "st/checkout", "--to")
+
+
+def test_status_advises_a_rerun_that_can_be_pasted(capsys):
+    mixed = {
+        "watch": "scope a", "experiment": "2026-11-26", "target": "cells", "models": 2,
+        "model_ids": "x,y",
+    }  # fmt: skip
+    nothing = {"flagged": 0, "dropped": {}, "groups": [], "training": None, "waiting": []}
+    show_learning({**nothing, "mixed_experiments": [mixed]}, is_running=True)
+
+    told = capsys.readouterr().out
+    assert told.endswith("cellwatch rerun 2026-11-26 --watch 'scope a'\n")
+
+
+def test_an_effort_whose_last_training_was_not_judged_says_why():
+    night = {
+        "numbers": None, "verdict": "inconclusive", "told": "there was no corrected image",
+        "state": "ended",
+    }  # fmt: skip
+    said = verdict([{"share": 0.5}], [night])
+
+    assert said == "the last training tells nothing (inconclusive): there was no corrected image"
