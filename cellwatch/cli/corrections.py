@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STANDING = ("trainable", "used")
 SUPERSEDED = ".superseded"
+PARTS = ("", "held_out", "others")  # of an export
 EXPORTED = re.compile(r"\d{5,}-.*_(img|masks|empty|region)\.tif")
 app = typer.Typer(
     help="Corrections: list, show, withdraw, import, export, audit.", no_args_is_help=True
@@ -141,11 +142,12 @@ def corrections_export(
     group: Annotated[str, typer.Option(help="Of one group alone.")] = "",
     config: ConfigOption = None,
 ) -> None:
-    """Write the corrections that count as pairs NAME_img.tif and NAME_masks.tif, to train on.
+    """Write the standing corrections as pairs NAME_img.tif and NAME_masks.tif, to train on.
 
     Where only a part was checked, it is marked in NAME_region.tif. Those that are held out go to
-    a sub-folder held_out: what is trained on them cannot be judged by them. What an earlier export
-    wrote there of corrections that count no more goes to a sub-folder .superseded.
+    a sub-folder held_out: what is trained on them cannot be judged by them. Those that do not count
+    beside another of the same pixels go to a sub-folder others. What an earlier export wrote of
+    corrections that stand no more is moved to a sub-folder .superseded.
     """
     from cellwatch.storage.corrections.kept import read_kept
     from cellwatch.storage.export import write_image, write_tiff
@@ -154,10 +156,12 @@ def corrections_export(
     refuse_station_folder(station, folder, "the folder")
     with ledger_of(station) as db:
         counting = counting_ids(db, station.retrain.lead)
-        rows = [row for row in reports.corrections(db, group) if row["id"] in counting]
+        standing = [_weighed(row, counting) for row in reports.corrections(db)]
+    places = {row["id"]: _exported(row) for row in standing if row["counts"] is not None}
+    rows = [row for row in standing if row["id"] in places and group in ("", row["group_name"])]
     folder.mkdir(parents=True, exist_ok=True)
-    if moved := _set_aside(folder, {_exported_name(row) for row in rows}):
-        tell(f"{moved} files of corrections that count no more are in {folder / SUPERSEDED}")
+    if moved := _set_aside(folder, set(places.values())):
+        tell(f"{moved} files of corrections that stand here no more are in {folder / SUPERSEDED}")
     damaged = 0
     with progress("exporting", len(rows)) as advance:
         for row in rows:
@@ -168,14 +172,14 @@ def corrections_export(
                 tell(f"correction {row['id']} ({row['file']}) is left out: {error}")
                 advance()
                 continue
-            name = _exported_name(row)
-            place = folder / "held_out" if row["side"] == "held_out" else folder
-            place.mkdir(exist_ok=True)
-            write_image(place / f"{name}_img.tif", kept.plane, is_rgb=False)
+            place = folder / places[row["id"]]
+            place.parent.mkdir(exist_ok=True)
+            write_image(place.with_name(f"{place.name}_img.tif"), kept.plane, is_rgb=False)
             ending = "_empty.tif" if kept.is_empty else "_masks.tif"
-            write_tiff(place / f"{name}{ending}", kept.labels)
+            write_tiff(place.with_name(f"{place.name}{ending}"), kept.labels)
             if kept.checked is not None:
-                write_tiff(place / f"{name}_region.tif", kept.checked.astype("int32"))
+                region = place.with_name(f"{place.name}_region.tif")
+                write_tiff(region, kept.checked.astype("int32"))
             advance()
     tell(f"wrote {len(rows) - damaged} pairs to {folder}")
     if damaged:
@@ -207,16 +211,21 @@ def corrections_audit(config: ConfigOption = None, as_json: JsonOption = False) 
         raise typer.Exit(EXIT_FAILED)
 
 
-def _exported_name(row: dict[str, Any]) -> str:  # Any: what SQLite holds
-    return f"{row['id']:05d}-{Path(text_path(row['relative_path'])).stem}"
+def _exported(row: dict[str, Any]) -> Path:  # Any: what SQLite holds
+    # Where a pair lies below the folder, and the beginning of its names.
+    name = f"{row['id']:05d}-{Path(text_path(row['relative_path'])).stem}"
+    if row["side"] == "held_out":
+        return Path("held_out") / name
+    return Path(name) if row["counts"] else Path("others") / name
 
 
-def _set_aside(folder: Path, names: set[str]) -> int:
-    # What was exported before lies beside it under the same names.
+def _set_aside(folder: Path, places: set[Path]) -> int:
+    # What was exported before lies there under the same names.
     moved = 0
-    for place in (folder, folder / "held_out"):
-        for path in sorted(place.glob("[0-9]*-*_*.tif")):
-            if EXPORTED.fullmatch(path.name) and path.stem.rpartition("_")[0] not in names:
+    for part in PARTS:
+        for path in sorted((folder / part).glob("[0-9]*-*_*.tif")):
+            name = Path(part) / path.stem.rpartition("_")[0]
+            if EXPORTED.fullmatch(path.name) and name not in places:
                 (folder / SUPERSEDED).mkdir(exist_ok=True)
                 path.replace(folder / SUPERSEDED / path.name)
                 moved += 1

@@ -100,7 +100,7 @@ def test_an_export_sets_aside_what_counts_no_more(desk, tmp_path):
     with sqlite3.connect(desk.folder / "state/cellwatch.db") as db:
         db.execute("UPDATE corrections SET state = 'used' WHERE id = ?", [key])
 
-    assert "2 files of corrections that count no more are in" in said
+    assert "2 files of corrections that stand here no more are in" in said
     assert len(find_pairs(tmp_path / "pairs")) == 2
     assert (tmp_path / "pairs/00001-notes_of_mine.tif").exists()
     aside = sorted(path.name for path in (tmp_path / "pairs/.superseded").iterdir())
@@ -132,7 +132,7 @@ def test_a_dry_run_trains_nothing_and_says_what_is_missing(desk):
     assert desk.command("retrain", check=False).returncode == 2
 
 
-def test_the_list_says_which_of_two_corrections_counts(desk):
+def test_the_list_says_which_of_two_corrections_counts(desk, tmp_path):
     def listed():
         rows = json.loads(desk.command("corrections", "list", "--all", "--json").stdout)
         return {row["file"]: row["counts"] for row in rows}
@@ -146,6 +146,8 @@ def test_the_list_says_which_of_two_corrections_counts(desk):
     told = desk.command("corrections", "list").stdout.splitlines()
 
     assert [facts[file] for file in (first, f"ben/{first}", other)] == [False, True, True]
+    desk.command("corrections", "export", str(tmp_path))
+    assert len(find_pairs(tmp_path / "others")) == 1
     not_counting = [line for line in told if "does not count" in line]
     assert [first in line and "ben/" not in line for line in not_counting] == [True]
 
