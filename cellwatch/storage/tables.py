@@ -1,0 +1,341 @@
+"""The ledger's tables and views, as each migration makes them: never changed, only added to.
+
+Rows are never deleted. Times are UTC, ISO 8601. Columns that hold lists are JSON.
+"""
+
+FIRST_LIGHT = """
+CREATE TABLE acquisitions (
+    id INTEGER PRIMARY KEY,
+    watch TEXT NOT NULL,               -- name of the watched folder
+    path TEXT NOT NULL,                -- absolute path of the file
+    relative_path TEXT NOT NULL,       -- below the watched folder
+    experiment TEXT NOT NULL,          -- first folder level, or the watch's name
+    fingerprint TEXT NOT NULL,         -- size, head and tail: the content as it arrived
+    content_sha256 TEXT,               -- of the whole file, once read
+    size INTEGER NOT NULL,             -- bytes
+    mtime_ns INTEGER NOT NULL,
+    format TEXT,
+    axes TEXT,
+    shape TEXT,                        -- JSON list
+    dtype TEXT,
+    pixel_size_um REAL,
+    channels TEXT,                     -- JSON list of names
+    planes INTEGER,
+    state TEXT NOT NULL,               -- waiting queued running done failed quarantined ...
+    state_since TEXT NOT NULL,
+    reason TEXT,                       -- why it failed or waits; NULL when all is well
+    arrived_at TEXT NOT NULL,          -- first seen
+    queued_at TEXT,                    -- first ready to be segmented
+    started_at TEXT,                   -- last claim
+    finished_at TEXT,
+    seconds REAL,                      -- of the run that made the masks
+    attempts INTEGER NOT NULL DEFAULT 0,
+    worker_deaths INTEGER NOT NULL DEFAULT 0,
+    daemon_deaths INTEGER NOT NULL DEFAULT 0,
+    retry_at TEXT,
+    lease_until TEXT,
+    claimed_by TEXT,                   -- device of the worker that holds it
+    store TEXT,                        -- where its mask store lies
+    place_key TEXT,                    -- the store's folder and stem, as names that collide
+    superseded_by INTEGER REFERENCES acquisitions (id),  -- the file was overwritten by this one
+    UNIQUE (watch, path, fingerprint)
+);
+CREATE INDEX acquisitions_by_state ON acquisitions (state, superseded_by, id);
+CREATE INDEX acquisitions_by_path ON acquisitions (path);
+CREATE INDEX acquisitions_by_arrival ON acquisitions (arrived_at);
+CREATE INDEX acquisitions_by_place ON acquisitions (place_key);
+
+CREATE TABLE targets (
+    id INTEGER PRIMARY KEY,
+    acquisition_id INTEGER NOT NULL REFERENCES acquisitions (id),
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    model_id TEXT,
+    model_sha256 TEXT,
+    params TEXT,                       -- JSON
+    channels TEXT,                     -- JSON list of {index, name}
+    rois INTEGER,
+    diameter REAL,                     -- px, median over planes
+    notes TEXT,                        -- JSON list
+    finished_at TEXT,
+    UNIQUE (acquisition_id, name)
+);
+
+CREATE TABLE attempts (
+    id INTEGER PRIMARY KEY,
+    acquisition_id INTEGER NOT NULL REFERENCES acquisitions (id),
+    number INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    worker_pid INTEGER,
+    started_at TEXT NOT NULL,
+    ended_at TEXT,
+    outcome TEXT,                      -- done failed worker_died daemon_died handed_back
+    reason TEXT
+);
+CREATE INDEX attempts_by_acquisition ON attempts (acquisition_id);
+
+CREATE TABLE models (
+    id TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    card TEXT NOT NULL,                -- JSON
+    first_used_at TEXT NOT NULL,
+    PRIMARY KEY (id, sha256)
+);
+
+CREATE TABLE folders (
+    name TEXT PRIMARY KEY,
+    path TEXT NOT NULL,
+    state TEXT NOT NULL,               -- watching paused offline blocked
+    reason TEXT,
+    scanned_at TEXT,
+    files INTEGER
+);
+
+CREATE TABLE daemon (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    state TEXT NOT NULL,
+    pid INTEGER,
+    host TEXT,
+    boot_id TEXT,
+    version TEXT,
+    device TEXT,
+    config TEXT,                       -- path of the configuration file
+    workers TEXT,                      -- JSON list of {pid, started}
+    started_at TEXT,
+    heartbeat_at TEXT,
+    stopped_at TEXT
+);
+
+CREATE VIEW failures AS
+    SELECT id, path, state, reason, attempts, retry_at, state_since
+    FROM acquisitions
+    WHERE state IN ('failed', 'quarantined', 'interrupted', 'blocked', 'missing')
+          AND superseded_by IS NULL;
+CREATE VIEW masks AS
+    SELECT a.id AS acquisition_id, a.path, a.store, t.name AS target, t.model_id,
+           t.model_sha256, t.rois, t.diameter, t.params, t.channels, t.notes, a.finished_at
+    FROM targets t JOIN acquisitions a ON a.id = t.acquisition_id
+    WHERE t.state = 'done' AND a.superseded_by IS NULL;
+CREATE VIEW waiting_times AS
+    SELECT id, path, arrived_at, queued_at, started_at, finished_at,
+           round((julianday(started_at) - julianday(queued_at)) * 86400, 3)
+               AS seconds_queued,
+           round((julianday(finished_at) - julianday(arrived_at)) * 86400, 3)
+               AS seconds_in_all
+    FROM acquisitions;
+"""
+
+CHOICE_OF_MODEL = """
+-- How far the style is from the model's training images; 1: their reach.
+ALTER TABLE targets ADD COLUMN novelty REAL;
+-- JSON: cluster and neighbours, when a style chose the model.
+ALTER TABLE targets ADD COLUMN choice TEXT;
+DROP VIEW masks;
+CREATE VIEW masks AS
+    SELECT a.id AS acquisition_id, a.path, a.store, t.name AS target, t.model_id,
+           t.model_sha256, t.rois, t.diameter, t.params, t.channels, t.notes, t.novelty,
+           json_extract(t.choice, '$.cluster') AS cluster, a.finished_at
+    FROM targets t JOIN acquisitions a ON a.id = t.acquisition_id
+    WHERE t.state = 'done' AND a.superseded_by IS NULL;
+"""
+
+THE_LOOP = """
+-- What corrections and flags are matched by: the name without its suffix, case folded.
+ALTER TABLE acquisitions ADD COLUMN stem TEXT;
+-- Higher goes first; images that are done again go after new ones.
+ALTER TABLE acquisitions ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX acquisitions_by_stem ON acquisitions (stem);
+CREATE INDEX acquisitions_by_experiment ON acquisitions (watch, experiment);
+
+-- 0 to 1, without ground truth; NULL: no ROI.
+ALTER TABLE targets ADD COLUMN confidence REAL;
+
+CREATE TABLE station (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);
+
+CREATE TABLE requests (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    arguments TEXT NOT NULL,           -- JSON
+    asked_by TEXT NOT NULL,            -- user of the machine
+    asked_at TEXT NOT NULL,
+    state TEXT NOT NULL,               -- asked done refused
+    answer TEXT,                       -- JSON, or why it was refused
+    answered_at TEXT
+);
+CREATE INDEX requests_by_state ON requests (state);
+
+CREATE TABLE flags (
+    id INTEGER PRIMARY KEY,
+    acquisition_id INTEGER REFERENCES acquisitions (id),  -- NULL: the image is not known yet
+    name TEXT NOT NULL,                -- of the image, as it was given
+    why TEXT,
+    roi INTEGER,
+    raised_by TEXT NOT NULL,
+    file TEXT,                         -- in the flags folder, and its time; NULL: by a command
+    mtime_ns INTEGER,
+    raised_at TEXT NOT NULL,
+    lowered_at TEXT,
+    lowered_why TEXT
+);
+CREATE INDEX flags_by_acquisition ON flags (acquisition_id);
+
+CREATE TABLE checkouts (
+    id INTEGER PRIMARY KEY,
+    acquisition_id INTEGER NOT NULL REFERENCES acquisitions (id),
+    target TEXT NOT NULL,
+    stem TEXT NOT NULL,                -- of the files handed out, case folded
+    position INTEGER NOT NULL,
+    t INTEGER NOT NULL,
+    z INTEGER NOT NULL,
+    crop TEXT,                         -- JSON {y, x, height, width}; NULL: the whole plane
+    is_mirrored INTEGER NOT NULL,      -- handed out again, mirrored in both axes
+    format TEXT NOT NULL,
+    folder TEXT NOT NULL,
+    checked_out_at TEXT NOT NULL
+);
+CREATE INDEX checkouts_by_stem ON checkouts (stem);
+
+CREATE TABLE corrections (
+    id INTEGER PRIMARY KEY,
+    file TEXT NOT NULL,                -- below the corrections folder
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    sha256 TEXT,                       -- of its bytes, which are kept
+    received_at TEXT NOT NULL,
+    kind TEXT NOT NULL,                -- labels region
+    state TEXT NOT NULL,               -- rejected orphan trainable used superseded withdrawn
+    state_since TEXT NOT NULL,
+    reason TEXT,
+    remedy TEXT,
+    acquisition_id INTEGER REFERENCES acquisitions (id),
+    target TEXT,
+    group_name TEXT,
+    position INTEGER,
+    t INTEGER,
+    z INTEGER,
+    crop TEXT,                         -- JSON {y, x, height, width}; NULL: the whole plane
+    annotator TEXT,
+    is_again INTEGER NOT NULL DEFAULT 0,  -- a second look: the annotator's agreement, no training
+    checkout_id INTEGER REFERENCES checkouts (id),
+    format TEXT,
+    content_key TEXT,                  -- of the acquisition's pixels, under whatever name
+    folder TEXT,                       -- where its original and its arrays are kept
+    model_id TEXT,                     -- of the prediction that was corrected
+    model_sha256 TEXT,
+    rois INTEGER,
+    predicted INTEGER,
+    added INTEGER,
+    removed INTEGER,
+    changed INTEGER,
+    ap50 REAL,                         -- of the prediction against the correction
+    agreement REAL,                    -- AP@0.5 with another look at the same plane
+    minutes REAL,                      -- between checkout and drop
+    notes TEXT,                        -- JSON list
+    superseded_by INTEGER REFERENCES corrections (id)
+);
+CREATE INDEX corrections_by_state ON corrections (state, group_name);
+CREATE INDEX corrections_by_file ON corrections (file);
+CREATE INDEX corrections_by_acquisition ON corrections (acquisition_id);
+
+CREATE TABLE groups (
+    name TEXT PRIMARY KEY,
+    base_model_id TEXT NOT NULL,       -- frozen at the first training
+    base_model_sha256 TEXT NOT NULL,
+    frozen_at TEXT NOT NULL
+);
+
+CREATE TABLE sides (
+    group_name TEXT NOT NULL,
+    content_key TEXT NOT NULL,
+    side TEXT NOT NULL,                -- train held_out, for good
+    decided_at TEXT NOT NULL,
+    PRIMARY KEY (group_name, content_key)
+);
+
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    group_name TEXT NOT NULL,
+    kind TEXT NOT NULL,                -- night asked session
+    local_date TEXT NOT NULL,
+    state TEXT NOT NULL,               -- running ended failed skipped
+    started_at TEXT NOT NULL,
+    ended_at TEXT,
+    seconds REAL,                      -- running time
+    folder TEXT,
+    job TEXT,                          -- JSON
+    model_id TEXT,                     -- of the candidate
+    model_sha256 TEXT,
+    reason TEXT
+);
+CREATE UNIQUE INDEX one_night_per_date ON runs (group_name, local_date) WHERE kind = 'night';
+
+-- Every network that was trained on a correction, also those of cross-fitting that are thrown away.
+CREATE TABLE trained_on (
+    model_sha256 TEXT NOT NULL,
+    correction_id INTEGER NOT NULL REFERENCES corrections (id),
+    content_key TEXT NOT NULL,
+    run_id INTEGER REFERENCES runs (id),
+    PRIMARY KEY (model_sha256, correction_id)
+);
+CREATE INDEX trained_on_content ON trained_on (model_sha256, content_key);
+
+CREATE TABLE scores (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,                -- test_then_train held_out cross_fit
+    model_id TEXT NOT NULL,
+    model_sha256 TEXT NOT NULL,
+    correction_id INTEGER NOT NULL REFERENCES corrections (id),
+    content_key TEXT NOT NULL,
+    run_id INTEGER REFERENCES runs (id),
+    ap50 REAL NOT NULL,
+    ap75 REAL,
+    true_positives INTEGER NOT NULL,
+    false_positives INTEGER NOT NULL,
+    false_negatives INTEGER NOT NULL,
+    found TEXT,                        -- of each true ROI in order, 1: found, 0: not
+    scored_at TEXT NOT NULL
+);
+CREATE INDEX scores_by_model ON scores (model_sha256);
+
+CREATE TABLE promotions (
+    id INTEGER PRIMARY KEY,
+    group_name TEXT NOT NULL,
+    verdict TEXT NOT NULL,             -- promoted provisional confirmed revoked declined ...
+    model_id TEXT NOT NULL,            -- in use from here on, or, if declined, not
+    model_sha256 TEXT NOT NULL,
+    previous_id TEXT,                  -- in use before
+    previous_sha256 TEXT,
+    reason TEXT NOT NULL,
+    numbers TEXT,                      -- JSON
+    run_id INTEGER REFERENCES runs (id),
+    decided_by TEXT NOT NULL,
+    decided_at TEXT NOT NULL
+);
+CREATE INDEX promotions_by_group ON promotions (group_name, id);
+
+CREATE TABLE pins (
+    watch TEXT NOT NULL,
+    experiment TEXT NOT NULL,          -- or the path of one acquisition
+    target TEXT NOT NULL,
+    model_id TEXT NOT NULL,
+    model_sha256 TEXT NOT NULL,
+    pinned_by TEXT NOT NULL,
+    pinned_at TEXT NOT NULL,
+    PRIMARY KEY (watch, experiment, target)
+);
+
+CREATE VIEW review_queue AS
+    SELECT f.id AS flag_id, f.acquisition_id, coalesce(a.path, f.name) AS path, f.why, f.roi,
+           f.raised_by, f.raised_at, a.state
+    FROM flags f LEFT JOIN acquisitions a ON a.id = f.acquisition_id
+    WHERE f.lowered_at IS NULL;
+CREATE VIEW mixed_experiments AS
+    SELECT a.watch, a.experiment, t.name AS target, count(DISTINCT t.model_sha256) AS models,
+           group_concat(DISTINCT t.model_id) AS model_ids
+    FROM targets t JOIN acquisitions a ON a.id = t.acquisition_id
+    WHERE t.state = 'done' AND a.superseded_by IS NULL AND t.choice IS NULL
+    GROUP BY a.watch, a.experiment, t.name HAVING models > 1;
+"""
