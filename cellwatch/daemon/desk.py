@@ -9,6 +9,7 @@ import logging
 import queue as queues
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -43,6 +44,7 @@ HIDDEN = (
     f"*{answers.REJECTED}",
 )
 DROPPED = (*SUFFIXES, *PICTURES)
+LOOK_EVERY_S = 60.0  # for files that were taken away
 FLAG_SUFFIXES = (".flag", ".txt")
 FIRST_LINE = 500  # characters of a flag's reason
 KEPT = "corrections"  # below the state folder
@@ -165,15 +167,17 @@ def _watch_corrections(
     desk = _Desk(config, folder)
     with reader(config.state.folder / LEDGER) as db:
         known = known_corrections(db)  # anew whenever the thread starts anew
-    lost = ""
+    lost, next_look = "", 0.0
     presence = Presence(config.state.folder / LEDGER, folder)
     try:
         for event in watch(plan, stop, known):
             if isinstance(event, Scanned) and event.reason != lost:
                 lost = event.reason
                 on_event(FolderLost(FOLDERS[0], folder, lost, event.files))
-            if isinstance(event, Scanned) and (moved := _moved(presence, folder)):
-                on_event(moved)
+            if isinstance(event, Scanned) and time.monotonic() >= next_look:
+                next_look = time.monotonic() + LOOK_EVERY_S
+                if moved := _moved(presence, folder):
+                    on_event(moved)
             if isinstance(event, Finished):
                 on_event(desk.look(event.sighting))
             elif isinstance(event, Unfinished) and event.is_given_up:
