@@ -180,7 +180,7 @@ def test_a_training_of_a_daemon_that_ended_is_given_up_too(lab):
     with reader(lab.config.state.folder / LEDGER) as db:
         told = reports.decisions(db)
     assert [(row["verdict"], row["reason"]) for row in told] == [
-        ("failed", "cancelled by anna")
+        ("cancelled", "cancelled by anna")
     ] * 2
 
 
