@@ -1,6 +1,5 @@
 """Commands on what was corrected: list, show, withdraw, import, export, audit."""
 
-import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from cellwatch.config.schema import Config
 
 STANDING = ("trainable", "used")
-SUPERSEDED = ".superseded"
-PARTS = ("", "held_out", "others")  # of an export
-EXPORTED = re.compile(r"\d{5,}-.*_(img|masks|empty|region)\.tif")
 app = typer.Typer(
     help="Corrections: list, show, withdraw, import, export, audit.", no_args_is_help=True
 )
@@ -151,6 +147,7 @@ def corrections_export(
     """
     from cellwatch.storage.corrections.kept import read_kept
     from cellwatch.storage.export import write_image, write_tiff
+    from cellwatch.storage.exported import SUPERSEDED, Exported
 
     station = read_station(config)
     refuse_station_folder(station, folder, "the folder")
@@ -160,7 +157,8 @@ def corrections_export(
     places = {row["id"]: _exported(row) for row in standing if row["counts"] is not None}
     rows = [row for row in standing if row["id"] in places and group in ("", row["group_name"])]
     folder.mkdir(parents=True, exist_ok=True)
-    if moved := _set_aside(folder, set(places.values())):
+    written = Exported(folder, station.state.folder)
+    if moved := written.set_aside(set(places.values())):
         tell(f"{moved} files of corrections that stand here no more are in {folder / SUPERSEDED}")
     damaged = 0
     with progress("exporting", len(rows)) as advance:
@@ -172,15 +170,13 @@ def corrections_export(
                 tell(f"correction {row['id']} ({row['file']}) is left out: {error}")
                 advance()
                 continue
-            place = folder / places[row["id"]]
-            place.parent.mkdir(exist_ok=True)
-            write_image(place.with_name(f"{place.name}_img.tif"), kept.plane, is_rgb=False)
-            ending = "_empty.tif" if kept.is_empty else "_masks.tif"
-            write_tiff(place.with_name(f"{place.name}{ending}"), kept.labels)
+            place = written.place(places[row["id"]])
+            write_image(place("_img.tif"), kept.plane, is_rgb=False)
+            write_tiff(place("_empty.tif" if kept.is_empty else "_masks.tif"), kept.labels)
             if kept.checked is not None:
-                region = place.with_name(f"{place.name}_region.tif")
-                write_tiff(region, kept.checked.astype("int32"))
+                write_tiff(place("_region.tif"), kept.checked.astype("int32"))
             advance()
+    written.remember()
     tell(f"wrote {len(rows) - damaged} pairs to {folder}")
     if damaged:
         raise typer.Exit(EXIT_FAILED)
@@ -219,19 +215,6 @@ def _exported(row: dict[str, Any]) -> Path:  # Any: what SQLite holds
     return Path(name) if row["counts"] else Path("others") / name
 
 
-def _set_aside(folder: Path, places: set[Path]) -> int:
-    # What was exported before lies there under the same names.
-    moved = 0
-    for part in PARTS:
-        for path in sorted((folder / part).glob("[0-9]*-*_*.tif")):
-            name = Path(part) / path.stem.rpartition("_")[0]
-            if EXPORTED.fullmatch(path.name) and name not in places:
-                (folder / SUPERSEDED).mkdir(exist_ok=True)
-                path.replace(folder / SUPERSEDED / path.name)
-                moved += 1
-    return moved
-
-
 def _weighed(row: dict[str, Any], counting: set[int]) -> dict[str, Any]:  # Any: what SQLite holds
     # "counts": null where the question does not arise (a region, a second look, a rejected file).
     is_asked = row["state"] in STANDING and row["kind"] == "labels" and not row["is_again"]
@@ -258,10 +241,12 @@ def _files_in(folder: Path) -> list[Path]:
     # A zarr of labels is one file of this folder, whatever lies in it.
     found = []
     for path in sorted(folder.iterdir()):
-        is_plain = path.is_file() or path.suffix.lower() == ".zarr"
         if path.name.startswith("."):
             continue
-        found += [path] if is_plain else _files_in(path)
+        if path.is_file() or path.suffix.lower() == ".zarr":
+            found.append(path)
+        elif path.is_dir() and not path.is_symlink():
+            found += _files_in(path)
     return found
 
 

@@ -107,11 +107,8 @@ def note_moved(
         return []
     for row in missing_answers(db, folder, event.back):
         answer(db, folder, row)
-    return [
-        row
-        for row in reviews.latest_of_files(db)
-        if row["file"] in event.back and row["state"] == "withdrawn" and row["reason"]
-    ]
+    away = reviews.files_taken_away(db)
+    return [db.table("corrections").get(key) for file, key in away if file in event.back]
 
 
 def _told(db: Database, row: dict[str, Any]) -> dict[str, Any]:  # Any: what SQLite holds

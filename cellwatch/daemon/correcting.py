@@ -17,7 +17,12 @@ from cellwatch.core.labels import relabel
 from cellwatch.core.matching import Edits, edits, hits, match
 from cellwatch.core.parameters import Normalisation
 from cellwatch.daemon.matching import TAKE_NEW, overwritten
-from cellwatch.errors import CellwatchError, RejectedCorrection, UnreadableImage
+from cellwatch.errors import (
+    BadTrainingData,
+    CellwatchError,
+    RejectedCorrection,
+    UnreadableImage,
+)
 from cellwatch.records import CorrectionAsked, CorrectionRead, Crop
 from cellwatch.storage.corrections.kept import KeptCorrection, keep_original, read_kept, write_kept
 from cellwatch.storage.corrections.reading import ReadLabels, read_labels, refuse_large
@@ -142,8 +147,11 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
     was_found, false_positives = hits(labels, before)
     given, notes = _given(asked, checked, before)
     done = edits(given, labels)
-    agreement = _agreement(asked, found.labels, checked)
     notes = (*found.notes, *notes, *_doubts(asked, labels, before, was_found, done))
+    try:
+        agreement = _agreement(asked, found.labels, checked)
+    except BadTrainingData as error:  # somebody else's file is at fault
+        agreement, notes = None, (*notes, f"the other look cannot be compared: {error}")
     if agreement == 0 and labels.max(initial=0) >= FEW_ROIS:
         notes = (*notes, "it has nothing in common with the other look: is it of another image?")
     if checked is not None:
@@ -241,7 +249,12 @@ def _keep_region(asked: CorrectionAsked, found: ReadLabels) -> CorrectionRead:
 def _checked(asked: CorrectionAsked, shape: tuple[int, int]) -> Bool | None:
     if not asked.region:
         return None
-    region = read_kept(Path(asked.region)).labels > 0
+    try:
+        region = read_kept(Path(asked.region)).labels > 0
+    except BadTrainingData as error:
+        raise RejectedCorrection(
+            f"its region, as it was kept, is damaged: {error}", "save the region again, then this"
+        ) from error
     if region.shape != shape:
         raise RejectedCorrection(
             f"its region has {region.shape[0]} x {region.shape[1]} px, "

@@ -19,7 +19,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from cellwatch.config.schema import Config
-from cellwatch.daemon.matching import Matched, Unmatched, match_drop
+from cellwatch.daemon.matching import TAKE_NEW, Matched, Unmatched, match_drop, overwritten
 from cellwatch.daemon.presence import FilesMoved, Presence
 from cellwatch.daemon.reader import Reader
 from cellwatch.records import CorrectionAsked, CorrectionRead
@@ -197,7 +197,8 @@ def _watch_corrections(
 
 def _moved(presence: Presence, folder: Path) -> FilesMoved | None:
     try:
-        return presence.changes(presence.looked_up(), list(scan(folder, ("**",), HIDDEN, DROPPED)))
+        known, away = presence.looked_up()
+        return presence.changes(known, away, list(scan(folder, ("**",), HIDDEN, DROPPED)))
     except OSError:
         return None  # it cannot be listed: `FolderLost` says so
 
@@ -245,11 +246,12 @@ class _Desk:
         return drops.Drop(sighting.path, sighting.size, sighting.mtime_ns)
 
     def look(
-        self, sighting: Sighting, orphan_id: int | None = None, kept: Path | None = None
+        self, sighting: Sighting, orphan_id: int | None = None, was_of: int | None = None
     ) -> FromDesk:
-        # One file that cannot be looked at waits, and holds up no other.
+        # One file that cannot be looked at waits, and holds up no other. `was_of`: the acquisition
+        # that it was of when it began to wait for it.
         try:
-            found = self._look(sighting, orphan_id, kept)
+            found = self._look(sighting, orphan_id, was_of=was_of)
         except Exception as error:  # noqa: BLE001  # whatever it is: others wait behind it
             self._tell_once(sighting.path, error)
             waiting = f"{BLOCKED}it could not be looked at ({type(error).__name__})"
@@ -263,7 +265,13 @@ class _Desk:
             logger.error(text, path, exc_info=error)
         self._troubled.add(path)
 
-    def _look(self, sighting: Sighting, orphan_id: int | None, kept: Path | None) -> FromDesk:
+    def _look(
+        self,
+        sighting: Sighting,
+        orphan_id: int | None,
+        kept: Path | None = None,
+        was_of: int | None = None,
+    ) -> FromDesk:
         drop = self.unnamed(sighting)
         name = read_name(Path(sighting.path).name)
         if name is None:
@@ -285,6 +293,9 @@ class _Desk:
             if found.is_waiting:
                 return FromDesk(drop, None, found.reason, WAIT_REMEDY, orphan_id)
             answer = CorrectionRead(reason=found.reason, remedy=found.remedy)
+            return FromDesk(drop, answer, orphan_id=orphan_id)
+        if was_of not in (None, found.acquisition_id) and not found.plane_sha256:
+            answer = CorrectionRead(reason=overwritten(found.image), remedy=TAKE_NEW)
             return FromDesk(drop, answer, orphan_id=orphan_id)
         keep = self._config.state.folder / KEPT / uuid.uuid4().hex[:16]
         asked = CorrectionAsked(
@@ -311,6 +322,7 @@ class _Desk:
         if found.note and not read.reason:
             read = replace(read, notes=(*read.notes, found.note))
         if read.is_blocked:
+            drop = replace(drop, acquisition_id=found.acquisition_id)
             return FromDesk(drop, None, f"{BLOCKED}{read.reason}", read.remedy, orphan_id)
         return FromDesk(found.on(drop, str(keep)), read, orphan_id=orphan_id)
 
@@ -319,7 +331,7 @@ class _Desk:
         orphan = int(row["id"]) if row["state"] == "orphan" else None
         sighting = look(self._folder, relative, ("**",), HIDDEN, DROPPED)
         if sighting is not None:
-            return self.look(sighting, orphan)
+            return self.look(sighting, orphan, row["acquisition_id"] if orphan else None)
         if orphan is not None or not row["folder"]:
             return None  # it was taken away before its image came
         return self._look_at_kept(row, relative)

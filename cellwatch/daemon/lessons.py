@@ -11,7 +11,7 @@ from cellwatch.core.arrays import Bool
 from cellwatch.core.image import normalise
 from cellwatch.core.labels import relabel
 from cellwatch.daemon.correcting import pixels_digest
-from cellwatch.errors import BadTrainingData
+from cellwatch.errors import BadTrainingData, TrainingError
 from cellwatch.records import Crop, Side, TrainingItem, TrainJob
 from cellwatch.storage.corrections.kept import KeptCorrection, read_kept
 from cellwatch.storage.images import load
@@ -109,23 +109,30 @@ def lesson(name: str, kept: KeptCorrection, channels: int) -> TrainingImage:
     )
 
 
-def without_damaged(job: TrainJob) -> tuple[TrainJob, list[str]]:
-    """Return a job without the corrections whose kept arrays are damaged, and what to say of them.
+def without_damaged(job: TrainJob) -> tuple[TrainJob, dict[str, str]]:
+    """Return a job without the corrections whose kept arrays are damaged; by their id, why.
 
     One file that a disk has spoilt is no reason to learn nothing from the others.
+
+    Raises
+    ------
+    TrainingError
+        When it is the disk that cannot be read.
     """
-    whole, notes = [], []
+    whole, damaged = [], {}
     for item in job.items:
         try:
             read_kept(Path(item.folder))
         except BadTrainingData as error:
-            notes.append(
-                f"correction {item.correction_id} ({item.name}) is left out: {error}; withdraw it "
-                f"(cellwatch corrections withdraw {item.correction_id}) and save its file again"
-            )
+            cause = error.__cause__
+            if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+                raise TrainingError(f"{error}; see to the disk, then: retrain --now") from error
+            damaged[str(item.correction_id)] = str(error)
         else:
             whole.append(item)
-    return replace(job, items=tuple(whole)), notes
+    if not whole:
+        raise TrainingError(f"nothing that was kept can be read: {next(iter(damaged.values()))}")
+    return replace(job, items=tuple(whole)), damaged
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,14 +123,15 @@ def match_drop(
             if len(found) != 1:
                 return _ambiguous(reading.stem, here or rows)
             note = f"of {len(here or rows)} images of this name it is the one that was handed out"
-        annotator = reading.annotator or ("" if here else _who(relative.parent, reading.stem))
-        matched = _matched(db, config, found[0], replace(reading, annotator=annotator))
+        annotator = reading.annotator or ("" if here else _who(relative.parent, name))
+        said = replace(_with_plane(db, found[0], reading, name), annotator=annotator)
+        matched = _matched(db, config, found[0], said)
         matched = _with_checkout(db, found[0], matched, name)
         return replace(matched, note=note) if isinstance(matched, Matched) else matched
     for reading in name.readings:  # a second look, or one of several images of one name
         checkout = _checkout(db, reading.stem)
         if checkout is not None:
-            annotator = reading.annotator or _first(relative.parent)
+            annotator = reading.annotator or _who(relative.parent, name)
             return _as_handed_out(db, config, checkout, annotator)
     stems = ", ".join(f"'{reading.stem}'" for reading in name.readings)
     near = _alike(db, name.readings[-1].stem)
@@ -187,43 +188,63 @@ def _matched(
 
 def _handed_out(db: sqlite3.Connection, rows: list[Row], name: DroppedName, file: str) -> list[Row]:
     # Those that were taken out under just this name, when it was no other's yet. One that came back
-    # as another file is done with: this file may mean its namesake.
+    # as another file, and was taken, is done with: this file may mean its namesake.
     stems = [path_text(stem_key(f"{reading.stem}.x")) for reading in name.readings]
     sql = f"""
         SELECT DISTINCT acquisition_id FROM checkouts k
         WHERE stem IN ({",".join("?" * len(stems))}) AND is_mirrored = 0
-        AND (NOT EXISTS (SELECT 1 FROM corrections c WHERE c.checkout_id = k.id)
+        AND (NOT EXISTS (SELECT 1 FROM corrections c WHERE c.checkout_id = k.id AND c.kind = ?
+                         AND c.state IN ('trainable', 'used', 'superseded'))
              OR EXISTS (SELECT 1 FROM corrections c WHERE c.checkout_id = k.id AND c.file = ?))
     """
-    keys = {key for (key,) in db.execute(sql, [*stems, file]).fetchall()}
+    keys = {key for (key,) in db.execute(sql, [*stems, name.kind, file]).fetchall()}
     return [row for row in rows if row["id"] in keys]
 
 
 def _with_checkout(
     db: sqlite3.Connection, row: Row, matched: Matched | Unmatched, name: DroppedName
 ) -> Matched | Unmatched:
-    # The latest one under this name of the file at this place, whatever lies there now.
+    # The latest one of this very part, else of this plane; what was handed out of other planes says
+    # nothing of this one.
     if isinstance(matched, Unmatched):
         return matched
+    ours = (matched.target, matched.plane)
+    of_plane = [
+        each for each in _checkouts(db, row, name) if (each["target"], _plane_of(each)) == ours
+    ]
+    of_part = [each for each in of_plane if drops.crop_of(each["crop"]) == matched.crop]
+    checkout = next(iter(of_part or of_plane), None)
+    if checkout is None:
+        return matched
+    if checkout["acquisition_id"] != matched.acquisition_id:
+        if not (of_part and _may_hold(db, row, checkout)):
+            return Unmatched(overwritten(row["path"]), TAKE_NEW)
+        matched = replace(matched, plane_sha256=checkout["plane_sha256"])
+    if of_part:
+        return replace(matched, checkout_id=checkout["id"], handed_out=checkout["handed_out"] or "")
+    return matched
+
+
+def _with_plane(
+    db: sqlite3.Connection, row: Row, reading: CorrectionName, name: DroppedName
+) -> CorrectionName:
+    # What was handed out as an image's only plane is that one still, when more have come.
+    if reading.plane is not None or (row["planes"] or 1) == 1:
+        return reading
+    stem = path_text(stem_key(f"{name.readings[0].stem}.x"))
+    known = [each for each in _checkouts(db, row, name) if each["stem"] == stem]
+    return replace(reading, plane=_plane_of(known[0])) if known else reading
+
+
+def _checkouts(db: sqlite3.Connection, row: Row, name: DroppedName) -> list[sqlite3.Row]:
+    # Under this name, of the file at this place, whatever lies there now: the latest first.
     stems = [path_text(stem_key(f"{reading.stem}.x")) for reading in name.readings]
     sql = f"""
         SELECT c.* FROM checkouts c JOIN acquisitions a ON a.id = c.acquisition_id
         WHERE c.stem IN ({",".join("?" * len(stems))}) AND c.is_mirrored = 0
-              AND a.watch = ? AND a.relative_path = ? ORDER BY c.id DESC LIMIT 1
+              AND a.watch = ? AND a.relative_path = ? ORDER BY c.id DESC
     """
-    values = [*stems, row["watch"], row["relative_path"]]
-    checkout = db.execute(sql, values).fetchone()
-    if checkout is None:
-        return matched
-    is_same = (checkout["target"], _plane_of(checkout)) == (matched.target, matched.plane)
-    is_same = is_same and drops.crop_of(checkout["crop"]) == matched.crop
-    if checkout["acquisition_id"] != matched.acquisition_id:
-        if not (is_same and _may_hold(db, row, checkout)):
-            return Unmatched(overwritten(row["path"]), TAKE_NEW)
-        matched = replace(matched, plane_sha256=checkout["plane_sha256"])
-    if is_same:
-        return replace(matched, checkout_id=checkout["id"], handed_out=checkout["handed_out"] or "")
-    return matched
+    return db.execute(sql, [*stems, row["watch"], row["relative_path"]]).fetchall()
 
 
 def _may_hold(db: sqlite3.Connection, row: Row, checkout: Row | sqlite3.Row) -> bool:
@@ -278,7 +299,7 @@ def _cut_short(target: str) -> str:
 
 def overwritten(path: str) -> str:
     """Return the reason for which a correction of what a file held before is refused."""
-    return f"'{path}' was overwritten after it was handed out"
+    return f"'{path}' was overwritten: this is a correction of what it held before"
 
 
 def _plane_of(checkout: Row | sqlite3.Row) -> PlaneIndex:
@@ -314,10 +335,10 @@ def _lies_in(row: Row, folder: Path) -> bool:
     return bool(wanted) and [name_key(part) for part in _place(row)][-len(wanted) :] == wanted
 
 
-def _who(folder: Path, stem: str) -> str:
-    # Who copies a whole checkout folder here is no annotator of its name.
+def _who(folder: Path, name: DroppedName) -> str:
+    # Who copies a whole checkout folder here is no annotator of its name: that of the file in it.
     first = _first(folder)
-    return "" if name_key(first) == name_key(stem) else first
+    return "" if name_key(first) == name_key(name.readings[0].stem) else first
 
 
 def _first(folder: Path) -> str:

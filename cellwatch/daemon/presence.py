@@ -37,17 +37,23 @@ class Presence:
         self._ledger, self._folder = ledger, folder
         self._missing: frozenset[str] = frozenset()
 
-    def looked_up(self) -> frozenset[str]:
-        """Return the files that the ledger has; ask before the folder is listed."""
-        with reader(self._ledger) as db:
-            return frozenset(reviews.known_drops(db))
+    def looked_up(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the files that the ledger has, and those that it calls taken away.
 
-    def changes(self, known: frozenset[str], seen: list[Sighting]) -> FilesMoved | None:
+        To be asked before the folder is listed.
+        """
+        with reader(self._ledger) as db:
+            away = frozenset(file for file, _ in reviews.files_taken_away(db))
+            return frozenset(reviews.known_drops(db)), away
+
+    def changes(
+        self, known: frozenset[str], away: frozenset[str], seen: list[Sighting]
+    ) -> FilesMoved | None:
         """Return what changed since the last time; the answers of files that are gone go too.
 
         Parameters
         ----------
-        known : frozenset of str
+        known, away : frozenset of str
             As `looked_up` gives them.
         seen : list of Sighting
             All that lies in the folder.
@@ -62,7 +68,7 @@ class Presence:
             return None
         here = {path_text(sighting.path) for sighting in seen}
         missing = known - here
-        gone, back = missing - self._missing, self._missing & here
+        gone, back = missing - self._missing, (self._missing | away) & here
         self._missing = missing
         for file in gone:
             answers.take_back(self._folder / text_path(file))

@@ -179,8 +179,8 @@ def _promote(
     db: Database, config: Config, nights: training.Nights, request: Request, now: datetime
 ) -> Answer:
     model = request.arguments["model"]
-    place = find_model(model, config.zoo)
     group = _group(config, request.arguments.get("group") or _group_in(model, config))
+    place = _meant(model, nights.configured[group.target.model], config)
     before = _used_now(db, group, nights)
     name = ModelName(place.card.id, place.card.sha256)
     _require_held(name, nights.configured[group.target.model], config, place.path)
@@ -237,7 +237,7 @@ def _rerun(
     pins = {}
     for target in _targets_meant(watched, said):
         if said.get("model"):
-            model: Place = find_model(said["model"], config.zoo)
+            model: Place = _meant(said["model"], nights.configured[target.model], config)
         else:
             model = training_place(nights, watched.group_of(target), target.model)
         if isinstance(model, ClassifierPlace):
@@ -276,9 +276,20 @@ def training_place(
 ) -> ModelPlace | ClassifierPlace:
     """Return the model that a group uses now."""
     used = promotions.in_use(nights.db, group)
+    place = nights.configured[configured]
     if used is None:
-        return nights.configured[configured]
-    return find_model(used.model.id, nights.config.zoo)
+        return place
+    return named_model(used.model, place, nights.config, f"'{group}' uses", ANOTHER_FOR_GROUP)
+
+
+def _meant(name: str, configured: Place, config: Config) -> ModelPlace:
+    # A model that the configuration names by its path, or its classifier chooses among, has an id.
+    if isinstance(configured, ClassifierPlace):
+        if name in {cluster.model for cluster in configured.card.clusters}:
+            return find_model(name, configured.zoo)
+    elif configured.card.id == name:
+        return configured
+    return find_model(name, config.zoo)
 
 
 def _experiment(db: Database, experiment: str, watch: str | None) -> tuple[str, str]:

@@ -69,7 +69,8 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
         When no correction has an ROI.
     """
     folder = Path(job.folder)
-    job, notes = without_damaged(job)
+    job, damaged = without_damaged(job)
+    notes = [f"correction {key} is left out, what was kept of it is damaged" for key in damaged]
     items = [item for item in job.items if item.side == Side.TRAIN]
     lessons = images_of(items, job.channels)
     replay = replayed(job)
@@ -127,6 +128,7 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
         found.confirmation.verdict if found.confirmation else None,
         found.confirmation.reason if found.confirmation else "",
         pacer.seconds,
+        damaged,
     )
 
 

@@ -245,6 +245,8 @@ class TrainReport:
     confirmation_reason : str
     seconds : float
         Running time.
+    damaged : mapping of str to str
+        By id, the corrections that were left out since what is kept of them cannot be read: why.
     """
 
     model_id: str
@@ -257,6 +259,7 @@ class TrainReport:
     confirmation: Verdict | None = None
     confirmation_reason: str = ""
     seconds: float = 0.0
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -21,6 +21,7 @@ from cellwatch.storage.pathtext import path_text, readable
 from cellwatch.storage.weighing import SAID
 
 Row = dict[str, Any]  # Any: what SQLite holds
+TAKEN_AWAY = "it was taken away; put back, it is looked at again"
 UNTOUCHED_REMEDY = (
     "correct it and save it again; if it is right as it was found, first take that one back "
     "(cellwatch corrections withdraw {id}), then save this one again"
@@ -99,9 +100,20 @@ def orphans(db: Database) -> list[Row]:
 
 
 def taken_away(db: Database, correction_id: int, now: datetime) -> None:
-    """Mark a rejected file that its person took away: there is nothing left to mend."""
+    """Mark a file that its person took away before it was accepted: nobody waits for it."""
     with transaction(db):
         _set_state(db, correction_id, CorrectionState.WITHDRAWN, now)
+        db.table("corrections").update(correction_id, {"remedy": TAKEN_AWAY})
+
+
+def files_taken_away(db: Database | sqlite3.Connection) -> list[tuple[str, int]]:
+    """Return the files whose latest row says that they were taken away, with the row's id."""
+    sql = """
+        SELECT file, id FROM corrections
+        WHERE id IN (SELECT max(id) FROM corrections GROUP BY file)
+        AND state = 'withdrawn' AND remedy = ?
+    """
+    return [(file, key) for file, key in db.execute(sql, [TAKEN_AWAY]).fetchall()]
 
 
 def standing_rejections(db: Database) -> list[Row]:

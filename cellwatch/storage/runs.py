@@ -121,6 +121,12 @@ def finish(
             f"WHERE state = 'trainable' AND id IN ({marks})",
             [iso(now), *used],
         )
+        for key, why in report.damaged.items():  # else every night would be held for them
+            db.execute(
+                "UPDATE corrections SET state = 'rejected', state_since = ?, reason = ?, "
+                "remedy = 'save its file again' WHERE id = ? AND state IN ('trainable', 'used')",
+                [iso(now), f"what was kept of it is damaged: {why}", int(key)],
+            )
         for decision in decisions:
             decide(db, decision, now)
         db.table("runs").update(

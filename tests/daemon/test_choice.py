@@ -380,3 +380,14 @@ def test_a_session_gives_way_to_images_and_to_a_night(make_lab):
     is_busy.append(sessions._is_busy(lab.config))
 
     assert is_busy == [True, False, True]
+
+
+def test_a_rerun_finds_the_base_that_the_group_went_back_to_by_its_path(make_lab):
+    lab = make_lab()
+    write(lab, "exp1/a.tif")
+    lab.segment_all()
+    ask(lab, "promote", model=add(lab))
+    ask(lab, "rollback", group="images")
+
+    assert ask(lab, "rerun", experiment="exp1").facts["models"] == "tiny"
+    assert ask(lab, "rerun", experiment="exp1", model="tiny").facts["models"] == "tiny"

@@ -545,6 +545,84 @@ def test_a_whole_checkout_folder_that_is_copied_is_no_annotator(lab):
     assert lab.correct("a.tif", prefix="a")["annotator"] == ""
 
 
+@pytest.mark.parametrize("prefix", ["a__y8x4h40w48", "A__y8x4h40w48"])
+def test_nor_is_that_of_a_part(lab, prefix):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+
+    row = lab.correct("a.tif", crop=(8, 4, 40, 48), prefix=prefix)
+    assert (row["state"], row["annotator"]) == ("trainable", "")
+
+
+def test_a_checkout_stands_for_its_region_and_for_what_is_mended_too(lab):
+    lab.arrive("day1/a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    taken_out(lab, "a")
+    lab.arrive("day2/a.tif", *disc_picture(1, size=64, n=3))
+    lab.segment_all()
+    blank = np.zeros((64, 64), np.int32)
+
+    rejected = lab.correct("day1/a.tif", labels=blank)
+    tifffile.imwrite(lab.folder / "corrections/a_empty.tif", blank)
+    mended = lab.drop("a_empty.tif")
+    tifffile.imwrite(lab.folder / "corrections/a_region.tif", blank + 1)
+    region = lab.drop("a_region.tif")
+
+    assert [row["state"] for row in (rejected, mended, region)] == [
+        "rejected", "trainable", "trainable",
+    ]  # fmt: skip
+    assert "holds no ROI" in rejected["reason"]
+    assert {row["acquisition_id"] for row in (rejected, mended, region)} == {1}
+
+
+def test_what_was_away_is_looked_at_when_it_is_back_also_by_the_next_daemon(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    folder = lab.folder / "corrections"
+    (folder / "kept.txt").touch()  # so that the folder is not bare
+    tifffile.imwrite(folder / "a_masks.tif", lab.truth["a.tif"])
+    waits = lab.drop("a_masks.tif")
+    room, presence = presence_of(lab)
+    (folder / "a_masks.tif").rename(lab.folder / "aside")
+    moved(lab, room, presence)
+    lab.segment_all()
+    (lab.folder / "aside").rename(folder / "a_masks.tif")
+    room, presence = presence_of(lab)  # the daemon starts anew
+
+    assert moved(lab, room, presence).back == {"a_masks.tif"}
+    row = room.again.get_nowait()
+    assert (row["id"], row["state"]) == (waits["id"], "withdrawn")
+    assert record(lab.db, folder, lab.desk.look_again(row), lab.now)["state"] == "trainable"
+    assert moved(lab, room, presence) is None
+
+
+def test_what_a_person_withdrew_stays_so_wherever_its_file_goes(lab):
+    folder = lab.folder / "corrections"
+    (folder / "kept.txt").touch()
+    tifffile.imwrite(folder / "a_masks.tif", disc_picture(0, size=64, n=3)[1])
+    waits = lab.drop("a_masks.tif")
+    standing.withdraw(lab.db, waits["id"], lab.now)
+    room, presence = presence_of(lab)
+    here, there = folder / "a_masks.tif", lab.folder / "x"
+    for source, target in ((here, there), (there, here)):
+        source.rename(target)
+        moved(lab, room, presence)
+
+    assert room.again.empty()
+
+
+def test_another_ones_damaged_file_is_no_reason_to_wait(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    first = lab.correct("a.tif", prefix="anna")
+    (Path(first["folder"]) / "arrays.npz").write_bytes(b"")
+    labels = np.where(lab.truth["a.tif"] == 1, 0, lab.truth["a.tif"]).astype(np.int32)
+
+    row = lab.correct("a.tif", labels=labels, prefix="ben")
+
+    assert (row["state"], row["agreement"]) == ("trainable", None)
+    assert "the other look cannot be compared" in row["notes"]
+
+
 def taken_out(lab, stem):
     facts = {"acquisition_id": 1, "target": "cells", "stem": stem, "position": 0, "t": 0, "z": 0}
     more = {"crop": None, "is_mirrored": 0, "format": "napari", "folder": "", "plane_sha256": None}

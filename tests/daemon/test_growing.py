@@ -8,10 +8,12 @@ import pytest
 import tifffile
 
 from cellwatch.cli.loop import would_train
+from cellwatch.daemon.answering import record
 from cellwatch.daemon.checkout import Wanted, take_out
 from cellwatch.daemon.lineup import groups_of, job_of
 from cellwatch.records import AskedRun, ImageInfo, PlaneIndex
 from cellwatch.storage import arrivals, flags, reviews, runs
+from cellwatch.storage.images import plane_digest
 from cellwatch.storage.stems import stem_key
 from tests.discs import disc_picture
 from tests.lab import Lab
@@ -212,4 +214,49 @@ def test_a_frame_that_a_growing_file_still_holds_can_be_corrected(lab, tmp_path)
     assert [row["state"] for row in rows] == ["trainable", "rejected", "rejected"]
     assert (rows[0]["acquisition_id"], rows[0]["checkout_id"]) == (2, 1)
     for row in rows[1:]:
-        assert "was overwritten after it was handed out" in row["reason"]
+        assert "was overwritten: this is a correction of what it held before" in row["reason"]
+
+
+def test_what_waited_while_its_image_was_overwritten_is_no_correction_of_the_new_one(lab):
+    lab.arrive("exp/a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    labels = lab.truth["exp/a.tif"]
+    path = lab.folder / "images/exp/a.tif"
+    path.write_bytes(path.read_bytes()[:500])
+    waits = lab.correct("exp/a.tif", labels=labels)
+    lab.arrive("exp/a.tif", *disc_picture(1, size=64, n=3))
+    lab.segment_all()
+
+    folder = lab.folder / "corrections"
+    then = record(lab.db, folder, lab.desk.look_again(waits), lab.now)
+
+    assert (waits["state"], waits["acquisition_id"]) == ("orphan", 1)
+    assert then["state"] == "rejected"
+    assert "was overwritten" in then["reason"]
+    assert lab.drop("a_masks.tif")["state"] == "trainable"  # said once more, of what is there now
+
+
+def test_the_only_frame_that_was_handed_out_is_known_when_others_have_come(lab):
+    frames = [disc_picture(n, size=64, n=3) for n in range(3)]
+    lab.arrive("t.tif", frames[0][0], None)
+    lab.segment_all()
+    hand_out(lab, "t", plane_sha256=plane_digest(frames[0][0][None]))
+    lab.arrive("t.tif", np.stack([picture for picture, _ in frames]), None)
+    lab.segment_all()
+
+    rows = []
+    for t, name in ((0, "t_masks.tif"), (1, "t__p000_t001_z00_masks.tif")):
+        tifffile.imwrite(lab.folder / "corrections" / name, frames[t][1].astype(np.uint16))
+        rows.append(lab.drop(name))
+
+    assert [row["state"] for row in rows] == ["trainable"] * 2
+    assert [(row["t"], row["checkout_id"]) for row in rows] == [(0, 1), (1, None)]
+
+
+def hand_out(lab, stem, acquisition=1, **facts):
+    whole = {
+        "acquisition_id": acquisition, "target": "cells", "stem": stem, "position": 0, "t": 0,
+        "z": 0, "crop": None, "is_mirrored": 0, "format": "napari", "folder": "",
+        "plane_sha256": None, "checked_out_at": lab.now.isoformat(),
+    }  # fmt: skip
+    lab.db.table("checkouts").insert({**whole, **facts})

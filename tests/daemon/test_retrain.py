@@ -211,8 +211,11 @@ def test_one_damaged_correction_keeps_no_night_from_the_others(lab):
 
     report = lab.night()
 
-    assert "correction 1 (exp/0.tif) is left out: " in report.reason
-    assert "cellwatch corrections withdraw 1" in report.reason
+    assert "correction 1 is left out, what was kept of it is damaged" in report.reason
+    damaged = lab.db.table("corrections").get(1)
+    assert (damaged["state"], damaged["remedy"]) == ("rejected", "save its file again")
+    assert "what was kept of it is damaged" in damaged["reason"]
+    assert runs.new_rois(lab.db, lab.group) == 0  # the next night is not held for it
     assert set(report.trained_on[report.model_sha256]) == {2, 3}
     assert {score.correction_id for score in report.scores} == {2, 3}
 
