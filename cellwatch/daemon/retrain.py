@@ -25,7 +25,13 @@ from cellwatch.core.network import CPNet
 from cellwatch.core.parameters import Normalisation, SegmentationParams
 from cellwatch.daemon.device import choose_device, keep_freed_memory, optimised
 from cellwatch.daemon.evidence import Judge, evidence_for
-from cellwatch.daemon.lessons import held_out_of, images_of, replayed, without_damaged
+from cellwatch.daemon.lessons import (
+    Replayed,
+    held_out_of,
+    images_of,
+    replayed,
+    without_damaged,
+)
 from cellwatch.daemon.pacing import Pacer
 from cellwatch.daemon.processes import die_with_parent
 from cellwatch.daemon.runfolder import CANDIDATE, FAILURE, JOB, LEFT, PROGRESS, REFUSED, REPORT
@@ -73,10 +79,8 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
     notes = [f"correction {key} is left out, what was kept of it is damaged" for key in damaged]
     items = [item for item in job.items if item.side == Side.TRAIN]
     lessons = images_of(items, job.channels)
-    replay = replayed(job)
-    if n_known := sum(image.content in held_out_of(job) for image in replay):
-        notes.append(f"{n_known} of the replayed images are held out, and not replayed")
-    replay = [image for image in replay if image.content not in held_out_of(job)]
+    replay, noted = _replay_for(job)
+    notes += noted
     images = [*lessons.values(), *(image.lesson for image in replay)]
     folds = folds_of(job) if job.kind != "session" else []
     plan = planned(job, images, len(folds), device, pacer)
@@ -130,6 +134,15 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
         pacer.seconds,
         damaged,
     )
+
+
+def _replay_for(job: TrainJob) -> tuple[list[Replayed], list[str]]:
+    # Without what no network of the run may see, and what to say of that.
+    held, found = held_out_of(job), replayed(job)
+    replay = [image for image in found if image.content not in held]
+    n_left = len(found) - len(replay)
+    told = f"{n_left} of the replayed images are held out, and not replayed"
+    return replay, [told] if n_left else []
 
 
 def folds_of(job: TrainJob) -> list[set[str]]:

@@ -121,12 +121,7 @@ def finish(
             f"WHERE state = 'trainable' AND id IN ({marks})",
             [iso(now), *used],
         )
-        for key, why in report.damaged.items():  # else every night would be held for them
-            db.execute(
-                "UPDATE corrections SET state = 'rejected', state_since = ?, reason = ?, "
-                "remedy = 'save its file again' WHERE id = ? AND state IN ('trainable', 'used')",
-                [iso(now), f"what was kept of it is damaged: {why}", int(key)],
-            )
+        _reject_damaged(db, report, now)
         for decision in decisions:
             decide(db, decision, now)
         db.table("runs").update(
@@ -139,6 +134,16 @@ def finish(
                 "model_sha256": report.model_sha256,
                 "reason": _outcome(report, decisions),
             },
+        )
+
+
+def _reject_damaged(db: Database, report: TrainReport, now: datetime) -> None:
+    # Else every night would be held for them.
+    for key, why in report.damaged.items():
+        db.execute(
+            "UPDATE corrections SET state = 'rejected', state_since = ?, reason = ?, "
+            "remedy = 'save its file again' WHERE id = ? AND state IN ('trainable', 'used')",
+            [iso(now), f"what was kept of it is damaged: {why}", int(key)],
         )
 
 
