@@ -98,7 +98,7 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
             "; ".join(["trained within a session: nothing is promoted by it", *notes]),
             seconds=pacer.seconds,
         )
-    judges: dict[str, Any] = {}  # by content key: the network that was not trained on it
+    judges: dict[str, tuple[str, CPNet]] = {}  # by content key: what was not trained on it
     for number, left_out in enumerate(folds):
         kept = [item for item in items if item.content_key not in left_out]
         part = [lessons[i.correction_id] for i in kept if i.correction_id in lessons]
@@ -106,10 +106,8 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
             pacer.skip(plan.steps)
             continue  # all ROIs lie in what it would leave out: nobody can judge there
         part += [image.lesson for image in replay if image.content not in left_out]
-        place = folder / f"fold{number}"
-        network = _trained(
-            place, job, part, replace(plan, seed=plan.seed + 1 + number), device, pacer
-        )
+        place, own = folder / f"fold{number}", replace(plan, seed=plan.seed + 1 + number)
+        network = _trained(place, job, part, own, device, pacer)
         learned = tuple(item.correction_id for item in kept)
         sha256 = _identity(place / WEIGHTS, learned)
         trained_on[sha256] = learned
