@@ -227,8 +227,11 @@ def evidence_for(
                 )
             continue
         theirs = judge.look(incumbent.sha256, item, ours.score.kind)
+        is_earlier = incumbent == job.incumbent and item.content_key in job.let_in_by
         images.append(
-            PairedImage(item.name, item.watch, item.content_key, ours.found, theirs.found)
+            PairedImage(
+                item.name, item.watch, item.content_key, ours.found, theirs.found, is_earlier
+            )
         )
         # One that was looked at before for another reason is told of for this one.
         scores += [ours.score, replace(theirs.score, kind=ours.score.kind)]

@@ -34,6 +34,10 @@ class PromotionRule:
         No watched folder of the group may lose more than this on average.
     earlier_margin : float, AP@0.5
         Nor may the images of earlier nights: what was learned is not to be spoilt.
+    least_gain : float, AP@0.5
+        What new images must gain where they fit far worse than those of earlier nights.
+    far_worse : float
+        Which is below so many times the AP@0.5 of those.
     image_margin : float, AP@0.5
         With little evidence no single image may lose more than this.
     enough_images : int
@@ -45,6 +49,8 @@ class PromotionRule:
     margin: float = 0.02
     folder_margin: float = 0.03
     earlier_margin: float = 0.05
+    least_gain: float = 0.02
+    far_worse: float = 0.5
     image_margin: float = 0.05
     enough_images: int = 5
     slower: float = 1.5
@@ -83,7 +89,7 @@ class PairedImage:
     candidate, incumbent : Found
         Or what networks of their nights that left the image out found there.
     is_earlier : bool
-        Whether the incumbent was trained on it.
+        Whether the incumbent was trained on it or let in by it.
     """
 
     name: str
@@ -152,7 +158,7 @@ def decide(
         return GateDecision(Verdict.DECLINED, f"{told}, but {spoilt}", numbers)
     if numbers["images"] < rule.enough_images:
         return _with_little(images, rule, numbers, told)
-    return _with_enough(rule, numbers, told)
+    return _with_enough(images, rule, numbers, told)
 
 
 def judge_provisional(images: Sequence[PairedImage]) -> GateDecision | None:
@@ -179,11 +185,15 @@ def judge_provisional(images: Sequence[PairedImage]) -> GateDecision | None:
     return GateDecision(verdict, told, numbers)
 
 
-def _with_enough(rule: PromotionRule, numbers: dict[str, Any], told: str) -> GateDecision:
+def _with_enough(
+    images: Sequence[PairedImage], rule: PromotionRule, numbers: dict[str, Any], told: str
+) -> GateDecision:
     gain = numbers["gain"]
     if worst := _worst_folder(numbers, rule):
         but = "and" if gain < 0 else "but"
         return GateDecision(Verdict.DECLINED, f"{told}, {but} {worst}{_where(numbers)}", numbers)
+    if odd := _not_learned(images, rule):
+        return GateDecision(Verdict.DECLINED, f"{told}, but {odd}", numbers)
     low, high = numbers["interval_95"]
     if gain >= 0 and low >= -rule.margin:
         return GateDecision(Verdict.PROMOTED, told, numbers)
@@ -199,18 +209,43 @@ def _with_enough(rule: PromotionRule, numbers: dict[str, Any], told: str) -> Gat
 
 
 def _spoilt(images: Sequence[PairedImage], rule: PromotionRule) -> str:
-    # The hint: wrong corrections are those that agree least with what served well before.
     earlier = [image for image in images if image.is_earlier]
     gains = list(_by_content(earlier, [image.gain for image in earlier]).values())
     if len(gains) < EARLIER_ENOUGH or np.mean(gains) >= -rule.earlier_margin:
         return ""
+    return f"images of earlier nights lose {-np.mean(gains):.3f}{_suspects(images)}"
+
+
+def _not_learned(images: Sequence[PairedImage], rule: PromotionRule) -> str:
+    # A new kind of cell fits badly at first, but gains once others of its kind are trained on. What
+    # stays as bad contradicts what was learned before, and a network that ignores it is no better.
+    fresh = [image for image in images if not image.is_earlier]
+    earlier = [image for image in images if image.is_earlier]
+    contents = [len({image.content for image in group}) for group in (fresh, earlier)]
+    if contents[0] < FEW_TO_JUDGE or contents[1] < EARLIER_ENOUGH:
+        return ""
+    here, there = (
+        _mean(group, [image.candidate.average_precision for image in group])
+        for group in (fresh, earlier)
+    )
+    gain = _mean(fresh, [image.gain for image in fresh])
+    if here >= rule.far_worse * there or gain >= rule.least_gain:
+        return ""
+    return (
+        f"what came since is not learned: {here:.3f} there ({gain:+.3f}), {there:.3f} on images "
+        "of earlier nights; its corrections are wrong, or too few for how new it is"
+        f"{_suspects(images)}"
+    )
+
+
+def _suspects(images: Sequence[PairedImage]) -> str:
+    # Wrong corrections are those that agree least with what served well before.
     fresh = sorted(
         (image for image in images if not image.is_earlier),
         key=lambda image: image.incumbent.average_precision,
     )
-    suspects = ", ".join(f"'{image.name}'" for image in fresh[:SUSPECTS])
-    hint = f"; look at the corrections of {suspects}" if suspects else ""
-    return f"images of earlier nights lose {-np.mean(gains):.3f}{hint}"
+    told = ", ".join(f"'{image.name}'" for image in fresh[:SUSPECTS])
+    return f"; look at the corrections of {told}" if told else ""
 
 
 def _with_little(

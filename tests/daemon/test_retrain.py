@@ -30,6 +30,7 @@ from cellwatch.storage.corrections.kept import read_kept
 from cellwatch.storage.promotions import Decision, ModelName
 from cellwatch.training.fit import fit
 from cellwatch.training.plans import ENOUGH_EPOCHS, FitPlan
+from cellwatch.training.promotion import decide
 from cellwatch.watching.scanner import look
 from cellwatch.zoo.cards import read_card
 from tests.discs import disc_images, disc_picture
@@ -282,6 +283,23 @@ def test_the_contents_that_let_a_provisional_model_in_are_told_from_the_ledger(l
     scored = {score.content_key for score in report.scores}
     assert len(scored) == 3
     assert set(job_for_tonight(lab).let_in_by) == scored
+
+
+def test_images_that_let_the_model_in_use_in_are_those_of_an_earlier_night(lab, monkeypatch):
+    teach(lab, 3)
+    job = job_for_tonight(lab)
+    items = tuple(replace(item, side=Side.HELD_OUT) for item in job.items)
+    given = replace(job, items=items, let_in_by=(items[0].content_key,))
+    shown = []
+
+    def spied(images, *args):
+        shown.extend(images)
+        return decide(images, *args)
+
+    monkeypatch.setattr(evidence, "decide", spied)
+    evidence.evidence_for(given, Path(job.base.folder), {}, Judge(given, torch.device("cpu")))
+
+    assert [image.is_earlier for image in shown] == [True, False, False]
 
 
 def test_a_group_whose_rois_lie_in_one_image_trains_all_the_same(lab):

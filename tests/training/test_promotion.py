@@ -110,6 +110,36 @@ def test_what_was_learned_on_earlier_nights_must_not_be_spoilt():
     assert decide([*fresh, *pairs(*[(45, 45)] * 4)], WELL, RULE).verdict == Verdict.PROMOTED
 
 
+def earlier_pairs(*scores):
+    """Images that the incumbent was trained on, judged by its twins."""
+    return [replace(image, is_earlier=True) for image in pairs(*scores, watch="old")]
+
+
+def test_corrections_that_contradict_what_was_learned_before_are_told_of():
+    fresh = [replace(image, watch="old") for image in pairs(*[(5, 5)] * 4, (6, 5))]
+
+    decision = decide([*fresh, *earlier_pairs(*[(48, 48)] * 5)], WELL, RULE)
+
+    assert decision.verdict == Verdict.DECLINED
+    assert "not learned: 0.104 there (+0.004), 0.960 on images of earlier nights" in decision.reason
+    assert "look at the corrections of 'scope0', 'scope1', 'scope2'" in decision.reason
+
+
+NEW_KINDS = {
+    "a new kind that is being learned": ([(12, 2)] * 5, [(48, 48)] * 5),
+    "images as hard as those before": ([(5, 5)] * 5, [(7, 7)] * 5),
+    "too few of it to say so": ([(5, 5)] * 2, [(48, 48)] * 5),
+    "nothing before to compare it with": ([(5, 5)] * 5, [(48, 48)]),
+}
+
+
+@pytest.mark.parametrize("case", NEW_KINDS)
+def test_what_is_new_or_hard_is_not_taken_for_wrong(case):
+    fresh, before = NEW_KINDS[case]
+
+    assert decide([*pairs(*fresh), *earlier_pairs(*before)], WELL, RULE).verdict == Verdict.PROMOTED
+
+
 def test_two_empty_images_agree():
     nothing = PairedImage("a", "w", "a", found(0, 0), found(0, 0, false=2))
 
