@@ -64,7 +64,14 @@ def _flag(db: Database, request: Request, now: datetime) -> Answer:
     if len(found) > 1:
         paths = [str(db.table("acquisitions").get(key)["path"]) for key in found]
         text += f": {len(found)} images of this name, {', '.join(paths)}"
-    return Answer(True, text if found else f"{text}; it waits for the image", {"found": found})
+    if not found:
+        text += f"; it waits for the image, which is not known yet{_likely(db, flag.name)}"
+    return Answer(True, text, {"found": found})
+
+
+def _likely(db: Database, name: str) -> str:
+    near = flags.resembling(db, name)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def _require_roi(db: Database, flag: flags.Flag) -> None:
@@ -80,7 +87,8 @@ def _unflag(db: Database, request: Request, now: datetime) -> Answer:
     name = request.arguments["name"]
     taken = flags.lower_flag(db, name, f"unflagged by {request.asked_by}", now)
     if not taken:
-        raise RequestRefused(f"{name} has no flag")
+        known = flags.acquisitions_named(db, name, is_every=True)
+        raise RequestRefused(f"{name} has no flag{'' if known else _likely(db, name)}")
     return Answer(True, f"took {taken} flag{'s' if taken > 1 else ''} off {name}", {"flags": taken})
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
+from pathlib import PurePosixPath
 
 from sqlite_utils import Database
 
@@ -9,6 +11,8 @@ from cellwatch.storage.arrivals import iso
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import path_text
 from cellwatch.storage.stems import CURRENT, meant_by, stem_key
+
+LIKELY = 5000  # images, the newest, among which a mistyped name is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,14 @@ def acquisitions_named(db: Database, name: str, *, is_every: bool = False) -> li
     """
     stems = [path_text(stem_key(f"{name}.x")), path_text(stem_key(name))]
     return [row["id"] for row in meant_by(path_text(name), list(db.query(sql, stems)))]
+
+
+def resembling(db: Database, name: str) -> list[str]:
+    """Return the file names of at most three images whose stem is nearly that of a name."""
+    sql = f"SELECT a.stem, a.path FROM acquisitions a WHERE {CURRENT} ORDER BY a.id DESC LIMIT ?"
+    files = {stem: PurePosixPath(path).name for stem, path in db.execute(sql, [LIKELY]).fetchall()}
+    near = get_close_matches(path_text(stem_key(name)), list(files), cutoff=0.75)
+    return [files[stem] for stem in near]
 
 
 def _raise_one(db: Database, flag: Flag, acquisition: int | None, now: datetime) -> None:

@@ -293,6 +293,19 @@ def test_a_flag_on_an_roi_that_is_not_there_is_refused(lab):
     assert lab.db.execute("SELECT roi FROM flags").fetchall() == [(1,)]
 
 
+def test_a_flag_on_a_name_that_is_nearly_known_asks_what_was_meant(lab):
+    lab.arrive("well_b03.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    room = office.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+    for kind, name in (("flag", "well_b3.tif"), ("unflag", "wel_b03"), ("flag", "later.tif")):
+        requests.ask(lab.db, kind, {"name": name}, "anna", lab.now)
+    office.answer_requests(room, lab.now)
+
+    said = [row["answer"] for row in lab.db.table("requests").rows]
+    assert ["did you mean well_b03.tif?" in text for text in said] == [True, True, False]
+    assert "not known yet" in said[2]
+
+
 def test_images_of_one_name_in_one_folder_are_told_apart_by_a_checkout(lab):
     for name in ("exp/a.tif", "exp/a.tiff"):
         lab.arrive(name, *disc_picture(len(name), size=64, n=3))

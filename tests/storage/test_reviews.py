@@ -310,6 +310,18 @@ def test_a_flag_waits_for_an_image_that_is_yet_to_come(db, now):
     assert flags.lower_flag(db, "later", "done", now) == 0
 
 
+@pytest.mark.parametrize("typed", ["well_b3.tif", "/scope/Well-B03.tif", "wellb03"])
+def test_a_name_that_no_image_has_resembles_some(db, now, typed):
+    arrival = arrivals.Arrival(
+        "scope", "/scope/Well_B03.tif", "Well_B03.tif", "exp", "f-w", 1, 1, ImageInfo("")
+    )
+    arrivals.enqueue(db, arrival, "/masks/Well_B03.tif.zarr", ["cells"], now)
+
+    assert flags.acquisitions_named(db, typed) == []
+    assert flags.resembling(db, typed) == ["Well_B03.tif"]
+    assert flags.resembling(db, "plate7.tif") == []
+
+
 def test_a_flag_file_that_still_lies_there_raises_nothing_again(db, now):
     flag = flags.Flag("a.tif", "blurred", None, "flags folder", "a.flag", 7)
     assert flags.raise_flag(db, flag, now) == [1]
