@@ -148,6 +148,8 @@ def verdict(
             f"the last training came out worse by {-gain:.3f} AP@0.5 and is not used; see why: "
             "cellwatch models history"
         )
+    if nights[-1]["verdict"] == "declined":
+        return f"the last training is not used: {nights[-1]['told']}"
     if gain >= PAYING:
         return f"it still pays: the last training gained {gain:+.3f} AP@0.5; {by_hand}"
     return (

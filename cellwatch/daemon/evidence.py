@@ -227,10 +227,14 @@ def evidence_for(
                 )
             continue
         theirs = judge.look(incumbent.sha256, item, ours.score.kind)
-        is_earlier = incumbent == job.incumbent and item.content_key in job.let_in_by
         images.append(
             PairedImage(
-                item.name, item.watch, item.content_key, ours.found, theirs.found, is_earlier
+                item.name,
+                item.watch,
+                item.content_key,
+                ours.found,
+                theirs.found,
+                trained=_of_itself(job, item, made, judge),
             )
         )
         # One that was looked at before for another reason is told of for this one.
@@ -253,6 +257,12 @@ def _of_twin(job: TrainJob, item: TrainingItem, incumbent: UsedModel, ours: Seen
     if weightier(item, job.items):
         return None  # the twin was asked about all of it
     return Found(np.array([hit == "1" for hit in known[0]], np.bool_), known[1])
+
+
+def _of_itself(job: TrainJob, item: TrainingItem, made: UsedModel, judge: Judge) -> Found | None:
+    if item.side == Side.HELD_OUT or not job.earlier:
+        return None
+    return judge.look(made.sha256, item, "smoke").found
 
 
 def _judged_again(job: TrainJob, predecessor: UsedModel, judge: Judge) -> GateDecision | None:

@@ -114,8 +114,10 @@ def job_of(
     used = promotions.in_use(db, group.name)
     incumbent = base if used is None else _used(used.model, group, config, configured)
     predecessor = None
+    let_in_by: tuple[str, ...] = ()
     if used is not None and used.verdict == Verdict.PROVISIONAL:
         predecessor = _used(used.previous, group, config, configured) if used.previous else base
+        let_in_by = runs.judged_in(db, used.run_id)
     rivals = [incumbent, *([predecessor] if predecessor else [])]
     channels = min(len(find_card(base).card.channels), _most_fed(db, rows))
     return TrainJob(
@@ -127,7 +129,7 @@ def job_of(
         base=base,
         incumbent=incumbent,
         predecessor=predecessor,
-        let_in_by=runs.judged_in(db, used.run_id) if used else (),
+        let_in_by=let_in_by,
         items=items,
         seen={rival.sha256: runs.seen_by(db, rival.sha256) for rival in rivals},
         earlier=runs.twins_found(db, incumbent.id),

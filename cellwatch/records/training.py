@@ -147,7 +147,7 @@ class TrainJob:
     base_data : tuple of str
         Folders of pairs that are replayed among the corrections.
     let_in_by : tuple of str
-        Content keys by which the incumbent was let in: others confirm or revoke a provisional one.
+        Content keys by which a provisional incumbent was let in: others confirm or revoke it.
     """
 
     run_id: int

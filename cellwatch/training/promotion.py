@@ -19,6 +19,7 @@ from cellwatch.records import Verdict
 RESAMPLES = 2000
 EARLIER_ENOUGH = 2  # images of earlier nights that tell whether something was spoilt
 SUSPECTS = 3  # corrections that are named
+TELLING_ROIS = 3  # an image with fewer is found or missed as a whole
 FEW_TO_JUDGE = 3  # with fewer, each network that judges has seen one image of them at the most
 
 
@@ -34,10 +35,11 @@ class PromotionRule:
         No watched folder of the group may lose more than this on average.
     earlier_margin : float, AP@0.5
         Nor may the images of earlier nights: what was learned is not to be spoilt.
-    least_gain : float, AP@0.5
-        What new images must gain where they fit far worse than those of earlier nights.
     far_worse : float
-        Which is below so many times the AP@0.5 of those.
+        A new image is missed when the network that was trained on it has less than so many times
+        the AP@0.5 of the hardest earlier images there.
+    least_gain : float, AP@0.5
+        What missed images must gain where they are most of the new ones.
     image_margin : float, AP@0.5
         With little evidence no single image may lose more than this.
     enough_images : int
@@ -49,8 +51,8 @@ class PromotionRule:
     margin: float = 0.02
     folder_margin: float = 0.03
     earlier_margin: float = 0.05
-    least_gain: float = 0.02
     far_worse: float = 0.5
+    least_gain: float = 0.02
     image_margin: float = 0.05
     enough_images: int = 5
     slower: float = 1.5
@@ -89,7 +91,10 @@ class PairedImage:
     candidate, incumbent : Found
         Or what networks of their nights that left the image out found there.
     is_earlier : bool
-        Whether the incumbent was trained on it or let in by it.
+        Whether the incumbent was trained on it.
+    trained : Found or None
+        What the candidate itself found, which was trained on it: no score, but it tells what cannot
+        be learned. None: it was not trained on it, or the image is an earlier one.
     """
 
     name: str
@@ -98,6 +103,7 @@ class PairedImage:
     candidate: Found
     incumbent: Found
     is_earlier: bool = False
+    trained: Found | None = None
 
     @property
     def gain(self) -> float:
@@ -192,11 +198,14 @@ def _with_enough(
     if worst := _worst_folder(numbers, rule):
         but = "and" if gain < 0 else "but"
         return GateDecision(Verdict.DECLINED, f"{told}, {but} {worst}{_where(numbers)}", numbers)
-    if odd := _not_learned(images, rule):
-        return GateDecision(Verdict.DECLINED, f"{told}, but {odd}", numbers)
+    odd = _unlearned(images, rule)
+    numbers["not_learned"] = [image.name for image in odd]
+    if contradiction := _not_learned(images, odd, rule):
+        return GateDecision(Verdict.DECLINED, f"{told}, but {contradiction}", numbers)
     low, high = numbers["interval_95"]
     if gain >= 0 and low >= -rule.margin:
-        return GateDecision(Verdict.PROMOTED, told, numbers)
+        hint = f"; look at the corrections of {_named(odd)}, which are not learned" if odd else ""
+        return GateDecision(Verdict.PROMOTED, f"{told}{hint}", numbers)
     if gain < 0:
         return GateDecision(Verdict.DECLINED, f"{told}: it is worse{_where(numbers)}", numbers)
     missing = rule.enough_images
@@ -216,36 +225,63 @@ def _spoilt(images: Sequence[PairedImage], rule: PromotionRule) -> str:
     return f"images of earlier nights lose {-np.mean(gains):.3f}{_suspects(images)}"
 
 
-def _not_learned(images: Sequence[PairedImage], rule: PromotionRule) -> str:
-    # A new kind of cell fits badly at first, but gains once others of its kind are trained on. What
-    # stays as bad contradicts what was learned before, and a network that ignores it is no better.
-    fresh = [image for image in images if not image.is_earlier]
-    earlier = [image for image in images if image.is_earlier]
-    contents = [len({image.content for image in group}) for group in (fresh, earlier)]
-    if contents[0] < FEW_TO_JUDGE or contents[1] < EARLIER_ENOUGH:
+def _unlearned(images: Sequence[PairedImage], rule: PromotionRule) -> list[PairedImage]:
+    # A new kind of cell is at least fitted where it was trained on. What is not even then, while
+    # the hardest of the folder's earlier images are, contradicts them or is no such thing.
+    found = []
+    telling = [image for image in images if image.candidate.hits.size >= TELLING_ROIS]
+    for watch in sorted({image.watch for image in telling}):
+        here = [image for image in telling if image.watch == watch]
+        earlier = [image for image in here if image.is_earlier]
+        known = _by_content(earlier, [image.candidate.average_precision for image in earlier])
+        if len(known) >= EARLIER_ENOUGH:
+            bar = rule.far_worse * float(np.mean(sorted(known.values())[:EARLIER_ENOUGH]))
+            found += [image for image in here if (fit := _best(image)) is not None and fit < bar]
+    return found
+
+
+def _best(image: PairedImage) -> float | None:
+    if image.trained is None:
+        return None
+    return max(image.trained.average_precision, image.candidate.average_precision)
+
+
+def _not_learned(
+    images: Sequence[PairedImage], odd: Sequence[PairedImage], rule: PromotionRule
+) -> str:
+    fresh = {
+        image.content
+        for image in images
+        if image.trained is not None and image.candidate.hits.size >= TELLING_ROIS
+    }
+    missed = len({image.content for image in odd})
+    if missed < FEW_TO_JUDGE or 2 * missed <= len(fresh):
         return ""
-    here, there = (
-        _mean(group, [image.candidate.average_precision for image in group])
-        for group in (fresh, earlier)
-    )
-    gain = _mean(fresh, [image.gain for image in fresh])
-    if here >= rule.far_worse * there or gain >= rule.least_gain:
+    if _mean(odd, [image.gain for image in odd]) >= rule.least_gain:
         return ""
+    fit = _mean(odd, [image.trained.average_precision for image in odd if image.trained])
     return (
-        f"what came since is not learned: {here:.3f} there ({gain:+.3f}), {there:.3f} on images "
-        "of earlier nights; its corrections are wrong, or too few for how new it is"
-        f"{_suspects(images)}"
+        f"{missed} of {len(fresh)} new images are missed even by the network that was trained on "
+        f"them (AP@0.5 {fit:.3f}): their corrections contradict the earlier ones, or show "
+        f"something much harder; look at those of {_named(odd)}, and if they are right, correct "
+        "more like them"
     )
+
+
+def _named(images: Sequence[PairedImage]) -> str:
+    names = {image.content: image.name for image in reversed(images)}
+    contents = dict.fromkeys(image.content for image in images)
+    return ", ".join(f"'{names[content]}'" for content in list(contents)[:SUSPECTS])
 
 
 def _suspects(images: Sequence[PairedImage]) -> str:
-    # Wrong corrections are those that agree least with what served well before.
+    # Wrong corrections are those that agree least with what served well before. What is held out
+    # was not trained on, and has spoilt nothing.
     fresh = sorted(
-        (image for image in images if not image.is_earlier),
+        (image for image in images if image.trained is not None),
         key=lambda image: image.incumbent.average_precision,
     )
-    told = ", ".join(f"'{image.name}'" for image in fresh[:SUSPECTS])
-    return f"; look at the corrections of {told}" if told else ""
+    return f"; look at the corrections of {_named(fresh)}" if fresh else ""
 
 
 def _with_little(

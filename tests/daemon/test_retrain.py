@@ -285,21 +285,28 @@ def test_the_contents_that_let_a_provisional_model_in_are_told_from_the_ledger(l
     assert set(job_for_tonight(lab).let_in_by) == scored
 
 
-def test_images_that_let_the_model_in_use_in_are_those_of_an_earlier_night(lab, monkeypatch):
+def test_new_images_are_shown_to_the_network_that_was_trained_on_them(lab, monkeypatch):
     teach(lab, 3)
     job = job_for_tonight(lab)
-    items = tuple(replace(item, side=Side.HELD_OUT) for item in job.items)
-    given = replace(job, items=items, let_in_by=(items[0].content_key,))
+    sides = (Side.HELD_OUT, Side.TRAIN, Side.TRAIN)
+    items = tuple(replace(i, side=side) for i, side in zip(job.items, sides, strict=True))
+    job = replace(job, items=items)
+    judge = Judge(job, torch.device("cpu"))
+    judge.add(job.base)
+    network = judge._networks[job.base.sha256][1]
+    folds = {items[1].content_key: ("f" * 64, network), items[2].content_key: ("e" * 64, network)}
     shown = []
 
     def spied(images, *args):
-        shown.extend(images)
+        shown.append([image.trained is not None for image in images])
         return decide(images, *args)
 
     monkeypatch.setattr(evidence, "decide", spied)
-    evidence.evidence_for(given, Path(job.base.folder), {}, Judge(given, torch.device("cpu")))
+    for earlier in ({}, {"1": ("1", 0)}):
+        given = replace(job, earlier=earlier)
+        evidence.evidence_for(given, Path(job.base.folder), folds, judge)
 
-    assert [image.is_earlier for image in shown] == [True, False, False]
+    assert shown == [[False] * 3, [False, True, True]]
 
 
 def test_a_group_whose_rois_lie_in_one_image_trains_all_the_same(lab):
