@@ -43,7 +43,7 @@ class PromotionRule:
     image_margin : float, AP@0.5
         With little evidence no single image may lose more than this.
     enough_images : int
-        Fewer unseen images are little evidence.
+        Fewer unseen images on which either is right about anything are little evidence.
     slower : float
         The candidate may take so many times as long.
     """
@@ -110,6 +110,11 @@ class PairedImage:
         """Return by how much the candidate is better, in AP@0.5."""
         return self.candidate.average_precision - self.incumbent.average_precision
 
+    @property
+    def is_telling(self) -> bool:
+        """Say whether either is right about anything there: else it cannot tell which is better."""
+        return self.candidate.average_precision > 0 or self.incumbent.average_precision > 0
+
 
 @dataclass(frozen=True, slots=True)
 class SmokeTest:
@@ -162,7 +167,7 @@ def decide(
     )
     if spoilt := _spoilt(images, rule):
         return GateDecision(Verdict.DECLINED, f"{told}, but {spoilt}", numbers)
-    if numbers["images"] < rule.enough_images:
+    if numbers["telling"] < rule.enough_images:
         return _with_little(images, rule, numbers, told)
     return _with_enough(images, rule, numbers, told)
 
@@ -178,8 +183,9 @@ def judge_provisional(images: Sequence[PairedImage]) -> GateDecision | None:
     Returns
     -------
     GateDecision or None
-        None: nothing new has come.
+        None: nothing new has come, or only images where neither finds anything right.
     """
+    images = [image for image in images if image.is_telling]
     if not images:
         return None
     numbers = _numbers(images, 0)
@@ -292,12 +298,16 @@ def _with_little(
         return GateDecision(Verdict.PROVISIONAL, f"{told}: little evidence", numbers)
     if numbers["gain"] < 0 and numbers["images"] >= FEW_TO_JUDGE:
         return GateDecision(Verdict.DECLINED, f"{told}: it is worse{_where(numbers)}", numbers)
-    missing = rule.enough_images - numbers["images"]
+    missing = rule.enough_images - numbers["telling"]
     if numbers["gain"] < 0:
         missing = FEW_TO_JUDGE - numbers["images"]
         why = "so few images mislead"
+    elif losers:
+        why = f"'{losers[0].name}' loses {-losers[0].gain:.3f}"
+    elif silent := numbers["images"] - numbers["telling"]:
+        why = f"on {silent} of them neither finds one of the ROIs, which tells nothing"
     else:
-        why = f"'{losers[0].name}' loses {-losers[0].gain:.3f}" if losers else "nothing is gained"
+        why = "nothing is gained"
     return GateDecision(
         Verdict.INCONCLUSIVE,
         f"{told}, but {why}; correct {missing} more image{'s' if missing > 1 else ''}",
@@ -328,6 +338,7 @@ def _numbers(images: Sequence[PairedImage], seed: int) -> dict[str, Any]:  # Any
     earlier = [image for image in images if image.is_earlier]
     return {
         "images": len({image.content for image in images}),
+        "telling": len({image.content for image in images if image.is_telling}),
         "rois": int(sum(image.candidate.hits.size for image in images)),
         "candidate": _mean(images, [image.candidate.average_precision for image in images]),
         "incumbent": _mean(images, [image.incumbent.average_precision for image in images]),

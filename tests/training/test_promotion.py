@@ -42,6 +42,10 @@ CASES = {
     "equal on few": (pairs((40, 40)), Verdict.INCONCLUSIVE),
     "worse on few": (pairs(*[(30, 40)] * 3), Verdict.DECLINED),
     "worse on two, which mislead": (pairs(*[(30, 40)] * 2), Verdict.INCONCLUSIVE),
+    "nothing is found by either": (pairs(*[(0, 0)] * 9), Verdict.INCONCLUSIVE),
+    "something is found on few": (pairs((20, 0), *[(0, 0)] * 8), Verdict.PROVISIONAL),
+    "what was found is lost": (pairs((0, 20), *[(0, 0)] * 8), Verdict.DECLINED),
+    "blank fields stay blank": (pairs(*[(0, 0)] * 5, n=0), Verdict.PROMOTED),
     "nothing to judge by": ([], Verdict.INCONCLUSIVE),
     "better, but one folder loses": (
         pairs(*[(45, 30)] * 6) + pairs(*[(40, 43)] * 3, watch="other"),
