@@ -1,7 +1,7 @@
 """What a candidate is worth: it and the model in use, on images that neither was trained on."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,7 +40,7 @@ from cellwatch.zoo.cards import ModelPlace, read_card
 from cellwatch.zoo.catalog import load_model, style_facts_of
 
 SMOKE_IMAGES = 3  # that were trained on: a network that finds nothing there is broken
-SMOKE_ROIS = 5  # an image with fewer may be missed
+SMOKE_ROIS = 5  # an image with fewer may be missed, but not all images with as many together
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +286,13 @@ def _judged_again(job: TrainJob, predecessor: UsedModel, judge: Judge) -> GateDe
     return judge_provisional(images)
 
 
+def _finds_nothing(trained: Sequence[TrainingItem], made: UsedModel, judge: Judge) -> bool:
+    with_rois = [item for item in trained if judge.rois(item)]
+    if sum(judge.rois(item) for item in with_rois) < SMOKE_ROIS:
+        return False
+    return not any(judge.look(made.sha256, item, "smoke").n_rois for item in with_rois)
+
+
 def _smoke(job: TrainJob, made: UsedModel, incumbent: UsedModel, judge: Judge) -> SmokeTest:
     if not judge.is_finite(made.sha256):
         return SmokeTest(("its weights are not all numbers",))
@@ -302,6 +309,8 @@ def _smoke(job: TrainJob, made: UsedModel, incumbent: UsedModel, judge: Judge) -
     slower = float(job.rule["slower"])
     if ours > slower * theirs + 1.0 and problems == []:
         problems.append(f"it takes {ours / theirs:.1f} times as long as the model in use")
+    if not crowded and _finds_nothing(trained, made, judge):
+        problems.append(f"it finds nothing in any of the {len(trained)} it was trained on")
     for item in trained:
         kept = judge.kept(item)
         if kept.is_empty and (n := judge.look(made.sha256, item, "smoke").n_rois):

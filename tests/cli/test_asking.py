@@ -77,3 +77,13 @@ def test_an_effort_whose_last_training_was_not_judged_says_why():
     said = verdict([{"share": 0.5}], [night])
 
     assert said == "the last training tells nothing (inconclusive): there was no corrected image"
+
+
+def test_an_effort_whose_last_training_was_declined_does_not_advise_another_kind_of_image():
+    night = {
+        "numbers": {"candidate": 0.53, "gain": 0.003}, "verdict": "declined",
+        "told": "5 of 5 new images are missed", "state": "ended",
+    }  # fmt: skip
+    said = verdict([{"share": 0.5}], [night])
+
+    assert said == "the last training is not used: 5 of 5 new images are missed"

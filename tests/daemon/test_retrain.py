@@ -309,6 +309,21 @@ def test_new_images_are_shown_to_the_network_that_was_trained_on_them(lab, monke
     assert shown == [[False] * 3, [False, True, True]]
 
 
+def test_a_network_that_finds_none_of_few_rois_fails_the_smoke_test(lab, monkeypatch):
+    teach(lab, 3)
+    job = job_for_tonight(lab)
+    judge = Judge(job, torch.device("cpu"))
+    judge.add(job.base)
+    assert evidence._smoke(job, job.base, job.base, judge).problems == ()
+    nothing = replace(judge.look(job.base.sha256, job.items[0], "smoke"), n_rois=0)
+    monkeypatch.setattr(judge, "look", lambda *_: nothing)
+
+    (problem,) = evidence._smoke(job, job.base, job.base, judge).problems
+    assert problem == "it finds nothing in any of the 3 it was trained on"
+    monkeypatch.setattr(judge, "rois", lambda _: 1)  # three of them may be missed by chance
+    assert evidence._smoke(job, job.base, job.base, judge).problems == ()
+
+
 def test_a_group_whose_rois_lie_in_one_image_trains_all_the_same(lab):
     teach(lab, 1)
     lab.arrive("exp/blank.tif", *disc_picture(9, size=64, n=0))

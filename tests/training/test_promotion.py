@@ -215,5 +215,6 @@ def test_crops_and_planes_of_one_acquisition_are_one_image():
 
 def test_a_provisional_model_is_confirmed_or_revoked_by_what_comes_next():
     assert judge_provisional([]) is None
+    assert judge_provisional(pairs((0, 0))) is None
     assert judge_provisional(pairs((45, 30))).verdict == Verdict.CONFIRMED
     assert judge_provisional(pairs((30, 31))).verdict == Verdict.REVOKED
