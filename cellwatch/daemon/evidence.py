@@ -27,10 +27,9 @@ from cellwatch.records import (
 )
 from cellwatch.storage.corrections.kept import KeptCorrection
 from cellwatch.storage.runs import TWIN
+from cellwatch.training.findings import Fit, Found, PairedImage
 from cellwatch.training.promotion import (
-    Found,
     GateDecision,
-    PairedImage,
     PromotionRule,
     SmokeTest,
     decide,
@@ -39,6 +38,8 @@ from cellwatch.training.promotion import (
 from cellwatch.zoo.cards import ModelPlace, read_card
 from cellwatch.zoo.catalog import load_model, style_facts_of
 
+TELLING_ROIS = 3  # an image with fewer is fitted or missed as a whole
+YARDSTICKS = 12  # earlier images of each folder
 SMOKE_IMAGES = 3  # that were trained on: a network that finds nothing there is broken
 SMOKE_ROIS = 5  # an image with fewer may be missed, but not all images with as many together
 
@@ -228,19 +229,13 @@ def evidence_for(
             continue
         theirs = judge.look(incumbent.sha256, item, ours.score.kind)
         images.append(
-            PairedImage(
-                item.name,
-                item.watch,
-                item.content_key,
-                ours.found,
-                theirs.found,
-                trained=_of_itself(job, item, made, judge),
-            )
+            PairedImage(item.name, item.watch, item.content_key, ours.found, theirs.found)
         )
         # One that was looked at before for another reason is told of for this one.
         scores += [ours.score, replace(theirs.score, kind=ours.score.kind)]
     smoke = _smoke(job, made, incumbent, judge)
-    decision = decide(images, smoke, PromotionRule(**job.rule))
+    fits = _fits(job, made, incumbent, judge)
+    decision = decide(images, smoke, PromotionRule(**job.rule), fits)
     return EvidenceFound(decision, confirmation, smoke, scores)
 
 
@@ -259,10 +254,30 @@ def _of_twin(job: TrainJob, item: TrainingItem, incumbent: UsedModel, ours: Seen
     return Found(np.array([hit == "1" for hit in known[0]], np.bool_), known[1])
 
 
-def _of_itself(job: TrainJob, item: TrainingItem, made: UsedModel, judge: Judge) -> Found | None:
-    if item.side == Side.HELD_OUT or not job.earlier:
-        return None
-    return judge.look(made.sha256, item, "smoke").found
+def _fits(job: TrainJob, made: UsedModel, incumbent: UsedModel, judge: Judge) -> list[Fit]:
+    # No scores: what the candidate was trained on tells what cannot be learned. Of earlier images a
+    # few, spread over the nights, are the yardstick.
+    trained = [
+        item for item in job.items if item.side == Side.TRAIN and judge.rois(item) >= TELLING_ROIS
+    ]
+    seen = set(job.seen.get(incumbent.sha256, ()))
+    chosen = []
+    for watch in {item.watch for item in trained}:
+        here = [item for item in trained if item.watch == watch]
+        known = [item for item in here if item.content_key in seen]
+        if known:  # else nothing there can be compared
+            chosen += [item for item in here if item.content_key not in seen]
+            chosen += known[:: -(-len(known) // YARDSTICKS)]
+    return [
+        Fit(
+            item.name,
+            item.watch,
+            item.content_key,
+            judge.look(made.sha256, item, "smoke").found,
+            item.content_key in seen,
+        )
+        for item in chosen
+    ]
 
 
 def _judged_again(job: TrainJob, predecessor: UsedModel, judge: Judge) -> GateDecision | None:

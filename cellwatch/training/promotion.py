@@ -13,13 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from cellwatch.core.arrays import Bool, Float64
+from cellwatch.core.arrays import Float64
 from cellwatch.records import Verdict
+from cellwatch.training.contradictions import contradiction, not_learned
+from cellwatch.training.findings import (
+    NAMED,
+    Fit,
+    Found,
+    PairedImage,
+    by_content,
+    mean_of,
+    named,
+)
 
 RESAMPLES = 2000
 EARLIER_ENOUGH = 2  # images of earlier nights that tell whether something was spoilt
-SUSPECTS = 3  # corrections that are named
-TELLING_ROIS = 3  # an image with fewer is found or missed as a whole
 FEW_TO_JUDGE = 3  # with fewer, each network that judges has seen one image of them at the most
 
 
@@ -36,10 +44,10 @@ class PromotionRule:
     earlier_margin : float, AP@0.5
         Nor may the images of earlier nights: what was learned is not to be spoilt.
     far_worse : float
-        A new image is missed when the network that was trained on it has less than so many times
-        the AP@0.5 of the hardest earlier images there.
+        A new image is missed when the candidate, which was trained on it, has less than so many
+        times the AP@0.5 of the hardest earlier images there.
     least_gain : float, AP@0.5
-        What missed images must gain where they are most of the new ones.
+        What new images must gain when most of them are missed.
     image_margin : float, AP@0.5
         With little evidence no single image may lose more than this.
     enough_images : int
@@ -56,64 +64,6 @@ class PromotionRule:
     image_margin: float = 0.05
     enough_images: int = 5
     slower: float = 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What one network found on one image.
-
-    Attributes
-    ----------
-    hits : (n,) bool
-        Of each true ROI, whether it was found at IoU 0.5.
-    false_positives : int
-    """
-
-    hits: Bool
-    false_positives: int
-
-    @property
-    def average_precision(self) -> float:
-        """Return TP / (TP + FP + FN); 1 when nothing was there and nothing was found."""
-        total = self.hits.size + self.false_positives
-        return float(self.hits.sum() / total) if total else 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class PairedImage:
-    """An image that neither network was trained on, and what each found there.
-
-    Attributes
-    ----------
-    name, watch : str
-    content : str
-        Of the acquisition: planes and crops of one are one sample, whatever their number.
-    candidate, incumbent : Found
-        Or what networks of their nights that left the image out found there.
-    is_earlier : bool
-        Whether the incumbent was trained on it.
-    trained : Found or None
-        What the candidate itself found, which was trained on it: no score, but it tells what cannot
-        be learned. None: it was not trained on it, or the image is an earlier one.
-    """
-
-    name: str
-    watch: str
-    content: str
-    candidate: Found
-    incumbent: Found
-    is_earlier: bool = False
-    trained: Found | None = None
-
-    @property
-    def gain(self) -> float:
-        """Return by how much the candidate is better, in AP@0.5."""
-        return self.candidate.average_precision - self.incumbent.average_precision
-
-    @property
-    def is_telling(self) -> bool:
-        """Say whether either is right about anything there: else it cannot tell which is better."""
-        return self.candidate.average_precision > 0 or self.incumbent.average_precision > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +89,11 @@ class GateDecision:
 
 
 def decide(
-    images: Sequence[PairedImage], smoke: SmokeTest, rule: PromotionRule, seed: int = 0
+    images: Sequence[PairedImage],
+    smoke: SmokeTest,
+    rule: PromotionRule,
+    fits: Sequence[Fit] = (),
+    seed: int = 0,
 ) -> GateDecision:
     """Decide whether a candidate replaces the incumbent.
 
@@ -149,6 +103,8 @@ def decide(
         All of them unseen by both networks.
     smoke : SmokeTest
     rule : PromotionRule
+    fits : sequence of Fit
+        What the candidate finds where it was trained: corrections that cannot be learned.
     seed : int
         Of the resampling.
     """
@@ -165,11 +121,15 @@ def decide(
         f"AP@0.5 {numbers['candidate']:.3f} against {numbers['incumbent']:.3f} "
         f"on {_images(numbers['images'], 'unseen')}"
     )
-    if spoilt := _spoilt(images, rule):
+    missed = not_learned(fits, rule.far_worse)
+    numbers["not_learned"] = [[fit.name, round(fit.average_precision, 4)] for fit in missed]
+    if spoilt := _spoilt(images, fits, rule):
         return GateDecision(Verdict.DECLINED, f"{told}, but {spoilt}", numbers)
+    if (odd := contradiction(fits, missed)) and not _gains(images, rule):
+        return GateDecision(Verdict.DECLINED, f"{told}, but {odd}", numbers)
     if numbers["telling"] < rule.enough_images:
         return _with_little(images, rule, numbers, told)
-    return _with_enough(images, rule, numbers, told)
+    return _with_enough(rule, numbers, told, missed)
 
 
 def judge_provisional(images: Sequence[PairedImage]) -> GateDecision | None:
@@ -198,19 +158,16 @@ def judge_provisional(images: Sequence[PairedImage]) -> GateDecision | None:
 
 
 def _with_enough(
-    images: Sequence[PairedImage], rule: PromotionRule, numbers: dict[str, Any], told: str
+    rule: PromotionRule, numbers: dict[str, Any], told: str, missed: Sequence[Fit]
 ) -> GateDecision:
     gain = numbers["gain"]
     if worst := _worst_folder(numbers, rule):
         but = "and" if gain < 0 else "but"
         return GateDecision(Verdict.DECLINED, f"{told}, {but} {worst}{_where(numbers)}", numbers)
-    odd = _unlearned(images, rule)
-    numbers["not_learned"] = [image.name for image in odd]
-    if contradiction := _not_learned(images, odd, rule):
-        return GateDecision(Verdict.DECLINED, f"{told}, but {contradiction}", numbers)
     low, high = numbers["interval_95"]
     if gain >= 0 and low >= -rule.margin:
-        hint = f"; look at the corrections of {_named(odd)}, which are not learned" if odd else ""
+        odd = f"; look at the corrections of {named(missed)}, which are not learned"
+        hint = odd if missed else ""
         return GateDecision(Verdict.PROMOTED, f"{told}{hint}", numbers)
     if gain < 0:
         return GateDecision(Verdict.DECLINED, f"{told}: it is worse{_where(numbers)}", numbers)
@@ -223,71 +180,23 @@ def _with_enough(
     )
 
 
-def _spoilt(images: Sequence[PairedImage], rule: PromotionRule) -> str:
+def _spoilt(images: Sequence[PairedImage], fits: Sequence[Fit], rule: PromotionRule) -> str:
     earlier = [image for image in images if image.is_earlier]
-    gains = list(_by_content(earlier, [image.gain for image in earlier]).values())
+    gains = list(by_content(earlier, [image.gain for image in earlier]).values())
     if len(gains) < EARLIER_ENOUGH or np.mean(gains) >= -rule.earlier_margin:
         return ""
-    return f"images of earlier nights lose {-np.mean(gains):.3f}{_suspects(images)}"
+    return f"images of earlier nights lose {-np.mean(gains):.3f}{_suspects(fits)}"
 
 
-def _unlearned(images: Sequence[PairedImage], rule: PromotionRule) -> list[PairedImage]:
-    # A new kind of cell is at least fitted where it was trained on. What is not even then, while
-    # the hardest of the folder's earlier images are, contradicts them or is no such thing.
-    found = []
-    telling = [image for image in images if image.candidate.hits.size >= TELLING_ROIS]
-    for watch in sorted({image.watch for image in telling}):
-        here = [image for image in telling if image.watch == watch]
-        earlier = [image for image in here if image.is_earlier]
-        known = _by_content(earlier, [image.candidate.average_precision for image in earlier])
-        if len(known) >= EARLIER_ENOUGH:
-            bar = rule.far_worse * float(np.mean(sorted(known.values())[:EARLIER_ENOUGH]))
-            found += [image for image in here if (fit := _best(image)) is not None and fit < bar]
-    return found
+def _suspects(fits: Sequence[Fit]) -> str:
+    # What is held out was not trained on, and has spoilt nothing.
+    fresh = sorted((fit for fit in fits if not fit.is_earlier), key=lambda f: f.average_precision)
+    return f"; look at the corrections of {named(fresh)}" if fresh else ""
 
 
-def _best(image: PairedImage) -> float | None:
-    if image.trained is None:
-        return None
-    return max(image.trained.average_precision, image.candidate.average_precision)
-
-
-def _not_learned(
-    images: Sequence[PairedImage], odd: Sequence[PairedImage], rule: PromotionRule
-) -> str:
-    fresh = {
-        image.content
-        for image in images
-        if image.trained is not None and image.candidate.hits.size >= TELLING_ROIS
-    }
-    missed = len({image.content for image in odd})
-    if missed < FEW_TO_JUDGE or 2 * missed <= len(fresh):
-        return ""
-    if _mean(odd, [image.gain for image in odd]) >= rule.least_gain:
-        return ""
-    fit = _mean(odd, [image.trained.average_precision for image in odd if image.trained])
-    return (
-        f"{missed} of {len(fresh)} new images are missed even by the network that was trained on "
-        f"them (AP@0.5 {fit:.3f}): their corrections contradict the earlier ones, or show "
-        f"something much harder; look at those of {_named(odd)}, and if they are right, correct "
-        "more like them"
-    )
-
-
-def _named(images: Sequence[PairedImage]) -> str:
-    names = {image.content: image.name for image in reversed(images)}
-    contents = dict.fromkeys(image.content for image in images)
-    return ", ".join(f"'{names[content]}'" for content in list(contents)[:SUSPECTS])
-
-
-def _suspects(images: Sequence[PairedImage]) -> str:
-    # Wrong corrections are those that agree least with what served well before. What is held out
-    # was not trained on, and has spoilt nothing.
-    fresh = sorted(
-        (image for image in images if image.trained is not None),
-        key=lambda image: image.incumbent.average_precision,
-    )
-    return f"; look at the corrections of {_named(fresh)}" if fresh else ""
+def _gains(images: Sequence[PairedImage], rule: PromotionRule) -> bool:
+    fresh = [image for image in images if not image.is_earlier]
+    return bool(fresh) and mean_of(fresh, [i.gain for i in fresh]) >= rule.least_gain
 
 
 def _with_little(
@@ -317,7 +226,7 @@ def _with_little(
 
 def _where(numbers: dict[str, Any]) -> str:  # Any: JSON
     # A person looks at the corrections on which most is lost first.
-    losses = sorted((gain, name) for name, gain in numbers["each"] if gain < 0)[:SUSPECTS]
+    losses = sorted((gain, name) for name, gain in numbers["each"] if gain < 0)[:NAMED]
     told = ", ".join(f"'{name}' ({gain:+.3f})" for gain, name in losses)
     return f", most on {told}" if told else ""
 
@@ -340,29 +249,17 @@ def _numbers(images: Sequence[PairedImage], seed: int) -> dict[str, Any]:  # Any
         "images": len({image.content for image in images}),
         "telling": len({image.content for image in images if image.is_telling}),
         "rois": int(sum(image.candidate.hits.size for image in images)),
-        "candidate": _mean(images, [image.candidate.average_precision for image in images]),
-        "incumbent": _mean(images, [image.incumbent.average_precision for image in images]),
-        "gain": _mean(images, [image.gain for image in images]),
+        "candidate": mean_of(images, [image.candidate.average_precision for image in images]),
+        "incumbent": mean_of(images, [image.incumbent.average_precision for image in images]),
+        "gain": mean_of(images, [image.gain for image in images]),
         "interval_95": [round(float(low), 4), round(float(high), 4)],
-        "gain_on_earlier": _mean(earlier, [i.gain for i in earlier]) if earlier else None,
+        "gain_on_earlier": mean_of(earlier, [i.gain for i in earlier]) if earlier else None,
         "gain_by_folder": {
-            watch: _mean(members, [image.gain for image in members])
+            watch: mean_of(members, [image.gain for image in members])
             for watch, members in sorted(by_folder.items())
         },
         "each": [[image.name, round(image.gain, 4)] for image in images],
     }
-
-
-def _by_content(images: Sequence[PairedImage], values: Sequence[float]) -> dict[str, float]:
-    # Parts of one acquisition are one sample: their mean.
-    parts: dict[str, list[float]] = defaultdict(list)
-    for image, value in zip(images, values, strict=True):
-        parts[image.content].append(value)
-    return {content: float(np.mean(each)) for content, each in parts.items()}
-
-
-def _mean(images: Sequence[PairedImage], values: Sequence[float]) -> float:
-    return round(float(np.mean(list(_by_content(images, values).values()))), 4)
 
 
 def _images(n: int, kind: str) -> str:

@@ -30,7 +30,6 @@ from cellwatch.storage.corrections.kept import read_kept
 from cellwatch.storage.promotions import Decision, ModelName
 from cellwatch.training.fit import fit
 from cellwatch.training.plans import ENOUGH_EPOCHS, FitPlan
-from cellwatch.training.promotion import decide
 from cellwatch.watching.scanner import look
 from cellwatch.zoo.cards import read_card
 from tests.discs import disc_images, disc_picture
@@ -285,28 +284,25 @@ def test_the_contents_that_let_a_provisional_model_in_are_told_from_the_ledger(l
     assert set(job_for_tonight(lab).let_in_by) == scored
 
 
-def test_new_images_are_shown_to_the_network_that_was_trained_on_them(lab, monkeypatch):
-    teach(lab, 3)
+def test_what_is_new_is_looked_at_by_the_network_that_was_trained_on_it(lab):
+    teach(lab, 4)
     job = job_for_tonight(lab)
-    sides = (Side.HELD_OUT, Side.TRAIN, Side.TRAIN)
+    sides = (Side.HELD_OUT, Side.TRAIN, Side.TRAIN, Side.TRAIN)
     items = tuple(replace(i, side=side) for i, side in zip(job.items, sides, strict=True))
-    job = replace(job, items=items)
-    judge = Judge(job, torch.device("cpu"))
+    made = replace(job.base, sha256="f" * 64)
+    judge = Judge(replace(job, items=items), torch.device("cpu"))
+    judge.rois = lambda item: 2 if item is items[3] else 9
     judge.add(job.base)
-    network = judge._networks[job.base.sha256][1]
-    folds = {items[1].content_key: ("f" * 64, network), items[2].content_key: ("e" * 64, network)}
-    shown = []
+    judge._networks[made.sha256] = judge._networks[job.base.sha256]
 
-    def spied(images, *args):
-        shown.append([image.trained is not None for image in images])
-        return decide(images, *args)
+    def told_when(*seen):
+        known = {job.base.sha256: tuple(item.content_key for item in seen)}
+        given = replace(job, items=items, seen=known)
+        return {(f.name, f.is_earlier) for f in evidence._fits(given, made, job.base, judge)}
 
-    monkeypatch.setattr(evidence, "decide", spied)
-    for earlier in ({}, {"1": ("1", 0)}):
-        given = replace(job, earlier=earlier)
-        evidence.evidence_for(given, Path(job.base.folder), folds, judge)
-
-    assert shown == [[False] * 3, [False, True, True]]
+    assert told_when() == set()  # nothing that it could be compared with
+    assert told_when(items[1]) == {(items[1].name, True), (items[2].name, False)}
+    assert told_when(items[0], items[3]) == set()
 
 
 def test_a_network_that_finds_none_of_few_rois_fails_the_smoke_test(lab, monkeypatch):
