@@ -137,19 +137,14 @@ def verdict(
     """
     if not images:
         return "nothing was corrected yet: three to five images are enough to begin"
-    scored = [n["numbers"] for n in nights if n["numbers"] and "candidate" in n["numbers"]]
-    if not scored:
+    last: dict[str, Any] = nights[-1] if nights else {"numbers": None}  # Any: what SQLite holds
+    if "candidate" not in (last["numbers"] or {}):
         return _without_a_score(images, nights, is_training=is_training)
-    gain = scored[-1]["gain"]
+    if last["verdict"] in ("declined", "inconclusive"):
+        return f"the last training is not used ({last['verdict']}): {last['told']}"
+    gain = last["numbers"]["gain"]
     shares = [i["share"] for i in images if i["share"] is not None]
     by_hand = f"{shares[-1]:.0%} of the ROIs of the last image were done by hand"
-    if gain < 0:
-        return (
-            f"the last training came out worse by {-gain:.3f} AP@0.5 and is not used; see why: "
-            "cellwatch models history"
-        )
-    if nights[-1]["verdict"] == "declined":
-        return f"the last training is not used: {nights[-1]['told']}"
     if gain >= PAYING:
         return f"it still pays: the last training gained {gain:+.3f} AP@0.5; {by_hand}"
     return (
@@ -165,7 +160,8 @@ def _without_a_score(
     is_training: bool,
 ) -> str:
     if is_training:
-        return "the first training is under way (cellwatch status)"
+        which = "another" if nights else "the first"
+        return f"{which} training is under way (cellwatch status)"
     if nights:
         last = nights[-1]
         if (last["told"] or "").startswith("cancelled"):

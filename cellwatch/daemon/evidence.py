@@ -1,5 +1,6 @@
 """What a candidate is worth: it and the model in use, on images that neither was trained on."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,8 @@ from cellwatch.records import (
 )
 from cellwatch.storage.corrections.kept import KeptCorrection
 from cellwatch.storage.runs import TWIN
-from cellwatch.training.findings import Fit, Found, PairedImage
+from cellwatch.training.contradictions import Fit
+from cellwatch.training.findings import Found, PairedImage
 from cellwatch.training.promotion import (
     GateDecision,
     PromotionRule,
@@ -38,8 +40,8 @@ from cellwatch.training.promotion import (
 from cellwatch.zoo.cards import ModelPlace, read_card
 from cellwatch.zoo.catalog import load_model, style_facts_of
 
-TELLING_ROIS = 3  # an image with fewer is fitted or missed as a whole
-YARDSTICKS = 12  # earlier images of each folder
+FITTED_ROIS = 3  # an image with fewer is fitted or missed as a whole
+FITS = 40  # new images, and earlier ones, at which the candidate looks again at the most
 SMOKE_IMAGES = 3  # that were trained on: a network that finds nothing there is broken
 SMOKE_ROIS = 5  # an image with fewer may be missed, but not all images with as many together
 
@@ -229,12 +231,19 @@ def evidence_for(
             continue
         theirs = judge.look(incumbent.sha256, item, ours.score.kind)
         images.append(
-            PairedImage(item.name, item.watch, item.content_key, ours.found, theirs.found)
+            PairedImage(
+                item.name,
+                item.watch,
+                item.content_key,
+                ours.found,
+                theirs.found,
+                is_held_out=item.side == Side.HELD_OUT,
+            )
         )
         # One that was looked at before for another reason is told of for this one.
         scores += [ours.score, replace(theirs.score, kind=ours.score.kind)]
     smoke = _smoke(job, made, incumbent, judge)
-    fits = _fits(job, made, incumbent, judge)
+    fits = [] if smoke.problems else _fits(job, made, incumbent, judge)
     decision = decide(images, smoke, PromotionRule(**job.rule), fits)
     return EvidenceFound(decision, confirmation, smoke, scores)
 
@@ -255,19 +264,17 @@ def _of_twin(job: TrainJob, item: TrainingItem, incumbent: UsedModel, ours: Seen
 
 
 def _fits(job: TrainJob, made: UsedModel, incumbent: UsedModel, judge: Judge) -> list[Fit]:
-    # No scores: what the candidate was trained on tells what cannot be learned. Of earlier images a
-    # few, spread over the nights, are the yardstick.
-    trained = [
-        item for item in job.items if item.side == Side.TRAIN and judge.rois(item) >= TELLING_ROIS
-    ]
+    # No scores: what the candidate was trained on tells what cannot be learned. The newest new
+    # images, and one part of each of the earlier ones, spread over their dates.
     seen = set(job.seen.get(incumbent.sha256, ()))
-    chosen = []
-    for watch in {item.watch for item in trained}:
-        here = [item for item in trained if item.watch == watch]
-        known = [item for item in here if item.content_key in seen]
-        if known:  # else nothing there can be compared
-            chosen += [item for item in here if item.content_key not in seen]
-            chosen += known[:: -(-len(known) // YARDSTICKS)]
+    by_date = sorted(job.items, key=lambda item: item.correction_id)
+    trained = [
+        item for item in by_date if item.side == Side.TRAIN and judge.rois(item) >= FITTED_ROIS
+    ]
+    earlier = list({i.content_key: i for i in trained if i.content_key in seen}.values())
+    if not earlier:
+        return []
+    fresh = [item for item in trained if item.content_key not in seen][-FITS:]
     return [
         Fit(
             item.name,
@@ -276,7 +283,7 @@ def _fits(job: TrainJob, made: UsedModel, incumbent: UsedModel, judge: Judge) ->
             judge.look(made.sha256, item, "smoke").found,
             item.content_key in seen,
         )
-        for item in chosen
+        for item in [*fresh, *earlier[:: math.ceil(len(earlier) / FITS)]]
     ]
 
 
@@ -301,11 +308,12 @@ def _judged_again(job: TrainJob, predecessor: UsedModel, judge: Judge) -> GateDe
     return judge_provisional(images)
 
 
-def _finds_nothing(trained: Sequence[TrainingItem], made: UsedModel, judge: Judge) -> bool:
+def _finds_nothing_in(trained: Sequence[TrainingItem], made: UsedModel, judge: Judge) -> int:
     with_rois = [item for item in trained if judge.rois(item)]
     if sum(judge.rois(item) for item in with_rois) < SMOKE_ROIS:
-        return False
-    return not any(judge.look(made.sha256, item, "smoke").n_rois for item in with_rois)
+        return 0
+    finds = any(judge.look(made.sha256, item, "smoke").n_rois for item in with_rois)
+    return 0 if finds else len(with_rois)
 
 
 def _smoke(job: TrainJob, made: UsedModel, incumbent: UsedModel, judge: Judge) -> SmokeTest:
@@ -324,8 +332,8 @@ def _smoke(job: TrainJob, made: UsedModel, incumbent: UsedModel, judge: Judge) -
     slower = float(job.rule["slower"])
     if ours > slower * theirs + 1.0 and problems == []:
         problems.append(f"it takes {ours / theirs:.1f} times as long as the model in use")
-    if not crowded and _finds_nothing(trained, made, judge):
-        problems.append(f"it finds nothing in any of the {len(trained)} it was trained on")
+    if not crowded and (n := _finds_nothing_in(trained, made, judge)):
+        problems.append(f"it finds nothing in any of the {n} corrected images it was trained on")
     for item in trained:
         kept = judge.kept(item)
         if kept.is_empty and (n := judge.look(made.sha256, item, "smoke").n_rois):

@@ -24,7 +24,7 @@ from cellwatch import __version__
 from cellwatch.core.network import CPNet
 from cellwatch.core.parameters import Normalisation, SegmentationParams
 from cellwatch.daemon.device import choose_device, keep_freed_memory, optimised
-from cellwatch.daemon.evidence import Judge, evidence_for
+from cellwatch.daemon.evidence import FITS, Judge, evidence_for
 from cellwatch.daemon.lessons import (
     Replayed,
     held_out_of,
@@ -195,11 +195,12 @@ def planned(
 
 
 def _steps_worth_scoring(job: TrainJob, prepared: "Prepared", plan: FitPlan, folds: int) -> float:
-    # Two networks look at each image that judges.
+    # Two networks look at each image that judges; the candidate also at what it was trained on.
     n_judges = sum(item.side == Side.HELD_OUT or folds > 0 for item in job.items)
     diam_mean = prepared.network.config.diam_mean
     areas = [i.labels.size * (diam_mean / i.diameter) ** 2 for i in prepared.images if i.diameter]
-    pixels = 2 * n_judges * sum(areas) / max(1, len(areas))
+    n_fits = min(2 * FITS, len(job.items)) if job.seen.get(job.incumbent.sha256) else 0
+    pixels = (2 * n_judges + n_fits) * sum(areas) / max(1, len(areas))
     return FORWARD * pixels / (plan.batch_size * plan.crop**2)
 
 

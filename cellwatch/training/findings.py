@@ -1,4 +1,4 @@
-"""What networks found on corrected images: of images that both are judged by, and of their own."""
+"""What the candidate and the model in use found on images that neither was trained on."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -46,6 +46,8 @@ class PairedImage:
         Or what networks of their nights that left the image out found there.
     is_earlier : bool
         Whether the incumbent was trained on it.
+    is_held_out : bool
+        Whether no network of the group is ever trained on it.
     """
 
     name: str
@@ -54,6 +56,7 @@ class PairedImage:
     candidate: Found
     incumbent: Found
     is_earlier: bool = False
+    is_held_out: bool = False
 
     @property
     def gain(self) -> float:
@@ -64,31 +67,6 @@ class PairedImage:
     def is_telling(self) -> bool:
         """Say whether either is right about anything there: else it cannot tell which is better."""
         return self.candidate.average_precision > 0 or self.incumbent.average_precision > 0
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """What the candidate finds on an image that it was trained on: no score, but it tells a lot.
-
-    Attributes
-    ----------
-    name, watch, content : str
-        As of a `PairedImage`.
-    found : Found
-    is_earlier : bool
-        Whether the incumbent was trained on it too.
-    """
-
-    name: str
-    watch: str
-    content: str
-    found: Found
-    is_earlier: bool = False
-
-    @property
-    def average_precision(self) -> float:
-        """Return that of what was found."""
-        return self.found.average_precision
 
 
 class Named(Protocol):

@@ -8,17 +8,16 @@ Tibshirani 1993, chapter 8).
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from cellwatch.core.arrays import Float64
 from cellwatch.records import Verdict
-from cellwatch.training.contradictions import contradiction, not_learned
+from cellwatch.training.contradictions import Fit, Missed, not_learned
 from cellwatch.training.findings import (
     NAMED,
-    Fit,
     Found,
     PairedImage,
     by_content,
@@ -43,11 +42,11 @@ class PromotionRule:
         No watched folder of the group may lose more than this on average.
     earlier_margin : float, AP@0.5
         Nor may the images of earlier nights: what was learned is not to be spoilt.
-    far_worse : float
+    missed_below : float
         A new image is missed when the candidate, which was trained on it, has less than so many
         times the AP@0.5 of the hardest earlier images there.
     least_gain : float, AP@0.5
-        What new images must gain when most of them are missed.
+        What new images must gain, unseen, when most of them are missed.
     image_margin : float, AP@0.5
         With little evidence no single image may lose more than this.
     enough_images : int
@@ -59,8 +58,8 @@ class PromotionRule:
     margin: float = 0.02
     folder_margin: float = 0.03
     earlier_margin: float = 0.05
-    far_worse: float = 0.5
-    least_gain: float = 0.02
+    missed_below: float = 0.5
+    least_gain: float = 0.05
     image_margin: float = 0.05
     enough_images: int = 5
     slower: float = 1.5
@@ -110,26 +109,30 @@ def decide(
     """
     if smoke.problems:
         return GateDecision(Verdict.DECLINED, f"it failed the smoke test: {smoke.problems[0]}")
-    if not images:
-        return GateDecision(
-            Verdict.INCONCLUSIVE,
-            "there was no corrected image that neither model was trained on when it began; "
-            "correct an image that is new to both",
-        )
-    numbers = _numbers(images, seed)
-    told = (
-        f"AP@0.5 {numbers['candidate']:.3f} against {numbers['incumbent']:.3f} "
-        f"on {_images(numbers['images'], 'unseen')}"
-    )
-    missed = not_learned(fits, rule.far_worse)
-    numbers["not_learned"] = [[fit.name, round(fit.average_precision, 4)] for fit in missed]
-    if spoilt := _spoilt(images, fits, rule):
+    telling = [image for image in images if image.is_telling]
+    silent = _count(images) - _count(telling)
+    if not telling:
+        return GateDecision(Verdict.INCONCLUSIVE, _nothing_told(silent, rule), {"silent": silent})
+    missed = not_learned(fits, rule.missed_below)
+    odd = [fit for folder in missed for fit in folder.fits]
+    numbers = {
+        **_numbers(telling, seed),
+        "silent": silent,
+        "not_learned": [[fit.name, round(fit.average_precision, 4)] for fit in odd],
+    }
+    told = _told(numbers)
+    if spoilt := _spoilt(telling, fits, rule):
         return GateDecision(Verdict.DECLINED, f"{told}, but {spoilt}", numbers)
-    if (odd := contradiction(fits, missed)) and not _gains(images, rule):
-        return GateDecision(Verdict.DECLINED, f"{told}, but {odd}", numbers)
-    if numbers["telling"] < rule.enough_images:
-        return _with_little(images, rule, numbers, told)
-    return _with_enough(rule, numbers, told, missed)
+    if contradiction := _contradiction(telling, missed, rule):
+        return GateDecision(Verdict.DECLINED, f"{told}, but {contradiction}", numbers)
+    is_little = numbers["images"] < rule.enough_images
+    made = (
+        _with_little(telling, rule, numbers, told)
+        if is_little
+        else _with_enough(rule, numbers, told)
+    )
+    hint = f"; look at the corrections of {named(odd)}, which are fitted badly" if odd else ""
+    return replace(made, reason=f"{made.reason}{hint}")
 
 
 def judge_provisional(images: Sequence[PairedImage]) -> GateDecision | None:
@@ -157,18 +160,14 @@ def judge_provisional(images: Sequence[PairedImage]) -> GateDecision | None:
     return GateDecision(verdict, told, numbers)
 
 
-def _with_enough(
-    rule: PromotionRule, numbers: dict[str, Any], told: str, missed: Sequence[Fit]
-) -> GateDecision:
+def _with_enough(rule: PromotionRule, numbers: dict[str, Any], told: str) -> GateDecision:
     gain = numbers["gain"]
     if worst := _worst_folder(numbers, rule):
         but = "and" if gain < 0 else "but"
         return GateDecision(Verdict.DECLINED, f"{told}, {but} {worst}{_where(numbers)}", numbers)
     low, high = numbers["interval_95"]
     if gain >= 0 and low >= -rule.margin:
-        odd = f"; look at the corrections of {named(missed)}, which are not learned"
-        hint = odd if missed else ""
-        return GateDecision(Verdict.PROMOTED, f"{told}{hint}", numbers)
+        return GateDecision(Verdict.PROMOTED, told, numbers)
     if gain < 0:
         return GateDecision(Verdict.DECLINED, f"{told}: it is worse{_where(numbers)}", numbers)
     missing = rule.enough_images
@@ -190,13 +189,48 @@ def _spoilt(images: Sequence[PairedImage], fits: Sequence[Fit], rule: PromotionR
 
 def _suspects(fits: Sequence[Fit]) -> str:
     # What is held out was not trained on, and has spoilt nothing.
-    fresh = sorted((fit for fit in fits if not fit.is_earlier), key=lambda f: f.average_precision)
+    fresh = sorted(
+        (fit for fit in fits if not fit.is_earlier), key=lambda fit: fit.average_precision
+    )
     return f"; look at the corrections of {named(fresh)}" if fresh else ""
 
 
-def _gains(images: Sequence[PairedImage], rule: PromotionRule) -> bool:
-    fresh = [image for image in images if not image.is_earlier]
-    return bool(fresh) and mean_of(fresh, [i.gain for i in fresh]) >= rule.least_gain
+def _contradiction(
+    images: Sequence[PairedImage], missed: Sequence[Missed], rule: PromotionRule
+) -> str:
+    # Where others of their kind help to find them, unseen, they are merely hard.
+    worst = next((folder for folder in missed if folder.is_most), None)
+    if worst is None:
+        return ""
+    fresh = [image for image in images if not image.is_earlier and not image.is_held_out]
+    if fresh and mean_of(fresh, [image.gain for image in fresh]) >= rule.least_gain:
+        return ""
+    return worst.reason
+
+
+def _count(images: Sequence[PairedImage]) -> int:
+    return len({image.content for image in images})
+
+
+def _nothing_told(silent: int, rule: PromotionRule) -> str:
+    if not silent:
+        return (
+            "there was no corrected image that neither model was trained on when it began; "
+            "correct an image that is new to both"
+        )
+    return (
+        f"neither model is right about anything on {_images(silent, 'unseen')}, which tells "
+        f"nothing; correct {rule.enough_images} more images"
+    )
+
+
+def _told(numbers: dict[str, Any]) -> str:  # Any: JSON
+    told = (
+        f"AP@0.5 {numbers['candidate']:.3f} against {numbers['incumbent']:.3f} "
+        f"on {_images(numbers['images'], 'unseen')}"
+    )
+    silent = numbers["silent"]
+    return f"{told} ({silent} more, on which neither is right, tell nothing)" if silent else told
 
 
 def _with_little(
@@ -207,16 +241,12 @@ def _with_little(
         return GateDecision(Verdict.PROVISIONAL, f"{told}: little evidence", numbers)
     if numbers["gain"] < 0 and numbers["images"] >= FEW_TO_JUDGE:
         return GateDecision(Verdict.DECLINED, f"{told}: it is worse{_where(numbers)}", numbers)
-    missing = rule.enough_images - numbers["telling"]
+    missing = rule.enough_images - numbers["images"]
     if numbers["gain"] < 0:
         missing = FEW_TO_JUDGE - numbers["images"]
         why = "so few images mislead"
-    elif losers:
-        why = f"'{losers[0].name}' loses {-losers[0].gain:.3f}"
-    elif silent := numbers["images"] - numbers["telling"]:
-        why = f"on {silent} of them neither finds one of the ROIs, which tells nothing"
     else:
-        why = "nothing is gained"
+        why = f"'{losers[0].name}' loses {-losers[0].gain:.3f}" if losers else "nothing is gained"
     return GateDecision(
         Verdict.INCONCLUSIVE,
         f"{told}, but {why}; correct {missing} more image{'s' if missing > 1 else ''}",
@@ -246,8 +276,7 @@ def _numbers(images: Sequence[PairedImage], seed: int) -> dict[str, Any]:  # Any
     low, high = np.percentile(gains, [2.5, 97.5])
     earlier = [image for image in images if image.is_earlier]
     return {
-        "images": len({image.content for image in images}),
-        "telling": len({image.content for image in images if image.is_telling}),
+        "images": _count(images),
         "rois": int(sum(image.candidate.hits.size for image in images)),
         "candidate": mean_of(images, [image.candidate.average_precision for image in images]),
         "incumbent": mean_of(images, [image.incumbent.average_precision for image in images]),

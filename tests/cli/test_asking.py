@@ -86,4 +86,4 @@ def test_an_effort_whose_last_training_was_declined_does_not_advise_another_kind
     }  # fmt: skip
     said = verdict([{"share": 0.5}], [night])
 
-    assert said == "the last training is not used: 5 of 5 new images are missed"
+    assert said == "the last training is not used (declined): 5 of 5 new images are missed"

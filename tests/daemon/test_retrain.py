@@ -305,6 +305,23 @@ def test_what_is_new_is_looked_at_by_the_network_that_was_trained_on_it(lab):
     assert told_when(items[0], items[3]) == set()
 
 
+def test_of_many_earlier_images_some_are_looked_at_and_of_new_ones_the_newest(lab, monkeypatch):
+    teach(lab, 6)
+    job = job_for_tonight(lab)
+    made = replace(job.base, sha256="f" * 64)
+    monkeypatch.setattr(evidence, "FITS", 2)
+    monkeypatch.setattr(evidence, "FITTED_ROIS", 1)
+    judge = Judge(job, torch.device("cpu"))
+    judge.add(job.base)
+    judge._networks[made.sha256] = judge._networks[job.base.sha256]
+    seen = tuple(item.content_key for item in job.items[:3])
+
+    given = replace(job, seen={job.base.sha256: seen})
+    told = [(fit.name, fit.is_earlier) for fit in evidence._fits(given, made, job.base, judge)]
+    names = [item.name for item in job.items]
+    assert told == [(names[4], False), (names[5], False), (names[0], True), (names[2], True)]
+
+
 def test_a_network_that_finds_none_of_few_rois_fails_the_smoke_test(lab, monkeypatch):
     teach(lab, 3)
     job = job_for_tonight(lab)
@@ -315,7 +332,7 @@ def test_a_network_that_finds_none_of_few_rois_fails_the_smoke_test(lab, monkeyp
     monkeypatch.setattr(judge, "look", lambda *_: nothing)
 
     (problem,) = evidence._smoke(job, job.base, job.base, judge).problems
-    assert problem == "it finds nothing in any of the 3 it was trained on"
+    assert problem == "it finds nothing in any of the 3 corrected images it was trained on"
     monkeypatch.setattr(judge, "rois", lambda _: 1)  # three of them may be missed by chance
     assert evidence._smoke(job, job.base, job.base, judge).problems == ()
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cellwatch.records import Verdict
-from cellwatch.training.findings import Fit, Found, PairedImage
+from cellwatch.training.contradictions import Fit
+from cellwatch.training.findings import Found, PairedImage
 from cellwatch.training.promotion import (
     PromotionRule,
     SmokeTest,
@@ -43,7 +44,16 @@ CASES = {
     "worse on two, which mislead": (pairs(*[(30, 40)] * 2), Verdict.INCONCLUSIVE),
     "nothing is found by either": (pairs(*[(0, 0)] * 9), Verdict.INCONCLUSIVE),
     "something is found on few": (pairs((20, 0), *[(0, 0)] * 8), Verdict.PROVISIONAL),
-    "what was found is lost": (pairs((0, 20), *[(0, 0)] * 8), Verdict.DECLINED),
+    "what was found on one is lost": (pairs((0, 20), *[(0, 0)] * 8), Verdict.INCONCLUSIVE),
+    "what was found on three is lost": (pairs(*[(0, 9)] * 3, *[(0, 0)] * 8), Verdict.DECLINED),
+    "a folder loses beside images that tell nothing": (
+        pairs(*[(45, 30)] * 6) + pairs((30, 40), *[(0, 0)] * 12, watch="other"),
+        Verdict.DECLINED,
+    ),
+    "nobody knows, beside images that tell nothing": (
+        pairs((50, 0), (0, 45), (50, 0), (0, 45), (50, 8), *[(0, 0)] * 60),
+        Verdict.INCONCLUSIVE,
+    ),
     "blank fields stay blank": (pairs(*[(0, 0)] * 5, n=0), Verdict.PROMOTED),
     "nothing to judge by": ([], Verdict.INCONCLUSIVE),
     "better, but one folder loses": (
@@ -136,9 +146,9 @@ def test_corrections_that_contradict_what_was_learned_before_are_told_of():
     decision = decide(images, WELL, RULE, fits([9, 8, 7, 6, 5], [48] * 5))
 
     assert decision.verdict == Verdict.DECLINED
-    assert "5 of 5 new images are missed even by the network that was" in decision.reason
-    assert "(AP@0.5 0.140)" in decision.reason
-    assert "look at those of 'new 4', 'new 3', 'new 2'" in decision.reason
+    assert "5 of the 5 new images it was trained on are fitted badly all" in decision.reason
+    assert "(AP@0.5 0.140; earlier ones at least 0.480)" in decision.reason
+    assert "look at those of 'new 4', 'new 3', 'new 2'. If they are right" in decision.reason
     assert decision.numbers["not_learned"][0] == ["new 4", 0.1]
 
 
@@ -149,10 +159,14 @@ NEW_KINDS = {
         *fits([8] * 5, [12] * 3, watch="tissue"),
         *fits([48], [48] * 20),
     ],
+    "a single part of each that is missed": [
+        replace(fit, content=f"series {n % 3}") if not fit.is_earlier else fit
+        for n, fit in enumerate(fits([5, 5, 5, *[48] * 27], [48] * 5))
+    ],
     "most of it learned": fits([48, 48, 48, 5, 5, 5], [48] * 5),
     "too few of it to say so": fits([6] * 2, [48] * 5),
     "nothing before to compare it with": fits([6] * 5, [48]),
-    "all of it earlier": fits([], [48, 48, 3, 2, 1]),
+    "all of it earlier": fits([], [48, 48, 30, 30, 1]),
 }
 
 
@@ -168,24 +182,55 @@ def test_a_new_kind_that_is_being_learned_is_promoted_and_what_lags_behind_is_na
 
     assert decision.verdict == Verdict.PROMOTED
     assert decision.reason.endswith(
-        "look at the corrections of 'new 0', 'new 2', 'new 1', which are not learned"
+        "look at the corrections of 'new 0', 'new 2', 'new 1', which are fitted badly"
     )
 
 
 def test_in_a_group_with_held_out_images_wrong_corrections_are_noticed_too():
-    held_out = pairs(*[(45, 45)] * 7)
+    held_out = [replace(image, is_held_out=True) for image in pairs(*[(50, 40)] * 7)]
 
     assert decide(held_out, WELL, RULE, fits([5] * 4, [48] * 9)).verdict == Verdict.DECLINED
     assert decide(held_out, WELL, RULE, fits([45] * 4, [48] * 9)).verdict == Verdict.PROMOTED
 
 
 def test_of_parts_of_one_image_one_is_named():
-    crops = [replace(fit, content="x") for fit in fits([1, 2, 3], [])]
+    crops = [
+        replace(fit, content="x", name=f"crop {n}") for n, fit in enumerate(fits([1, 2, 3], []))
+    ]
     others = fits([5, 6], [48] * 3)
 
     reason = decide(pairs(*[(20, 20)] * 5), WELL, RULE, [*crops, *others]).reason
-    assert "3 of 3 new images" in reason
-    assert "look at those of 'new 0', 'new 0', 'new 1', and" in reason
+    assert "3 of the 3 new images" in reason
+    assert "look at those of 'crop 0', 'new 0', 'new 1'. If" in reason
+
+
+def test_wrong_corrections_of_an_easy_folder_are_noticed_beside_a_hard_one():
+    told = [
+        *fits([8] * 4, [48] * 5, watch="culture"),
+        *fits([12] * 9, [12] * 3, watch="tissue"),
+    ]
+
+    decision = decide(pairs(*[(20, 20)] * 5), WELL, RULE, told)
+    assert decision.verdict == Verdict.DECLINED
+    assert "4 of the 4 new images" in decision.reason
+
+
+def test_what_is_fitted_badly_is_named_beside_every_verdict():
+    few = decide(pairs((45, 30)), WELL, RULE, fits([5, 48, 48], [48] * 3))
+    none = decide(pairs(*[(40, 40)] * 2), WELL, RULE, fits([5, 48, 48], [48] * 3))
+
+    assert (few.verdict, none.verdict) == (Verdict.PROVISIONAL, Verdict.INCONCLUSIVE)
+    assert all("corrections of 'new 0', which" in made.reason for made in (few, none))
+
+
+def test_images_on_which_neither_is_right_hide_no_loss():
+    earlier = earlier_pairs(*[(38, 45)] * 3, *[(0, 0)] * 8)
+
+    decision = decide([*pairs(*[(45, 20)] * 6), *earlier], WELL, RULE)
+    assert decision.verdict == Verdict.DECLINED
+    assert "on 9 unseen images (8 more, on which neither is right, tell nothing)" in (
+        decision.reason
+    )
 
 
 def test_two_empty_images_agree():
