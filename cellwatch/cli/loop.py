@@ -137,11 +137,13 @@ def verdict(
     """
     if not images:
         return "nothing was corrected yet: three to five images are enough to begin"
-    last: dict[str, Any] = nights[-1] if nights else {"numbers": None}  # Any: what SQLite holds
-    if "candidate" not in (last["numbers"] or {}):
+    last: dict[str, Any] = nights[-1] if nights else {}  # Any: what SQLite holds
+    is_scored = "candidate" in (last.get("numbers") or {})
+    said = last.get("verdict")
+    if said == "declined" or (said == "inconclusive" and is_scored):
+        return f"the last training is not used ({said}): {last['told']}"
+    if not is_scored:
         return _without_a_score(images, nights, is_training=is_training)
-    if last["verdict"] in ("declined", "inconclusive"):
-        return f"the last training is not used ({last['verdict']}): {last['told']}"
     gain = last["numbers"]["gain"]
     shares = [i["share"] for i in images if i["share"] is not None]
     by_hand = f"{shares[-1]:.0%} of the ROIs of the last image were done by hand"

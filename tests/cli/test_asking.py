@@ -87,3 +87,6 @@ def test_an_effort_whose_last_training_was_declined_does_not_advise_another_kind
     said = verdict([{"share": 0.5}], [night])
 
     assert said == "the last training is not used (declined): 5 of 5 new images are missed"
+    broken = {**night, "numbers": {"smoke_test": ["x"]}, "told": "it failed the smoke test: x"}
+    said = verdict([{"share": 0.5}], [broken])
+    assert said == "the last training is not used (declined): it failed the smoke test: x"

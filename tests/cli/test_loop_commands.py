@@ -57,7 +57,7 @@ def test_the_effort_is_told_and_drawn(desk, tmp_path):
     told = desk.command("effort", "--plot", str(plot)).stdout
     facts = json.loads(desk.command("effort", "--json").stdout)[0]
 
-    assert re.search(r"images: .*(pays|judged|worse)", told)
+    assert re.search(r"images: .*(pays|judged|not used)", told)
     assert [row["removed"] for row in facts["images"]] == [1, 1, 1]
     assert all(row["is_unseen"] for row in facts["images"])
     assert plot.read_bytes().startswith(b"\x89PNG")
