@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -73,33 +74,45 @@ def one_night(category: Path, options: argparse.Namespace) -> dict:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(pair.image, place)
         cellwatch(station, "run", "--once")
-        corrected = correct(station, pairs, options)
-        cellwatch(station, "run", "--once")
-        listed = json.loads(cellwatch(station, "corrections", "list", "--json"))
-        (dry_run,) = json.loads(cellwatch(station, "retrain", "lab", "--dry-run", "--json"))
-        began = time.monotonic()
-        cellwatch(station, "retrain", "lab", "--now")
-        seconds = time.monotonic() - began
-        decision = json.loads(cellwatch(station, "models", "history", "--json"))[0]
-        zoo = station / "state" / "models"
-        base = decision["previous_id"]
-        return {
-            "base": base,
-            "corrected": corrected,
-            "prediction_ap50": {row["file"]: row["ap50"] for row in listed},
-            "dry_run": dry_run["says"],
-            "verdict": decision["verdict"],
-            "reason": decision["reason"],
-            "numbers": decision["numbers"],
-            "seconds": round(seconds),
-            "test": {
-                "base": scored(base, zoo, category, options),
-                "candidate": scored(decision["model_id"], zoo, category, options),
-            },
-        }
+        row = night(station, category, correct(station, pairs, options))
+        if options.keep:
+            shutil.copytree(station, options.keep / category.name)
+        return row
 
 
-def correct(station: Path, pairs: list, options: argparse.Namespace) -> dict[str, int]:
+def night(station: Path, category: Path, corrected: dict[str, int]) -> dict:
+    """Take in what was dropped, train once as a night does, and score what came of it."""
+    cellwatch(station, "run", "--once")
+    listed = json.loads(cellwatch(station, "corrections", "list", "--json"))
+    (dry_run,) = json.loads(cellwatch(station, "retrain", "lab", "--dry-run", "--json"))
+    began = time.monotonic()
+    cellwatch(station, "retrain", "lab", "--now")
+    seconds = time.monotonic() - began
+    decision = json.loads(cellwatch(station, "models", "history", "--json"))[0]
+    zoo = station / "state" / "models"
+    base = decision["previous_id"]
+    return {
+        "base": base,
+        "corrected": corrected,
+        "prediction_ap50": {row["file"]: row["ap50"] for row in listed},
+        "dry_run": dry_run["says"],
+        "verdict": decision["verdict"],
+        "reason": decision["reason"],
+        "numbers": decision["numbers"],
+        "seconds": round(seconds),
+        "test": {
+            "base": scored(base, zoo, category),
+            "candidate": scored(decision["model_id"], zoo, category),
+        },
+    }
+
+
+def correct(
+    station: Path,
+    pairs: list,
+    options: argparse.Namespace,
+    spoil: Callable[[np.ndarray], np.ndarray] = np.copy,
+) -> dict[str, int]:
     """Drop the truth of what is handed out, cut so that the ROIs are within the limit."""
     done: dict[str, int] = {}
     words = ["--next", str(options.images), "--to", str(station / "checkout"), "--json"]
@@ -109,7 +122,7 @@ def correct(station: Path, pairs: list, options: argparse.Namespace) -> dict[str
     for pair in chosen:
         labels = read_label_file(pair.masks)
         crop = within(labels, each)
-        part = relabel(labels[crop.window]) if crop else labels
+        part = relabel(spoil(relabel(labels[crop.window] if crop else labels)))
         ending = "_masks.tif" if part.any() else "_empty.tif"
         name = correction_name(CorrectionName(pair.name, crop=crop), ending)
         write_tiff(station / "corrections" / name, part)
@@ -128,7 +141,7 @@ def within(labels: np.ndarray, rois: int) -> Crop | None:
     return None
 
 
-def scored(name: str, zoo: Path, category: Path, options: argparse.Namespace) -> dict:
+def scored(name: str, zoo: Path, category: Path) -> dict:
     device = choose_device("auto")
     model = ready_either(find_either(name, zoo), device)
     each = evaluate_folder(
@@ -156,6 +169,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=5)
     parser.add_argument("--rois", type=int, default=250)
     parser.add_argument("--budget", default="4 h")
+    parser.add_argument("--keep", type=Path, help="folder for the stations, each by its category")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     return parser.parse_args(sys.argv[1:])
 
