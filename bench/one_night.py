@@ -62,8 +62,8 @@ def main() -> None:
 
 def one_night(category: Path, options: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as name:
-        station = Path(name)
-        (station / "corrections").mkdir()
+        station = (options.keep or Path(name)).absolute() / category.name
+        (station / "corrections").mkdir(parents=True)
         text = CONFIG.format(
             model=options.model, budget=options.budget, precision=options.precision
         )
@@ -74,10 +74,7 @@ def one_night(category: Path, options: argparse.Namespace) -> dict:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(pair.image, place)
         cellwatch(station, "run", "--once")
-        row = night(station, category, correct(station, pairs, options))
-        if options.keep:
-            shutil.copytree(station, options.keep / category.name)
-        return row
+        return night(station, category, correct(station, pairs, options))
 
 
 def night(station: Path, category: Path, corrected: dict[str, int]) -> dict:

@@ -1,9 +1,10 @@
 """A second night on real images whose corrections are wrong: does the model in use serve on?
 
 Each station is one that `bench/one_night.py --keep STATIONS` has left: a built-in model, a first
-night of right corrections. For each poison a copy of it hands out its next images, they come back
-wrong, and one training runs as a night does. The candidate and the model in use are then scored on
-the category's test folder, which the station never sees. Rows are kept in OUT as they come.
+night of right corrections. For each poison it hands out its next images, they come back wrong, one
+training runs as a night does, and the station is put back as it was. The candidate and the model in
+use ("base" in the row) are scored on the category's test folder, which the station never sees. Rows
+are kept in OUT as they come.
 
 shifted: by 10 px in both axes. merged: each ROI and its nearest neighbour are one. half_deleted:
 every second ROI is missing.
@@ -17,7 +18,8 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +46,24 @@ def main() -> None:
 
 
 def one_poisoned(category: Path, poison: str, options: argparse.Namespace) -> dict:
-    with tempfile.TemporaryDirectory() as name:
-        station = Path(name) / "station"
-        shutil.copytree(options.stations / category.name, station)
+    station = options.stations.absolute() / category.name
+    with put_back(station):
         shutil.rmtree(station / "checkout")
         pairs = find_pairs(category / "train")
         return night(station, category, correct(station, pairs, options, POISONS[poison]))
+
+
+@contextmanager
+def put_back(station: Path) -> Iterator[None]:
+    """Leave the station as it was. It is used where it stands: its ledger names images by path."""
+    with tempfile.TemporaryDirectory(dir=station.parent) as aside:
+        copy = Path(aside) / station.name
+        shutil.copytree(station, copy)
+        try:
+            yield
+        finally:
+            shutil.rmtree(station)
+            copy.rename(station)
 
 
 def shifted(labels: np.ndarray) -> np.ndarray:
