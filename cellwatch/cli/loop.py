@@ -10,6 +10,7 @@ from cellwatch.cli.asking import ask, ledger_of, read_station, show
 from cellwatch.cli.talk import ConfigOption, JsonOption, print_json, print_table, tell
 from cellwatch.errors import ExtraMissing, RequestRefused, UsageError
 from cellwatch.storage import reports
+from cellwatch.storage.looks import REGION_NOTE
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
@@ -276,6 +277,7 @@ def _taken(row: dict[str, Any], side: str | None) -> dict[str, Any]:  # Any: wha
     if row["crop"]:
         crop = json.loads(row["crop"])
         part.append(f"y{crop['y']} x{crop['x']} h{crop['height']} w{crop['width']}")
+    part += ["checked region"] if REGION_NOTE in (row["notes"] or "") else []
     uses = {None: "new", "train": "trains", "held_out": "held out: judges"}
     return {
         "id": row["id"],

@@ -114,7 +114,9 @@ def checkout(
     station = read_station(config)
     corrections = folder_of(station)
     refuse_station_folder(station, to, "--to")
-    if bool(image) == bool(take_next) or (again and not image):
+    if image and take_next:
+        raise UsageError("name an image or say --next N, not both")
+    if not (image or take_next) or (again and not image):
         raise UsageError("name an image" + ("" if again else ", or say --next N"))
     if 0 < crop < LEAST_CROP:
         raise UsageError(f"--crop {crop} shows too little to correct; {LEAST_CROP} px at least")
@@ -131,8 +133,11 @@ def checkout(
     if as_json:
         print_json(made)
         return
+    corrected = {row["id"]: row["corrected_in"] for row in rows if row.get("corrected_in")}
     for each in made:
         typer.echo(each["folder"])
+        if not again and (files := corrected.get(each["acquisition_id"])):
+            tell(f"it was corrected before, in {files}; the labels handed out are the network's")
     if len(made) < take_next:
         tell(f"no more than {len(made)} of {take_next} wait; --next leaves out what is out already")
     tell(f"correct them (README.txt in each), then copy the labels into {corrections}")

@@ -10,7 +10,7 @@ from sqlite_utils import Database
 
 from cellwatch.daemon.desk import FromDesk
 from cellwatch.daemon.presence import FilesMoved
-from cellwatch.storage import reviews, standing, weighing
+from cellwatch.storage import looks, reviews, standing, weighing
 from cellwatch.storage.corrections import answers
 from cellwatch.storage.corrections.names import TABLE
 from cellwatch.storage.pathtext import text_path
@@ -42,7 +42,11 @@ def answer_part(db: Database, folder: Path, correction_id: int) -> None:
     It came, or was taken back.
     """
     file = db.table("corrections").get(correction_id)["file"]
-    others = [*standing.of_part(db, correction_id), *weighing.sharing(db, correction_id)]
+    others = [
+        *standing.of_part(db, correction_id),
+        *weighing.sharing(db, correction_id),
+        *looks.regions_beside(db, correction_id),
+    ]
     for other in {row["id"]: row for row in others if row["file"] != file}.values():
         dropped = folder / text_path(other["file"])
         is_told = other["state"] in ("trainable", "used", "superseded", "rejected")
@@ -150,7 +154,7 @@ def _use(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
         )
         return f"none: {whose}; to have this one count again, save it again"
     if row["kind"] == "region":
-        return "only this region of the image's correction is learned from and scored"
+        return _use_of_region(db, row)
     if row["is_again"]:
         return "a second look: it measures your agreement with yourself and is not trained on"
     who = f" by {row['annotator']}" if row["annotator"] else ""
@@ -160,6 +164,23 @@ def _use(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
         return f"none while {named([covering])} stands, which speaks of all of it{lead}"
     use = f"the latest correction{who} of this part; the group learns from it in its next training"
     return f"{use}, but for the pixels of {named(over)}{lead}" if over else use
+
+
+def _use_of_region(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
+    # A region speaks of the masks of its own hand and part, and of no others.
+    ours, beside = looks.with_region(db, row["id"]), looks.beside_region(db, row["id"])
+    if not ours and not beside:
+        return "none yet: it waits for masks of the same part; then only this region counts"
+    if not ours:
+        return (
+            f"none: it is not for {named(beside)}, which has another annotator or part; a region "
+            "counts for the masks whose name and sub-folder it has (NAME_region.tif beside "
+            "NAME_masks.tif)"
+        )
+    over = weighing.above(db, ours[-1]["id"])
+    if covering := next((o for o in over if weighing.is_covered(ours[-1], o)), None):
+        return f"none while {named([covering])} stands, which counts in place of {named(ours)}"
+    return f"only this region of {named(ours)} is learned from and scored"
 
 
 def named(rows: list[dict[str, Any]]) -> str:  # Any: what SQLite holds

@@ -49,6 +49,9 @@ To return it: copy {labels}
 into {corrections}
 Within seconds an answer lies beside it: .accepted.json, or .rejected.txt with what to mend.
 """
+ANEW = """\
+The labels here are the network's, not those: to go on from what was done, open that file instead
+and save it under its own name."""
 AGAIN = """
 This is a second look at an image that was corrected before, turned around and under another
 name. Its labels are blank: please draw every cell anew, without looking at the first. It is not
@@ -233,6 +236,8 @@ def _note(
     title = f"{stem}: {wanted.target} of {wanted.row['path']}" if not wanted.is_again else stem
     if wanted.row.get("flagged_why") and not wanted.is_again:
         title += f"\nFlagged: {wanted.row['flagged_why']}"
+    if wanted.row.get("corrected_in") and not wanted.is_again:
+        title += f"\nCorrected before: {wanted.row['corrected_in']}, in\n{corrections}.\n{ANEW}"
     how = HOW[wanted.tool].format(**named)
     if is_blank and not masks.exists():
         how = f"(There are no ROIs yet, and so no {masks.name}: saving makes it.)\n{how}"

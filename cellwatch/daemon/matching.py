@@ -116,6 +116,8 @@ def match_drop(
         if not rows:
             continue
         here = [row for row in rows if _lies_in(row, relative.parent)]
+        if not here and (watched := _watched(config, relative.parent)):
+            return _not_in(watched, reading.stem, rows[0])
         found = here or rows
         note = ""
         if len(found) > 1:
@@ -131,7 +133,8 @@ def match_drop(
     for reading in name.readings:  # a second look, or one of several images of one name
         checkout = _checkout(db, reading.stem)
         if checkout is not None:
-            annotator = reading.annotator or _who(relative.parent, name)
+            is_place = _watched(config, relative.parent)
+            annotator = reading.annotator or ("" if is_place else _who(relative.parent, name))
             return _as_handed_out(db, config, checkout, annotator)
     stems = ", ".join(f"'{reading.stem}'" for reading in name.readings)
     near = _alike(db, name.readings[-1].stem)
@@ -339,6 +342,21 @@ def _who(folder: Path, name: DroppedName) -> str:
     # Who copies a whole checkout folder here is no annotator of its name: that of the file in it.
     first = _first(folder)
     return "" if name_key(first) == name_key(name.readings[0].stem) else first
+
+
+def _watched(config: Config, folder: Path) -> str:
+    # A sub-folder with the name of a watched folder says where the image lies, never who drew.
+    key = name_key(_first(folder))
+    return next((watch.name for watch in config.watch if key and name_key(watch.name) == key), "")
+
+
+def _not_in(watched: str, stem: str, other: Row) -> Unmatched:
+    place = "/".join(_place(other))
+    return Unmatched(
+        f"no image named '{stem}' is known in {watched} yet; if it is of '{other['path']}', put it "
+        f"into corrections/{place}/",
+        is_waiting=True,
+    )
 
 
 def _first(folder: Path) -> str:

@@ -10,7 +10,7 @@ from sqlite_utils import Database
 from cellwatch.storage.arrivals import iso
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import path_text
-from cellwatch.storage.stems import CURRENT, meant_by, stem_key
+from cellwatch.storage.stems import CURRENT, meant_by, name_key, stem_key
 
 LIKELY = 5000  # images, the newest, among which a mistyped name is looked for
 
@@ -115,9 +115,12 @@ def acquisitions_named(db: Database, name: str, *, is_every: bool = False) -> li
 def resembling(db: Database, name: str) -> list[str]:
     """Return the file names of at most three images whose stem is nearly that of a name."""
     sql = f"SELECT a.stem, a.path FROM acquisitions a WHERE {CURRENT} ORDER BY a.id DESC LIMIT ?"
-    files = {stem: PurePosixPath(path).name for stem, path in db.execute(sql, [LIKELY]).fetchall()}
+    files: dict[str, str] = {}  # by stem, and by all of the name: either may be what was mistyped
+    for stem, path in db.execute(sql, [LIKELY]).fetchall():
+        file = PurePosixPath(path)
+        files |= {stem: file.name, name_key(file.stem): file.name}
     near = get_close_matches(path_text(stem_key(name)), list(files), cutoff=0.75)
-    return [files[stem] for stem in near]
+    return list(dict.fromkeys(files[key] for key in near))
 
 
 def _raise_one(db: Database, flag: Flag, acquisition: int | None, now: datetime) -> None:

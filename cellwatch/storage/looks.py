@@ -65,6 +65,28 @@ def with_region(db: Database, region_id: int) -> list[Row]:
     return list(db.query(sql, [region_id]))
 
 
+def beside_region(db: Database, region_id: int) -> list[Row]:
+    """Return the standing corrections of the plane of a region, of whatever hand and part."""
+    sql = """
+        SELECT c.* FROM corrections c JOIN corrections r ON r.id = ?
+        WHERE c.kind = 'labels' AND c.state IN ('trainable', 'used') AND c.is_again = 0
+        AND c.acquisition_id = r.acquisition_id AND c.target = r.target AND c.t = r.t
+        AND c.z = r.z AND c.position = r.position ORDER BY c.id
+    """
+    return list(db.query(sql, [region_id]))
+
+
+def regions_beside(db: Database, correction_id: int) -> list[Row]:
+    """Return the regions that stand on the plane of a correction."""
+    sql = """
+        SELECT r.* FROM corrections r JOIN corrections c ON c.id = ?
+        WHERE r.kind = 'region' AND r.state = 'trainable'
+        AND c.acquisition_id = r.acquisition_id AND c.target = r.target AND c.t = r.t
+        AND c.z = r.z AND c.position = r.position ORDER BY r.id
+    """
+    return list(db.query(sql, [correction_id]))
+
+
 def out_of_step(db: Database) -> list[Row]:
     """Return the corrections that are to be read anew: a region came, or was withdrawn, since.
 

@@ -106,7 +106,10 @@ def acquisitions(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> l
                 WHERE b.stem = a.stem AND {CURRENT.replace("a.", "b.")}) AS n_alike,
                (SELECT group_concat(coalesce(f.why, ''), '; ') FROM flags f
                 WHERE f.acquisition_id = a.id AND f.lowered_at IS NULL AND f.why IS NOT NULL)
-               AS flagged_why
+               AS flagged_why,
+               (SELECT group_concat(c.file || ' (' || c.rois || ' ROIs)', ', ') FROM corrections c
+                WHERE c.acquisition_id = a.id AND c.kind = 'labels' AND c.is_again = 0
+                AND c.state IN ('trainable', 'used')) AS corrected_in
         FROM acquisitions a WHERE {where} AND {CURRENT} ORDER BY a.id
     """
     return [dict(row) for row in db.execute(sql, list(values))]

@@ -44,9 +44,10 @@ def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> in
             facts |= {"reason": readable(read.reason), "remedy": readable(read.remedy)}
             return _insert(db, facts)
         facts |= _found(db, drop, read, now)
+        is_reread = _was_taken(db, drop)
         key = _insert(db, facts)
         standing.supersede(db, key, now)
-        if drop.kind == "labels" and drop.acquisition_id is not None:
+        if drop.kind == "labels" and drop.acquisition_id is not None and not is_reread:
             why = f"{standing.CORRECTED}{path_text(drop.file)}"
             lower_on(db, drop.acquisition_id, why, now)
         if drop.kind == "labels" and not drop.is_again:
@@ -154,6 +155,13 @@ def decide_sides(db: Database, group: str, decided: dict[str, Side], now: dateti
                 pk=("group_name", "content_key"),
                 ignore=True,
             )
+
+
+def _was_taken(db: Database, drop: Drop) -> bool:
+    # A file that is read again because a region came brings no new work.
+    where = "file = ? AND size = ? AND mtime_ns = ? AND state IN ('trainable', 'used')"
+    values = [path_text(drop.file), drop.size, drop.mtime_ns]
+    return bool(db.table("corrections").count_where(where, values))
 
 
 def _untouched(done: Row) -> str:

@@ -230,6 +230,7 @@ def test_the_models_of_the_station_are_listed_where_its_configuration_is_exporte
     [
         (("checkout", "ghost"), 1, "no image 'ghost' is known"),
         (("checkout",), 2, "name an image, or say --next N"),
+        (("checkout", "1", "--next", "2"), 2, "not both"),
         (("checkout", "1", "--again", "--crop", "64"), 2, "leave --crop out"),
         (("retrain", "--cancel"), 1, "no training is under way or waits"),
         (("checkout", "1", "--to", "STATION/images/exp"), 2, "a folder of the station"),

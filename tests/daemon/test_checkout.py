@@ -1,11 +1,23 @@
 """What is taken out: the part in which most is to be seen."""
 
 import numpy as np
+import pytest
 import tifffile
 
 from cellwatch.daemon.checkout import Wanted, crop_around, take_out
 from cellwatch.records import Crop
+from cellwatch.storage import reports
 from cellwatch.storage.maskstore import StoreContent, write_store
+from cellwatch.storage.reading import LEDGER, reader
+from tests.discs import disc_picture
+from tests.lab import Lab
+
+
+@pytest.fixture
+def lab(tmp_path, tiny_model, now):
+    lab = Lab(tmp_path / "lab", tiny_model.path, now)
+    yield lab
+    lab.close()
 
 
 def test_the_part_with_most_centres_is_taken_out():
@@ -43,3 +55,20 @@ def test_where_the_model_found_nothing_the_note_says_that_there_is_no_file_yet(t
     assert "There are no ROIs yet, and so no a_rois.zip: saving makes it." in note
     assert "also those it found" not in note
     assert made["plane_sha256"]
+
+
+def test_what_was_corrected_before_is_told_in_the_note(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    folder = lab.folder / "corrections"
+
+    def note(to, **more):
+        with reader(lab.config.state.folder / LEDGER) as db:
+            (row,) = reports.acquisitions(db, "a.id = 1", [])
+        take_out(Wanted(row, "cells", "", "napari", **more), lab.folder / to, folder)
+        return next((lab.folder / to).glob("*/README.txt")).read_text()
+
+    assert "Corrected before" not in note("first")
+    lab.correct("a.tif")
+    assert "Corrected before: a_masks.tif (3 ROIs), in\n" in note("second")
+    assert "Corrected before" not in note("blind", is_again=True)

@@ -551,6 +551,22 @@ def test_a_checkout_that_came_back_does_not_speak_for_a_namesake(lab):
     assert "2 images are named 'a'" in typo["reason"]
 
 
+def test_a_sub_folder_named_as_a_watched_folder_is_a_place_and_no_annotator(lab):
+    lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
+    lab.segment_all()
+    watched = lab.config.watch[0]
+    cyto = watched.model_copy(update={"name": "Cyto", "folder": lab.folder / "cyto"})
+    lab.desk._config = lab.config.model_copy(update={"watch": (watched, cyto)})
+
+    row = lab.correct("a.tif", prefix="cyto")
+
+    assert (row["state"], row["annotator"]) == ("orphan", "")
+    assert "no image named 'a' is known in Cyto yet" in row["reason"]
+    assert "put it into corrections/images/" in row["reason"]
+    assert lab.correct("a.tif", prefix="images")["annotator"] == ""
+    assert lab.correct("a.tif", prefix="anna")["annotator"] == "anna"
+
+
 def test_a_whole_checkout_folder_that_is_copied_is_no_annotator(lab):
     lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
     lab.segment_all()

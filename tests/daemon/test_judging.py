@@ -19,7 +19,7 @@ from cellwatch.daemon.nights import Nights
 from cellwatch.daemon.office import Office, answer_requests
 from cellwatch.daemon.pacing import Pacer
 from cellwatch.records import AskedRun, Crop, ModelCard, Side, TrainingItem, TrainJob
-from cellwatch.storage import reports, requests, reviews, runs, standing
+from cellwatch.storage import flags, reports, requests, reviews, runs, standing
 from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.maskstore import read_labels
 from cellwatch.storage.reading import LEDGER, reader
@@ -207,6 +207,48 @@ def test_labels_that_are_read_anew_under_a_region_are_not_said_anew(lab_of_one):
     inside[:, :40] = True
     inside[8:48, 4:52] = False
     assert not (images[4].checked & ~inside).any()
+
+
+def dropped_region(lab, name):
+    region = np.zeros((64, 64), np.uint8)
+    region[:, :40] = 1
+    (lab.folder / "corrections" / name).parent.mkdir(exist_ok=True)
+    tifffile.imwrite(lab.folder / "corrections" / name, region)
+    return lab.drop(name)
+
+
+def test_the_answer_to_a_region_says_whose_masks_it_is_for(lab_of_one):
+    lab = lab_of_one
+    dropped_region(lab, "a_region.tif")
+    assert use(lab, "a_region.tif").startswith("none yet: it waits for masks")
+
+    lab.correct("a.tif", prefix="anna")
+    assert "none: it is not for correction 2 (anna/a_masks.tif)" in use(lab, "a_region.tif")
+    dropped_region(lab, "anna/a_region.tif")
+    lab.drop("anna/a_masks.tif")
+    ours = "only this region of correction 4 (anna/a_masks.tif)"
+    assert use(lab, "anna/a_region.tif").startswith(ours)
+
+    lab.correct("a.tif", prefix="ben")
+    told = use(lab, "anna/a_region.tif")
+    assert told.startswith("none while correction 5 (ben/a_masks.tif) stands"), told
+    assert counted(lab) == [5]
+
+
+def test_labels_that_are_read_anew_under_a_region_take_no_flag_off(lab_of_one):
+    lab = lab_of_one
+    lab.correct("a.tif")
+    flags.raise_flag(lab.db, flags.Flag("a.tif", "still wrong", raised_by="anna"), lab.now)
+    dropped_region(lab, "a_region.tif")
+    row = lab.drop("a_masks.tif")
+
+    def standing_flags():
+        return [row["why"] for row in lab.db.table("flags").rows_where("lowered_at IS NULL")]
+
+    assert "only the checked region counts" in row["notes"]
+    assert standing_flags() == ["still wrong"]
+    lab.correct("a.tif", labels=np.where(lab.truth["a.tif"] == 1, 0, lab.truth["a.tif"]))
+    assert standing_flags() == []
 
 
 def test_a_part_is_not_covered_by_what_was_checked_in_a_region_only(lab_of_one):

@@ -133,7 +133,27 @@ def test_two_cells_of_one_number_are_black_and_white(tmp_path, white):
     labels[30:50, 30:50] = 0
     labels[60, 60] = white  # a speck is a slip of the brush
     tifffile.imwrite(tmp_path / "b_masks.tif", labels)
-    assert read_labels(tmp_path / "b_masks.tif", SHAPE).labels.max() == 1
+    if white == 255:
+        with pytest.raises(RejectedCorrection, match="cells that touch cannot be told apart"):
+            read_labels(tmp_path / "b_masks.tif", SHAPE)
+    else:
+        found = read_labels(tmp_path / "b_masks.tif", SHAPE)
+        assert found.labels.max() == 1
+        assert any("it is a single ROI" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.uint16])
+def test_touching_cells_in_black_and_white_are_no_single_roi(tmp_path, kind):
+    labels = np.zeros(SHAPE, bool)
+    labels[2:20, 2:40] = True
+    white = True if kind is bool else np.iinfo(kind).max
+    tifffile.imwrite(tmp_path / "a_masks.tif", labels.astype(kind) * kind(white))
+
+    with pytest.raises(RejectedCorrection, match=r"black and white.*the number 1"):
+        read_labels(tmp_path / "a_masks.tif", SHAPE)
+    region = read_labels(tmp_path / "a_masks.tif", SHAPE, is_region=True)
+    assert (region.labels > 0).sum() == labels.sum()
+    assert not region.notes
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])

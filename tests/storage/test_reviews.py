@@ -310,15 +310,23 @@ def test_a_flag_waits_for_an_image_that_is_yet_to_come(db, now):
     assert flags.lower_flag(db, "later", "done", now) == 0
 
 
-@pytest.mark.parametrize("typed", ["well_b3.tif", "/scope/Well-B03.tif", "wellb03"])
-def test_a_name_that_no_image_has_resembles_some(db, now, typed):
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("well_b3.tif", "Well_B03.tif"),
+        ("/scope/Well-B03.tif", "Well_B03.tif"),
+        ("wellb03", "Well_B03.tif"),
+        ("0001_igm.tif", "0001_img.tif"),
+    ],
+)
+def test_a_name_that_no_image_has_resembles_some(db, now, typed, meant):
     arrival = arrivals.Arrival(
-        "scope", "/scope/Well_B03.tif", "Well_B03.tif", "exp", "f-w", 1, 1, ImageInfo("")
+        "scope", f"/scope/{meant}", meant, "exp", f"f-{meant}", 1, 1, ImageInfo("")
     )
-    arrivals.enqueue(db, arrival, "/masks/Well_B03.tif.zarr", ["cells"], now)
+    arrivals.enqueue(db, arrival, f"/masks/{meant}.zarr", ["cells"], now)
 
     assert flags.acquisitions_named(db, typed) == []
-    assert flags.resembling(db, typed) == ["Well_B03.tif"]
+    assert flags.resembling(db, typed) == [meant]
     assert flags.resembling(db, "plate7.tif") == []
 
 

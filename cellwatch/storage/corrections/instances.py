@@ -11,6 +11,8 @@ from cellwatch.core.flows import bounding_boxes
 from cellwatch.core.labels import fill_holes
 from cellwatch.errors import RejectedCorrection
 
+BLACK_AND_WHITE = "its only values are black and white"  # a note, on which labels are refused
+WHITE = (255, 65535)
 SPECK = 9  # px; a smaller piece is a slip of the brush
 COLOURS = (3, 4)
 BINARY_PARTS = 4  # so many pieces of one number, specks too: no single ROI
@@ -76,12 +78,14 @@ def instances(array: NDArray[np.generic], shape: tuple[int, int]) -> tuple[Int32
     )
     renumbered = np.ascontiguousarray(numbers[:-1].reshape(shape), np.int32)
     notes = []
-    if len(values) > 1 and int(values[-1]) != len(values) - 1:
+    if len(values) == 2 and (array.dtype.kind == "b" or int(values[1]) in WHITE):
+        notes.append(BLACK_AND_WHITE)
+    elif len(values) > 1 and int(values[-1]) != len(values) - 1:
         notes.append(f"{len(values) - 1} labels up to {values[-1]} were renumbered without gaps")
     return renumbered, notes + _oddities(renumbered)
 
 
-def refuse_binary(labels: Int32, least: int = 2) -> None:
+def refuse_binary(labels: Int32, least: int = 2, *, is_two_toned: bool = False) -> None:
     """Refuse ROIs that all have one number: a mask that is black and white.
 
     Parameters
@@ -89,6 +93,8 @@ def refuse_binary(labels: Int32, least: int = 2) -> None:
     labels : (Y, X) int32
     least : int
         So many pieces larger than a speck are no single ROI.
+    is_two_toned : bool
+        Whether the file held black and white alone, so that touching cells are one piece.
 
     Raises
     ------
@@ -103,6 +109,11 @@ def refuse_binary(labels: Int32, least: int = 2) -> None:
             f"it is black and white: {n_pieces} pieces, all of one number",
             "give every ROI a number of its own (in Fiji: Process > Binary > Connected "
             "Components; in napari: a Labels layer)",
+        )
+    if is_two_toned:
+        raise RejectedCorrection(
+            "it is black and white, in which cells that touch cannot be told apart",
+            "give every ROI a number of its own; if it is a single one, the number 1",
         )
 
 

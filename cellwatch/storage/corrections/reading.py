@@ -12,7 +12,7 @@ from types import ModuleType
 from cellwatch.core.arrays import Int32
 from cellwatch.errors import RejectedCorrection
 from cellwatch.storage.corrections import cellposeseg, geojson, imagejrois, labelimages, zarrlabels
-from cellwatch.storage.corrections.instances import refuse_binary
+from cellwatch.storage.corrections.instances import BLACK_AND_WHITE, refuse_binary
 from cellwatch.storage.corrections.names import SUFFIXES
 
 MAX_FILE = 1 << 30  # bytes; a label image of 16k x 16k px fits
@@ -28,6 +28,7 @@ READERS: dict[str, ModuleType] = {
     ".json": geojson,
     ".zarr": zarrlabels,
 }
+ONE_ROI = "it is a single ROI; if it is several cells that touch, give each a number of its own"
 NUMBERED = (labelimages, cellposeseg, zarrlabels)  # ROIs are told apart by numbers alone
 assert set(READERS) == set(SUFFIXES)
 
@@ -104,6 +105,8 @@ def read_labels(
         )
     refuse_large(path)
     labels, kind, notes = reader.read(path, shape, target)
+    said = [note for note in notes if note != BLACK_AND_WHITE]
     if reader in NUMBERED and not is_region:
-        refuse_binary(labels)
-    return ReadLabels(labels, kind, tuple(notes))
+        refuse_binary(labels, is_two_toned=BLACK_AND_WHITE in notes)
+        said += [ONE_ROI] if labels.max(initial=0) == 1 else []
+    return ReadLabels(labels, kind, tuple(said))
