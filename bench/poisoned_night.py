@@ -62,7 +62,7 @@ def put_back(station: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            shutil.rmtree(station)
+            station.rename(Path(aside) / "used")
             copy.rename(station)
 
 

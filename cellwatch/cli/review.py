@@ -1,5 +1,6 @@
 """Commands that say what a person should look at: flag, unflag, review, checkout."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 STANDING = ("trainable", "used")
 LEAST_CROP = 32  # px
+NAMED = 3  # files in which an image was corrected before
 SPARE = 20  # looked at beyond those asked for, where some cannot be taken out
 Tool = Literal["napari", "cellpose", "fiji", "qupath"]
 
@@ -114,6 +116,33 @@ def checkout(
     station = read_station(config)
     corrections = folder_of(station)
     refuse_station_folder(station, to, "--to")
+    _refuse_odd(image, take_next, crop, again=again)
+    rows, looks = _asked_for(station, image, take_next, target, again=again)
+    where = (_plane(plane), crop)
+
+    def part(row: dict[str, Any]) -> "Wanted":  # Any: what SQLite holds
+        wanted = _part(station, row, target, tool, where)
+        if again:
+            return _again(wanted, looks)
+        before[row["id"]] = _before(wanted, looks)
+        return replace(wanted, before=before[row["id"]])
+
+    before: dict[int, tuple[str, ...]] = {}
+    made = _hand_out(station, rows, part, (to, corrections), take_next)
+    if as_json:
+        print_json(made)
+        return
+    for each in made:
+        typer.echo(each["folder"])
+        if files := before.get(each["acquisition_id"]):
+            told = f"it was corrected before, in {', '.join(files)}"
+            tell(f"{told}; the labels handed out are the network's, not those")
+    if len(made) < take_next:
+        tell(f"no more than {len(made)} of {take_next} wait; --next leaves out what is out already")
+    tell(f"correct them (README.txt in each), then copy the labels into {corrections}")
+
+
+def _refuse_odd(image: str | None, take_next: int, crop: int, *, again: bool) -> None:
     if image and take_next:
         raise UsageError("name an image or say --next N, not both")
     if not (image or take_next) or (again and not image):
@@ -122,25 +151,6 @@ def checkout(
         raise UsageError(f"--crop {crop} shows too little to correct; {LEAST_CROP} px at least")
     if again and crop:
         raise UsageError("--again hands out the part that was corrected; leave --crop out")
-    rows, looks = _asked_for(station, image, take_next, target, again=again)
-    where = (_plane(plane), crop)
-
-    def part(row: dict[str, Any]) -> "Wanted":  # Any: what SQLite holds
-        wanted = _part(station, row, target, tool, where)
-        return _again(wanted, looks) if again else wanted
-
-    made = _hand_out(station, rows, part, (to, corrections), take_next)
-    if as_json:
-        print_json(made)
-        return
-    corrected = {row["id"]: row["corrected_in"] for row in rows if row.get("corrected_in")}
-    for each in made:
-        typer.echo(each["folder"])
-        if not again and (files := corrected.get(each["acquisition_id"])):
-            tell(f"it was corrected before, in {files}; the labels handed out are the network's")
-    if len(made) < take_next:
-        tell(f"no more than {len(made)} of {take_next} wait; --next leaves out what is out already")
-    tell(f"correct them (README.txt in each), then copy the labels into {corrections}")
 
 
 def _asked_for(
@@ -151,7 +161,8 @@ def _asked_for(
             rows = reports.to_check_out(db, take_next + SPARE, target)
         else:
             rows = _named(station, db, str(image))
-        looks = reports.corrections(db) if again else []
+        keys = [row["id"] for row in rows]
+        looks = reports.corrections(db) if again else reports.standing_on(db, keys)
     if not rows:
         raise RequestRefused(
             "nothing waits that was not corrected or taken out; name an image to take it out again"
@@ -207,10 +218,16 @@ def _hand_out(
     return made
 
 
+def _before(wanted: "Wanted", looks: list[dict[str, Any]]) -> tuple[str, ...]:  # Any: as above
+    plane = wanted.plane
+    part = (wanted.row["id"], wanted.target, plane.position, plane.t, plane.z)
+    keys = ("acquisition_id", "target", "position", "t", "z")
+    ours = [look for look in looks if tuple(look[key] for key in keys) == part]
+    return tuple(f"{look['file']} ({look['rois']} ROIs)" for look in ours[-NAMED:])
+
+
 def _again(wanted: "Wanted", looks: list[dict[str, Any]]) -> "Wanted":  # Any: what SQLite holds
     # The part that was corrected last, so that the two looks can be compared.
-    from dataclasses import replace
-
     from cellwatch.records import Crop, PlaneIndex
 
     for look in looks:

@@ -50,6 +50,7 @@ def answer_part(db: Database, folder: Path, correction_id: int) -> None:
     for other in {row["id"]: row for row in others if row["file"] != file}.values():
         dropped = folder / text_path(other["file"])
         is_told = other["state"] in ("trainable", "used", "superseded", "rejected")
+        is_told = is_told and standing.is_latest_of_file(db, other["id"])
         if is_told and not answers.has_answer(dropped, *_text(db, other)):
             answer(db, folder, other)
 
@@ -177,10 +178,14 @@ def _use_of_region(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLit
             "counts for the masks whose name and sub-folder it has (NAME_region.tif beside "
             "NAME_masks.tif)"
         )
-    over = weighing.above(db, ours[-1]["id"])
-    if covering := next((o for o in over if weighing.is_covered(ours[-1], o)), None):
-        return f"none while {named([covering])} stands, which counts in place of {named(ours)}"
-    return f"only this region of {named(ours)} is learned from and scored"
+    last = ours[-1]
+    if looks.REGION_NOTE not in (last["notes"] or ""):
+        return f"none yet: {named([last])} is to be read anew; if that fails, save it again"
+    over, lead = weighing.above(db, last["id"]), LEAD if last["annotator"] else ""
+    if covering := next((o for o in over if weighing.is_covered(last, o)), None):
+        return f"none while {named([covering])} stands in place of {named([last])}{lead}"
+    use = f"only this region of {named([last])} is learned from and scored"
+    return f"{use}, but for the pixels of {named(over)}{lead}" if over else use
 
 
 def named(rows: list[dict[str, Any]]) -> str:  # Any: what SQLite holds

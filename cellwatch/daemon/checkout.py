@@ -50,7 +50,8 @@ into {corrections}
 Within seconds an answer lies beside it: .accepted.json, or .rejected.txt with what to mend.
 """
 ANEW = """\
-The labels here are the network's, not those: to go on from what was done, open that file instead
+The labels here are the network's, not those. To go on from what was done, open that file instead,
+if it still lies in {corrections},
 and save it under its own name."""
 AGAIN = """
 This is a second look at an image that was corrected before, turned around and under another
@@ -76,6 +77,8 @@ class Wanted:
         Whether it is a second look: mirrored, under a neutral name, without labels.
     part : Crop or None
         Just this part, whatever `crop` says: a second look is of what was looked at first.
+    before : tuple of str
+        The files in which this plane was corrected before, each with its number of ROIs.
     """
 
     row: Mapping[str, Any]  # Any: what SQLite holds
@@ -86,6 +89,7 @@ class Wanted:
     crop: int = 0
     is_again: bool = False
     part: Crop | None = None
+    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +240,8 @@ def _note(
     title = f"{stem}: {wanted.target} of {wanted.row['path']}" if not wanted.is_again else stem
     if wanted.row.get("flagged_why") and not wanted.is_again:
         title += f"\nFlagged: {wanted.row['flagged_why']}"
-    if wanted.row.get("corrected_in") and not wanted.is_again:
-        title += f"\nCorrected before: {wanted.row['corrected_in']}, in\n{corrections}.\n{ANEW}"
+    if wanted.before:
+        title += f"\nCorrected before: {', '.join(wanted.before)}.\n{ANEW.format(**named)}"
     how = HOW[wanted.tool].format(**named)
     if is_blank and not masks.exists():
         how = f"(There are no ROIs yet, and so no {masks.name}: saving makes it.)\n{how}"

@@ -10,11 +10,12 @@ from typing import Any
 
 from cellwatch.config.schema import Config
 from cellwatch.core.parameters import Normalisation
+from cellwatch.daemon import places
 from cellwatch.records import ChannelChoice, Crop, PlaneIndex
 from cellwatch.storage import drops
 from cellwatch.storage.arrivals import extent
 from cellwatch.storage.corrections.names import CorrectionName, DroppedName
-from cellwatch.storage.pathtext import path_text, readable, text_path
+from cellwatch.storage.pathtext import path_text, text_path
 from cellwatch.storage.stems import CURRENT, name_key, stem_key
 
 Row = dict[str, Any]  # Any: what SQLite holds
@@ -111,13 +112,17 @@ def match_drop(
         Of the file, below the corrections folder.
     name : DroppedName
     """
+    watched, elsewhere = _watched(config, relative.parent, name), None
     for reading in name.readings:
         rows = _acquisitions(db, config, reading.stem)
         if not rows:
             continue
-        here = [row for row in rows if _lies_in(row, relative.parent)]
-        if not here and (watched := _watched(config, relative.parent)):
-            return _not_in(watched, reading.stem, rows[0])
+        here = [row for row in rows if places.lies_in(row, relative.parent)]
+        if not here and watched:
+            here = [row for row in rows if places.lies_below(row, relative.parent)]
+            if not here:
+                elsewhere = elsewhere or _not_in(watched, reading.stem, rows[0])
+                continue
         found = here or rows
         note = ""
         if len(found) > 1:
@@ -125,16 +130,17 @@ def match_drop(
             if len(found) != 1:
                 return _ambiguous(reading.stem, here or rows)
             note = f"of {len(here or rows)} images of this name it is the one that was handed out"
-        annotator = reading.annotator or ("" if here else _who(relative.parent, name))
+        annotator = reading.annotator or ("" if here else places.who(relative.parent, name))
         said = replace(_with_plane(db, found[0], reading, name), annotator=annotator)
         matched = _matched(db, config, found[0], said)
         matched = _with_checkout(db, found[0], matched, name)
         return replace(matched, note=note) if isinstance(matched, Matched) else matched
+    if elsewhere is not None:
+        return elsewhere
     for reading in name.readings:  # a second look, or one of several images of one name
         checkout = _checkout(db, reading.stem)
         if checkout is not None:
-            is_place = _watched(config, relative.parent)
-            annotator = reading.annotator or ("" if is_place else _who(relative.parent, name))
+            annotator = reading.annotator or ("" if watched else places.who(relative.parent, name))
             return _as_handed_out(db, config, checkout, annotator)
     stems = ", ".join(f"'{reading.stem}'" for reading in name.readings)
     near = _alike(db, name.readings[-1].stem)
@@ -332,26 +338,16 @@ def _alike(db: sqlite3.Connection, stem: str) -> str:
     return f"; there are {', '.join(repr(near) for (near,) in rows)}" if rows else ""
 
 
-def _lies_in(row: Row, folder: Path) -> bool:
-    # corrections/scope/day1/a_masks.tif and corrections/day1/a_masks.tif both mean scope's day1.
-    wanted = [name_key(part) for part in folder.parts]
-    return bool(wanted) and [name_key(part) for part in _place(row)][-len(wanted) :] == wanted
-
-
-def _who(folder: Path, name: DroppedName) -> str:
-    # Who copies a whole checkout folder here is no annotator of its name: that of the file in it.
-    first = _first(folder)
-    return "" if name_key(first) == name_key(name.readings[0].stem) else first
-
-
-def _watched(config: Config, folder: Path) -> str:
+def _watched(config: Config, folder: Path, name: DroppedName) -> str:
     # A sub-folder with the name of a watched folder says where the image lies, never who drew.
-    key = name_key(_first(folder))
-    return next((watch.name for watch in config.watch if key and name_key(watch.name) == key), "")
+    key = name_key(places.first(folder))
+    if not key or not places.who(folder, name):
+        return ""
+    return next((watch.name for watch in config.watch if name_key(watch.name) == key), "")
 
 
 def _not_in(watched: str, stem: str, other: Row) -> Unmatched:
-    place = "/".join(_place(other))
+    place = "/".join(places.place_of(other))
     return Unmatched(
         f"no image named '{stem}' is known in {watched} yet; if it is of '{other['path']}', put it "
         f"into corrections/{place}/",
@@ -359,28 +355,10 @@ def _not_in(watched: str, stem: str, other: Row) -> Unmatched:
     )
 
 
-def _first(folder: Path) -> str:
-    return readable(folder.parts[0]) if folder.parts else ""
-
-
-def _telling_folders(rows: list[Row]) -> list[str]:
-    # The shortest ends of the images' folders that differ; none when some lie in one folder.
-    places = [_place(row) for row in rows]
-    for length in range(1, max(map(len, places)) + 1):
-        ends = ["/".join(place[-length:]) for place in places]
-        if len(set(map(name_key, ends))) == len(rows):
-            return ends
-    return []
-
-
-def _place(row: Row) -> list[str]:
-    return [row["watch"], *Path(text_path(row["relative_path"])).parent.parts]
-
-
 def _ambiguous(stem: str, rows: list[Row]) -> Unmatched:
     listed = "\n  ".join(f"{row['watch']}/{row['relative_path']}" for row in rows[:LISTED])
     more = f"\n  and {len(rows) - LISTED} more" if len(rows) > LISTED else ""
-    if names := _telling_folders(rows):
+    if names := places.telling_folders(rows):
         remedy = (
             "put the file into a sub-folder of corrections/ that is named as the folder of its "
             f"image: {' or '.join(names)}"

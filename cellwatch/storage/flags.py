@@ -12,6 +12,7 @@ from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import path_text
 from cellwatch.storage.stems import CURRENT, meant_by, name_key, stem_key
 
+NAMED = 3  # images that a mistyped name may have meant
 LIKELY = 5000  # images, the newest, among which a mistyped name is looked for
 
 
@@ -119,8 +120,8 @@ def resembling(db: Database, name: str) -> list[str]:
     for stem, path in db.execute(sql, [LIKELY]).fetchall():
         file = PurePosixPath(path)
         files |= {stem: file.name, name_key(file.stem): file.name}
-    near = get_close_matches(path_text(stem_key(name)), list(files), cutoff=0.75)
-    return list(dict.fromkeys(files[key] for key in near))
+    near = get_close_matches(path_text(stem_key(name)), list(files), 2 * NAMED, cutoff=0.75)
+    return list(dict.fromkeys(files[key] for key in near))[:NAMED]
 
 
 def _raise_one(db: Database, flag: Flag, acquisition: int | None, now: datetime) -> None:

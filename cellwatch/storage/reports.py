@@ -106,13 +106,19 @@ def acquisitions(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> l
                 WHERE b.stem = a.stem AND {CURRENT.replace("a.", "b.")}) AS n_alike,
                (SELECT group_concat(coalesce(f.why, ''), '; ') FROM flags f
                 WHERE f.acquisition_id = a.id AND f.lowered_at IS NULL AND f.why IS NOT NULL)
-               AS flagged_why,
-               (SELECT group_concat(c.file || ' (' || c.rois || ' ROIs)', ', ') FROM corrections c
-                WHERE c.acquisition_id = a.id AND c.kind = 'labels' AND c.is_again = 0
-                AND c.state IN ('trainable', 'used')) AS corrected_in
+               AS flagged_why
         FROM acquisitions a WHERE {where} AND {CURRENT} ORDER BY a.id
     """
     return [dict(row) for row in db.execute(sql, list(values))]
+
+
+def standing_on(db: sqlite3.Connection, keys: Sequence[int]) -> list[Row]:
+    """Return the standing corrections of some acquisitions, oldest first."""
+    sql = f"""
+        SELECT * FROM corrections WHERE acquisition_id IN ({",".join("?" * len(keys))})
+        AND kind = 'labels' AND is_again = 0 AND state IN ('trainable', 'used') ORDER BY id
+    """
+    return [dict(row) for row in db.execute(sql, list(keys))]
 
 
 def of_acquisition(db: sqlite3.Connection, key: int) -> Row:

@@ -1,11 +1,14 @@
 """What is taken out: the part in which most is to be seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
 
+from cellwatch.cli.review import _before
 from cellwatch.daemon.checkout import Wanted, crop_around, take_out
-from cellwatch.records import Crop
+from cellwatch.records import Crop, PlaneIndex
 from cellwatch.storage import reports
 from cellwatch.storage.maskstore import StoreContent, write_store
 from cellwatch.storage.reading import LEDGER, reader
@@ -62,13 +65,15 @@ def test_what_was_corrected_before_is_told_in_the_note(lab):
     lab.segment_all()
     folder = lab.folder / "corrections"
 
-    def note(to, **more):
+    def note(to):
         with reader(lab.config.state.folder / LEDGER) as db:
             (row,) = reports.acquisitions(db, "a.id = 1", [])
-        take_out(Wanted(row, "cells", "", "napari", **more), lab.folder / to, folder)
+            looks = reports.standing_on(db, [1])
+        wanted = Wanted(row, "cells", "", "napari")
+        assert _before(replace(wanted, plane=PlaneIndex(t=1)), looks) == ()
+        take_out(replace(wanted, before=_before(wanted, looks)), lab.folder / to, folder)
         return next((lab.folder / to).glob("*/README.txt")).read_text()
 
     assert "Corrected before" not in note("first")
     lab.correct("a.tif")
-    assert "Corrected before: a_masks.tif (3 ROIs), in\n" in note("second")
-    assert "Corrected before" not in note("blind", is_again=True)
+    assert "Corrected before: a_masks.tif (3 ROIs)." in note("second")

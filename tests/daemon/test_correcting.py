@@ -567,6 +567,21 @@ def test_a_sub_folder_named_as_a_watched_folder_is_a_place_and_no_annotator(lab)
     assert lab.correct("a.tif", prefix="anna")["annotator"] == "anna"
 
 
+def test_a_watched_folders_name_means_any_image_below_it(lab):
+    watched = lab.config.watch[0]
+    other = watched.model_copy(update={"name": "a", "folder": lab.folder / "a"})
+    lab.desk._config = lab.config.model_copy(update={"watch": (watched, other)})
+    lab.arrive("day1/a.tif", *disc_picture(0, size=64, n=3))
+    lab.arrive("day1/b.tif", *disc_picture(1, size=64, n=3))
+    lab.segment_all()
+
+    rows = [lab.correct(f"day1/{name}.tif", prefix="images") for name in "ab"]
+    assert [(row["state"], row["annotator"]) for row in rows] == [("trainable", "")] * 2
+    copied = lab.correct("day1/a.tif", prefix="a")  # a whole checkout folder
+    assert (copied["state"], copied["annotator"]) == ("trainable", "")
+    assert lab.correct("day1/b.tif", prefix="a")["state"] == "orphan"
+
+
 def test_a_whole_checkout_folder_that_is_copied_is_no_annotator(lab):
     lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
     lab.segment_all()

@@ -225,6 +225,8 @@ def test_the_answer_to_a_region_says_whose_masks_it_is_for(lab_of_one):
     lab.correct("a.tif", prefix="anna")
     assert "none: it is not for correction 2 (anna/a_masks.tif)" in use(lab, "a_region.tif")
     dropped_region(lab, "anna/a_region.tif")
+    waits = "none yet: correction 2 (anna/a_masks.tif) is to be read anew"
+    assert use(lab, "anna/a_region.tif").startswith(waits)
     lab.drop("anna/a_masks.tif")
     ours = "only this region of correction 4 (anna/a_masks.tif)"
     assert use(lab, "anna/a_region.tif").startswith(ours)
@@ -232,7 +234,21 @@ def test_the_answer_to_a_region_says_whose_masks_it_is_for(lab_of_one):
     lab.correct("a.tif", prefix="ben")
     told = use(lab, "anna/a_region.tif")
     assert told.startswith("none while correction 5 (ben/a_masks.tif) stands"), told
+    assert told.endswith("(unless retrain.lead names this one's annotator)")
     assert counted(lab) == [5]
+    assert counted(lab, "anna") == [4]
+
+
+def test_a_region_that_was_rejected_keeps_that_answer_whatever_comes_beside_it(lab_of_one):
+    lab = lab_of_one
+    dropped_region(lab, "a_region.tif")
+    tifffile.imwrite(lab.folder / "corrections" / "a_region.tif", np.zeros((64, 64), np.uint8))
+    assert lab.drop("a_region.tif")["state"] == "rejected"
+
+    lab.correct("a.tif", prefix="anna")
+
+    assert (lab.folder / "corrections" / "a_region.tif.rejected.txt").exists()
+    assert not (lab.folder / "corrections" / "a_region.tif.accepted.json").exists()
 
 
 def test_labels_that_are_read_anew_under_a_region_take_no_flag_off(lab_of_one):
