@@ -59,10 +59,12 @@ def show_learning(facts: dict[str, Any], *, is_running: bool) -> None:  # Any: J
     for run in facts["waiting"]:
         typer.echo(f"the training of {run['group_name']} waits for its turn")
     for mixed in facts["mixed_experiments"]:
+        rerun = f"cellwatch rerun {quote(mixed['experiment'])} --watch {quote(mixed['watch'])}"
+        to_redo = mixed["to_redo"]
         typer.echo(
             f"experiment {mixed['watch']}/{mixed['experiment']} has {mixed['target']} of "
-            f"{mixed['models']} models ({mixed['model_ids']}); make it one: "
-            f"cellwatch rerun {quote(mixed['experiment'])} --watch {quote(mixed['watch'])}"
+            f"{mixed['models']} models ({mixed['model_ids']}); "
+            + (f"{to_redo} of its images are being redone" if to_redo else f"make it one: {rerun}")
         )
 
 

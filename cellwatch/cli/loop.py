@@ -310,7 +310,7 @@ def _show_effort(facts: dict[str, Any]) -> None:  # Any: JSON
         [
             night["local_date"],
             night["model_id"] or "",
-            night["verdict"] or night["state"],
+            night["verdict"] or _ended(night),
             _scored(night["numbers"]),
             "" if night["seconds"] is None else f"{night['seconds'] / 60:.0f}",
         ]
@@ -321,11 +321,16 @@ def _show_effort(facts: dict[str, Any]) -> None:  # Any: JSON
         print_table("", columns, nights)
     for night in facts["nights"]:
         if night["state"] == "failed":
-            how = "" if night["reason"].startswith("cancelled") else "failed: "
+            how = "" if _ended(night) == "cancelled" else "failed: "
             tell(f"{night['model_id'] or night['local_date']} {how}{night['reason']}")
     own = facts["ceiling"]["own"]
     if own is not None:
         tell(f"you agree with yourself at AP@0.5 {own:.3f}: no model can be better than that")
+
+
+def _ended(night: dict[str, Any]) -> str:  # Any: what SQLite holds
+    is_cancelled = night["state"] == "failed" and night["reason"].startswith("cancelled")
+    return "cancelled" if is_cancelled else str(night["state"])
 
 
 def _scored(numbers: dict[str, Any] | None) -> str:  # Any: JSON

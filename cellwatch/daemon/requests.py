@@ -111,6 +111,8 @@ def _withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer
     counting = weighing.counting_ids(db, config.retrain.lead)
     rivals = weighing.above(db, back["id"]) if back else weighing.sharing(db, row["id"])
     others = [rival for rival in rivals if rival["id"] in counting]
+    if model := runs.in_training(db, row["id"]):
+        text += f"; {model}, now in training, learns from it still (cellwatch retrain --cancel)"
     if row["kind"] == "region" and (under := looks.with_region(db, row["id"])):
         text += f"; all of {answering.named(under)} counts again, also what it did not mark"
     if others:

@@ -267,8 +267,17 @@ def decisions(db: sqlite3.Connection, group: str = "") -> list[Row]:
 
 
 def mixed_experiments(db: sqlite3.Connection) -> list[Row]:
-    """Return the experiments that were segmented with more than one model."""
-    return [dict(row) for row in db.execute("SELECT * FROM mixed_experiments")]
+    """Return the experiments that were segmented with more than one model.
+
+    `to_redo`: of how many of its images a rerun has not been done yet.
+    """
+    sql = """
+        SELECT m.*, (SELECT count(*) FROM acquisitions a WHERE a.watch = m.watch
+                     AND a.experiment = m.experiment AND a.superseded_by IS NULL
+                     AND a.state IN ('queued', 'running') AND a.priority < 0) AS to_redo
+        FROM mixed_experiments m
+    """
+    return [dict(row) for row in db.execute(sql)]
 
 
 def effort(db: sqlite3.Connection, group: str) -> list[Row]:

@@ -180,6 +180,14 @@ def unfinished(db: Database) -> Row | None:
     return next(iter(db.table("runs").rows_where("state = 'running'", limit=1)), None)
 
 
+def in_training(db: Database, correction_id: int) -> str:
+    """Return the model that is being trained on a correction just now; "": there is none."""
+    run = unfinished(db)
+    items = json.loads(run["job"])["items"] if run and run["job"] else []
+    is_learned = any(item["correction_id"] == correction_id for item in items)
+    return str(run["model_id"]) if run and is_learned else ""
+
+
 def latest(db: Database, group: str) -> Row:
     """Return the last run of a group that has had one."""
     sql = "SELECT * FROM runs WHERE group_name = ? ORDER BY id DESC LIMIT 1"

@@ -60,13 +60,17 @@ def test_no_way_leads_into_a_folder_of_the_station(config, tmp_path, place):
 def test_status_advises_a_rerun_that_can_be_pasted(capsys):
     mixed = {
         "watch": "scope a", "experiment": "2026-11-26", "target": "cells", "models": 2,
-        "model_ids": "x,y",
+        "model_ids": "x,y", "to_redo": 0,
     }  # fmt: skip
     nothing = {"flagged": 0, "dropped": {}, "groups": [], "training": None, "waiting": []}
     show_learning({**nothing, "mixed_experiments": [mixed]}, is_running=True)
 
     told = capsys.readouterr().out
     assert told.endswith("cellwatch rerun 2026-11-26 --watch 'scope a'\n")
+    under_way = {**nothing, "mixed_experiments": [{**mixed, "to_redo": 3}]}
+    show_learning(under_way, is_running=True)
+    told = capsys.readouterr().out
+    assert told.endswith("2 models (x,y); 3 of its images are being redone\n")
 
 
 def test_an_effort_whose_last_training_was_not_judged_says_why():

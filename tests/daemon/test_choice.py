@@ -1,6 +1,7 @@
 """One model for an experiment, from its first image to its last; the next one gets the new."""
 
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -353,6 +354,22 @@ def test_a_withdrawal_says_what_counts_now(make_lab):
     assert said.endswith(
         "on its pixels counts what is said by correction 1 (a__y8x4h40w48_masks.tif)"
     )
+
+
+def test_a_withdrawal_says_which_training_learns_from_it_still(make_lab):
+    lab = make_lab()
+    write(lab, "exp1/a.tif", "exp1/b.tif")
+    lab.segment_all()
+    for name in "ab":
+        lab.correct(f"exp1/{name}.tif")
+    asked = AskedRun(lab.group, "night", "2026-11-24")
+    run = runs.begin(lab.db, asked, lab.now)
+    group = groups_of(lab.config)[lab.group]
+    job = job_of(lab.db, run, asked, group, lab.config, lab.models, lab.now)
+    runs.plan(lab.db, replace(job, items=job.items[:1]))
+
+    assert f"{job.model_id}, now in training, learns from it" in ask(lab, "withdraw", id=1).text
+    assert "in training" not in ask(lab, "withdraw", id=2).text
 
 
 def test_a_withdrawn_region_leaves_the_whole_plane_to_count(make_lab):
