@@ -180,7 +180,7 @@ def _use_of_region(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLit
         )
     last = ours[-1]
     if looks.REGION_NOTE not in (last["notes"] or ""):
-        return f"none yet: {named([last])} is to be read anew; if that fails, save it again"
+        return f"only this region, once {named([last])} is read anew; if that fails, save it again"
     over, lead = weighing.above(db, last["id"]), LEAD if last["annotator"] else ""
     if covering := next((o for o in over if weighing.is_covered(last, o)), None):
         return f"none while {named([covering])} stands in place of {named([last])}{lead}"

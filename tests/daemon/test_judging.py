@@ -225,7 +225,7 @@ def test_the_answer_to_a_region_says_whose_masks_it_is_for(lab_of_one):
     lab.correct("a.tif", prefix="anna")
     assert "none: it is not for correction 2 (anna/a_masks.tif)" in use(lab, "a_region.tif")
     dropped_region(lab, "anna/a_region.tif")
-    waits = "none yet: correction 2 (anna/a_masks.tif) is to be read anew"
+    waits = "only this region, once correction 2 (anna/a_masks.tif) is read anew"
     assert use(lab, "anna/a_region.tif").startswith(waits)
     lab.drop("anna/a_masks.tif")
     ours = "only this region of correction 4 (anna/a_masks.tif)"
