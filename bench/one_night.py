@@ -81,9 +81,9 @@ def night(station: Path, category: Path, corrected: dict[str, int]) -> dict:
     """Take in what was dropped, train once as a night does, and score what came of it."""
     cellwatch(station, "run", "--once")
     listed = json.loads(cellwatch(station, "corrections", "list", "--json"))
-    listed = [row for row in listed if row["file"] in corrected]
-    if bad := [row["file"] for row in listed if row["state"] != "trainable"]:
-        raise SystemExit(f"not accepted: {', '.join(bad)}")
+    listed = [row for row in listed if row["file"] in corrected and row["state"] == "trainable"]
+    if missing := sorted(set(corrected) - {row["file"] for row in listed}):
+        raise SystemExit(f"not accepted: {', '.join(missing)}")
     (dry_run,) = json.loads(cellwatch(station, "retrain", "lab", "--dry-run", "--json"))
     began = time.monotonic()
     cellwatch(station, "retrain", "lab", "--now")

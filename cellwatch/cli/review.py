@@ -119,6 +119,7 @@ def checkout(
     _refuse_odd(image, take_next, crop, again=again)
     rows, looks = _asked_for(station, image, take_next, target, again=again)
     where = (_plane(plane), crop)
+    before: dict[int, tuple[str, ...]] = {}
 
     def part(row: dict[str, Any]) -> "Wanted":  # Any: what SQLite holds
         wanted = _part(station, row, target, tool, where)
@@ -127,7 +128,6 @@ def checkout(
         before[row["id"]] = _before(wanted, looks)
         return replace(wanted, before=before[row["id"]])
 
-    before: dict[int, tuple[str, ...]] = {}
     made = _hand_out(station, rows, part, (to, corrections), take_next)
     if as_json:
         print_json(made)
