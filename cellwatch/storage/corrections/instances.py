@@ -113,7 +113,9 @@ def refuse_binary(labels: Int32, least: int = 2, *, is_two_toned: bool = False) 
     if is_two_toned:
         raise RejectedCorrection(
             "it is black and white, in which cells that touch cannot be told apart",
-            "give every ROI a number of its own; if it is a single one, the number 1",
+            "give every ROI a number of its own (in napari: a Labels layer; in Fiji, where cells "
+            "touch: Process > Binary > Watershed, then Connected Components); if it is a single "
+            "one, the number 1",
         )
 
 
