@@ -109,6 +109,24 @@ class DeviceError(CellwatchError):
     """Raised when the compute device asked for is not there or has run out of memory."""
 
 
+class TooLittleMemory(CellwatchError):
+    """Raised when an image takes more memory than there is.
+
+    Attributes
+    ----------
+    is_hopeless : bool
+        Whether the machine is too small for it, whatever else runs.
+    """
+
+    def __init__(self, reason: str, *, is_hopeless: bool) -> None:
+        super().__init__(reason)
+        self.is_hopeless = is_hopeless
+
+
+class StillUnwritten(CellwatchError):
+    """Raised when all pixels of an image are 0 and its file may still be filled."""
+
+
 class MaskStoreError(CellwatchError):
     """Raised when a mask store is not whole or does not fit the image it names."""
 

@@ -1,11 +1,12 @@
 """Ask the daemon for something; where none runs, carry it out here under the state lock."""
 
 import getpass
+import grp
 import os
 import sqlite3
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from cellwatch.config.locate import find_config
 from cellwatch.errors import (
     EXIT_FAILED,
     CellwatchError,
+    OutputError,
     RequestRefused,
     RequestUnanswered,
     UsageError,
@@ -43,7 +45,6 @@ def ask(
     RequestUnanswered
         When the daemon runs and does not answer.
     """
-    from cellwatch.storage.ledger import open_ledger
     from cellwatch.storage.locking import is_locked
     from cellwatch.storage.requests import answer_to
     from cellwatch.storage.requests import ask as write_request
@@ -51,7 +52,7 @@ def ask(
     state = config.state.folder
     if not is_locked(state):
         return _here(config, kind, arguments)
-    db = open_ledger(state)
+    db = _writable(state)
     try:
         key = write_request(db, kind, arguments, getpass.getuser(), _now())
         until = time.monotonic() + wait_s
@@ -67,6 +68,22 @@ def ask(
         f"the daemon has not answered within {wait_s:g} s; request {key} stands in the ledger and "
         "is carried out when it is there again (cellwatch status)"
     )
+
+
+def _writable(state: Path) -> Any:  # Any: sqlite_utils' Database, slow to import
+    from cellwatch.storage.ledger import open_ledger
+
+    ledger = state / LEDGER
+    if ledger.exists() and not os.access(ledger, os.W_OK):
+        group = ledger.stat().st_gid
+        with suppress(KeyError):
+            group = grp.getgrgid(group).gr_name  # type: ignore[assignment]  # its name, if it has one
+        raise OutputError(
+            f"{ledger} may not be written by {getpass.getuser()}: members of the group '{group}' "
+            f"may (usermod -aG {group} {getpass.getuser()}, then log in again); whoever may not can "
+            "drop files into the corrections and flags folders"
+        )
+    return open_ledger(state)
 
 
 def show(given: Answer, *, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """Commands on image files, without a station: segment and inspect."""
 
 import os
+import traceback
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -38,6 +39,11 @@ ModelOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
+PrecisionOption = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(help="In which to compute; auto: bfloat16 where the device has it."),
+]
+AxesOption = Annotated[str, typer.Option(help="As in ZCYX, where a file does not say itself.")]
 ChannelsOption = Annotated[
     str, typer.Option(help="CELL[,NUCLEUS]: names (globs allowed) or indices from 0.")
 ]
@@ -93,10 +99,12 @@ def segment(
         Path | None, typer.Option(help="Keep the folders below this one in --out.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace masks that are there.")] = False,
+    axes: AxesOption = "",
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     zoo: ZooOption = None,
 ) -> None:
-    """Segment images and write NAME_masks.tif for each."""
+    """Segment images and write NAME_masks.tif for each. An image that fails stops no other."""
     params = SegmentationParams(
         diameter=Diameter.parse(diameter),
         min_size=MinSize.parse(min_size),
@@ -108,16 +116,17 @@ def segment(
     places = _places(images, out, mirror, file_format)
     if not overwrite and (there := [p for p in places if p.exists()]):
         raise UsageError(f"{there[0]} exists ({len(there)} in all); say --overwrite to replace")
-    ready = load_for(model, zoo, device)
+    ready, params = load_for(model, zoo, device), replace(params, precision=_on(device, precision))
     failed = 0
     with progress("segmenting", len(images)) as advance:
         for image, place in zip(images, places, strict=True):
             try:
-                tell(_segment_one(image, place, ready, params, choice))
-            except CellwatchError as error:
-                told = str(error)
+                tell(_segment_one(image, place, ready, params, choice, axes))
+            except Exception as error:  # noqa: BLE001  told as what it is, and the next is done
+                told = str(error) if isinstance(error, CellwatchError) else _bug(error)
                 complain(told if str(image) in told else f"{image}: {told}")
                 failed += 1
+            _give_memory_back()
             advance()
     if failed:
         complain(f"{failed} of {len(images)} images failed")
@@ -127,27 +136,31 @@ def segment(
 def inspect(
     paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     as_json: JsonOption = False,
+    axes: AxesOption = "",
     recursive: Annotated[bool, typer.Option(help="Also folders within folders.")] = False,
 ) -> None:
     """Say what files hold, without reading pixels. Exit code 1 when one is not whole."""
-    infos = [inspected(path) for path in find_images(paths, is_recursive=recursive)]
+    infos = [inspected(path, axes) for path in find_images(paths, is_recursive=recursive)]
     if as_json:
         print_json([asdict(info) for info in infos])
     else:
         columns = ["path", "format", "axes", "shape", "dtype", "µm/px", "channels", "whole"]
         print_table("", columns, [_row(info) for info in infos])
+        for info in infos:
+            for note in info.notes:
+                tell(f"{info.path}: {note}")
     if not all(info.whole for info in infos):
         raise typer.Exit(EXIT_FAILED)
 
 
-def inspected(path: Path) -> ImageInfo:
+def inspected(path: Path, axes: str = "") -> ImageInfo:
     """Describe a file and judge whether it is whole."""
     from cellwatch.storage.images import describe
     from cellwatch.watching.structure import why_not_whole
 
     reason = why_not_whole(path)
     try:
-        info = describe(path)
+        info = describe(path, axes)
     except UnreadableImage as error:
         return ImageInfo(str(path), whole=False, reason=reason or error.reason)
     return replace(info, whole=not reason, reason=reason)
@@ -182,11 +195,29 @@ def find_images(paths: list[Path], *, is_recursive: bool) -> list[Path]:
 def load_for(model: str, zoo: Path | None, device: str) -> "Model | Chooser":
     """Load a model, or the classifier that chooses one, for this process to run."""
     from cellwatch.daemon.choosing import ready_either
-    from cellwatch.daemon.device import choose_device, keep_freed_memory
+    from cellwatch.daemon.device import choose_device, reuse_small_memory
     from cellwatch.zoo.classifiers import find_either
 
-    keep_freed_memory()
+    reuse_small_memory()
     return ready_either(find_either(model, zoo), choose_device(device))
+
+
+def _on(device: str, precision: str) -> Literal["float32", "bfloat16"]:
+    from cellwatch.daemon.device import choose_device, precision_on
+
+    return precision_on(choose_device(device), precision)  # type: ignore[arg-type]  # typer's choice
+
+
+def _give_memory_back() -> None:
+    from cellwatch.daemon.device import give_memory_back
+
+    give_memory_back()
+
+
+def _bug(error: Exception) -> str:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}, line {where.lineno}"
+    return f"an unexpected error ({type(error).__name__} in {place}): {error}"
 
 
 def _is_input(path: Path) -> bool:
@@ -218,10 +249,12 @@ def _segment_one(
     model: "Model | Chooser",
     params: SegmentationParams,
     choice: ChannelChoice,
+    axes: str = "",
 ) -> str:
     from cellwatch.daemon.acquisition import segment_acquisition
+    from cellwatch.daemon.memory import decoding_within, require_memory
     from cellwatch.daemon.worker import perform
-    from cellwatch.storage.images import load
+    from cellwatch.storage.images import describe, load
     from cellwatch.storage.labelfiles import write_label_tiff
     from cellwatch.watching.structure import why_not_whole
 
@@ -229,15 +262,20 @@ def _segment_one(
         raise UnreadableImage(path, reason)
     superseded = place.parent / SUPERSEDED
     if place.suffix == ".zarr":
-        job = _store_job(path, place, model, params, choice)
+        job = replace(_store_job(path, place, model, params, choice), axes=axes)
         result = perform(job, lambda _: model, superseded, datetime.now(UTC)).targets[0]
     else:
-        target = segment_acquisition(load(path), model, params, choice)
+        info = describe(path, axes)
+        require_memory(info)
+        with decoding_within(info):
+            image = load(path, axes)
+        target = segment_acquisition(image, model, params, choice)
         write_label_tiff(place, target.labels, superseded)
         result = target.result
     notes = "".join(f"\n  {note}" for note in result.notes)
     chosen = f", model {result.model_id} ({result.choice.cluster})" if result.choice else ""
-    return f"{path}: {result.rois} ROIs, diameter {result.diameter:.1f} px{chosen}{notes}"
+    rois = replace(result, name="ROIs").counted
+    return f"{path}: {rois}, diameter {result.diameter:.1f} px{chosen}{notes}"
 
 
 def _store_job(

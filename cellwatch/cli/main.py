@@ -1,6 +1,7 @@
 """The command line: the one place where a CellwatchError becomes a message and an exit code."""
 
 import os
+import sqlite3
 import sys
 from typing import Annotated
 
@@ -75,6 +76,10 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output has gone, as in `cellwatch status | head -1`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except sqlite3.OperationalError as error:
+        # Locked for longer than a command waits, a full disk, or rights.
+        complain(f"the ledger cannot be read or written now: {error}")
         sys.exit(1)
     except OSError as error:
         # The disk, its rights or its space: for a person to mend, so no traceback.

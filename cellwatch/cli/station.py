@@ -23,10 +23,11 @@ from cellwatch.cli.talk import (
 from cellwatch.config.locate import find_config
 from cellwatch.errors import EXIT_FAILED, UsageError
 from cellwatch.storage import reading, reports
-from cellwatch.storage.pathtext import path_text
+from cellwatch.storage.pathtext import path_text, printable
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
+    from cellwatch.storage.maskstore import StoreReport
 
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 
@@ -189,6 +190,8 @@ def verify(
         for row in rows:
             report = check_store(Path(row["store"]))
             problems += [f"{row['store']}: {problem}" for problem in report.problems]
+            if not report.problems:
+                problems += [f"{row['store']}: {each}" for each in _strange(row, report)]
             if "tif" in checked.output.also and not report.problems:
                 problems += check_label_tiffs(Path(row["store"]), list(report.rois))
             for target in row["targets"]:
@@ -208,6 +211,20 @@ def verify(
         tell(f"{len(rows)} mask stores checked, {len(problems)} problems")
     if problems:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _strange(row: dict[str, Any], report: "StoreReport") -> list[str]:  # Any: what SQLite holds
+    # What a store says of itself against what the ledger has: another station may have written it.
+    problems = []
+    source = report.provenance.get("source", {}).get("sha256")
+    if row["content_sha256"] and source != row["content_sha256"]:
+        problems.append("it was made from another image than the ledger says")
+    for target in row["targets"]:
+        facts = report.provenance["targets"].get(target["name"], {})
+        wanted = target.get("labels_sha256")
+        if wanted and facts.get("labels_sha256") != wanted:
+            problems.append(f"the labels of '{target['name']}' are not those that the ledger has")
+    return problems
 
 
 def _leftovers(output: Path) -> list[str]:
@@ -233,7 +250,13 @@ def _against_manifest(manifest: Path, paths: dict[str, list[dict[str, Any]]]) ->
 def _show_acquisition(row: dict[str, Any]) -> None:  # Any: JSON
     mark = f" (superseded by acquisition {row['superseded_by']})" if row["superseded_by"] else ""
     reason = f": {row['reason']}" if row["reason"] else ""
-    typer.echo(f"{row['path']}\n  {row['state']} since {row['state_since']}{mark}{reason}")
+    typer.echo(
+        f"{printable(row['path'])}\n  {row['state']} since {row['state_since']}{mark}"
+        f"{printable(reason)}"
+    )
+    if changed := row.get("output_mark"):
+        what = "was edited" if changed == "edited" else "is gone"
+        typer.echo(f"  its mask store {what} since it was written (cellwatch verify)")
     if row["retry_at"]:
         typer.echo(f"  again at {row['retry_at']}")
     size = f"{row['axes']} {row['shape']} {row['dtype']}" if row["axes"] else f"{row['size']} B"
@@ -245,12 +268,12 @@ def _show_acquisition(row: dict[str, Any]) -> None:  # Any: JSON
     if row["superseded_by"]:
         typer.echo("  its masks, if it had any, were set aside in .superseded of the output folder")
     elif row["state"] == "done":
-        typer.echo(f"  masks: {row['store']} ({row['seconds']:.1f} s)")
+        typer.echo(f"  masks: {printable(row['store'])} ({row['seconds']:.1f} s)")
     for attempt in row["attempts_made"]:
         why = f" ({attempt['reason']})" if attempt["reason"] else ""
         typer.echo(
             f"  attempt {attempt['number']} at {attempt['started_at']} on {attempt['device']}: "
-            f"{attempt['outcome'] or 'under way'}{why}"
+            f"{attempt['outcome'] or 'under way'}{printable(why)}"
         )
     show_people(row)
 
@@ -261,8 +284,9 @@ def _show_target(target: dict[str, Any]) -> None:  # Any: JSON
         return
     fed = ", ".join(c["name"] or f"channel {c['index']}" for c in target["channels"])
     typer.echo(
-        f"  {target['name']}: {target['rois']} ROIs, model {target['model_id']}, channels {fed}, "
-        f"diameter {target['diameter']:.1f} px ({target['params']['diameter']})"
+        f"  {target['name']}: {_counted(target)}, model {target['model_id']}, channels {fed}, "
+        f"diameter {target['diameter']:.1f} px ({target['params']['diameter']}), "
+        f"{target['params'].get('precision', 'float32')}"
     )
     if target.get("novelty") is not None:
         typer.echo(f"    novelty {target['novelty']:.2f} (up to 1: like the training images)")
@@ -273,7 +297,13 @@ def _show_target(target: dict[str, Any]) -> None:  # Any: JSON
                 f"      {near['image']} ({near['cluster']}, distance {near['distance']:.3f})"
             )
     for note in target["notes"]:
-        typer.echo(f"    {note}")
+        typer.echo(f"    {printable(note)}")
+
+
+def _counted(target: dict[str, Any]) -> str:  # Any: JSON
+    n_planes = target.get("planes_apart") or 0
+    apart = f" in {n_planes} planes, not joined" if n_planes else ""
+    return f"{target['rois']} ROIs{apart}"
 
 
 def _why_unknown(config: "Config", path: Path) -> str:
@@ -284,7 +314,10 @@ def _why_unknown(config: "Config", path: Path) -> str:
         if path.is_relative_to(watched.folder):
             relative = path.relative_to(watched.folder).as_posix()
             if path.suffix.lower() not in SUFFIXES:
-                return f"'{path.suffix}' is none of {', '.join(SUFFIXES)}"
+                kind = "files of this kind are not read: " if path.exists() else ""
+                return f"{kind}'{path.suffix}' is none of {', '.join(SUFFIXES)}"
+            if path.is_symlink():
+                return "it is a link, and links are not followed: watch the folder it leads to"
             if not is_wanted(relative, watched.include, watched.excluded()):
                 return "its name is excluded (see include: and exclude:)"
             if not path.exists():

@@ -13,10 +13,12 @@ from cellwatch.cli.talk import ConfigOption, JsonOption, print_json
 from cellwatch.config.locate import find_config, state_folder
 from cellwatch.errors import EXIT_NOT_RUNNING
 from cellwatch.records import AcquisitionState, DaemonState
-from cellwatch.storage import reading
+from cellwatch.storage import reading, reports
 from cellwatch.storage.locking import DAEMON, holder
+from cellwatch.storage.pathtext import printable
 
 REFRESH_S = 2.0
+RUNS = (DaemonState.RUNNING, DaemonState.DEGRADED)
 CLEAR = "\x1b[2J\x1b[H"  # the screen, and home
 
 
@@ -63,6 +65,10 @@ def station_status(
             "learning": {},
             "holder": {},
             "is_config_newer": False,
+            "doubts": {},
+            "unread": [],
+            "reload_error": "",
+            "ledger_mended": "",
         }
     with reading.reader(ledger) as db:
         daemon = reading.daemon(db)
@@ -79,40 +85,135 @@ def station_status(
             "speed": reading.speed(db),
             "learning": learning_facts(db),
             "holder": held,
-            "is_config_newer": _is_newer(config, held),
+            "is_config_newer": _is_newer(config, held, daemon),
+            "doubts": reports.doubts(db) if reports.has_loop(db) else {},
+            "unread": reports.unread(db),
+            "reload_error": reading.told(db, reading.RELOAD_ERROR),
+            "ledger_mended": reading.told(db, reading.LEDGER_MENDED),
         }
 
 
-def _is_newer(config: Path | None, held: dict[str, Any]) -> bool:  # Any: JSON
-    # Only the daemon keeps what it has read; a command reads the file anew.
-    is_daemon = held.get("who") == DAEMON and "since" in held
+def _is_newer(config: Path | None, held: dict[str, Any], daemon: dict[str, Any]) -> bool:
+    # Only the daemon keeps what it has read; a command reads the file each time. Any: JSON
+    is_daemon = held.get("who") == DAEMON and daemon.get("started_at")
     if config is None or not is_daemon or not config.exists():
         return False
-    since = datetime.fromisoformat(held["since"]).timestamp()
+    since = datetime.fromisoformat(daemon["started_at"]).timestamp()
     return config.stat().st_mtime > since
 
 
 def _show_status(facts: dict[str, Any]) -> None:  # Any: JSON
-    daemon = facts["daemon"]
-    who = f" (pid {daemon['pid']} on {daemon['host']})" if facts["state"] == "running" else ""
-    typer.echo(f"{facts['state']}{who}")
-    if facts["is_config_newer"]:
-        typer.echo("the configuration was changed since: it takes effect when the daemon restarts")
-    if (held := facts["holder"]) and held.get("who", DAEMON) != DAEMON:
-        typer.echo(f"{held['who']} (pid {held['pid']} on {held['host']}) works on it")
+    _show_daemon(facts)
     shown = {s: n for s, n in facts["counts"].items() if n or s in ("queued", "running", "done")}
     typer.echo("  ".join(f"{state} {n}" for state, n in shown.items()))
-    speed = facts["speed"]
-    if speed.get("acquisitions"):
-        typer.echo(
-            f"{speed['seconds']:.1f} s an acquisition, {speed['rois'] or 0} ROIs in the "
-            f"last {speed['acquisitions']}"
-        )
-    for folder in facts["folders"] if facts["state"] == DaemonState.RUNNING else []:
+    _show_speed(facts)
+    if doubt := doubt_of(facts["doubts"]):
+        typer.echo(doubt)
+    if unread := unread_of(facts["unread"]):
+        typer.echo(unread)
+    for folder in facts["folders"] if facts["state"] in RUNS else []:
         reason = f": {folder['reason']}" if folder["reason"] else f", {folder['files']} files"
-        typer.echo(f"{folder['state']} {folder['path']}{reason}")
+        typer.echo(f"{folder['state']} {printable(folder['path'])}{printable(reason)}")
     for row in facts["running"]:
-        typer.echo(f"segmenting {row['path']}")
+        typer.echo(f"segmenting {printable(row['path'])} for {_since(row['started_at'])}")
     for row in [*facts["waiting"], *facts["failures"]]:
-        typer.echo(f"{row['state']} {row['path']}: {row['reason']}")
+        typer.echo(f"{row['state']} {printable(row['path'])}: {printable(row['reason'] or '')}")
     show_learning(facts["learning"], is_running=bool(facts["holder"]))
+
+
+def _show_daemon(facts: dict[str, Any]) -> None:  # Any: JSON
+    daemon, state = facts["daemon"], facts["state"]
+    who = f" (pid {daemon['pid']} on {daemon['host']})" if state in RUNS else ""
+    if state == DaemonState.DEAD and daemon.get("heartbeat_at"):
+        who = f" (no heartbeat for {_since(daemon['heartbeat_at'])}; pid {daemon['pid']})"
+    typer.echo(f"{state}{who}")
+    if daemon.get("trouble") and state in RUNS:
+        typer.echo(f"nothing is segmented: {daemon['trouble']}")
+    if facts["is_config_newer"]:
+        typer.echo(
+            "the configuration was changed since: it takes effect when the daemon restarts, or "
+            f"reads it again (kill -HUP {daemon['pid']})"
+        )
+    if facts["reload_error"]:
+        typer.echo(
+            "the configuration was read again and is wrong; the one before is in force: "
+            f"{facts['reload_error']}"
+        )
+    if facts["ledger_mended"]:
+        typer.echo(facts["ledger_mended"])
+    if (held := facts["holder"]) and held.get("who", DAEMON) != DAEMON:
+        typer.echo(f"{held['who']} (pid {held['pid']} on {held['host']}) works on it")
+
+
+def _show_speed(facts: dict[str, Any]) -> None:  # Any: JSON
+    speed, queued = facts["speed"], facts["counts"].get("queued", 0)
+    if not speed.get("acquisitions"):
+        return
+    left = ""
+    if queued > 1:
+        left = f"; about {_span(queued * speed['seconds'])} for the {queued} that wait"
+    typer.echo(
+        f"{speed['seconds']:.1f} s an acquisition, {speed['rois'] or 0} ROIs in the "
+        f"last {speed['acquisitions']}{left}"
+    )
+
+
+def doubt_of(doubts: dict[str, Any]) -> str:  # Any: JSON
+    """Say in one line which results are doubtful; "" when none is.
+
+    Examples
+    --------
+    >>> doubt_of({"images": 8, "unlike": {"nuclei": 4}, "empty": 1, "unsure": 0})
+    "doubtful: 4 of 8 images are unlike what 'nuclei' knows, 1 has no ROIs: cellwatch review"
+    """
+    if not doubts:
+        return ""
+    parts = []
+    for model, n in doubts["unlike"].items():
+        verb = "is" if n == 1 else "are"
+        of = f"{n} of {doubts['images']} images"
+        parts.append(f"{of} {verb} unlike what '{model}' knows")
+    if n := doubts["empty"]:
+        parts.append(f"{n} {'has' if n == 1 else 'have'} no ROIs")
+    if n := doubts["unsure"]:
+        parts.append(f"the model was unsure of {n}")
+    lines = [f"doubtful: {', '.join(parts)}: cellwatch review"] if parts else []
+    changed = []
+    if n := doubts.get("missing", 0):
+        changed.append(f"{n} mask {'store is' if n == 1 else 'stores are'} gone")
+    if n := doubts.get("edited", 0):
+        changed.append(f"{n} {'was' if n == 1 else 'were'} edited")
+    if changed:
+        lines.append(
+            f"{' and '.join(changed)} since they were written: cellwatch verify names them. They "
+            "are made again by cellwatch rerun; what was drawn in them belongs into corrections/"
+        )
+    return "\n".join(lines)
+
+
+def unread_of(unread: list[dict[str, Any]]) -> str:  # Any: JSON
+    """Say in one line which files are of kinds that are not read; "" when there are none.
+
+    Examples
+    --------
+    >>> unread_of([{"suffix": ".czi", "files": 3, "example": "/scope/a.czi"}])
+    '3 files of kinds that are not read: .czi (3, as /scope/a.czi)'
+    """
+    if not unread:
+        return ""
+    n = sum(row["files"] for row in unread)
+    kinds = ", ".join(
+        f"{row['suffix']} ({row['files']}, as {printable(row['example'])})" for row in unread
+    )
+    what = "file of a kind" if n == 1 else "files of kinds"
+    return f"{n} {what} that {'is' if n == 1 else 'are'} not read: {kinds}"
+
+
+def _since(moment: str) -> str:
+    return _span((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{max(0, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cellwatch.storage.pathtext import printable
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -27,14 +29,19 @@ def complain(message: str) -> None:
     from rich.console import Console  # here, so that `status` starts without it
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(message, style="red", markup=False)
+    console.print(_plain_lines(message), style="red", markup=False)
 
 
 def tell(message: str) -> None:
     """Say something to the person, on stderr."""
     from rich.console import Console
 
-    Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
+    told = _plain_lines(message)
+    Console(stderr=True, soft_wrap=True, highlight=False).print(told, markup=False)
+
+
+def _plain_lines(message: str) -> str:
+    return "\n".join(printable(line) for line in message.split("\n"))
 
 
 def counted(n: int, noun: str) -> str:
@@ -56,6 +63,7 @@ def print_json(data: Any) -> None:  # Any: JSON
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table: boxed on a terminal, plain columns elsewhere."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         widths = [max(len(c), *(len(r[i]) for r in rows), 0) for i, c in enumerate(columns)]
         for line in [columns, *rows]:
@@ -128,11 +136,18 @@ def start_logging(*, is_verbose: bool = False) -> None:
     if os.environ.get("JOURNAL_STREAM"):
         handler.setFormatter(_JournalFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(_PlainFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.DEBUG if is_verbose else logging.INFO, handlers=[handler])
 
 
-class _JournalFormatter(logging.Formatter):
+class _PlainFormatter(logging.Formatter):
+    # A file's name may hold a new line, or what a terminal takes for an order.
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
+class _JournalFormatter(_PlainFormatter):
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record).replace("\n", "\n  ")
         return f"<{PRIORITIES.get(record.levelno, 6)}>{text}"

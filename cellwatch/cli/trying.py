@@ -50,7 +50,7 @@ def try_image(
 ) -> None:
     """Show an image of yours under every model at three diameters: how an experiment begins."""
     from cellwatch.daemon.choosing import ready_chooser, ready_model
-    from cellwatch.daemon.device import choose_device, keep_freed_memory
+    from cellwatch.daemon.device import choose_device, reuse_small_memory
     from cellwatch.daemon.trying import (
         FACTORS,
         central_crop,
@@ -67,7 +67,7 @@ def try_image(
     target = out or Path(f"{image.stem}_try.png")
     if not target.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {target.absolute().parent} for the picture")
-    keep_freed_memory()
+    reuse_small_memory()
     where = choose_device(device)
     choice = parse_channels(channels)
     names = model or [card.id for card in list_models(zoo)]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from cellwatch.errors import CellwatchError, ConfigError
 from cellwatch.zoo.classifiers import ClassifierPlace, find_either
 
 Place = tuple[str | int, ...]
+ROLES = ("output", "state", "corrections", "flags")
+OWN_IN_STATE = ("models", "runs", "corrections", "backups", "damaged", "sessions")
 
 EXAMPLES = {
     "output": "; write output: {folder: masks}",
@@ -247,6 +250,7 @@ def _conflicts(config: Config, places: Mapping[Place, Node]) -> Iterator[tuple[P
             yield (*at, "segment"), f"two targets have one name: {', '.join(names)}"
         yield from _overlaps(config, index)
         yield from _unknown_models(config, index, places)
+    yield from _mixed_roles(config)
     yield from _split_groups(config)
 
 
@@ -296,13 +300,48 @@ def _overlaps(config: Config, index: int) -> Iterator[tuple[Place, str]]:
     folder = config.watch[index].folder
     at: Place = ("watch", index, "folder")
     for other in config.watch[:index]:
-        if folder.is_relative_to(other.folder) or other.folder.is_relative_to(folder):
+        if _is_within(folder, other.folder) or _is_within(other.folder, folder):
             yield at, f"{folder} and {other.folder} overlap: an image would be taken twice"
-    for key in ("output", "state", "corrections", "flags"):
+    for key in ROLES:
         section = getattr(config, key)
         if section is None:
             continue
-        if section.folder.is_relative_to(folder):
+        if _is_within(section.folder, folder):
             yield at, f"{key} ({section.folder}) lies inside the watched folder {folder}"
-        elif folder.is_relative_to(section.folder) and key == "output":
+        elif _is_within(folder, section.folder):
             yield at, f"the watched folder {folder} lies inside {key} ({section.folder})"
+
+
+def _mixed_roles(config: Config) -> Iterator[tuple[Place, str]]:
+    # Where two roles meet, cellwatch would take what it wrote itself for what a person gave it.
+    names = {watch.name for watch in config.watch}
+    taken = [(key, section.folder) for key in ROLES if (section := getattr(config, key))]
+    for (key, folder), (other_key, other) in combinations(taken, 2):
+        at: Place = (other_key, "folder")
+        if _resolved_path(folder) == _resolved_path(other):
+            yield at, f"{key} and {other_key} are one folder ({other}): give each its own"
+        elif _is_within(other, folder) and not _has_room(folder, other, key, names):
+            yield at, f"{other_key} ({other}) lies inside {key} ({folder}): give it a place beside"
+        elif _is_within(folder, other) and not _has_room(other, folder, other_key, names):
+            at = (key, "folder")
+            yield at, f"{key} ({folder}) lies inside {other_key} ({other}): give it a place beside"
+
+
+def _has_room(outer: Path, inner: Path, key: str, names: set[str]) -> bool:
+    # Within state/ there is room beside its own folders, within output/ beside those of the masks.
+    first = _resolved_path(inner).relative_to(_resolved_path(outer)).parts[0]
+    if key == "state":
+        return first not in OWN_IN_STATE
+    return key == "output" and first not in names and not first.startswith(".")
+
+
+def _is_within(inner: Path, outer: Path) -> bool:
+    return _resolved_path(inner).is_relative_to(_resolved_path(outer))
+
+
+def _resolved_path(folder: Path) -> Path:
+    # Through links; one that leads in a circle is compared as it is written.
+    try:
+        return folder.resolve()
+    except (OSError, RuntimeError):
+        return folder

@@ -294,7 +294,7 @@ class Retrain(Section):
     pin: Literal["experiment", "acquisition", "none"] = "experiment"
     lead: str = ""
     replay: tuple[FolderPath, ...] = ()
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] | None = None
     share: Annotated[float, Field(ge=0, le=1)] = 0.2
     gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.5
 
@@ -310,6 +310,7 @@ class Config(Section):
     defaults: WatchDefaults = WatchDefaults()
     retrain: Retrain = Retrain()
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @property
     def zoo(self) -> Path:

@@ -15,11 +15,87 @@ from torch.nn import functional
 from cellwatch.core.arrays import Float32, Float64
 from cellwatch.core.parameters import Normalisation
 
-FLAT = 1e-3  # a channel whose percentiles are closer than this is constant (Cellpose, normalize99)
+# A channel whose percentiles are closer than this part of their size is constant: float32 cannot
+# tell such values apart. (Cellpose's normalize99 has 1e-3 grey levels, which
+# calls an image whose values lie between 0 and 0.001 constant.)
+FLAT = 1e-6
+# What instruments and programs write where there is no data, in images of signed numbers.
+NO_DATA = (-9999.0, -32768.0, -99999.0, -999.0)
+LEAST_NO_DATA = 16  # px; fewer may be pixels that failed
 
 BLOCK = 4  # px; side of the blocks whose means tell noise from objects
 BLANK_SIGMAS = 6.5  # pure noise stays within 5.5 in a million blocks
 LIGHT_DEGREE = 4  # of the polynomial that stands for the light, along y and along x
+
+
+def cleaned(plane: Float32) -> tuple[Float32, tuple[str, ...]]:
+    """Return a plane whose pixels without data are NaN, and what was found.
+
+    Infinite pixels are what overflowed: they become brighter (or darker) than all others by as much
+    as those differ. A negative number far below all others, in many pixels, stands for no data.
+
+    Parameters
+    ----------
+    plane : (C, Y, X) float32
+
+    Returns
+    -------
+    plane : (C, Y, X) float32
+        The same array where there was nothing to do.
+    notes : tuple of str
+    """
+    notes: list[str] = []
+    changed = plane
+    for index, channel in enumerate(plane):
+        told = f" of channel {index}" if len(plane) > 1 else ""
+        mended = channel
+        if np.isinf(channel).any():
+            mended = _finite(channel)
+            notes.append(
+                f"{int(np.isinf(channel).sum())} px{told} are infinite: taken as brightest"
+            )
+        value = _no_data(mended)
+        if value is not None:
+            mended = np.where(mended == value, np.float32(np.nan), mended)
+            n_px = int((channel == value).sum())
+            notes.append(f"{n_px} px{told} hold {value:g}: taken for no data, and left out")
+        if mended is not channel:
+            changed = changed.copy() if changed is plane else changed
+            changed[index] = mended
+    return changed, tuple(notes)
+
+
+def is_flat(low: float, high: float) -> bool:
+    """Say whether two intensities are the same but for rounding.
+
+    Examples
+    --------
+    >>> is_flat(0.0, 0.001), is_flat(1000.0, 1000.0001), is_flat(0.0, 0.0)
+    (False, True, True)
+    """
+    return not high - low > FLAT * max(abs(low), abs(high))
+
+
+def _finite(channel: Float32) -> Float32:
+    finite = channel[np.isfinite(channel)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    apart = (high - low) or max(abs(high), 1.0)
+    return np.nan_to_num(channel, copy=True, nan=np.nan, posinf=high + apart, neginf=low - apart)
+
+
+def _no_data(channel: Float32) -> float | None:
+    if not channel.size or np.isnan(channel).all():
+        return None
+    least = float(np.nanmin(channel))
+    if least >= 0:
+        return None
+    rest = channel[channel > least]
+    n_px = channel.size - rest.size - int(np.isnan(channel).sum())
+    if n_px < LEAST_NO_DATA or not rest.size:
+        return None
+    following, most = float(rest.min()), float(rest.max())
+    is_named = following >= 0 and (least in NO_DATA or least < -1e30)
+    return least if is_named or following - least > most - following else None
 
 
 def percentiles(plane: Float32, normalisation: Normalisation) -> list[tuple[float, float]]:
@@ -58,12 +134,12 @@ def normalise(plane: Float32, limits: Sequence[tuple[float, float]]) -> Float32:
     Returns
     -------
     (C, Y, X) float32
-        Not clipped. A channel whose limits are closer than `FLAT` becomes 0 everywhere, and so do
-        pixels that are not finite.
+        Not clipped. A channel whose limits are the same becomes 0 everywhere, and so do pixels that
+        are not finite.
     """
     scaled = np.zeros(plane.shape, np.float32)
     for channel, (low, high), out in zip(plane, limits, scaled, strict=True):
-        if high - low > FLAT:
+        if not is_flat(low, high):
             np.subtract(channel, np.float32(low), out=out)
             out /= np.float32(high - low)
             if not np.isfinite(out).all():

@@ -177,7 +177,7 @@ class SegmentationParams:
     precision : "float32", "bfloat16" or "float16"
         In which the network computes; the two short ones are for GPUs.
     batch_size : int
-        Tiles that go through the network together.
+        Tiles that go through the network together, at most; on a CPU fewer large ones do.
     """
 
     diameter: Diameter = field(default_factory=Diameter)
@@ -188,8 +188,8 @@ class SegmentationParams:
     cellprob_threshold: float = 0.0
     stitch_threshold: float = 0.0
     tiling: Literal["fitted", "fixed"] = "fitted"
-    tile: int = 640
-    tile_overlap: float = 0.1
+    tile: int = 416
+    tile_overlap: float = 0.06  # 24 px: the weight of a tile's edge falls within 20
     batch_size: int = 8
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 

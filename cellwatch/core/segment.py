@@ -13,9 +13,10 @@ from cellwatch.core.arrays import Bool, Float32, Int32
 from cellwatch.core.diameter import SMALLEST_DIAMETER, SizeModel, median_diameter
 from cellwatch.core.dynamics import STEPS, follow_flows, follow_flows_on
 from cellwatch.core.image import (
-    FLAT,
+    cleaned,
     contrast,
     is_blank,
+    is_flat,
     normalise,
     percentiles,
     resize,
@@ -26,9 +27,12 @@ from cellwatch.core.labels import drop_bad_flows, drop_small, fill_holes, labels
 from cellwatch.core.network import FLOW_SCALE, CPNet
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.core.styles import style_windows
-from cellwatch.core.tiling import Blend, pad, plan_tiles
+from cellwatch.core.tiling import Blend, TileGrid, pad, plan_tiles
 
 SAME_SIZE = 1.15  # two diameters nearer than this factor segment alike: training varies by 1.25
+# On a CPU the network gets no more pixels at once than this: larger batches are no faster, and the
+# maps of a layer then stay below the size that glibc maps and clears for each of them (32 MiB).
+CPU_PIXELS = 416 * 416
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,18 @@ def segment(
     Deterministic for one device. With `normalisation.over == "acquisition"` the caller passes the
     limits, since one plane does not know them.
     """
-    plane = np.asarray(plane, np.float32)
+    plane, notes = cleaned(np.asarray(plane, np.float32))
+    found = _segmented(plane, network, params, (pixel_size_um, limits, size_model))
+    return replace(found, notes=(*notes, *found.notes)) if notes else found
+
+
+def _segmented(
+    plane: Float32,
+    network: CPNet,
+    params: SegmentationParams,
+    known: tuple[float | None, Sequence[tuple[float, float]] | None, SizeModel | None],
+) -> Segmentation:
+    pixel_size_um, limits, size_model = known
     fixed = params.diameter.in_px(pixel_size_um)
     min_size = params.min_size.in_px(pixel_size_um)
     limits = limits if limits is not None else percentiles(plane, params.normalisation)
@@ -181,8 +196,9 @@ def predict(prepared: Float32, network: CPNet, params: SegmentationParams) -> Ma
     blend = Blend(3, grid)
     style = np.zeros(network.config.widths[-1], np.float32)
     places = list(grid)
-    for start in range(0, len(places), params.batch_size):
-        batch = places[start : start + params.batch_size]
+    size = _batch_size(grid, network, params)
+    for start in range(0, len(places), size):
+        batch = places[start : start + size]
         tiles = np.stack([padded[(slice(None), *place)] for place in batch])
         maps, styles = _run(network, tiles, params.precision)
         for place, tile_maps in zip(batch, maps, strict=True):
@@ -235,6 +251,12 @@ def _segment_at(
     return Segmentation(cleaned, maps.style, diameter, cellprob, flows)
 
 
+def _batch_size(grid: TileGrid, network: CPNet, params: SegmentationParams) -> int:
+    if network.diam_mean.device.type != "cpu":
+        return params.batch_size
+    return max(1, min(params.batch_size, CPU_PIXELS // (grid.tile[0] * grid.tile[1])))
+
+
 def _run(network: CPNet, tiles: Float32, precision: str) -> tuple[Float32, Float32]:
     device = network.diam_mean.device
     batch = torch.from_numpy(tiles).to(device, memory_format=torch.channels_last)
@@ -251,7 +273,7 @@ def _why_empty(
     plane: Float32, limits: Sequence[tuple[float, float]], params: SegmentationParams
 ) -> str:
     distance = contrast(limits)
-    if distance <= FLAT:
+    if is_flat(*limits[0]):
         return "the image is constant"
     if distance < params.min_contrast:
         return f"contrast {distance:.4g} is below min_contrast {params.min_contrast:g}"

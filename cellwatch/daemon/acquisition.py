@@ -1,7 +1,7 @@
 """Segment every plane of an image: what a worker does to an acquisition and `segment` to a file."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,13 @@ import numpy as np
 from cellwatch.core.arrays import Float32, Float64, Int32
 from cellwatch.core.channels import Channel, take_channels
 from cellwatch.core.confidence import roi_confidences
-from cellwatch.core.image import percentiles
+from cellwatch.core.image import cleaned, percentiles
 from cellwatch.core.labels import stitch_planes
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
 from cellwatch.core.segment import segment
 from cellwatch.core.styles import novelty_of
 from cellwatch.daemon.choosing import Chooser, Model, channels_for
-from cellwatch.records import ChannelChoice, TargetResult
+from cellwatch.records import ChannelChoice, ModelChoice, TargetResult
 from cellwatch.storage.images import Image
 from cellwatch.storage.maskstore import count_rois
 
@@ -70,17 +70,31 @@ def segment_acquisition(
     """
     pixel_size = pixel_size_um if pixel_size_um is not None else image.info.pixel_size_um
     why = None
+    chooser = model if isinstance(model, Chooser) else None
     if isinstance(model, Chooser):
         diameter = params.diameter.in_px(pixel_size)
-        model, why = model.choose(image, choice, diameter, params.batch_size)
+        model, why = model.choose(image, choice, diameter, params)
     chosen, notes = channels_for(image, model.card, choice)
     labels, planes = _segment_planes(image, model, params, chosen, pixel_size, on_plane)
+    if chooser is not None and why is not None:
+        rival = chooser.rival_of(model, why, is_in_vain=_is_in_vain(labels, planes))
+        if rival is not None:
+            other = _segment_planes(image, rival, params, chosen, pixel_size, on_plane)
+            is_better = _weight(other[1]) > _weight(planes)
+            why = _compared(why, (model, labels), (rival, other[0]), is_better=is_better)
+            if is_better:
+                model, (labels, planes) = rival, other
+                chosen, notes = channels_for(image, model.card, choice)
+    notes = [*image.info.notes, *notes, *([why.why] if why and why.why else [])]
     for index, plane in enumerate(planes):
         where = f"plane {index}: " if len(planes) > 1 else ""
         notes += [where + note for note in plane.notes]
+    n_apart = _planes_apart(labels, params)
+    if n_apart:
+        notes.append(_told_apart(labels, n_apart))
     result = TargetResult(
         name=target,
-        rois=count_rois(labels),
+        rois=count_rois(labels, is_joined=not n_apart),
         diameter=round(float(np.median([plane.diameter for plane in planes])), 3),
         channels=tuple({"index": channel.index, "name": channel.name} for channel in chosen),
         notes=tuple(notes),
@@ -89,6 +103,8 @@ def segment_acquisition(
         novelty=_novelty(model, [plane.style for plane in planes]),
         choice=why,
         confidence=_confidence([plane.confidences for plane in planes]),
+        planes_apart=n_apart,
+        precision=params.precision,
     )
     provenance = {
         "model": {"id": model.card.id, "sha256": model.card.sha256},
@@ -98,6 +114,7 @@ def segment_acquisition(
         "diameters_px": [round(plane.diameter, 3) for plane in planes],
         "novelty": result.novelty,
         "confidence": result.confidence,
+        "planes_apart": n_apart,
         "choice": asdict(why) if why else None,
         "algorithm_version": ALGORITHM_VERSION,
         "notes": notes,
@@ -126,8 +143,8 @@ def _segment_planes(
     pixels = image.pixels.reshape(-1, *image.pixels.shape[3:])  # (P * T * Z, C, Y, X)
     limits = None
     if params.normalisation.over == "acquisition":
-        whole = np.stack([take_channels(plane, chosen) for plane in pixels], axis=1)
-        limits = percentiles(whole, params.normalisation)
+        whole = [cleaned(take_channels(plane, chosen))[0] for plane in pixels]
+        limits = percentiles(np.stack(whole, axis=1), params.normalisation)
     labels = np.zeros((len(pixels), *image.pixels.shape[-2:]), np.int32)
     planes = []
     for index, plane in enumerate(pixels):
@@ -145,6 +162,49 @@ def _segment_planes(
         on_plane()
     shape = (*image.pixels.shape[:3], *image.pixels.shape[-2:])
     return _stitched(labels.reshape(shape), params.stitch_threshold), planes
+
+
+def _is_in_vain(labels: Int32, planes: Sequence[_PlaneFacts]) -> bool:
+    # Nothing was found, and not because the image is constant or nothing but noise.
+    return not labels.any() and any(plane.style.any() for plane in planes)
+
+
+def _weight(planes: Sequence[_PlaneFacts]) -> float:
+    # The ROIs of an image, each by how sure the network is of it.
+    return float(sum(plane.confidences.sum() for plane in planes))
+
+
+def _compared(
+    why: ModelChoice,
+    first: tuple[Model, Int32],
+    second: tuple[Model, Int32],
+    *,
+    is_better: bool,
+) -> ModelChoice:
+    # Both are recorded: what the style called for, and what it was compared with.
+    name, other = first[0].card.id, second[0].card.id
+    found, more = count_rois(first[1]), count_rois(second[1])
+    reason = "it found nothing"
+    if found:
+        reason = f"the image is unlike those that '{why.cluster}' knows (novelty {why.novelty:.1f})"
+    text = f"its style calls for '{name}', but {reason}: compared with '{other}'"
+    used = f"'{other if is_better else name}' is used ({more if is_better else found} ROIs"
+    text += f"; {used}, the other found {found if is_better else more})"
+    return replace(why, why=text, instead_of=name if is_better else "")
+
+
+def _planes_apart(labels: Int32, params: SegmentationParams) -> int:
+    # P, T, Z, Y, X. Planes of one volume that were joined are no planes apart.
+    n_positions, n_t, n_z = labels.shape[:3]
+    is_joined = params.stitch_threshold > 0 and n_z > 1
+    n_planes = n_positions * n_t * (1 if is_joined else n_z)
+    return n_planes if n_planes > 1 else 0
+
+
+def _told_apart(labels: Int32, n_apart: int) -> str:
+    is_volume = labels.shape[2] > 1 and n_apart >= labels.shape[2]
+    remedy = "; stitch_threshold joins z planes" if is_volume else ""
+    return f"counted in {n_apart} planes, not joined: one ROI may be counted several times{remedy}"
 
 
 def _confidence(each: Sequence[Float64]) -> float | None:

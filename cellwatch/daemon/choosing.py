@@ -1,15 +1,16 @@
 """Models ready to run, and the choice among them by an image's style."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from cellwatch.core.arrays import Float32
-from cellwatch.core.channels import Channel, choose_channels, take_channels
+from cellwatch.core.channels import GREY, Channel, choose_channels, take_channels
 from cellwatch.core.image import (
+    cleaned,
     is_blank,
     normalise,
     percentiles,
@@ -29,7 +30,7 @@ from cellwatch.zoo.catalog import load_model, style_facts_of
 from cellwatch.zoo.classifiers import ClassifierPlace, load_classifier
 from cellwatch.zoo.stylefile import StyleFacts
 
-BATCH = SegmentationParams().batch_size
+FAR = 1.0  # times the reach of a cluster: beyond it its model knows nothing like it
 STYLE_PLANES = 5  # of a stack or a series, evenly spread: their mean style chooses
 
 
@@ -66,7 +67,7 @@ class Chooser:
         image: Image,
         choice: ChannelChoice,
         diameter: float | None = None,
-        batch_size: int = BATCH,
+        params: SegmentationParams | None = None,
     ) -> tuple[Model, ModelChoice]:
         """Return the model that an image's style calls for, and why.
 
@@ -79,11 +80,12 @@ class Chooser:
         choice : ChannelChoice
         diameter : float or None, px
             What is known of it; None: nothing. It matters where styles are taken at a diameter.
-        batch_size : int
-            Tiles that go through the style network together.
+        params : SegmentationParams or None
+            Its batch size and precision are those of the style network; None: the defaults.
         """
         chosen, _ = channels_for(image, self.style_model.card, choice)
-        params = SegmentationParams(batch_size=batch_size)
+        said = params or SegmentationParams()
+        params = SegmentationParams(batch_size=said.batch_size, precision=said.precision)
         style = self._style(image, chosen, self._zoom(diameter), params)
         if style is None:
             largest = max(self.card.clusters, key=lambda cluster: cluster.images)
@@ -94,7 +96,20 @@ class Chooser:
         """Return the model that a style calls for, and why."""
         found = self.classifier.choose(style)
         cluster = self.card.clusters[found.cluster]
-        return self.load(cluster.model), self._because(cluster.name, self._told(found))
+        because = self._because(cluster.name, self._told(found))
+        return self.load(cluster.model), replace(because, novelty=found.novelty)
+
+    def rival_of(self, model: Model, why: ModelChoice, *, is_in_vain: bool) -> Model | None:
+        """Return the model to compare a chosen one with; None: there is no doubt, or no other.
+
+        There is where it found nothing, and where the image's style is beyond the reach of those
+        that the cluster knows. The rival is the network that gave the style: it was trained on
+        images of every cluster.
+        """
+        is_far = why.novelty is not None and why.novelty > FAR
+        if model.card.sha256 == self.style_model.card.sha256 or not (is_far or is_in_vain):
+            return None
+        return self.style_model
 
     def _because(
         self,
@@ -116,7 +131,7 @@ class Chooser:
         network = self.style_model.network
         total = np.zeros(network.config.widths[-1], np.float32)
         for index in spread(len(planes), STYLE_PLANES):
-            plane = take_channels(planes[index], chosen)
+            plane, _ = cleaned(take_channels(planes[index], chosen))
             limits = percentiles(plane, Normalisation())
             if is_blank(plane[0]):
                 continue
@@ -194,11 +209,19 @@ def channels_for(
     """
     names = image.info.channels or ("",) * image.pixels.shape[3]
     chosen = choose_channels(choice.cell, choice.nucleus, names, is_rgb=image.is_rgb)
+    notes = []
+    if chosen[0].index == GREY and _has_colours(image):
+        notes = ["read as a colour picture, in grey; if these are planes, say axes: ZYX"]
     if len(chosen) > 1 and not card.has_nucleus:
         left_out = chosen[1].name or f"channel {chosen[1].index}"
         note = f"model '{card.id}' was trained without a nucleus channel; {left_out} is not used"
-        return chosen[:1], [note]
-    return chosen, []
+        return chosen[:1], [*notes, note]
+    return chosen, notes
+
+
+def _has_colours(image: Image) -> bool:
+    first = image.pixels[0, 0, 0]
+    return bool((first[:3] != first[:1]).any())
 
 
 def spread(length: int, most: int) -> list[int]:

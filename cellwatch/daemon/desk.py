@@ -163,7 +163,7 @@ def _watch_corrections(
     on_event: Callable[[Event], None],
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    plan = WatchPlan(folder, ("**",), HIDDEN, DROPPED, SETTLE_S, SETTLE_S)
+    plan = WatchPlan(folder, ("**",), HIDDEN, DROPPED, SETTLE_S, SETTLE_S, is_archive=False)
     desk = _Desk(config, folder)
     with reader(config.state.folder / LEDGER) as db:
         known = known_corrections(db)  # anew whenever the thread starts anew
@@ -205,7 +205,7 @@ def _moved(presence: Presence, folder: Path) -> FilesMoved | None:
 
 def _watch_flags(folder: Path, stop: threading.Event, on_event: Callable[[Event], None]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    plan = WatchPlan(folder, ("**",), HIDDEN, FLAG_SUFFIXES, SETTLE_S, SETTLE_S)
+    plan = WatchPlan(folder, ("**",), HIDDEN, FLAG_SUFFIXES, SETTLE_S, SETTLE_S, is_archive=False)
     lost = ""
     for event in watch(plan, stop, {}):
         if isinstance(event, Scanned) and event.reason != lost:

@@ -49,14 +49,20 @@ class Worker:
         The folder for stores that are replaced.
     on_message : callable
         Called from a thread with each message and, at the end, once with None.
+    precision : str
+        As the configuration has it: `auto` is resolved on the device.
     """
 
     def __init__(
-        self, device: str, superseded: Path, on_message: Callable[[FromWorker], None]
+        self,
+        device: str,
+        superseded: Path,
+        on_message: Callable[[FromWorker], None],
+        precision: str = "auto",
     ) -> None:
         command = [sys.executable, "-m", "cellwatch.daemon.worker", device]
         self._process = subprocess.Popen(
-            [*command, str(superseded), str(os.getpid())],
+            [*command, str(superseded), str(os.getpid()), precision],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **ENVIRONMENT},
@@ -64,6 +70,8 @@ class Worker:
         )
         self.device = device
         self.is_ready = False
+        self.is_unfit = False  # its device is not there
+        self.why_over = ""  # why it ends by itself and another one follows
         self.acquisition_id: int | None = None
         self._on_message = on_message
         threading.Thread(target=self._read, daemon=True, name=f"worker-{self.pid}").start()

@@ -3,7 +3,8 @@
 import logging
 import queue as queues
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,17 +12,17 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from cellwatch.config.schema import Watch
-from cellwatch.errors import UnreadableImage
+from cellwatch.daemon.inspector import Inspector
+from cellwatch.daemon.summaries import Summaries
 from cellwatch.records import AcquisitionState, ImageInfo
 from cellwatch.storage import arrivals, history
-from cellwatch.storage.images import describe
 from cellwatch.storage.pathtext import text_path
 from cellwatch.storage.places import store_path
-from cellwatch.storage.suffixes import SUFFIXES
-from cellwatch.watching.identity import fingerprint
+from cellwatch.storage.suffixes import LIKE_IMAGES, SUFFIXES
 from cellwatch.watching.names import experiment_of
-from cellwatch.watching.scanner import scan
+from cellwatch.watching.scanner import scan, unread_in
 from cellwatch.watching.settle import Sighting
+from cellwatch.watching.structure import why_not_whole
 from cellwatch.watching.watcher import (
     INTERRUPTED_AFTER_S,
     Event,
@@ -36,6 +37,7 @@ from cellwatch.watching.watcher import (
 logger = logging.getLogger(__name__)
 
 WATCH_AGAIN_S = 5.0
+UNREAD_EVERY_S = 300.0  # how often files of kinds that are not read are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,18 @@ class FromWatcher:
         Of a finished file.
     info : ImageInfo or None
         Of a finished file; its `reason` says why it cannot be used. None: not looked at.
+    unread : mapping of str to list of str, or None
+        After a scan: files that look like images and are not read, by suffix. None: not looked for.
     """
 
     watch: Watch
     event: Event
     fingerprint: str = ""
     info: ImageInfo | None = None
+    unread: Mapping[str, Sequence[str]] | None = None
 
 
-def plan_for(watched: Watch, *, is_once: bool) -> WatchPlan:
+def plan_for(watched: Watch, inspector: Inspector | None = None, *, is_once: bool) -> WatchPlan:
     """Return what a watcher needs of a folder's configuration.
 
     With `is_once` a file that is not whole when it has settled is given up at once.
@@ -70,6 +75,7 @@ def plan_for(watched: Watch, *, is_once: bool) -> WatchPlan:
         suffixes=SUFFIXES,
         settle_s=watched.settle,
         interrupted_after_s=watched.settle if is_once else INTERRUPTED_AFTER_S,
+        why_not_whole=inspector.why_not_whole if inspector is not None else why_not_whole,
     )
 
 
@@ -86,18 +92,28 @@ def start_watching(
 
     What is put into `forget` is reported again when it is there.
     """
-    plan = plan_for(watched, is_once=is_once)
+    inspector = Inspector()
+    plan = plan_for(watched, inspector, is_once=is_once)
 
     def run() -> None:
+        unread_at = 0.0
         while not stop.is_set():
             try:
                 for event in watch(plan, stop, known, forget):
-                    on_event(_looked_into(watched, event))
+                    report = _looked_into(watched, event, inspector)
+                    if isinstance(event, Scanned) and time.monotonic() >= unread_at:
+                        unread_at = time.monotonic() + UNREAD_EVERY_S
+                        unread = unread_in(watched.folder, watched.excluded(), LIKE_IMAGES)
+                        report = replace(report, unread=unread)
+                    on_event(report)
+                    if isinstance(event, Scanned) and event.is_quiet:
+                        inspector.close()
             except Exception as error:
                 logger.exception("watching %s failed; it starts anew", watched.folder)
                 reason = f"watching failed: {type(error).__name__}: {error}"
                 on_event(FromWatcher(watched, Scanned(0, False, reason)))
                 stop.wait(WATCH_AGAIN_S)
+        inspector.close()
 
     thread = threading.Thread(target=run, daemon=True, name=f"watch-{watched.name}")
     thread.start()
@@ -108,7 +124,7 @@ def known_files(db: Database, watched: Watch) -> dict[str, Sighting]:
     """Return the files of a folder that were taken in before, as they were then."""
     rows = db.execute(
         """
-        SELECT relative_path, size, mtime_ns FROM acquisitions
+        SELECT relative_path, size, mtime_ns, ctime_ns FROM acquisitions
         WHERE watch = ? AND superseded_by IS NULL
               AND state NOT IN ('waiting', 'interrupted', 'missing')
               AND NOT (state = 'failed' AND fingerprint = '')
@@ -116,7 +132,8 @@ def known_files(db: Database, watched: Watch) -> dict[str, Sighting]:
         [watched.name],
     )
     return {
-        text_path(path): Sighting(text_path(path), size, mtime_ns) for path, size, mtime_ns in rows
+        text_path(path): Sighting(text_path(path), size, mtime_ns, ctime_ns)
+        for path, size, mtime_ns, ctime_ns in rows
     }
 
 
@@ -146,8 +163,15 @@ def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
     return len(old)
 
 
-def take_in(db: Database, report: FromWatcher, output: Path, now: datetime) -> None:
+def take_in(
+    db: Database,
+    report: FromWatcher,
+    output: Path,
+    now: datetime,
+    summaries: Summaries | None = None,
+) -> None:
     """Record what a watcher reported."""
+    summaries = summaries or Summaries(logger)
     watched, event = report.watch, report.event
     if isinstance(event, Scanned):
         # The first scan ends before any file of it can have settled.
@@ -156,6 +180,18 @@ def take_in(db: Database, report: FromWatcher, output: Path, now: datetime) -> N
         history.folder_scanned(
             db, watched.name, str(watched.folder), files=event.files, reason=event.reason, now=now
         )
+        if report.unread is not None and not event.reason:
+            for suffix in history.unread_found(db, watched.name, report.unread):
+                files = report.unread[suffix]
+                what = "file" if len(files) == 1 else "files"
+                logger.warning(
+                    "%s: %d %s of a kind that is not read, *%s (%s)",
+                    watched.folder,
+                    len(files),
+                    what,
+                    suffix,
+                    files[0],
+                )
     elif isinstance(event, Gone):
         arrivals.note_gone(db, watched.name, str(watched.folder / event.path), now)
     elif isinstance(event, Unfinished):
@@ -164,9 +200,10 @@ def take_in(db: Database, report: FromWatcher, output: Path, now: datetime) -> N
         arrival = _arrival(watched, event.sighting, "", ImageInfo(event.sighting.path))
         arrivals.note_waiting(db, arrival, state, event.reason, now)
         if given_up:
-            logger.warning("%s is not whole: %s", event.sighting.path, event.reason)
+            line = f"{event.sighting.path} is not whole: {event.reason}"
+            summaries.say(logging.WARNING, "files that are not whole", line, time.monotonic())
     elif report.info is not None:
-        _take_finished(db, report, event.sighting, report.info, output, now)
+        _take_finished(db, report, event.sighting, report.info, (output, now, summaries))
 
 
 def _take_finished(
@@ -174,21 +211,22 @@ def _take_finished(
     report: FromWatcher,
     sighting: Sighting,
     info: ImageInfo,
-    output: Path,
-    now: datetime,
+    where: tuple[Path, datetime, Summaries],
 ) -> None:
-    watched = report.watch
+    watched, (output, now, summaries) = report.watch, where
     arrival = _arrival(watched, sighting, report.fingerprint, info)
     if info.reason:
         arrivals.note_waiting(db, arrival, AcquisitionState.FAILED, info.reason, now)
-        logger.warning("%s cannot be used: %s", arrival.path, info.reason)
+        line = f"{arrival.path} cannot be used: {info.reason}"
+        summaries.say(logging.WARNING, "files that cannot be used", line, time.monotonic())
         return
     if experiment := arrivals.experiment_before(db, arrival):
         arrival = replace(arrival, experiment=experiment)
     place = _place(db, arrival, output)
     names = [target.name for target in watched.targets()]
     if arrivals.enqueue(db, arrival, place, names, now) is not None:
-        logger.info("queued %s", arrival.path)
+        line = f"queued {arrival.path}"
+        summaries.say(logging.INFO, "files that are queued", line, time.monotonic())
 
 
 def _place(db: Database, arrival: arrivals.Arrival, output: Path) -> str:
@@ -201,16 +239,11 @@ def _place(db: Database, arrival: arrivals.Arrival, output: Path) -> str:
     return str(output / store_path(watched, relative, arrival.fingerprint, is_free=False))
 
 
-def _looked_into(watched: Watch, event: Event) -> FromWatcher:
+def _looked_into(watched: Watch, event: Event, inspector: Inspector) -> FromWatcher:
     if not isinstance(event, Finished):
         return FromWatcher(watched, event)
-    path = watched.folder / event.sighting.path
-    try:
-        name = fingerprint(path)
-        return FromWatcher(watched, event, name, describe(path, watched.axes))
-    except UnreadableImage as error:
-        broken = ImageInfo(str(path), whole=False, reason=error.reason)
-        return FromWatcher(watched, event, "", broken)
+    name, info = inspector.inspect(watched.folder / event.sighting.path, watched.axes)
+    return FromWatcher(watched, event, name, info)
 
 
 def _arrival(watched: Watch, sighting: Sighting, content: str, info: ImageInfo) -> arrivals.Arrival:
@@ -223,6 +256,7 @@ def _arrival(watched: Watch, sighting: Sighting, content: str, info: ImageInfo) 
         size=sighting.size,
         mtime_ns=sighting.mtime_ns,
         info=info,
+        ctime_ns=sighting.ctime_ns,
     )
 
 

@@ -1,13 +1,17 @@
 """A claim and the configuration make a job: what a worker needs, and what is recorded of it."""
 
 import json
+import math
 from collections.abc import Mapping
+from datetime import datetime
 
 from cellwatch.config.schema import Config, Watch
 from cellwatch.records import Job, ModelCard, TargetJob
 from cellwatch.storage.queue import Claim
 from cellwatch.zoo.cards import ModelPlace
 from cellwatch.zoo.classifiers import ClassifierPlace, find_either
+
+ZEROS_TIMES_SETTLE = 10  # of the settle time
 
 
 def models_of(config: Config) -> dict[str, ModelPlace | ClassifierPlace]:
@@ -48,6 +52,8 @@ def job_for(
     watched: Watch,
     config: Config,
     models: Mapping[str, ModelPlace | ClassifierPlace],
+    *,
+    are_zeros_final: bool = True,
 ) -> Job:
     """Return the job of a claim; `models` gives the one of each target."""
     targets = []
@@ -78,7 +84,26 @@ def job_for(
         pixel_size_um=watched.pixel_size,
         include_image=config.output.include_image,
         also=config.output.also,
+        root=str(watched.folder),
+        are_zeros_final=are_zeros_final,
     )
+
+
+def are_zeros_final(claim: Claim, watched: Watch, now: datetime) -> bool:
+    """Say whether an image of nothing but zeros has stood still for so long that it is one.
+
+    Some programs allocate a file first, and fill it later.
+    """
+    if not claim.queued_at:
+        return True
+    waited = now - datetime.fromisoformat(claim.queued_at)
+    return waited.total_seconds() >= ZEROS_TIMES_SETTLE * watched.settle
+
+
+def plane_of(claim: Claim) -> int:
+    """Return the number of pixels of one plane of a claim; 0 where it is not known."""
+    sides = [n for axis, n in zip(claim.axes, claim.shape, strict=False) if axis in "YX"]
+    return math.prod(sides) if sides else 0
 
 
 def facts_of(job: Job) -> dict[str, dict[str, str]]:

@@ -119,6 +119,8 @@ def job_of(
         predecessor = _used(used.previous, group, config, configured) if used.previous else base
         let_in_by = runs.judged_in(db, used.run_id)
     rivals = [incumbent, *([predecessor] if predecessor else [])]
+    # The trainer resolves `auto` on its device.
+    precision = config.retrain.precision or config.precision
     channels = min(len(find_card(base).card.channels), _most_fed(db, rows))
     return TrainJob(
         run_id=run_id,
@@ -133,8 +135,8 @@ def job_of(
         items=items,
         seen={rival.sha256: runs.seen_by(db, rival.sha256) for rival in rivals},
         earlier=runs.twins_found(db, incumbent.id),
-        plan=asdict(_plan(items, config)),
-        params=group.target.params().to_json(),
+        plan={**asdict(_plan(items, config)), "precision": precision},
+        params={**group.target.params().to_json(), "precision": config.precision},
         rule=asdict(PromotionRule()),
         budget_s=config.retrain.budget,
         device=config.device,
@@ -252,14 +254,12 @@ def _plan(items: tuple[TrainingItem, ...], config: Config) -> FitPlan:
     wanted = config.retrain
     n_images = sum(item.side == Side.TRAIN for item in items)
     schedule = schedule_named(wanted.schedule)
-    is_half = wanted.precision == "bfloat16"
     return FitPlan(
         wanted.schedule,
         schedule.epochs,
         images_per_epoch=max(8, n_images),
         min_rois=1,
         is_balanced=bool(wanted.replay),
-        precision="bfloat16" if is_half else "float32",
     )
 
 

@@ -23,7 +23,12 @@ import torch
 from cellwatch import __version__
 from cellwatch.core.network import CPNet
 from cellwatch.core.parameters import Normalisation, SegmentationParams
-from cellwatch.daemon.device import choose_device, keep_freed_memory, optimised
+from cellwatch.daemon.device import (
+    choose_device,
+    keep_freed_memory,
+    optimised,
+    precision_on,
+)
 from cellwatch.daemon.evidence import FITS, Judge, evidence_for
 from cellwatch.daemon.lessons import (
     Replayed,
@@ -75,7 +80,7 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
         When no correction has an ROI.
     """
     folder = Path(job.folder)
-    job, damaged = without_damaged(job)
+    job, damaged = without_damaged(on_device(job, device))
     notes = [f"correction {key} is left out, what was kept of it is damaged" for key in damaged]
     items = [item for item in job.items if item.side == Side.TRAIN]
     lessons = images_of(items, job.channels)
@@ -132,6 +137,15 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
         pacer.seconds,
         damaged,
     )
+
+
+def on_device(job: TrainJob, device: torch.device) -> TrainJob:
+    """Return a job whose precision is one that the device computes in."""
+    plan, params = (
+        {**said, "precision": precision_on(device, said.get("precision", "float32"))}
+        for said in (job.plan, job.params)
+    )
+    return replace(job, plan=plan, params=params)
 
 
 def _replay_for(job: TrainJob) -> tuple[list[Replayed], list[str]]:

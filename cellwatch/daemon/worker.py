@@ -3,16 +3,19 @@
 It needs nothing but the job, never opens the ledger, and dies with its parent.
 """
 
+import errno
 import logging
 import os
+import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -24,7 +27,13 @@ from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
 from cellwatch.core.segment import labels_from_maps
 from cellwatch.daemon.acquisition import SegmentedTarget, segment_acquisition
 from cellwatch.daemon.choosing import Chooser, Model, ready_chooser, ready_model
-from cellwatch.daemon.device import choose_device, keep_freed_memory
+from cellwatch.daemon.device import (
+    choose_device,
+    give_memory_back,
+    precision_on,
+    reuse_small_memory,
+)
+from cellwatch.daemon.memory import all_memory, decoding_within, require_memory, resident
 from cellwatch.daemon.pipe import receive, send
 from cellwatch.daemon.processes import die_with_parent
 from cellwatch.errors import (
@@ -33,21 +42,29 @@ from cellwatch.errors import (
     DeviceError,
     MaskStoreError,
     OutputError,
+    StillUnwritten,
+    TooLittleMemory,
     UnknownModel,
     UnreadableImage,
     WeightsError,
 )
 from cellwatch.records import Job, ModelChoice, Outcome, TargetJob, TargetResult, Trouble
-from cellwatch.storage.images import Image, load
+from cellwatch.storage.images import Image, describe, load
 from cellwatch.storage.labelfiles import beside, write_label_tiff
 from cellwatch.storage.maskstore import StoreContent, check_store, read_labels, write_store
 from cellwatch.storage.pathtext import path_text
-from cellwatch.storage.publish import sweep
+from cellwatch.storage.publish import sweep, why_unwritable
 from cellwatch.watching.identity import content_sha256, fingerprint
+from cellwatch.watching.scanner import is_bare
 from cellwatch.zoo.cards import ModelPlace
 from cellwatch.zoo.classifiers import ClassifierPlace, find_either
 
 logger = logging.getLogger(__name__)
+
+# How torch's allocator for the CPU, and CPython's threads, say that memory ran out.
+NO_MEMORY = ("can't allocate memory", "not enough memory", "can't start new thread")
+GIVE_BACK_AFTER_S = 1.0  # without a job
+RECYCLED_AT = 0.4  # of the machine's memory, that a worker still holds after giving it back
 
 Models = Callable[[TargetJob], Model | Chooser]
 
@@ -83,12 +100,13 @@ def perform(
     if fingerprint(path) != job.fingerprint:
         raise UnreadableImage(path, "the file changed after it was queued")
     before = _stamp(path)
-    sweep(store, superseded)
-    sha256 = content_sha256(path)
+    with _writing(store):
+        sweep(store, superseded)
+    sha256 = _digest(path)
     if adopted := _adopt(job, store, sha256, time.monotonic() - started):
         _publish_also(job, {t: read_labels(store, t) for t in _names(job)}, superseded)
         return adopted
-    image = load(path, job.axes)
+    image = _loaded(job)
     if _stamp(path) != before:
         raise UnreadableImage(path, "the file changed while it was read")
     segmented = {
@@ -100,14 +118,17 @@ def perform(
     content = StoreContent(
         labels=labels,
         axes="".join(axis for axis in "TZ" if axis in image.info.axes),
-        provenance=_provenance(job, segmented, sha256, seconds, now),
+        provenance=_provenance(job, segmented, sha256, image.info.lacks, seconds, now),
         image=image.pixels if job.include_image else None,
         channels=image.info.channels,
         pixel_size_um=pixel_size,
     )
-    write_store(store, content, superseded)
-    _publish_also(job, labels, superseded)
-    results = tuple(target.result for target in segmented.values())
+    with _writing(store):
+        digests = write_store(store, content, superseded)
+        _publish_also(job, labels, superseded)
+    results = tuple(
+        replace(target.result, labels_sha256=digests[name]) for name, target in segmented.items()
+    )
     return Outcome(
         job.acquisition_id,
         planes=image.n_planes,
@@ -130,15 +151,38 @@ def outcome_of(
     except CodecMissing as error:
         trouble, reason = Trouble.SURROUNDINGS, error.reason
     except UnreadableImage as error:
-        trouble, reason = _fault_of(Path(job.path), error)
+        trouble, reason = _fault_of(Path(job.path), error, job.root)
     except (OutputError, DeviceError, WeightsError, UnknownModel) as error:
         trouble, reason = Trouble.SURROUNDINGS, str(error)
+    except TooLittleMemory as error:
+        trouble = Trouble.FILE if error.is_hopeless else Trouble.SURROUNDINGS
+        reason = str(error)
+    except StillUnwritten as error:
+        trouble, reason = Trouble.UNWRITTEN, str(error)
     except CellwatchError as error:
         trouble, reason = Trouble.FILE, str(error)
-    except Exception as error:
-        logger.exception("%s: unexpected error", job.path)
-        trouble, reason = Trouble.OTHER, f"{type(error).__name__}: {error}"
+    except Exception as error:  # noqa: BLE001  recorded: one image ends no worker
+        trouble, reason = _unexpected(job, error)
     return Outcome(job.acquisition_id, reason=reason, trouble=trouble)
+
+
+def _unexpected(job: Job, error: Exception) -> tuple[Trouble, str]:
+    if is_out_of_memory(error):
+        return Trouble.MEMORY, f"memory ran out: {error}"
+    if isinstance(error, OSError):  # the file was opened before: what fails is around it
+        return Trouble.SURROUNDINGS, f"{error.filename or job.path}: {error.strerror or error}"
+    logger.error("%s: unexpected error", job.path, exc_info=error)
+    return Trouble.OTHER, f"{type(error).__name__}: {error}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that no memory, or no thread, was to be had."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    told = str(error)  # torch and CPython have no class of their own for these
+    return isinstance(error, RuntimeError) and any(words in told for words in NO_MEMORY)
 
 
 class ModelCache:
@@ -187,12 +231,13 @@ def warm_up(device: torch.device) -> None:
 def main() -> None:
     """Take jobs until the input ends."""
     die_with_parent(int(sys.argv[3]))
+    wanted = sys.argv[4] if len(sys.argv) > 4 else "auto"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the messages
     device_name, superseded = sys.argv[1], Path(sys.argv[2])
-    keep_freed_memory()
+    reuse_small_memory()
     try:
         device = choose_device(device_name)
     except DeviceError as error:
@@ -200,15 +245,78 @@ def main() -> None:
         return
     warm_up(device)
     models = ModelCache(device)
-    send(replies, {"kind": "ready", "device": str(device)})
-    while (message := receive(requests)) is not None:
-        job = Job.from_json(message["job"])
+    precision = precision_on(device, wanted)  # type: ignore[arg-type]  # as the configuration has it
+    send(replies, {"kind": "ready", "device": str(device), "precision": precision})
+    while (message := _next(requests)) is not None:
+        job = with_precision(Job.from_json(message["job"]), precision)
         outcome = outcome_of(
             job, models, superseded, datetime.now(UTC), lambda: send(replies, {"kind": "plane"})
         )
-        send(replies, {"kind": "outcome", "outcome": outcome.to_json()})
-        if device.type == "cuda" and outcome.trouble == Trouble.OTHER:
-            return  # a CUDA error sticks to the process: only a new one is sound
+        del job
+        give_memory_back()
+        is_over = _why_over(device, outcome)
+        send(replies, {"kind": "outcome", "outcome": outcome.to_json(), "ends": is_over})
+        if is_over:
+            return
+
+
+def with_precision(job: Job, precision: str) -> Job:
+    """Return a job whose targets are computed in a precision."""
+    targets = [replace(t, params={**t.params, "precision": precision}) for t in job.targets]
+    return replace(job, targets=tuple(targets))
+
+
+def _next(requests: BinaryIO) -> dict[str, Any] | None:  # Any: JSON
+    # Nothing is sent before the last answer was given, so nothing waits in the buffer.
+    if not select.select([requests], [], [], GIVE_BACK_AFTER_S)[0]:
+        give_memory_back()
+    return receive(requests)
+
+
+def _why_over(device: torch.device, outcome: Outcome) -> str:
+    # A process that another one should follow: "" when it is as good as new.
+    if device.type == "cuda" and outcome.trouble == Trouble.OTHER:
+        return "a CUDA error sticks to the process"
+    if outcome.trouble == Trouble.MEMORY:
+        return "memory ran out"
+    held = resident()
+    if held > max(RECYCLED_AT * all_memory(), 1 << 30):
+        return f"it still holds {held / 2**30:.1f} GiB"
+    return ""
+
+
+def _loaded(job: Job) -> Image:
+    path = Path(job.path)
+    info = describe(path, job.axes)
+    require_memory(info)
+    try:
+        with decoding_within(info):
+            image = load(path, job.axes)
+    except MemoryError as error:
+        raise UnreadableImage(path, f"it decodes to more than it declares: {info.shape}") from error
+    if not job.are_zeros_final and not image.pixels.any():
+        raise StillUnwritten(
+            "all its pixels are 0: it may be allocated and not written yet; it is looked at again"
+        )
+    return image
+
+
+def _digest(path: Path) -> str:
+    try:
+        return content_sha256(path)
+    except OSError as error:
+        raise UnreadableImage(path, f"cannot be read: {error.strerror or error}") from error
+
+
+@contextmanager
+def _writing(store: Path) -> Iterator[None]:
+    # Whatever the system refuses here is the output folder's fault, and waits until it is mended.
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(why_unwritable(store, error)) from error
 
 
 def _segment(
@@ -234,17 +342,26 @@ def _segment(
             torch.cuda.empty_cache()
 
 
-def _fault_of(path: Path, error: UnreadableImage) -> tuple[Trouble, str]:
-    if path.exists():
+def _fault_of(path: Path, error: UnreadableImage, job_root: str) -> tuple[Trouble, str]:
+    try:
+        is_there = path.exists()
+    except OSError:
+        is_there = False
+    if is_there:
         return Trouble.FILE, error.reason
+    if job_root and is_bare(Path(job_root)):
+        return Trouble.SURROUNDINGS, f"{job_root} is empty: its disk may not be mounted"
     if path.parent.exists():
         return Trouble.MISSING, "the file is gone"
     return Trouble.SURROUNDINGS, f"its folder {path.parent} cannot be reached"
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns, status.st_ino
+def _stamp(path: Path) -> tuple[int, int, int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UnreadableImage(path, f"cannot be opened: {error.strerror}") from error
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _names(job: Job) -> list[str]:
@@ -255,6 +372,7 @@ def _provenance(
     job: Job,
     segmented: dict[str, SegmentedTarget],
     sha256: str,
+    lacks: str,
     seconds: float,
     now: datetime,
 ) -> dict[str, Any]:  # Any: JSON
@@ -267,6 +385,7 @@ def _provenance(
         },
         "targets": {name: dict(target.provenance) for name, target in segmented.items()},
         "declared": {"axes": job.axes, "pixel_size_um": job.pixel_size_um},
+        "lacks": lacks,
         "planes": int(np.prod(next(iter(segmented.values())).labels.shape[:3])),
         "seconds": round(seconds, 3),
         "written_at": now.isoformat(timespec="seconds"),
@@ -296,6 +415,9 @@ def _adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None
             novelty=facts.get("novelty"),
             choice=_choice(facts.get("choice")),
             confidence=facts.get("confidence"),
+            planes_apart=facts.get("planes_apart", 0),
+            precision=facts["params"].get("precision", ""),
+            labels_sha256=facts["labels_sha256"],
         )
         for name, facts in said["targets"].items()
     )
@@ -315,6 +437,8 @@ def _is_same_work(job: Job, said: dict[str, Any], sha256: str) -> bool:  # Any: 
         for name, facts in said["targets"].items()
     }
     declared = {"axes": job.axes, "pixel_size_um": job.pixel_size_um}
+    if said.get("lacks") and Path(said["lacks"]).exists():
+        return False  # its metadata have come since
     return (
         said["source"]["sha256"] == sha256
         and said["include_image"] == job.include_image
@@ -334,7 +458,8 @@ def _choice(said: Mapping[str, Any] | None) -> ModelChoice | None:  # Any: JSON
 
 
 def _telling(params: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON
-    return {key: value for key, value in params.items() if key != "batch_size"}
+    # What changes no label, or hardly one: masks are taken in the precision they were made in.
+    return {key: v for key, v in params.items() if key not in ("batch_size", "precision")}
 
 
 def _publish_also(job: Job, labels: dict[str, np.ndarray], superseded: Path) -> None:

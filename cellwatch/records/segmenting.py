@@ -35,6 +35,10 @@ class Trouble(StrEnum):
     FILE = "file"  # the image itself: not tried again until it changes
     MISSING = "missing"  # the image is gone
     SURROUNDINGS = "surroundings"  # disk or device: tried again, the attempt does not count
+    MEMORY = "memory"  # it ran out in the worker, which lives: as if the worker had died
+    UNWRITTEN = (
+        "unwritten"  # all pixels are 0: perhaps the file is allocated and still to be filled
+    )
     OTHER = "other"  # tried again a few times
 
 
@@ -86,6 +90,10 @@ class ImageInfo:
         Whether the file is structurally complete.
     reason : str
         Why it is not whole, or cannot be used.
+    notes : tuple of str
+        What a person should know of how it is read: a guess, a detail that is missing.
+    lacks : str
+        Path of a file that holds its metadata and is not there; "": none is missing.
     """
 
     path: str
@@ -97,6 +105,8 @@ class ImageInfo:
     channels: tuple[str, ...] = ()
     whole: bool = True
     reason: str = ""
+    notes: tuple[str, ...] = ()
+    lacks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +120,21 @@ class ModelChoice:
     cluster : str
     neighbours : tuple of mapping
         Of the five nearest known styles: `image`, `cluster`, `distance`.
+    novelty : float or None
+        How far the style is from those of the cluster, in units of their reach; None: not known.
+    instead_of : str
+        The model of the cluster, where another segmented; "": it did.
+    why : str
+        What was compared, where the choice was in doubt; "": it was not.
     """
 
     classifier: str
     classifier_sha256: str
     cluster: str
     neighbours: tuple[Mapping[str, Any], ...] = ()  # Any: JSON
+    novelty: float | None = None
+    instead_of: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +181,10 @@ class Job:
     include_image : bool
     also : tuple of str
         Further formats beside the store: "tif".
+    root : str
+        The watched folder; "": there is none.
+    are_zeros_final : bool
+        Whether pixels that are all 0 are the image, and not a file that is still to be filled.
     """
 
     acquisition_id: int
@@ -173,6 +196,8 @@ class Job:
     pixel_size_um: float | None = None
     include_image: bool = True
     also: tuple[str, ...] = ()
+    root: str = ""
+    are_zeros_final: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as plain JSON values."""
@@ -195,7 +220,8 @@ class TargetResult:
     ----------
     name : str
     rois : int
-        Over all planes.
+        An object that was joined over z planes counts once; of planes that were not joined it is
+        the sum.
     diameter : float, px
         Median over the planes of the diameter used.
     channels : tuple of mapping
@@ -210,6 +236,12 @@ class TargetResult:
         None: the configuration names the model.
     confidence : float or None
         Mean over the ROIs of all planes, 0 to 1; None: there are none.
+    planes_apart : int
+        Over how many planes `rois` is a sum; 0: it is none.
+    precision : str
+        In which the network computed; "": not known.
+    labels_sha256 : str
+        Of the label image; "": it lies in no mask store.
     """
 
     name: str
@@ -222,6 +254,21 @@ class TargetResult:
     novelty: float | None = None
     choice: ModelChoice | None = None
     confidence: float | None = None
+    planes_apart: int = 0
+    precision: str = ""
+    labels_sha256: str = ""
+
+    @property
+    def counted(self) -> str:
+        """Return the number of ROIs as people are told it.
+
+        Examples
+        --------
+        >>> TargetResult("cells", 322, 30.0, planes_apart=32).counted
+        '322 cells in 32 planes, not joined'
+        """
+        apart = f" in {self.planes_apart} planes, not joined" if self.planes_apart else ""
+        return f"{self.rois} {self.name}{apart}"
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "TargetResult":  # Any: JSON

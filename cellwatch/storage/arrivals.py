@@ -40,6 +40,7 @@ class Arrival:
     size : int, bytes
     mtime_ns : int
     info : ImageInfo
+    ctime_ns : int or None
     """
 
     watch: str
@@ -50,6 +51,7 @@ class Arrival:
     size: int
     mtime_ns: int
     info: ImageInfo
+    ctime_ns: int | None = None
 
 
 def note_waiting(
@@ -194,7 +196,7 @@ def _queue_again(
     key = AcquisitionId(known["id"])
     is_same_file = _is_same_file(known, arrival)
     facts = _facts(arrival)
-    db.table("acquisitions").update(key, {k: facts[k] for k in ("size", "mtime_ns")})
+    db.table("acquisitions").update(key, {k: facts[k] for k in ("size", "mtime_ns", "ctime_ns")})
     if growing := _unfinished(db, arrival):
         reason = "it was written anew with what it had held before"
         set_state(db, growing["id"], AcquisitionState.SKIPPED, reason, now)
@@ -224,7 +226,9 @@ def _unfinished(db: Database, arrival: Arrival) -> dict[str, Any] | None:
 
 def _is_same_file(row: dict[str, Any], arrival: Arrival) -> bool:
     facts = _facts(arrival)
-    return (row["size"], row["mtime_ns"]) == (facts["size"], facts["mtime_ns"])
+    ctimes = (row["ctime_ns"], facts["ctime_ns"])
+    is_same_time = None in ctimes or ctimes[0] == ctimes[1]
+    return (row["size"], row["mtime_ns"]) == (facts["size"], facts["mtime_ns"]) and is_same_time
 
 
 def _place(store: str) -> dict[str, str]:
@@ -259,12 +263,15 @@ def _facts(arrival: Arrival) -> dict[str, Any]:
         "fingerprint": arrival.fingerprint,
         "size": arrival.size,
         "mtime_ns": min(arrival.mtime_ns, LATEST_NS),
+        "ctime_ns": arrival.ctime_ns,
         "format": info.format or None,
         "axes": info.axes or None,
         "shape": json.dumps(list(info.shape)) if info.shape else None,
         "dtype": info.dtype or None,
         "pixel_size_um": info.pixel_size_um,
         "channels": json.dumps(list(info.channels)),
+        "lacks": path_text(info.lacks) if info.lacks else None,
+        "file_notes": json.dumps(list(info.notes)) if info.notes else None,
     }
 
 

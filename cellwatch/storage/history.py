@@ -1,9 +1,10 @@
 """What the daemon says of itself: its life, its folders, the models it used."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
@@ -11,6 +12,7 @@ from sqlite_utils import Database
 from cellwatch.records import DaemonState, ModelCard
 from cellwatch.storage.arrivals import iso
 from cellwatch.storage.ledger import transaction
+from cellwatch.storage.pathtext import path_text, text_path
 from cellwatch.storage.reports import GROUPS
 
 
@@ -39,6 +41,7 @@ def daemon_started(db: Database, facts: DaemonFacts, now: datetime) -> list[dict
                 "id": 1,
                 **asdict(facts),
                 "state": DaemonState.RUNNING,
+                "trouble": None,
                 "workers": "[]",
                 "started_at": iso(now),
                 "heartbeat_at": iso(now),
@@ -53,6 +56,82 @@ def daemon_workers(db: Database, workers: list[dict[str, Any]]) -> None:
     """Record which worker processes live, so that a successor can wait for them to end."""
     with transaction(db):
         db.table("daemon").update(1, {"workers": json.dumps(workers)})
+
+
+def daemon_degraded(db: Database, trouble: str) -> None:
+    """Record what keeps the daemon from segmenting; "": nothing any more."""
+    state = DaemonState.DEGRADED if trouble else DaemonState.RUNNING
+    with transaction(db):
+        db.table("daemon").update(1, {"state": state, "trouble": trouble or None})
+
+
+def worker_ready(db: Database, device: str, precision: str) -> None:
+    """Record what the worker computes on, and in which precision."""
+    with transaction(db):
+        facts = {"device": device, "precision": precision, "trouble": None}
+        db.table("daemon").update(1, {**facts, "state": DaemonState.RUNNING})
+
+
+def told(db: Database, key: str, text: str) -> None:
+    """Record a fact of the station that `status` shows; "": it is none any more."""
+    with transaction(db):
+        if text:
+            db.table("station").upsert({"key": key, "value": text}, pk="key")
+        else:
+            db.execute("DELETE FROM station WHERE key = ?", [key])
+
+
+def unread_found(db: Database, watch: str, found: Mapping[str, Sequence[str]]) -> list[str]:
+    """Record which files look like images and are not read; return the suffixes that are new."""
+    with transaction(db):
+        rows = db.execute("SELECT suffix FROM unread WHERE watch = ?", [watch]).fetchall()
+        known = {suffix for (suffix,) in rows}
+        db.execute("DELETE FROM unread WHERE watch = ?", [watch])
+        for suffix, files in found.items():
+            row = {"watch": watch, "suffix": suffix, "files": len(files)}
+            db.table("unread").insert({**row, "example": path_text(files[0])})
+    return sorted(set(found) - known)
+
+
+def root_moved(db: Database, watch: str, folder: str) -> int:
+    """Give what is known of a watched folder its new place; return how many acquisitions.
+
+    A folder of the same name at another place is the same folder where at least half of the files
+    that are looked at lie there as they were; else nothing is changed.
+    """
+    row = db.execute("SELECT path FROM folders WHERE name = ?", [watch]).fetchone()
+    if row is None or row[0] in (folder, path_text(folder)):
+        return 0
+    sql = """
+        SELECT relative_path, size FROM acquisitions
+        WHERE watch = ? AND superseded_by IS NULL ORDER BY id DESC LIMIT 50
+    """
+    sample = db.execute(sql, [watch]).fetchall()
+    there = sum(_is_there(f"{folder}/{text_path(path)}", size) for path, size in sample)
+    if not sample or 2 * there < len(sample):
+        return 0
+    with transaction(db):
+        rows = db.execute(
+            "SELECT id, relative_path, path FROM acquisitions WHERE watch = ?", [watch]
+        )
+        for key, relative, before in rows.fetchall():
+            path = path_text(f"{folder}/{text_path(relative)}")
+            db.execute("UPDATE acquisitions SET path = ? WHERE id = ?", [path, key])
+            db.execute(
+                "UPDATE OR IGNORE pins SET experiment = ? WHERE watch = ? AND experiment = ?",
+                [path, watch, before],
+            )
+        db.execute("UPDATE folders SET path = ? WHERE name = ?", [folder, watch])
+    return len(sample) and int(
+        db.execute("SELECT count(*) FROM acquisitions WHERE watch = ?", [watch]).fetchone()[0]
+    )
+
+
+def _is_there(path: str, size: int) -> bool:
+    try:
+        return Path(path).stat().st_size == size
+    except OSError:
+        return False
 
 
 def heartbeat(db: Database, now: datetime) -> None:

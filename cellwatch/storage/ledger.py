@@ -1,31 +1,55 @@
 """Open the ledger: one SQLite database per station."""
 
+import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlite_utils import Database
 
-from cellwatch.errors import LedgerTooNew
+from cellwatch.errors import LedgerBroken, LedgerTooNew
 from cellwatch.storage.migrations import migrations
 from cellwatch.storage.reading import LEDGER
 
-BUSY_TIMEOUT_S = 30
+BUSY_TIMEOUT_S = 30.0
 
 
-def open_ledger(state: Path) -> Database:
+def open_ledger(state: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Database:
     """Open the ledger of a state folder for writing, creating or migrating it as needed.
+
+    Parameters
+    ----------
+    state : Path
+    busy_timeout_s : float
+        For how long a statement waits for another process that holds the ledger.
 
     Raises
     ------
     LedgerTooNew
         When a newer cellwatch wrote it; nothing is changed then.
+    LedgerBroken
+        When it is no database any more.
+    sqlite3.OperationalError
+        When another process holds it for longer, or the disk is full.
     """
     state.mkdir(parents=True, exist_ok=True)
     path = state / LEDGER
+    try:
+        return _opened(path, busy_timeout_s)
+    except sqlite3.OperationalError:
+        raise  # locked, or the disk: nothing is wrong with the ledger itself
+    except sqlite3.DatabaseError as error:
+        raise LedgerBroken(
+            f"{path} is damaged ({error}); start the daemon: it sets it aside and goes on with "
+            "the newest backup"
+        ) from error
+
+
+def _opened(path: Path, busy_timeout_s: float) -> Database:
     is_new = not path.exists()
     db = Database(path)
-    db.conn.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+    db.conn.execute(f"PRAGMA busy_timeout = {round(busy_timeout_s * 1000)}")
     if not is_new:
         _refuse_newer(db, path)
     db.conn.execute("PRAGMA journal_mode = WAL")
@@ -35,6 +59,8 @@ def open_ledger(state: Path) -> Database:
         _back_up(db, path, is_new=is_new)
         migrations.apply(db)
         db.conn.execute(f"PRAGMA user_version = {len(migrations.applied(db))}")
+    if path.stat().st_uid == os.geteuid():
+        _share_with_group(path)
     # Statements run at once; what belongs together stands in `transaction`.
     db.conn.isolation_level = None
     return db
@@ -52,10 +78,25 @@ def transaction(db: Database) -> Iterator[None]:
     db.conn.execute("BEGIN IMMEDIATE")
     try:
         yield
+        db.conn.execute("COMMIT")
     except BaseException:
-        db.conn.execute("ROLLBACK")
+        # A full disk may have made SQLite roll back already.
+        if db.conn.in_transaction:
+            db.conn.execute("ROLLBACK")
         raise
-    db.conn.execute("COMMIT")
+
+
+def _share_with_group(path: Path) -> None:
+    # SQLite makes files that the owner alone may write. Members of the group use the verbs that
+    # write where the process's umask gives the group that right, as the unit's does. Its journals
+    # get the rights of the database.
+    mask = os.umask(0)
+    os.umask(mask)
+    if not mask & 0o020:
+        for ending in ("", "-wal", "-shm"):
+            part = path.with_name(f"{path.name}{ending}")
+            if part.exists():
+                part.chmod(part.stat().st_mode | 0o060)
 
 
 def _refuse_newer(db: Database, path: Path) -> None:

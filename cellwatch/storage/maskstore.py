@@ -81,8 +81,10 @@ class StoreReport:
     provenance: Json = field(default_factory=dict)
 
 
-def write_store(path: Path, content: StoreContent, superseded: Path) -> None:
+def write_store(path: Path, content: StoreContent, superseded: Path) -> dict[str, str]:
     """Write a mask store; it appears whole or not at all.
+
+    Returns the sha256 of each target's label image, as it stands in the store.
 
     Parameters
     ----------
@@ -100,7 +102,8 @@ def write_store(path: Path, content: StoreContent, superseded: Path) -> None:
     n_positions = next(iter(content.labels.values())).shape[0]
     with written_aside(path, superseded) as aside:
         root = zarr.create_group(aside, zarr_format=3)
-        attributes: Json = {"cellwatch": _with_hashes(content)}
+        said = _with_hashes(content)
+        attributes: Json = {"cellwatch": said}
         if n_positions == 1:
             attributes |= _write_position(root, content, 0)
         else:
@@ -109,6 +112,7 @@ def write_store(path: Path, content: StoreContent, superseded: Path) -> None:
                 group = root.create_group(str(position))
                 group.attrs.update(_write_position(group, content, position))
         root.attrs.update(attributes)
+    return {name: str(facts["labels_sha256"]) for name, facts in said["targets"].items()}
 
 
 def read_labels(path: Path, target: str) -> NDArray[np.int32]:
@@ -189,7 +193,8 @@ def check_store(path: Path) -> StoreReport:
         rois: dict[str, int] = {}
         for target, facts in provenance["targets"].items():
             labels = read_labels(path, target)
-            rois[target] = count_rois(labels)
+            is_joined = facts.get("planes_apart") == 0
+            rois[target] = count_rois(labels, is_joined=is_joined)
             if _sha256(labels) != facts["labels_sha256"]:
                 problems.append(f"the labels of '{target}' are not those that were written")
             if rois[target] != facts["rois"]:
@@ -199,13 +204,19 @@ def check_store(path: Path) -> StoreReport:
     return StoreReport(tuple(problems), rois, provenance)
 
 
-def count_rois(labels: NDArray[np.int32]) -> int:
-    """Count the ROIs of a (..., Y, X) label image whose planes are numbered each by itself.
+def count_rois(labels: NDArray[np.int32], *, is_joined: bool = False) -> int:
+    """Count the ROIs of a (..., Z, Y, X) label image.
 
-    Planes that were stitched share labels; what is counted is one ROI per plane and label.
+    Parameters
+    ----------
+    labels : (..., Y, X) int32
+    is_joined : bool
+        Whether one ROI has one number in all z planes: then it is counted once in each volume. Else
+        every plane is numbered by itself, and the sum over the planes is returned.
     """
-    planes = labels.reshape(-1, *labels.shape[-2:])
-    return sum(int(np.count_nonzero(np.bincount(plane.ravel())[1:])) for plane in planes)
+    last = 3 if is_joined and labels.ndim > 2 else 2
+    parts = labels.reshape(-1, *labels.shape[-last:])
+    return sum(int(np.count_nonzero(np.bincount(part.ravel())[1:])) for part in parts)
 
 
 def _write_position(group: zarr.Group, content: StoreContent, position: int) -> Json:
@@ -334,7 +345,9 @@ def _with_hashes(content: StoreContent) -> Json:
     targets = {
         name: {
             **content.provenance["targets"][name],
-            "rois": count_rois(labels),
+            "rois": count_rois(
+                labels, is_joined=content.provenance["targets"][name].get("planes_apart") == 0
+            ),
             "shape": list(labels.shape),
             "labels_sha256": _sha256(labels),
         }

@@ -4,7 +4,7 @@ from sqlite_utils import Database, Migrations
 
 from cellwatch.storage.pathtext import text_path
 from cellwatch.storage.stems import name_key, stem_key
-from cellwatch.storage.tables import CHOICE_OF_MODEL, FIRST_LIGHT, THE_LOOP
+from cellwatch.storage.tables import CHANGES_UNSEEN, CHOICE_OF_MODEL, FIRST_LIGHT, THE_LOOP
 
 migrations = Migrations("cellwatch")
 
@@ -57,3 +57,11 @@ def m005_scores_by_correction_and_planes_handed_out(db: Database) -> None:
     for (who,) in rows:
         sql = "UPDATE corrections SET annotator = ? WHERE annotator = ?"
         db.execute(sql, [name_key(who), who])
+
+
+@migrations()
+def m006_what_changes_unseen(db: Database) -> None:
+    """Remember what tells that a file or a result was changed, and what was handed out."""
+    for statement in CHANGES_UNSEEN.split(";\n"):
+        if statement.strip():
+            db.execute(statement)

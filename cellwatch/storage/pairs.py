@@ -166,7 +166,7 @@ def read_label_file(path: Path) -> Int32:
         When it is no label image: of several planes or channels, of floats, negative.
     """
     try:
-        pixels = load(path).pixels
+        pixels = load(path, is_labels=True).pixels
     except UnreadableImage as error:
         raise BadTrainingData(str(error)) from error
     if int(np.prod(pixels.shape[:4])) != 1:
@@ -218,7 +218,7 @@ def read_roi_stack(path: Path) -> tuple[list[RoiMask], tuple[int, int]]:
         When a plane holds several ROIs.
     """
     try:
-        pixels = load(path).pixels
+        pixels = load(path, is_labels=True).pixels
     except UnreadableImage as error:
         raise BadTrainingData(str(error)) from error
     stack = pixels.reshape(-1, *pixels.shape[-2:])

@@ -35,6 +35,21 @@ def readable(text: str) -> str:
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
+def printable(text: str) -> str:
+    r"""Return text whose control characters are written out: it is one line, and gives no orders.
+
+    Examples
+    --------
+    >>> print(printable("a\nb \x1b[31m.tif"))
+    a\nb \x1b[31m.tif
+    """
+    return _CONTROL.sub(lambda m: m[0].encode("unicode_escape").decode("ascii"), text)
+
+
+# Those of ASCII and Latin-1, line ends of Unicode, and what turns the direction of writing.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
 def text_path(text: str) -> str:
     """Return the path that `path_text` was given."""
     if not text.startswith(RAW):

@@ -41,16 +41,49 @@ def written_aside(path: Path, superseded: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise OutputError(why_unwritable(path, error)) from error
     try:
         yield aside
         sync_tree(aside)
         _swap_in(aside, path, superseded)
         flush(path.parent)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise OutputError(why_unwritable(path, error)) from error
     finally:
         _remove(aside)
+
+
+def why_unwritable(path: Path, error: OSError) -> str:
+    """Say why a place cannot be written, whose it is, and what may be done about it.
+
+    Returns
+    -------
+    str
+        For people: the place, the system's reason, and for one that rights forbid the owner and
+        mode of the folder and the user that this process runs as.
+    """
+    told = f"{path} cannot be written: {error.strerror or error}"
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return told
+    place = Path(error.filename) if error.filename else path.parent
+    while not _is_there(place) and place != place.parent:
+        place = place.parent
+    try:
+        status = place.stat()
+    except OSError:
+        return told
+    return (
+        f"{told}. {place} belongs to user {status.st_uid} and group {status.st_gid} with mode "
+        f"{status.st_mode & 0o7777:04o}, and cellwatch runs as user {os.geteuid()}: give it the "
+        f"right to list and write (chown {os.geteuid()} or chmod u+rwx)"
+    )
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:
+        return False
 
 
 def sweep(path: Path, superseded: Path) -> int:

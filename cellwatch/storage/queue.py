@@ -5,8 +5,10 @@ kills its worker cannot be tried for ever.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
@@ -21,8 +23,11 @@ MAX_WORKER_DEATHS = 3
 MAX_DAEMON_DEATHS = 3  # one more, and the job is quarantined
 RETRY_AFTER = timedelta(minutes=1)  # doubled at each further attempt
 BLOCKED_AGAIN_AFTER = timedelta(minutes=1)
+UNWRITTEN_AGAIN_AFTER = timedelta(seconds=3)
 FAILED_WITH_CONTENT = (
-    "SELECT id FROM acquisitions WHERE state IN ('failed', 'blocked') AND fingerprint != ''"
+    "SELECT id FROM acquisitions WHERE fingerprint != '' AND superseded_by IS NULL "
+    "AND (state IN ('failed', 'blocked') OR (state = 'quarantined' AND worker_deaths < ? "
+    "AND daemon_deaths <= ?))"
 )
 
 
@@ -36,6 +41,10 @@ class Claim:
     watch, path, experiment, fingerprint, store : str
     targets : tuple of str
     worker_deaths : int
+    shape : tuple of int
+        Of the image's array; empty where it is not known.
+    axes : str
+    queued_at : str
     """
 
     acquisition_id: AcquisitionId
@@ -46,6 +55,9 @@ class Claim:
     store: str
     targets: tuple[str, ...]
     worker_deaths: int
+    shape: tuple[int, ...] = ()
+    axes: str = ""
+    queued_at: str = ""
 
 
 def claim(
@@ -61,10 +73,12 @@ def claim(
     with transaction(db):
         found = db.execute(
             """
-            SELECT id, watch, path, experiment, fingerprint, store, attempts, worker_deaths
+            SELECT id, watch, path, experiment, fingerprint, store, attempts, worker_deaths, shape,
+                   axes, queued_at
             FROM acquisitions
             WHERE superseded_by IS NULL
-                  AND (state = 'queued' OR (state IN ('failed', 'blocked') AND retry_at <= ?))
+                  AND (state = 'queued'
+                       OR (state IN ('failed', 'blocked', 'waiting') AND retry_at <= ?))
             ORDER BY priority DESC, state != 'queued', daemon_deaths >= ?, id
             LIMIT 1
             """,
@@ -72,7 +86,8 @@ def claim(
         ).fetchone()
         if found is None:
             return None
-        key, watch, path, experiment, fingerprint, store, attempts, worker_deaths = found
+        key, watch, path, experiment, fingerprint, store, attempts, worker_deaths = found[:8]
+        shape, axes, queued_at = found[8:]
         set_state(db, key, AcquisitionState.RUNNING, None, now)
         db.table("acquisitions").update(
             key,
@@ -104,6 +119,9 @@ def claim(
         store,
         names,
         worker_deaths,
+        tuple(json.loads(shape)) if shape else (),
+        axes or "",
+        queued_at or "",
     )
 
 
@@ -129,11 +147,13 @@ def finish(db: Database, outcome: Outcome, facts: dict[str, dict[str, Any]], now
             db.table("targets").update(
                 row["id"],
                 {
-                    **facts[result.name],
+                    **_computed(facts[result.name], result.precision),
                     "model_id": result.model_id,
                     "model_sha256": result.model_sha256,
                     "state": AcquisitionState.DONE,
                     "rois": result.rois,
+                    "planes_apart": result.planes_apart,
+                    "labels_sha256": result.labels_sha256 or None,
                     "diameter": result.diameter,
                     "channels": json.dumps(list(result.channels)),
                     "notes": json.dumps(list(result.notes)),
@@ -154,23 +174,35 @@ def finish(db: Database, outcome: Outcome, facts: dict[str, dict[str, Any]], now
                 "lease_until": None,
                 "claimed_by": None,
                 "priority": 0,
+                "output_mark": None,
             },
         )
         _end_attempt(db, key, "done", None, now)
+
+
+def _computed(facts: Mapping[str, Any], precision: str) -> dict[str, Any]:  # Any: columns
+    # The job may ask for whatever suits the device; what it was is recorded.
+    if not precision:
+        return dict(facts)
+    params = {**json.loads(facts["params"]), "precision": precision}
+    return {**facts, "params": json.dumps(params)}
 
 
 def fail(db: Database, outcome: Outcome, now: datetime) -> AcquisitionState:
     """Record why an acquisition has no masks; return the state it is in now.
 
     A file that is itself at fault is not tried again until it changes. A hindrance around it (a
-    full or read-only disk) is waited out without counting the attempt. Anything else is tried
-    again, a little later each time, and is quarantined after `MAX_ATTEMPTS`.
+    full or read-only disk) is waited out without counting the attempt. Where memory ran out it is
+    as if the worker had died over it. Anything else is tried again, a little later each time, and
+    is quarantined after `MAX_ATTEMPTS`.
     """
     key = outcome.acquisition_id
+    if outcome.trouble == Trouble.MEMORY:
+        return worker_died(db, key, outcome.reason, now)
     with transaction(db):
         attempts = db.table("acquisitions").get(key)["attempts"]
         state, again = _after(outcome.trouble, attempts, now)
-        if state == AcquisitionState.BLOCKED:
+        if state in (AcquisitionState.BLOCKED, AcquisitionState.WAITING):
             _uncount(db, key)
         _release(db, key, state, outcome.reason, again, now)
         _end_attempt(db, key, state, outcome.reason, now)
@@ -180,10 +212,12 @@ def fail(db: Database, outcome: Outcome, now: datetime) -> AcquisitionState:
 def retry_failed(db: Database, now: datetime) -> int:
     """Queue again what failed: the configuration may be another now. Return how many.
 
-    What is quarantined stays so until its file changes.
+    What is quarantined because a worker or the daemon died over it stays so until its file changes;
+    what merely failed several times may have been the fault of a disk or a folder.
     """
     with transaction(db):
-        keys = [key for (key,) in db.execute(FAILED_WITH_CONTENT).fetchall()]
+        deaths = [MAX_WORKER_DEATHS, MAX_DAEMON_DEATHS]
+        keys = [key for (key,) in db.execute(FAILED_WITH_CONTENT, deaths).fetchall()]
         for key in keys:
             _release(db, key, AcquisitionState.QUEUED, None, None, now)
             db.table("acquisitions").update(key, {"attempts": 0})
@@ -199,6 +233,8 @@ def _after(
         return AcquisitionState.MISSING, None
     if trouble == Trouble.SURROUNDINGS:
         return AcquisitionState.BLOCKED, now + BLOCKED_AGAIN_AFTER
+    if trouble == Trouble.UNWRITTEN:
+        return AcquisitionState.WAITING, now + UNWRITTEN_AGAIN_AFTER
     if attempts >= MAX_ATTEMPTS:
         return AcquisitionState.QUARANTINED, None
     return AcquisitionState.FAILED, now + RETRY_AFTER * 2 ** (attempts - 1)
@@ -239,11 +275,32 @@ def renew(db: Database, acquisition_id: int, until: datetime) -> None:
         db.table("acquisitions").update(acquisition_id, {"lease_until": iso(until)})
 
 
+def mark_output(db: Database, acquisition_id: int, mark: str) -> None:
+    """Record what became of a mask store since it was written; "": nothing."""
+    with transaction(db):
+        db.table("acquisitions").update(acquisition_id, {"output_mark": mark or None})
+
+
+def redo_with_metadata(db: Database, watch: str, now: datetime) -> int:
+    """Queue again what lacked a file of metadata that has come; return how many."""
+    sql = """
+        SELECT id, lacks FROM acquisitions WHERE watch = ? AND lacks IS NOT NULL
+        AND superseded_by IS NULL AND state NOT IN ('queued', 'running')
+    """
+    keys = [k for k, lacks in db.execute(sql, [watch]) if Path(text_path(lacks)).exists()]
+    with transaction(db):
+        for key in keys:
+            set_state(db, key, AcquisitionState.QUEUED, None, now)
+            db.table("acquisitions").update(key, {"lacks": None, "attempts": 0, "retry_at": None})
+    return len(keys)
+
+
 def has_work(db: Database) -> bool:
     """Say whether an acquisition is queued or in flight."""
     sql = """
         SELECT 1 FROM acquisitions
-        WHERE state = 'running' OR (state = 'queued' AND superseded_by IS NULL) LIMIT 1
+        WHERE state = 'running' OR (superseded_by IS NULL AND (
+            state = 'queued' OR (state = 'waiting' AND retry_at IS NOT NULL))) LIMIT 1
     """
     return db.execute(sql).fetchone() is not None
 

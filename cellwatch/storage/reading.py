@@ -13,6 +13,9 @@ from cellwatch.errors import LedgerBroken, LedgerMissing
 from cellwatch.records import AcquisitionState, DaemonState
 
 LEDGER = "cellwatch.db"  # in the state folder
+# Keys of the table `station` that `status` shows.
+RELOAD_ERROR = "reload_error"
+LEDGER_MENDED = "ledger_mended"
 DEAD_AFTER = timedelta(seconds=30)  # without a heartbeat
 MADE_WITHIN_S = 5.0  # a ledger has all its tables; the first start of a station makes it
 
@@ -71,6 +74,15 @@ def daemon_state(facts: Row, now: datetime, *, is_locked: bool) -> DaemonState:
     if not is_locked or age > DEAD_AFTER:
         return DaemonState.DEAD
     return DaemonState(facts["state"])
+
+
+def told(db: sqlite3.Connection, key: str) -> str:
+    """Return a fact of the station that `status` shows; "": there is none."""
+    sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'station'"
+    if db.execute(sql).fetchone() is None:
+        return ""
+    row = db.execute("SELECT value FROM station WHERE key = ?", [key]).fetchone()
+    return str(row[0]) if row else ""
 
 
 def folders(db: sqlite3.Connection) -> list[Row]:
@@ -138,6 +150,17 @@ def finished(db: sqlite3.Connection) -> Iterator[Row]:
     """Yield every acquisition whose masks are recorded, with its targets."""
     for row in db.execute("SELECT * FROM acquisitions WHERE state = 'done' ORDER BY id").fetchall():
         yield _whole(db, row)
+
+
+def finished_stores(
+    db: sqlite3.Connection, after: int, limit: int
+) -> list[tuple[int, str, str, str]]:
+    """Return id, store, time and mark of acquisitions that are done, from an id on."""
+    sql = """
+        SELECT id, store, finished_at, coalesce(output_mark, '') FROM acquisitions
+        WHERE state = 'done' AND superseded_by IS NULL AND id > ? ORDER BY id LIMIT ?
+    """
+    return [tuple(row) for row in db.execute(sql, [after, limit])]
 
 
 def all_paths(db: sqlite3.Connection) -> dict[str, list[Row]]:

@@ -27,7 +27,7 @@ def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[Row]:
     """Return what waits for a person: flagged first, then what the daemon suggests, each with why.
 
     Suggested are images that were not corrected yet and are unlike what their model was trained on,
-    or on which it was unsure; the most telling first.
+    on which it was unsure, or found nothing; the most telling first.
     """
     flagged = [
         {**dict(row), "by": row["raised_by"]}
@@ -40,10 +40,11 @@ def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[Row]:
     taken = {row["acquisition_id"] for row in flagged}
     sql = f"""
         SELECT a.id AS acquisition_id, a.path, a.state, t.name AS target, t.novelty, t.confidence,
+               t.rois,
                {TAKEN_OUT.replace("q.acquisition_id", "a.id")}
         FROM acquisitions a JOIN targets t ON t.acquisition_id = a.id
         WHERE a.superseded_by IS NULL AND t.state = 'done'
-              AND (t.novelty > ? OR t.confidence < ?)
+              AND (t.novelty > ? OR t.confidence < ? OR t.rois = 0)
               AND NOT EXISTS (SELECT 1 FROM corrections c
                               WHERE c.acquisition_id = a.id AND c.target = t.name
                               AND c.state IN ('trainable', 'used'))
@@ -56,6 +57,61 @@ def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[Row]:
         if row["acquisition_id"] not in taken
     ]
     return [*flagged, *suggested][:limit]
+
+
+def doubts(db: sqlite3.Connection) -> Row:
+    """Count the results that a person should not take for good without a look.
+
+    Returns
+    -------
+    mapping
+        `images` that are done; `unlike`: by model, those unlike what it was trained on; `empty`:
+        without any ROI; `unsure`: those on which the model was unsure; `missing` and `edited`: mask
+        stores that changed since they were written.
+    """
+    done = "a.state = 'done' AND a.superseded_by IS NULL"
+    images = db.execute(f"SELECT count(*) FROM acquisitions a WHERE {done}").fetchone()[0]
+    sql = f"""
+        SELECT t.model_id, count(DISTINCT a.id) FROM targets t
+        JOIN acquisitions a ON a.id = t.acquisition_id
+        WHERE {done} AND t.novelty > ? GROUP BY t.model_id
+    """
+    unlike = dict(db.execute(sql, [NOVEL]).fetchall())
+    sql = f"""
+        SELECT count(*) FROM acquisitions a WHERE {done}
+        AND (SELECT sum(t.rois) FROM targets t WHERE t.acquisition_id = a.id) = 0
+    """
+    empty = db.execute(sql).fetchone()[0]
+    sql = f"""
+        SELECT count(DISTINCT a.id) FROM targets t JOIN acquisitions a ON a.id = t.acquisition_id
+        WHERE {done} AND t.confidence < ?
+    """
+    unsure = db.execute(sql, [UNSURE]).fetchone()[0]
+    marks = {}
+    if has_marks(db):
+        sql = f"""
+            SELECT output_mark, count(*) FROM acquisitions a
+            WHERE {done} AND output_mark IS NOT NULL GROUP BY output_mark
+        """
+        marks = dict(db.execute(sql).fetchall())
+    return {"images": images, "unlike": unlike, "empty": empty, "unsure": unsure, **marks}
+
+
+def unread(db: sqlite3.Connection) -> list[Row]:
+    """Return the files that look like images and are not read: by suffix, how many, and one."""
+    if not has_marks(db):
+        return []
+    sql = """
+        SELECT u.suffix, sum(u.files) AS files, min(f.path || '/' || u.example) AS example
+        FROM unread u JOIN folders f ON f.name = u.watch AND f.state != 'unwatched'
+        GROUP BY u.suffix ORDER BY u.suffix
+    """
+    return [dict(row) for row in db.execute(sql)]
+
+
+def has_marks(db: sqlite3.Connection) -> bool:
+    """Say whether a daemon of this version has opened the ledger."""
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'unread'").fetchone() is not None
 
 
 def to_check_out(db: sqlite3.Connection, limit: int, target: str = "") -> list[Row]:
@@ -321,7 +377,7 @@ def agreement(db: sqlite3.Connection, group: str) -> Row:
 
 
 def _why(row: sqlite3.Row) -> str:
-    reasons = []
+    reasons = ["no ROI was found"] if row["rois"] == 0 else []
     if row["novelty"] is not None and row["novelty"] > NOVEL:
         reasons.append(f"unlike what its model was trained on (novelty {row['novelty']:.1f})")
     if row["confidence"] is not None and row["confidence"] < UNSURE:

@@ -339,3 +339,34 @@ CREATE VIEW mixed_experiments AS
     WHERE t.state = 'done' AND a.superseded_by IS NULL AND t.choice IS NULL
     GROUP BY a.watch, a.experiment, t.name HAVING models > 1;
 """
+
+CHANGES_UNSEEN = """
+-- Changes with every write, also where size and mtime were put back; NULL: not known.
+ALTER TABLE acquisitions ADD COLUMN ctime_ns INTEGER;
+-- missing or edited: what became of the mask store since it was written; NULL: nothing.
+ALTER TABLE acquisitions ADD COLUMN output_mark TEXT;
+-- JSON list: how the file was read, and what it did not say.
+ALTER TABLE acquisitions ADD COLUMN file_notes TEXT;
+-- Path of a file that holds its metadata and is not there; it is redone when that comes.
+ALTER TABLE acquisitions ADD COLUMN lacks TEXT;
+-- Of the label image as it was written; NULL: by a version that did not record it.
+ALTER TABLE targets ADD COLUMN labels_sha256 TEXT;
+-- Over how many planes rois is a sum; 0: none, or they were joined.
+ALTER TABLE targets ADD COLUMN planes_apart INTEGER NOT NULL DEFAULT 0;
+-- sha256 of the labels that were handed out, numbered 1..n; NULL: not known.
+ALTER TABLE checkouts ADD COLUMN labels_sha256 TEXT;
+CREATE INDEX acquisitions_by_output_mark ON acquisitions (output_mark)
+    WHERE output_mark IS NOT NULL;
+-- Files that look like images and are of no kind that is read, by watched folder and suffix.
+-- Why the daemon is degraded; NULL: it is not.
+ALTER TABLE daemon ADD COLUMN trouble TEXT;
+-- In which its worker computes.
+ALTER TABLE daemon ADD COLUMN precision TEXT;
+CREATE TABLE unread (
+    watch TEXT NOT NULL,
+    suffix TEXT NOT NULL,              -- lower case, with its dot
+    files INTEGER NOT NULL,
+    example TEXT NOT NULL,             -- below the watched folder
+    PRIMARY KEY (watch, suffix)
+);
+"""

@@ -31,7 +31,9 @@ def scan(
 
     Notes
     -----
-    Links to folders are not followed. A folder or file that vanishes during the scan is left out.
+    Links to folders are not followed, and neither are links to files: one that leads out of the
+    folder, or to itself, is none of it, and what one within it leads to is found by itself. A
+    folder or file that vanishes during the scan is left out.
     """
     pending = [""]
     while pending:
@@ -52,6 +54,45 @@ def scan(
                 yield sighting
 
 
+def unread_in(
+    root: Path, exclude: Sequence[str], looks_like: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return the files of a folder that look like images and are of no kind that is read.
+
+    Parameters
+    ----------
+    root : Path
+    exclude : sequence of str
+        Patterns of paths that nobody misses.
+    looks_like : sequence of str
+        Suffixes of images, in lower case.
+
+    Returns
+    -------
+    dict of str to list of str
+        By suffix: paths below the folder. Empty where the folder cannot be listed.
+    """
+    found: dict[str, list[str]] = {}
+    for folder, folders, names in os.walk(root):
+        below = os.path.relpath(folder, root)
+        start = "" if below == "." else f"{below}/"
+        folders[:] = [n for n in folders if is_wanted(f"{start}{n}/{ANY_NAME}", ("**",), exclude)]
+        for name in names:
+            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122  faster than Path
+            if suffix in looks_like and is_wanted(f"{start}{name}", ("**",), exclude):
+                found.setdefault(suffix, []).append(f"{start}{name}")
+    return found
+
+
+def is_bare(folder: Path) -> bool:
+    """Say whether a folder holds nothing at all, as a mount point without its disk does."""
+    try:
+        with os.scandir(folder) as entries:
+            return not any(entries)
+    except OSError:
+        return True
+
+
 def look(
     root: Path,
     relative: str,
@@ -70,15 +111,15 @@ def look(
         return None
     path = root / relative
     try:
-        if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-            return None
-        status = path.stat()
+        status = path.lstat()
         if stat.S_ISDIR(status.st_mode) and _is_item(relative, suffixes):
             return _whole_folder(path, relative)
     except OSError:
         return None
     is_plain = stat.S_ISREG(status.st_mode)
-    return Sighting(relative, status.st_size, status.st_mtime_ns) if is_plain else None
+    if not is_plain:
+        return None
+    return Sighting(relative, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def item_of(relative: str, suffixes: Sequence[str]) -> str:

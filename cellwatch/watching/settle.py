@@ -20,11 +20,28 @@ class Sighting:
         Relative to the watched folder.
     size : int, bytes
     mtime_ns : int
+    ctime_ns : int or None
+        Changes with every write, also where a copier puts the old mtime back; None: not known.
     """
 
     path: str
     size: int
     mtime_ns: int
+    ctime_ns: int | None = None
+
+    def is_like(self, other: "Sighting") -> bool:
+        """Say whether nothing tells the two apart; a ctime that is not known tells nothing.
+
+        Examples
+        --------
+        >>> Sighting("a", 1, 1, 5).is_like(Sighting("a", 1, 1)), Sighting("a", 1, 1, 5).is_like(
+        ...     Sighting("a", 1, 1, 6)
+        ... )
+        (True, False)
+        """
+        is_same_time = None in (self.ctime_ns, other.ctime_ns) or self.ctime_ns == other.ctime_ns
+        is_same_content = (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
+        return self.path == other.path and is_same_content and is_same_time
 
 
 class Settler:

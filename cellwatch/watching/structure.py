@@ -7,7 +7,9 @@ many planes as ImageJ's or OME's metadata declare.
 
 import re
 import struct
-from collections.abc import Iterator
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +17,8 @@ from xml.etree import ElementTree
 
 MAX_DIRECTORIES = 200_000  # a longer chain is a loop or an attack
 MAX_VALUES = 4_000_000  # strips or tiles of one directory
+MAX_TAG = 256 << 20  # bytes of one tag's values
+MAX_TAGS = 10_000  # of one directory
 SIZES = {
     1: 1,
     2: 1,
@@ -33,11 +37,18 @@ SIZES = {
     17: 8,
     18: 8,
 }
-WIDTH, HEIGHT, BITS, DESCRIPTION, SAMPLES = 256, 257, 258, 270, 277
-OFFSETS = {273: 279, 324: 325}  # strips and tiles: where they lie -> how long they are
+WIDTH, HEIGHT, BITS, COMPRESSION, DESCRIPTION, SAMPLES = 256, 257, 258, 259, 270, 277
+ROWS_PER_STRIP, PLANAR = 278, 284
+UNCOMPRESSED, SEPARATE = 1, 2  # values of the tags Compression and PlanarConfiguration
+STRIPS = 273
+TEXTS = (1, 2, 7)  # types of bytes, text and anything: metadata of some hundred MiB are real
+OFFSETS = {STRIPS: 279, 324: 325}  # strips and tiles: where they lie -> how long they are
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
+
+
+_Directory = dict[int, bytes | Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +82,14 @@ def why_not_whole(path: Path) -> str:
             return _structure(file, size, path)
     except OSError as error:
         return f"cannot be opened: {error.strerror or error}"
+    except _Unlikely as error:
+        return str(error)
     except (struct.error, ValueError, OverflowError, LookupError, ZeroDivisionError) as error:
         return f"the file ends inside its structure ({error})"
+
+
+class _Unlikely(Exception):
+    """Raised when a file declares what no image needs; it is not walked any further."""
 
 
 def _structure(file: BinaryIO, size: int, path: Path) -> str:
@@ -113,19 +130,21 @@ def _tiff(file: BinaryIO, size: int, name: str) -> str:
     return _declared_planes(description, n_planes, name)
 
 
-def _directories(
-    file: BinaryIO, offset: int, layout: _Layout
-) -> Iterator[dict[int, bytes | tuple[int, ...]] | str]:
+def _directories(file: BinaryIO, offset: int, layout: _Layout) -> Iterator[_Directory | str]:
     seen: set[int] = set()
     while offset:
-        if offset in seen or len(seen) >= MAX_DIRECTORIES:
+        if offset in seen:
             yield "the TIFF's directories form a loop"
             return
-        seen.add(offset)
+        if len(seen) >= MAX_DIRECTORIES:
+            yield f"the TIFF has more than {MAX_DIRECTORIES} directories; they are not read"
+            return
         if offset + (8 if layout.is_big else 2) > layout.size:
             yield f"the TIFF is cut: a directory should lie at byte {offset} of {layout.size}"
             return
-        directory, offset = _directory(file, offset, layout)
+        directory, following = _directory(file, offset, layout, is_first=not seen)
+        seen.add(offset)
+        offset = following
         reason = _outside(directory, layout.size)
         yield reason or directory
         if reason:
@@ -133,61 +152,110 @@ def _directories(
 
 
 def _directory(
-    file: BinaryIO, offset: int, layout: _Layout
-) -> tuple[dict[int, bytes | tuple[int, ...]], int]:
+    file: BinaryIO, offset: int, layout: _Layout, *, is_first: bool
+) -> tuple[_Directory, int]:
     order, big = layout.order, layout.is_big
     file.seek(offset)
     count = struct.unpack(f"{order}{'Q' if big else 'H'}", file.read(8 if big else 2))[0]
     entry_size = 20 if big else 12
-    if count > 10_000:
-        raise ValueError(f"a directory of {count} tags")
+    if count > MAX_TAGS:
+        raise _Unlikely(f"a directory of the TIFF has {count} tags; that is no image")
     table = file.read(count * entry_size)
     next_offset = struct.unpack(f"{order}{'Q' if big else 'I'}", file.read(8 if big else 4))[0]
-    wanted = {WIDTH, HEIGHT, BITS, DESCRIPTION, SAMPLES, *OFFSETS, *OFFSETS.values()}
-    directory: dict[int, bytes | tuple[int, ...]] = {}
+    wanted = {WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, ROWS_PER_STRIP, PLANAR}
+    wanted |= {*OFFSETS, *OFFSETS.values(), *([DESCRIPTION] if is_first else [])}
+    directory: _Directory = {}
     for start in range(0, len(table), entry_size):
         tag, kind = struct.unpack_from(f"{order}HH", table, start)
+        rest = table[start + 4 : start + entry_size]
+        _refuse_giant(tag, kind, rest, layout)
         if tag in wanted:
-            value = _value(file, table[start + 4 : start + entry_size], kind, layout)
-            directory[tag] = value
+            directory[tag] = _value(file, rest, kind, layout)
     return directory, int(next_offset)
 
 
-def _value(file: BinaryIO, rest: bytes, kind: int, layout: _Layout) -> bytes | tuple[int, ...]:
+def _refuse_giant(tag: int, kind: int, rest: bytes, layout: _Layout) -> None:
+    # A reader takes what a tag declares into memory, many times as large as in the file.
+    count = struct.unpack_from(f"{layout.order}{'Q' if layout.is_big else 'I'}", rest)[0]
+    is_list = tag in OFFSETS or tag in OFFSETS.values()
+    if is_list and count > MAX_VALUES:
+        raise _Unlikely(
+            f"the TIFF declares {count} strips or tiles; over {MAX_VALUES} are not read"
+        )
+    n_bytes = SIZES.get(kind, 1) * count
+    if n_bytes > MAX_TAG or (not is_list and kind not in TEXTS and count > MAX_VALUES // 4):
+        raise _Unlikely(f"tag {tag} of the TIFF declares {n_bytes} bytes; that is no image")
+
+
+def _value(file: BinaryIO, rest: bytes, kind: int, layout: _Layout) -> bytes | Sequence[int]:
     order, big = layout.order, layout.is_big
     count = struct.unpack_from(f"{order}{'Q' if big else 'I'}", rest)[0]
     inline = rest[8:] if big else rest[4:]
     n_bytes = SIZES.get(kind, 1) * count
     if n_bytes > len(inline):
         at = struct.unpack(f"{order}{'Q' if big else 'I'}", inline)[0]
-        if at + n_bytes > layout.size or count > MAX_VALUES * 8:
-            raise ValueError(f"a tag's values should lie at byte {at}, the file has {layout.size}")
+        if at + n_bytes > layout.size:
+            raise ValueError(f"a tag's values should reach byte {at + n_bytes}")
         file.seek(at)
         inline = file.read(n_bytes)
     data = inline[:n_bytes]
     code = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}.get(kind)
-    return data if code is None else struct.unpack(f"{order}{count}{code}", data)
+    if code is None:
+        return data
+    values = array(code, data)  # of as many bytes as in the file
+    if (order == "<") != (sys.byteorder == "little"):
+        values.byteswap()
+    return values
 
 
-def _outside(directory: dict[int, bytes | tuple[int, ...]], size: int) -> str:
+def _outside(directory: _Directory, size: int) -> str:
     for at, length in OFFSETS.items():
         offsets, lengths = directory.get(at), directory.get(length)
         if offsets is None:
             continue
-        if lengths is None or len(offsets) != len(lengths):
-            return "the TIFF is cut: the sizes of its strips are not written"
-        if not any(lengths):
+        needed: Sequence[int] | None = None
+        if at == STRIPS:
+            needed = _needed(directory, len(offsets))
+        if needed is None:
+            if lengths is None or len(offsets) != len(lengths):
+                return "the TIFF is cut: the sizes of its strips are not written"
+            if not any(lengths):
+                return "the TIFF's pixels are not written yet"
+            needed = [int(n) for n in lengths]
+        elif not any(offsets):
             return "the TIFF's pixels are not written yet"
-        end = max(o + n for o, n in zip(offsets, lengths, strict=True))
+        end = max(o + n for o, n in zip(offsets, needed, strict=True))
         if end > size:
             return f"the TIFF is cut: pixels should reach byte {end}, the file has {size}"
         return ""
     return "the TIFF is cut: a directory names no pixels"
 
 
-def _imagej_run(
-    description: bytes, directory: dict[int, bytes | tuple[int, ...]], layout: _Layout
-) -> str:
+def _needed(directory: _Directory, n_strips: int) -> list[int] | None:
+    # Bytes of each uncompressed strip: its size says it, whatever the counts in the file say, which
+    # some writers leave out, set to 0 or round up. None: only the counts can say it.
+    width, height = _first(directory, WIDTH), _first(directory, HEIGHT)
+    if _first(directory, COMPRESSION, UNCOMPRESSED) != UNCOMPRESSED or not width or not height:
+        return None
+    samples = _first(directory, SAMPLES, 1)
+    bits = [int(b) for b in directory.get(BITS, (1,))] or [1]
+    per_pixel = bits[0] * (samples if _first(directory, PLANAR, 1) != SEPARATE else 1)
+    planes = samples if _first(directory, PLANAR, 1) == SEPARATE else 1
+    rows = min(height, _first(directory, ROWS_PER_STRIP, height) or height)
+    per_plane = -(-height // rows)
+    if n_strips != per_plane * planes or len(set(bits)) > 1:
+        return None
+    row = (width * per_pixel + 7) // 8
+    last = height - rows * (per_plane - 1)
+    return ([rows * row] * (per_plane - 1) + [last * row]) * planes
+
+
+def _first(directory: _Directory, tag: int, default: int = 0) -> int:
+    values = directory.get(tag)
+    return int(values[0]) if values else default
+
+
+def _imagej_run(description: bytes, directory: _Directory, layout: _Layout) -> str:
     # ImageJ writes stacks beyond 4 GiB, and tifffile all of them, as one directory and one run of
     # bytes of which the metadata alone knows the length.
     count = _imagej_images(description)
@@ -195,7 +263,7 @@ def _imagej_run(
     if count < 2 or not offsets or not lengths or len(offsets) != 1:
         return ""
     plane = int(lengths[0])
-    width, height = (int(directory.get(tag, (0,))[0]) for tag in (WIDTH, HEIGHT))
+    width, height = _first(directory, WIDTH), _first(directory, HEIGHT)
     bits = sum(int(b) for b in directory.get(BITS, (8,)))
     if plane != width * height * bits // 8:
         return ""  # compressed: every plane has a directory of its own

@@ -1,20 +1,21 @@
 """Watch one folder: events as hints, scans as the truth, finished files as one generator."""
 
+import errno
 import logging
 import os
 import queue
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from cellwatch.watching.scanner import item_of, look, scan
+from cellwatch.watching.scanner import is_bare, item_of, look, scan
 from cellwatch.watching.settle import SETTLE_S, Settler, Sighting
 from cellwatch.watching.structure import why_not_whole
 
@@ -24,6 +25,11 @@ TICK_S = 0.25
 RESCAN_S = 10.0
 OFFLINE_RETRY_S = 5.0
 INTERRUPTED_AFTER_S = 600.0  # a file that is not whole and stands still so long was given up
+LIMITS = {  # of the kernel, by the error that says so
+    errno.EMFILE: ". To raise the limit: sysctl fs.inotify.max_user_instances=1024",
+    errno.ENOSPC: ". To raise the limit: sysctl fs.inotify.max_user_watches=1048576",
+}
+OBSERVE_AGAIN_S = 600.0  # after the kernel refused its events
 LIVE = 4096  # hints waiting to be looked at; beyond it a scan is cheaper
 
 
@@ -37,6 +43,12 @@ class WatchPlan:
     include, exclude, suffixes : sequence of str
     settle_s : float
     interrupted_after_s : float
+    why_not_whole : callable
+        Says why a file is not complete; "" when it is.
+    is_archive : bool
+        Whether files stay where they were put, as a microscope's do and a drop folder's do not: an
+        empty folder then is a mount point without its disk, and a file with another ctime was
+        written to.
     """
 
     root: Path
@@ -45,6 +57,8 @@ class WatchPlan:
     suffixes: Sequence[str]
     settle_s: float = SETTLE_S
     interrupted_after_s: float = INTERRUPTED_AFTER_S
+    why_not_whole: Callable[[Path], str] = why_not_whole
+    is_archive: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +126,8 @@ class _Memory:
     settler: Settler
     reported: dict[str, Sighting] = field(default_factory=dict)
     unfinished: dict[str, tuple[Sighting, str, bool]] = field(default_factory=dict)
+    again: set[str] = field(default_factory=set)  # unfinished ones that are to be looked at again
+    has_held: bool = False  # whether files were known or seen in the folder
 
 
 def watch(
@@ -138,7 +154,7 @@ def watch(
     Finished, Unfinished, Gone or Scanned
     """
     hints: queue.SimpleQueue[str] = queue.SimpleQueue()
-    memory = _Memory(Settler(plan.settle_s), reported=dict(known))
+    memory = _Memory(Settler(plan.settle_s), reported=dict(known), has_held=bool(known))
     observer: BaseObserver | None = None
     next_scan = next_observer = 0.0
     try:
@@ -148,7 +164,9 @@ def watch(
                 memory.reported.pop(forget.get(), None)
             if now >= next_observer and (observer is None or not observer.is_alive()):
                 observer = _observe(plan.root, hints)
-                next_observer = now + RESCAN_S if plan.root.is_dir() else now
+                is_refused = observer is None and plan.root.is_dir()
+                next_observer = now + (OBSERVE_AGAIN_S if is_refused else RESCAN_S)
+                next_observer = next_observer if plan.root.is_dir() else now
             if now >= next_scan or hints.qsize() > LIVE:
                 while not hints.empty():
                     hints.get()
@@ -174,10 +192,19 @@ def _scan_all(plan: WatchPlan, memory: _Memory, now: float) -> tuple[str, int]:
     try:
         for sighting in scan(plan.root, plan.include, plan.exclude, plan.suffixes):
             files += 1
-            _see(memory, sighting, now)
+            _see(plan, memory, sighting, now)
     except OSError as error:
         return f"{plan.root} cannot be listed: {error.strerror or error}", files
+    memory.has_held = memory.has_held or files > 0
+    if not files and memory.has_held and _is_offline(plan):
+        return f"{plan.root} is empty, and files are known in it: its disk may not be mounted", 0
+    # What it takes to be whole may lie in another file that has come: the metadata of a set.
+    memory.again = set(memory.unfinished)
     return "", files
+
+
+def _is_offline(plan: WatchPlan) -> bool:
+    return plan.is_archive and is_bare(plan.root)
 
 
 def _take_hints(
@@ -188,26 +215,33 @@ def _take_hints(
     for relative in paths.union(watched):
         sighting = look(plan.root, relative, plan.include, plan.exclude, plan.suffixes)
         if sighting:
-            _see(memory, sighting, now)
-        else:
+            _see(plan, memory, sighting, now)
+        elif not _is_offline(plan):
             memory.settler.forget(relative)
             if memory.unfinished.pop(relative, None):
                 yield Gone(relative)
 
 
-def _see(memory: _Memory, sighting: Sighting, now: float) -> None:
-    if memory.reported.get(sighting.path) != sighting:
-        memory.settler.see(sighting, now)
+def _see(plan: WatchPlan, memory: _Memory, sighting: Sighting, now: float) -> None:
+    known, seen = memory.reported.get(sighting.path), _seen(plan, sighting)
+    if known is None or not known.is_like(seen):
+        memory.settler.see(seen, now)
+
+
+def _seen(plan: WatchPlan, sighting: Sighting) -> Sighting:
+    return sighting if plan.is_archive else replace(sighting, ctime_ns=None)
 
 
 def _ripe(plan: WatchPlan, memory: _Memory, now: float) -> Iterator[Event]:
     for sighting in memory.settler.settled(now):
         given_up = memory.settler.quiet_for(sighting.path, now) >= plan.interrupted_after_s
-        if not given_up and memory.unfinished.get(sighting.path, (None,))[0] == sighting:
+        is_known = memory.unfinished.get(sighting.path, (None,))[0] == sighting
+        if is_known and not given_up and sighting.path not in memory.again:
             continue  # it is not whole and has not changed since it was looked at
-        reason = why_not_whole(plan.root / sighting.path)
+        memory.again.discard(sighting.path)
+        reason = plan.why_not_whole(plan.root / sighting.path)
         seen_again = look(plan.root, sighting.path, plan.include, plan.exclude, plan.suffixes)
-        if seen_again != sighting:
+        if seen_again is None or _seen(plan, seen_again) != sighting:
             continue  # it changed while it was looked at
         if not reason:
             memory.settler.forget(sighting.path)
@@ -230,18 +264,18 @@ def _observe(root: Path, hints: "queue.SimpleQueue[str]") -> BaseObserver | None
     warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
     # An observer that is stopped while it reads calls that an error.
     logging.getLogger("watchdog").setLevel(logging.CRITICAL)
-    observer = Observer()
-    observer.schedule(_Hints(root, hints), str(root), recursive=True)
     try:
+        observer = Observer()
+        observer.schedule(_Hints(root, hints), str(root), recursive=True)
         observer.start()
     except OSError as error:
         # The scan finds everything; only the seconds until the next one are lost.
         logger.warning(
-            "%s: no events from the kernel (%s); scanning every %g s. To raise the limit: "
-            "sysctl fs.inotify.max_user_watches=1048576",
+            "%s: no events from the kernel (%s); scanning every %g s%s",
             root,
-            error,
+            error.strerror or error,
             RESCAN_S,
+            LIMITS.get(error.errno or 0, ""),
         )
         return None
     return observer

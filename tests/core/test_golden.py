@@ -42,7 +42,7 @@ def plane_of(record):
 def as_cellpose(record, **changes):
     diameter = float(record["diameter"])
     rule = Diameter("fixed", diameter) if diameter else Diameter("model")
-    return SegmentationParams(diameter=rule, tiling="fixed", tile=224, **changes)
+    return SegmentationParams(diameter=rule, tiling="fixed", tile=224, tile_overlap=0.1, **changes)
 
 
 @pytest.mark.parametrize("name", IMAGES)

@@ -66,7 +66,8 @@ def test_cellpose_finds_the_same_masks_with_an_exported_model(peer, tmp_path, na
     back = load_model(find_model("back", tmp_path / "zoo"))
     for key, value in network.state_dict().items():
         assert torch.equal(back.state_dict()[key], value), key
-    params = SegmentationParams(diameter=Diameter("fixed", 20.0), tiling="fixed", tile=224)
+    as_there = {"tiling": "fixed", "tile": 224, "tile_overlap": 0.1}
+    params = SegmentationParams(diameter=Diameter("fixed", 20.0), **as_there)
     ours = segment(image[None].astype(np.float32), back, params)
     theirs = tifffile.imread(tmp_path / "masks.tif")
     assert theirs.max() > 5

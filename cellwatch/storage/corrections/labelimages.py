@@ -15,7 +15,7 @@ def read(path: Path, shape: tuple[int, int], _target: str) -> tuple[Int32, str, 
     try:
         # What it declares is refused before a byte of it is decoded.
         checked_shape(_plain_shape(path), shape)
-        pixels = load(path).pixels
+        pixels = load(path, is_labels=True).pixels
     except UnreadableImage as error:
         raise RejectedCorrection(f"it cannot be read: {error.reason}", "save it again") from error
     labels, notes = instances(np.squeeze(pixels).reshape(shape), shape)

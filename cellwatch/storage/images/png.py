@@ -17,6 +17,8 @@ MODES = {
     "RGBA": ("YXS", "uint8"),
     "1": ("YX", "uint8"),
 }
+PALETTE = "read through its palette"
+TRANSPARENCY = "its transparency is left out"
 DEEP_COLOUR = (
     b"\x10\x02",
     b"\x10\x06",
@@ -28,25 +30,50 @@ def describe(path: Path) -> ImageInfo:
     """Tell what a PNG file holds."""
     with _open(path) as image:
         mode = "I;16" if image.mode == "I" else image.mode
+        notes: tuple[str, ...] = ()
+        if mode == "P":
+            mode, notes = "L", (PALETTE,)
+        elif mode == "LA":
+            mode, notes = "L", (TRANSPARENCY,)
         if mode not in MODES:
             raise UnreadableImage(
-                path, f"a PNG of mode {mode} has a palette or no plain intensities"
+                path, f"a PNG of mode {mode} has no plain intensities; save it as TIFF, or as grey"
             )
         axes, dtype = MODES[mode]
         samples = (len(image.getbands()),) if axes == "YXS" else ()
         shape = (image.height, image.width, *samples)
     channels = ("red", "green", "blue", "alpha")[: samples[0]] if samples else ("",)
-    return ImageInfo(str(path), "png", axes, shape, dtype, None, tuple(channels))
+    return ImageInfo(str(path), "png", axes, shape, dtype, None, tuple(channels), notes=notes)
 
 
-def read(path: Path) -> NDArray[np.generic]:
-    """Read the pixels of a PNG file."""
+def read(path: Path, *, is_labels: bool = False) -> NDArray[np.generic]:
+    """Read the pixels of a PNG file.
+
+    Parameters
+    ----------
+    path : Path
+    is_labels : bool
+        Whether the values are numbers of ROIs: of a palette its indices are taken, not its colours.
+    """
     with _open(path) as image:
         try:
-            pixels = np.asarray(image)
+            pixels = np.asarray(image.getchannel("L") if image.mode == "LA" else image)
+            if image.mode == "P" and not is_labels:
+                pixels = _greys(path, image)[pixels]
         except (OSError, SyntaxError, ValueError) as error:
             raise UnreadableImage(path, f"the PNG is broken: {error}") from error
     return pixels.astype({"i": np.uint16, "b": np.uint8}.get(pixels.dtype.kind, pixels.dtype))
+
+
+def _greys(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+    colours = np.asarray(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    if not (colours == colours[:, :1]).all():
+        raise UnreadableImage(
+            path,
+            "its palette has colours, which are no intensities; save it as grey or as RGB (a label "
+            "image of this kind is read by its numbers)",
+        )
+    return np.pad(colours[:, 0], (0, 256 - len(colours)))
 
 
 def _open(path: Path) -> Image.Image:

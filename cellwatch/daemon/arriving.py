@@ -1,0 +1,79 @@
+"""Record what the watchers of all folders report: arrivals by the hundreds, the rest singly."""
+
+import logging
+import sqlite3
+import time
+from datetime import UTC, datetime
+
+from cellwatch.daemon import office
+from cellwatch.daemon.intake import FromWatcher, take_in
+from cellwatch.daemon.life import Life, Ordinary
+from cellwatch.daemon.results import EDITED, ResultChanged
+from cellwatch.storage import queue
+from cellwatch.storage.ledger import transaction
+from cellwatch.watching.watcher import Scanned
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.25
+BATCH = 200  # arrivals that are recorded in one transaction
+
+
+def take_ordinary(life: Life) -> None:
+    """Record what waits in the inbox, for as long as a tick."""
+    # As many as a tick allows; arrivals that follow each other are one transaction, since each of
+    # them is forced to disk.
+    until = time.monotonic() + TICK_S
+    while time.monotonic() < until and (events := life.inbox.ordinary(BATCH)):
+        arrivals = []
+        for event in events:
+            if not isinstance(event, FromWatcher):
+                break
+            arrivals.append(event)
+        if not arrivals:
+            _take(life, events[0])
+            life.inbox.drop(1)
+        else:
+            life.inbox.drop(_take_in_all(life, arrivals, until))
+
+
+def _take_in_all(life: Life, arrivals: list[FromWatcher], until: float) -> int:
+    taken = 0
+    try:
+        with transaction(life.db):
+            for event in arrivals:
+                _take(life, event)
+                taken += 1
+                if time.monotonic() > until:
+                    break
+    except sqlite3.OperationalError:
+        raise
+    except Exception:
+        # One that cannot be recorded must not keep the others out.
+        logger.exception("%s could not be taken in", arrivals[taken].event)
+        for event in arrivals[:taken]:
+            _take(life, event)
+        return taken + 1
+    return taken
+
+
+def _take(life: Life, event: Ordinary) -> None:
+    if isinstance(event, ResultChanged):
+        queue.mark_output(life.db, event.acquisition_id, event.mark)
+        if event.mark:
+            what = "was edited" if event.mark == EDITED else "is gone"
+            line = f"{event.store} {what} since it was written"
+            life.summaries.say(logging.WARNING, "mask stores that changed", line, time.monotonic())
+        return
+    if not isinstance(event, FromWatcher):
+        office.take(life.office, event, _now())
+        return
+    take_in(life.db, event, life.config.output.folder, _now(), life.summaries)
+    is_scan = isinstance(event.event, Scanned)
+    life.quiet[event.watch.name] = isinstance(event.event, Scanned) and event.event.is_quiet
+    if is_scan and not life.is_once:
+        queue.redo_with_metadata(life.db, event.watch.name, _now())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

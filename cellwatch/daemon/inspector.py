@@ -1,0 +1,124 @@
+"""The inspector: a process without torch that looks into files that arrive, under limits.
+
+It says whether a file is whole, what it is and what it holds. A file whose header would take
+gigabytes, or for ever, ends the inspector and nothing else.
+"""
+
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from cellwatch.daemon.guarded import Guarded, begin, limit_memory
+from cellwatch.daemon.pipe import Message, receive, send
+from cellwatch.errors import UnreadableImage
+from cellwatch.records import ImageInfo
+from cellwatch.storage.pathtext import path_text, text_path
+
+MODULE = "cellwatch.daemon.inspector"
+MEMORY = 3 << 29  # bytes of address space: headers and tags, never pixels
+SECONDS = 60.0  # for one file
+STORE_SECONDS = 600.0  # to read a mask store whole
+
+
+class Inspector:
+    """The inspecting process as a thread of the supervisor sees it."""
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self._child = Guarded(MODULE)
+        self._seconds = seconds
+
+    def why_not_whole(self, path: Path) -> str:
+        """Say why a file is not complete; "" when it is."""
+        answer, trouble = self._ask("whole", path)
+        return str(answer["reason"]) if answer is not None else trouble
+
+    def inspect(self, path: Path, axes: str) -> tuple[str, ImageInfo]:
+        """Return the fingerprint of a file and what it holds; a `reason` says what is wrong."""
+        answer, trouble = self._ask("describe", path, axes)
+        if answer is None:
+            return "", ImageInfo(str(path), whole=False, reason=trouble)
+        said = answer["info"]
+        lists = {key: tuple(said[key]) for key in ("shape", "channels", "notes")}
+        paths = {key: text_path(said[key]) for key in ("path", "lacks")}
+        return str(answer["fingerprint"]), ImageInfo(**{**said, **lists, **paths})
+
+    def store_problems(self, store: Path) -> tuple[str, ...]:
+        """Return what is wrong with a mask store; nothing where it could not be looked into."""
+        asked = self._child.ask({"kind": "store", "path": path_text(str(store))}, STORE_SECONDS)
+        return tuple(asked.message["problems"]) if asked.message is not None else ()
+
+    def close(self) -> None:
+        """End the process."""
+        self._child.close()
+
+    def _ask(self, kind: str, path: Path, axes: str = "") -> tuple[Message | None, str]:
+        question = {"kind": kind, "path": path_text(str(path)), "axes": axes}
+        how = ""
+        for _ in range(2):  # somebody else may have killed the first
+            asked = self._child.ask(question, self._seconds)
+            if asked.message is not None:
+                return asked.message, ""
+            if asked.is_late:
+                return None, f"its header took longer than {self._seconds:g} s to read"
+            how = asked.how
+        return None, f"the process that read its header died ({how})"
+
+
+def answer_to(question: Message) -> Message:
+    """Answer one question, whatever the file makes its readers raise."""
+    path = Path(text_path(question["path"]))
+    if question["kind"] == "store":
+        return {"problems": list(_store_problems(path))}
+    limit_memory(MEMORY)
+    try:
+        if question["kind"] == "whole":
+            return {"reason": _why_not_whole(path)}
+        return _described(path, str(question["axes"]))
+    except MemoryError:
+        reason = f"its header takes more than {MEMORY >> 20} MiB of memory to read"
+        broken = ImageInfo(path_text(str(path)), whole=False, reason=reason)
+        return {"reason": reason, "fingerprint": "", "info": asdict(broken)}
+
+
+def _why_not_whole(path: Path) -> str:
+    from cellwatch.watching.structure import why_not_whole
+
+    return why_not_whole(path)
+
+
+def _described(path: Path, axes: str) -> Message:
+    from cellwatch.storage.images import describe
+    from cellwatch.watching.identity import fingerprint
+
+    name = ""
+    try:
+        name = fingerprint(path)
+        info = describe(path, axes)
+    except UnreadableImage as error:
+        name, info = "", ImageInfo(str(path), whole=False, reason=error.reason)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  a broken file may make its reader raise anything
+        reason = f"cannot be read: {type(error).__name__}: {error}"
+        name, info = "", ImageInfo(str(path), whole=False, reason=reason)
+    info = replace(info, path=path_text(info.path), lacks=path_text(info.lacks))
+    return {"fingerprint": name, "info": asdict(info)}
+
+
+def _store_problems(path: Path) -> tuple[str, ...]:
+    from cellwatch.storage.maskstore import check_store
+
+    with suppress(MemoryError):
+        return check_store(path).problems
+    return ()
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    questions, replies = begin()
+    while (question := receive(questions)) is not None:
+        send(replies, answer_to(question))
+
+
+if __name__ == "__main__":
+    main()

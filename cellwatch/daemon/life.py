@@ -1,0 +1,99 @@
+"""What the supervisor knows while it runs."""
+
+import logging
+import queue as queues
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from cellwatch.config.schema import Config, Watch
+from cellwatch.daemon import desk
+from cellwatch.daemon import nights as training
+from cellwatch.daemon.deadlines import Deadlines
+from cellwatch.daemon.executor import FromWorker, Worker
+from cellwatch.daemon.inbox import Inbox
+from cellwatch.daemon.intake import FromWatcher
+from cellwatch.daemon.office import Office
+from cellwatch.daemon.results import ResultChanged
+from cellwatch.daemon.summaries import Summaries
+from cellwatch.records import ModelCard
+from cellwatch.storage.places import SUPERSEDED
+from cellwatch.storage.queue import Claim
+from cellwatch.zoo.cards import ModelPlace
+from cellwatch.zoo.classifiers import ClassifierPlace
+
+Ordinary = FromWatcher | desk.Event | ResultChanged
+
+
+@dataclass
+class InFlight:
+    """The job in hand.
+
+    Attributes
+    ----------
+    claim : Claim
+    facts : dict
+        What is recorded of each target beside its result.
+    pixels : int
+        Of a plane.
+    n_bytes : int
+        Of the file.
+    said_at : float
+        When the worker last said something, on the monotonic clock.
+    until : float
+        When it hangs, unless it says something.
+    """
+
+    claim: Claim
+    facts: dict[str, dict[str, str]]
+    pixels: int
+    n_bytes: int
+    said_at: float
+    until: float
+
+
+@dataclass
+class Life:
+    """What the supervisor knows from one reading of the configuration to the next."""
+
+    db: Database
+    config: Config
+    config_path: Path
+    models: dict[str, ModelPlace | ClassifierPlace]
+    cards: dict[str, list[ModelCard]]
+    is_once: bool
+    nights: training.Nights
+    office: Office
+    summaries: Summaries = field(
+        default_factory=lambda: Summaries(logging.getLogger("cellwatch.daemon.supervisor"))
+    )
+    inbox: Inbox[FromWorker, Ordinary] = field(default_factory=Inbox)
+    stop: threading.Event = field(default_factory=threading.Event)
+    worker: Worker | None = None
+    deaths_at_start: int = 0
+    respawn_at: float = 0.0
+    ready_until: float = float("inf")  # when a worker that is not ready yet hangs
+    quiet: dict[str, bool] = field(default_factory=dict)
+    # Files that were gone when it was their turn, by watch: they may come back as they were.
+    forget: "dict[str, queues.SimpleQueue[str]]" = field(
+        default_factory=lambda: defaultdict(queues.SimpleQueue)
+    )
+    claimed: Claim | None = None  # and not given to the worker yet
+    job: InFlight | None = None
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    heartbeat_at: float = 0.0
+    next_config: Config | None = None  # a configuration that was read again, and is good
+    ledger_lost_at: float | None = None  # since when the ledger cannot be written
+    ledger_told_at: float = 0.0
+
+    @property
+    def superseded(self) -> Path:
+        """Return the folder for stores that are replaced."""
+        return self.config.output.folder / SUPERSEDED
+
+    def watch_named(self, name: str) -> Watch | None:
+        """Return a watched folder by its name; None: there is none any more."""
+        return next((w for w in self.config.watch if w.name == name), None)

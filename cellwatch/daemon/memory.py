@@ -1,0 +1,123 @@
+"""How much memory a job needs and the machine has: asked before pixels are decoded."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from cellwatch.errors import TooLittleMemory
+from cellwatch.records import ImageInfo
+
+# Bytes for each pixel of a plane while it is segmented: the plane and what is made of it in
+# float32, flows, labels, and the end points of its foreground. Measured on planes of 2,048 to 8,192
+# px: 60 to 95 where the network sees them at their own scale.
+BYTES_A_PIXEL = 100
+SHARE = 0.8  # of what is free: the microscope's own software needs some
+ALWAYS = 1 << 30  # bytes that any machine is taken to have
+HEADROOM = 2 << 30  # bytes that decoding may take on top of what a file declares
+
+
+def free_memory() -> int:
+    """Return the bytes that this process can still take, of the machine or of its control group."""
+    available = _field(Path("/proc/meminfo"), "MemAvailable:") * 1024
+    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
+    if limit is not None and used is not None:
+        available = min(available, max(0, limit - used))
+    return available
+
+
+def all_memory() -> int:
+    """Return the bytes of the machine, or of the control group of this process."""
+    total = _field(Path("/proc/meminfo"), "MemTotal:") * 1024
+    limit = _cgroup("memory.max")
+    return total if limit is None else min(total, limit)
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process holds now."""
+    return _field(Path("/proc/self/status"), "VmRSS:") * 1024
+
+
+def needed(info: ImageInfo, *, has_store: bool = True) -> int:
+    """Return about how many bytes it takes to segment an image.
+
+    Parameters
+    ----------
+    info : ImageInfo
+    has_store : bool
+        Whether the image is written into a mask store: that takes a part of it once more.
+    """
+    pixels = int(np.prod(info.shape, dtype=object))
+    plane = int(np.prod([n for a, n in zip(info.axes, info.shape, strict=True) if a in "YX"]))
+    n_planes = max(1, pixels // max(1, plane))
+    decoded = pixels * np.dtype(info.dtype).itemsize
+    return decoded * (2 if has_store else 1) + n_planes * plane * 4 + plane * BYTES_A_PIXEL
+
+
+def require_memory(info: ImageInfo) -> None:
+    """Refuse an image that would take more memory than there is.
+
+    Raises
+    ------
+    TooLittleMemory
+        With what it needs and what there is; `is_hopeless` when the whole machine is too small.
+    """
+    wanted = needed(info)
+    if wanted <= ALWAYS:
+        return
+    most, free = int(all_memory() * SHARE), int(free_memory() * SHARE)
+    if wanted > most:
+        raise TooLittleMemory(
+            f"to segment it takes about {_gib(wanted)}, and this machine has {_gib(most)} for it "
+            f"(shape {info.shape}, {info.dtype}); crop it or save fewer planes in a file",
+            is_hopeless=True,
+        )
+    if wanted > free:
+        raise TooLittleMemory(
+            f"to segment it takes about {_gib(wanted)}, and {_gib(free)} are free now; it is tried "
+            "again when other programs have ended",
+            is_hopeless=False,
+        )
+
+
+@contextmanager
+def decoding_within(info: ImageInfo) -> Iterator[None]:
+    """Let the block take the memory that a file declares, and some; more is a MemoryError."""
+    decoded = int(np.prod(info.shape, dtype=object)) * np.dtype(info.dtype).itemsize
+    mapped = _field(Path("/proc/self/status"), "VmSize:") * 1024
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = mapped + 4 * decoded + HEADROOM
+    if soft != resource.RLIM_INFINITY:
+        limit = min(limit, soft)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _field(path: Path, name: str) -> int:
+    try:
+        for line in path.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith(name):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 1 << 40 if name.startswith("Mem") else 0
+
+
+def _cgroup(name: str) -> int | None:
+    # Version 2, of the group that systemd made for the unit; None: there is no limit.
+    try:
+        line = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()[-1]
+        group = line.rpartition(":")[2].lstrip("/")
+        text = Path("/sys/fs/cgroup", group, name).read_text(encoding="ascii").strip()
+        return int(text)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB"

@@ -1,0 +1,229 @@
+"""The worker as the supervisor sees it: started, given jobs, listened to, replaced when it ends."""
+
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+
+from cellwatch.daemon import nights as training
+from cellwatch.daemon import office
+from cellwatch.daemon.choice import models_for, pin_chosen, pin_models, redo_if_repinned
+from cellwatch.daemon.deadlines import STARTING_S
+from cellwatch.daemon.executor import FromWorker, Worker, process_started
+from cellwatch.daemon.jobs import are_zeros_final, cards_of, facts_of, job_for, plane_of, why_no_job
+from cellwatch.daemon.life import InFlight, Life
+from cellwatch.errors import CellwatchError, DeviceError
+from cellwatch.records import Outcome, Trouble
+from cellwatch.storage import history, queue
+from cellwatch.storage.pathtext import text_path
+from cellwatch.storage.queue import Claim
+
+logger = logging.getLogger(__name__)
+
+RESPAWN_AFTER_S = 1.0
+MAX_DEATHS_AT_START = 5  # of a worker that never becomes ready: then the device is unfit
+UNFIT_AGAIN_S = 60.0  # until a device that is unfit is tried again
+
+
+def look_after(life: Life) -> None:
+    """Start a worker where there is none, give it work, and end one that hangs."""
+    now = time.monotonic()
+    if life.worker is None and now >= life.respawn_at:
+        _spawn(life)
+    if life.worker is not None and life.worker.is_idle:
+        give_job(life, life.worker)
+    _end_hanging(life, now)
+
+
+def listen(life: Life) -> None:
+    """Deal with everything that workers have said."""
+    while life.inbox.urgent() is not None:
+        listen_once(life)
+
+
+def listen_once(life: Life) -> None:
+    """Deal with the next thing that a worker has said; it is kept until that is recorded."""
+    event = life.inbox.urgent()
+    if event is not None:
+        _take(life, event)
+        life.inbox.drop_urgent()
+
+
+def give_job(life: Life, worker: Worker) -> None:
+    """Claim the next acquisition and hand it to an idle worker."""
+    # A claim that the ledger holds, and that no worker was given since, goes first.
+    claim = life.claimed or queue.claim(
+        life.db,
+        device=worker.device,
+        worker_pid=worker.pid,
+        now=_now(),
+        lease=timedelta(seconds=life.deadlines.allowed(0, 0)),
+    )
+    life.claimed = claim
+    if claim is None:
+        return
+    watched = life.watch_named(claim.watch)
+    reason = why_no_job(claim, watched)
+    if watched is None or reason:
+        queue.set_aside(life.db, claim.acquisition_id, reason, _now())
+        life.claimed = None
+        return
+    try:
+        models = models_for(life.db, claim, watched, life.config, life.models)
+    except CellwatchError as error:
+        queue.set_aside(life.db, claim.acquisition_id, str(error), _now())
+        life.claimed = None
+        logger.warning("%s is blocked: %s", claim.path, error)
+        return
+    pin_models(life.db, claim, models, life.config, _now())
+    for place in models.values():
+        for card in cards_of(place):
+            history.model_used(life.db, card, _now())
+    final = are_zeros_final(claim, watched, _now())
+    job = job_for(claim, watched, life.config, models, are_zeros_final=final)
+    pixels, n_bytes = plane_of(claim), _size_of(life, claim)
+    allowed = life.deadlines.allowed(pixels, n_bytes)
+    queue.renew(life.db, claim.acquisition_id, _now() + timedelta(seconds=allowed))
+    began = time.monotonic()
+    life.job = InFlight(claim, facts_of(job), pixels, n_bytes, began, began + allowed)
+    life.claimed = None
+    worker.perform(job)
+
+
+def _spawn(life: Life) -> None:
+    config = life.config
+    try:
+        life.worker = Worker(
+            config.device, life.superseded, life.inbox.put_first, precision=config.precision
+        )
+    except OSError as error:
+        life.respawn_at = time.monotonic() + UNFIT_AGAIN_S
+        logger.warning("no worker can be started: %s; it is tried again in a minute", error)
+        return
+    life.ready_until = time.monotonic() + STARTING_S
+    started = process_started(life.worker.pid)
+    history.daemon_workers(life.db, [{"pid": life.worker.pid, "started": started}])
+
+
+def _take(life: Life, event: FromWorker) -> None:
+    worker, message = event.worker, event.message
+    if message is None:
+        _ended(life, worker)
+    elif message["kind"] == "ready":
+        worker.is_ready = True
+        worker.device = message["device"]
+        life.deaths_at_start, life.ready_until = 0, float("inf")
+        history.worker_ready(life.db, message["device"], message["precision"])
+        logger.info("the worker on %s is ready (%s)", message["device"], message["precision"])
+    elif message["kind"] == "unfit":
+        _unfit(life, str(message["reason"]))
+    elif message["kind"] == "plane":
+        _heard(life)
+    else:
+        _record(life, Outcome.from_json(message["outcome"]))
+        worker.acquisition_id, life.job = None, None
+        if message["ends"]:
+            worker.is_ready, worker.why_over = False, str(message["ends"])
+
+
+def _heard(life: Life) -> None:
+    job, now = life.job, time.monotonic()
+    if job is None:
+        return
+    life.deadlines.learn(job.pixels, now - job.said_at)
+    allowed = life.deadlines.allowed(job.pixels, job.n_bytes)
+    job.said_at, job.until = now, now + allowed
+    queue.renew(life.db, job.claim.acquisition_id, _now() + timedelta(seconds=allowed))
+
+
+def _record(life: Life, outcome: Outcome) -> None:
+    now = _now()
+    acquisition = life.db.table("acquisitions").get(outcome.acquisition_id)
+    path = acquisition["path"]
+    if outcome.trouble != Trouble.NONE:
+        state = queue.fail(life.db, outcome, now)
+        if outcome.trouble == Trouble.SURROUNDINGS and "GPU" in outcome.reason:
+            training.leave(life.nights)
+        if outcome.trouble == Trouble.MISSING:
+            life.forget[acquisition["watch"]].put(text_path(acquisition["relative_path"]))
+        line = f"{path} is {state}: {outcome.reason}"
+        life.summaries.say(logging.WARNING, f"images that are {state}", line, time.monotonic())
+        return
+    facts = life.job.facts if life.job is not None else {}
+    queue.finish(life.db, outcome, facts, now)
+    if life.job is not None:
+        pin_chosen(life.db, life.job.claim, outcome, life.config, now)
+        redo_if_repinned(life.db, life.job.claim, outcome, life.config, now)
+    office.segmented(life.office, outcome.acquisition_id)
+    rois = ", ".join(result.counted for result in outcome.targets)
+    notes = "; ".join(note for result in outcome.targets for note in result.notes)
+    line = f"segmented {path}: {rois} in {outcome.seconds:.1f} s{f' ({notes})' if notes else ''}"
+    logger.info("%s", line)
+
+
+def _ended(life: Life, worker: Worker) -> None:
+    how = worker.how_it_ended()
+    now = time.monotonic()
+    history.daemon_workers(life.db, [])
+    if worker.acquisition_id is not None:
+        state = queue.worker_died(life.db, worker.acquisition_id, how, _now())
+        worker.acquisition_id = None
+        logger.warning("the worker died (%s); its acquisition is %s", how, state)
+    elif worker.why_over:
+        logger.info("the worker is replaced: %s", worker.why_over)
+    elif worker.is_unfit:
+        return
+    elif not worker.is_ready:
+        life.deaths_at_start += 1
+        logger.warning("the worker died before it was ready (%s)", how)
+        if life.deaths_at_start >= MAX_DEATHS_AT_START:
+            reason = (
+                f"the worker on {worker.device} died {life.deaths_at_start} times before it was "
+                f"ready ({how}); see the lines above"
+            )
+            life.worker, life.job = None, None
+            _unfit(life, reason)
+            return
+    else:
+        logger.warning("the idle worker died (%s)", how)
+    if life.worker is worker:
+        life.worker, life.job = None, None
+        life.respawn_at = now + (0 if worker.why_over else RESPAWN_AFTER_S)
+
+
+def _unfit(life: Life, reason: str) -> None:
+    # The device that the configuration asks for is not there, or does not work: no other takes its
+    # place unasked. It may come: a driver is updated, another program ends.
+    if life.is_once:
+        raise DeviceError(reason)
+    history.daemon_degraded(life.db, reason)
+    if life.worker is not None:
+        life.worker.is_unfit = True
+        life.worker, life.job = None, None
+    life.respawn_at = time.monotonic() + UNFIT_AGAIN_S
+    line = f"nothing is segmented: {reason}; it is tried again every minute"
+    life.summaries.say(logging.ERROR, "looks at the device", line, time.monotonic())
+
+
+def _end_hanging(life: Life, now: float) -> None:
+    worker, job = life.worker, life.job
+    if worker is None:
+        return
+    if not worker.is_ready and not worker.why_over and now > life.ready_until:
+        logger.warning("the worker is not ready after %g s: it hangs and is killed", STARTING_S)
+        life.ready_until = float("inf")
+        worker.kill()
+    elif job is not None and now > job.until:
+        allowed = job.until - job.said_at
+        logger.warning(
+            "no plane of %s in %.0f s: the worker hangs, and is killed", job.claim.path, allowed
+        )
+        job.until = float("inf")
+        worker.kill()
+
+
+def _size_of(life: Life, claim: Claim) -> int:
+    return int(life.db.table("acquisitions").get(claim.acquisition_id)["size"])
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
