@@ -75,13 +75,14 @@ def _writable(state: Path) -> Any:  # Any: sqlite_utils' Database, slow to impor
 
     ledger = state / LEDGER
     if ledger.exists() and not os.access(ledger, os.W_OK):
-        group = ledger.stat().st_gid
-        with suppress(KeyError):
-            group = grp.getgrgid(group).gr_name  # type: ignore[assignment]  # its name, if it has one
+        group = str(ledger.stat().st_gid)
+        with suppress(KeyError):  # one without a name
+            group = grp.getgrgid(int(group)).gr_name
+        who = getpass.getuser()
         raise OutputError(
-            f"{ledger} may not be written by {getpass.getuser()}: members of the group '{group}' "
-            f"may (usermod -aG {group} {getpass.getuser()}, then log in again); whoever may not can "
-            "drop files into the corrections and flags folders"
+            f"{ledger} may not be written by {who}: members of the group '{group}' may (usermod "
+            f"-aG {group} {who}, then log in again); whoever may not can drop files into the "
+            "corrections and flags folders"
         )
     return open_ledger(state)
 

@@ -1,4 +1,4 @@
-"""Commands on what was corrected: list, show, withdraw, import, export, audit."""
+"""Commands on what was corrected: list, show, withdraw, confirm, import, export, audit."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STANDING = ("trainable", "used")
 app = typer.Typer(
-    help="Corrections: list, show, withdraw, import, export, audit.", no_args_is_help=True
+    help="Corrections: list, show, withdraw, confirm, import, export, audit.", no_args_is_help=True
 )
 
 
@@ -90,6 +90,19 @@ def corrections_withdraw(
 ) -> None:
     """Take a correction back: no later training uses it. The file stays where it is."""
     show(ask(read_station(config), "withdraw", {"id": key}), as_json=as_json)
+
+
+@app.command("confirm")
+def corrections_confirm(
+    key: Annotated[int, typer.Argument(metavar="ID", help="As its .rejected.txt names it.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say that a dropped file is right that was rejected for a doubt; it is taken then.
+
+    A doubt is: nothing was changed in it, or its ROIs seem to lie elsewhere in the image.
+    """
+    show(ask(read_station(config), "confirm", {"id": key}), as_json=as_json)
 
 
 @app.command("import")

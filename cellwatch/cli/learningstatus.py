@@ -22,14 +22,22 @@ def learning_facts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
         SELECT group_name FROM corrections WHERE group_name IS NOT NULL
         UNION SELECT group_name FROM promotions
     """
-    names = sorted(name for (name,) in db.execute(sql).fetchall())
+    configured = reports.models_configured(db)
+    names = sorted({*(name for (name,) in db.execute(sql).fetchall()), *configured})
     sql = """
         SELECT count(DISTINCT coalesce(acquisition_id, name)) FROM flags WHERE lowered_at IS NULL
     """
     flagged = db.execute(sql).fetchone()[0]
     served = reports.groups_configured(db)
     facts = reports.group_facts(db, names)
-    groups = [{**g, "is_served": served is None or g["group"] in served} for g in facts]
+    groups = [
+        {
+            **g,
+            "is_served": served is None or g["group"] in served,
+            "configured": configured.get(g["group"]),
+        }
+        for g in facts
+    ]
     return {
         "flagged": flagged,
         "dropped": reports.dropped_in_vain(db),
@@ -69,7 +77,11 @@ def show_learning(facts: dict[str, Any], *, is_running: bool) -> None:  # Any: J
 
 
 def _show_group(group: dict[str, Any]) -> None:  # Any: JSON
-    model = f"uses {group['model']} ({group['verdict']})" if group["model"] else "uses its base"
+    configured = group.get("configured")
+    model = f"uses {configured} (as configured)" if configured else "uses its base"
+    if group["model"]:
+        other = f"; the configuration names {configured}" if configured else ""
+        model = f"uses {group['model']} ({group['verdict']} {group['since'][:10]}{other})"
     counts = ", ".join(f"{n} {state}" for state, n in group["corrections"].items())
     skip = group["last_skip"]
     skipped = f"; its last night was skipped: {skip}" if skip not in ("", NOTHING_NEW) else ""
@@ -81,7 +93,8 @@ def _show_group(group: dict[str, Any]) -> None:  # Any: JSON
         skipped += f"; {said['model_id']} was {said['verdict']} (cellwatch models history)"
     if not group["is_served"]:
         model += ", and is in the configuration no more (cellwatch config check)"
-    typer.echo(f"group {group['group']} {model}; corrections: {counts or 'none'}{skipped}")
+    given = f"; corrections: {counts}" if counts else ""
+    typer.echo(f"group {group['group']} {model}{given}{skipped}")
 
 
 def show_people(row: dict[str, Any]) -> None:  # Any: what SQLite holds

@@ -190,7 +190,7 @@ def models_history(
         [
             (r["decided_at"] or "")[:16],
             r["group_name"],
-            r["model_id"] or "",
+            r["model_id"] or ("(as configured)" if r["model_id"] == "" else ""),
             r["verdict"],
             r["reason"] or "",
         ]

@@ -66,14 +66,24 @@ def example_config() -> str:
     return beside.read_text(encoding="utf-8")
 
 
-def _unserved(config: "Config") -> list[str]:
-    from cellwatch.daemon.lineup import unserved
+def _known_of(config: "Config") -> tuple[list[str], dict[str, str]]:
+    # Warnings, and by group the model that was promoted for it.
+    from cellwatch.daemon.lineup import groups_of, overruled, unserved
+    from cellwatch.storage import promotions
 
     ledger = config.state.folder / reading.LEDGER
     if not ledger.is_file():
-        return []
+        return [], {}
     with reading.reader(ledger) as db:
-        return unserved(db, config) if reports.has_loop(db) else []
+        if not reports.has_loop(db):
+            return [], {}
+        used = {name: promotions.in_use(db, name) for name in groups_of(config)}
+        promoted = {
+            name: f"{each.model.id} ({each.verdict} {each.since[:10]})"
+            for name, each in used.items()
+            if each is not None
+        }
+        return [*unserved(db, config), *overruled(db, config)], promoted
 
 
 @config_app.command("check")
@@ -85,6 +95,7 @@ def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> No
     path = find_config(config)
     checked = read_config(path)
     rows = []
+    warnings, promoted = _known_of(checked)
     for watched in checked.watch:
         for target in watched.targets():
             model = find_either(target.model, checked.zoo)
@@ -95,6 +106,7 @@ def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> No
                     "folder": f"{watched.folder}{there}",
                     "target": target.name,
                     "model": model.card.id,
+                    "in use": promoted.get(watched.group_of(target), "as configured"),
                     "diameter": str(target.diameter),
                 }
             )
@@ -103,7 +115,6 @@ def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> No
         for name, section in (("corrections", checked.corrections), ("flags", checked.flags))
         if section is not None
     }
-    warnings = _unserved(checked)
     if as_json:
         said = {"targets": rows, "folders": dropped, "warnings": warnings}
         print_json({"config": str(path), "ok": True, **said})

@@ -1,7 +1,6 @@
 """The command that shows one image under every model."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +19,7 @@ from cellwatch.core.parameters import Diameter
 from cellwatch.errors import CellwatchError, UsageError
 
 if TYPE_CHECKING:
+    from cellwatch.config.schema import Watch
     from cellwatch.core.arrays import Float32
     from cellwatch.daemon.trying import Trial
     from cellwatch.records import ChannelChoice, ModelChoice
@@ -175,34 +175,41 @@ def _show(
     if doubt := doubt_of(suggested, trials):
         tell(doubt)
     if lines:
-        tell("then put into config.yaml, in place of the watch: that is there:")
+        tell("then put into config.yaml:")
         typer.echo(lines)
 
 
-def _watched_folder(image: Path) -> Path:
-    # Of the station that one works with the folder that is watched already, else the image's.
-    from cellwatch.config.locate import VARIABLE
+def _watch_of(image: Path) -> "Watch | None":
+    # Of the station that one works with: the watched folder that holds the image.
+    from cellwatch.config.locate import find_config
     from cellwatch.config.parse import read_config
 
-    named = os.environ.get(VARIABLE)
     try:
-        watched = [w.folder.absolute() for w in read_config(Path(named)).watch] if named else []
+        watched = read_config(find_config(None)).watch
     except CellwatchError:
-        watched = []  # a configuration that is yet to be mended
-    return next((f for f in watched if image.is_relative_to(f)), image.parent)
+        return None  # no station here, or a configuration that is yet to be mended
+    real = image.resolve()
+    return next((w for w in watched if real.is_relative_to(w.folder.resolve())), None)
 
 
 def _yaml(trial: "Trial", image: Path, choice: "ChannelChoice", model: Path) -> str:
     from cellwatch.zoo.cards import BUILTIN
 
     # JSON strings are YAML strings too: a folder's name may hold anything.
-    lines = [f"watch:\n  - folder: {json.dumps(str(_watched_folder(image.absolute())))}"]
+    watched = _watch_of(image.absolute())
     at_hand = (BUILTIN, station_zoo(None))  # a station finds these by their name
-    if not any(zoo and model.absolute().is_relative_to(zoo.absolute()) for zoo in at_hand):
-        lines.append(f"    # copy {model} into the station's state/models")
-    lines.append(f"    model: {json.dumps(trial.model_id)}")
-    lines.append(f"    diameter: {trial.diameter:g} px")
+    is_at_hand = any(zoo and model.absolute().is_relative_to(zoo.absolute()) for zoo in at_hand)
+    copy = [] if is_at_hand else [f"    # copy {model} into the station's state/models"]
     fed = {key: value for key, value in asdict(choice).items() if value is not None}
-    if fed:
-        lines.append(f"    channels: {json.dumps(fed)}")
-    return "\n".join(lines) + "\n"
+    keys = [
+        f"    model: {json.dumps(trial.model_id)}",
+        f"    diameter: {trial.diameter:g} px",
+        *([f"    channels: {json.dumps(fed)}"] if fed else []),
+    ]
+    if watched is not None:
+        head = f"# keys of the watch '{watched.name}', which holds the image; its others stay"
+        folder = f"  - folder: {json.dumps(str(watched.folder))}  # as it is there"
+        return "\n".join([head, folder, *copy, *keys]) + "\n"
+    head = "# another entry of watch:, beside those that are there"
+    folder = f"  - folder: {json.dumps(str(image.absolute().parent))}"
+    return "\n".join([head, "watch:", folder, *copy, *keys]) + "\n"

@@ -64,6 +64,7 @@ def parse_config(text: str, source: str, base: Path) -> Config:
     try:
         node = yaml.compose(text, Loader=LOADER)
         raw = yaml.load(text, Loader=LOADER)
+        _refuse_cycles(node, ())
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{source}:{_yaml_problem(error, text)}") from error
     if not isinstance(node, MappingNode) or not isinstance(raw, dict):
@@ -89,6 +90,18 @@ def parse_config(text: str, source: str, base: Path) -> Config:
     if problems or config is None:
         raise ConfigError("\n".join(sorted(problems, key=_line)))
     return config
+
+
+def _refuse_cycles(node: Node | None, above: tuple[int, ...]) -> None:
+    if id(node) in above:
+        raise ValueError("an anchor (&) is used within itself")
+    inside = (*above, id(node))
+    if isinstance(node, MappingNode):
+        for _, value in node.value:
+            _refuse_cycles(value, inside)
+    elif isinstance(node, SequenceNode):
+        for value in node.value:
+            _refuse_cycles(value, inside)
 
 
 def _without_errors(raw: dict[str, Any], error: ValidationError) -> Config | None:

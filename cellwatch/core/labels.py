@@ -7,6 +7,8 @@ numbers are those of Cellpose 3.1 (get_masks, remove_bad_flow_masks, fill_holes_
 Where that program drops the wrong ROI after the flow check, this one renumbers first.
 """
 
+import hashlib
+
 import numpy as np
 from numba import njit
 from scipy.ndimage import maximum_filter
@@ -105,6 +107,26 @@ def fill_holes(labels: Int32) -> Int32:
 def relabel(labels: Int32) -> Int32:
     """Renumber labels to 1..n without gaps, in their order."""
     return _keep(labels, np.ones(int(labels.max(initial=0)), bool))
+
+
+def labels_digest(labels: Int32) -> str:
+    """Return a sha256 that two label images share when they show the same ROIs, however numbered.
+
+    Parameters
+    ----------
+    labels : (Y, X) int32
+
+    Examples
+    --------
+    >>> labels_digest(np.array([[2, 0, 1]], np.int32)) == labels_digest(
+    ...     np.array([[1, 0, 2]], np.int32)
+    ... )
+    True
+    """
+    ordered = number_in_raster_order(np.ascontiguousarray(labels, np.int32))
+    digest = hashlib.sha256(str(ordered.shape).encode())
+    digest.update(np.ascontiguousarray(ordered, "<i4").tobytes())
+    return digest.hexdigest()
 
 
 @njit(cache=True, nogil=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cellwatch.core.arrays import Float64, Int32
-from cellwatch.core.labels import relabel
+from cellwatch.core.labels import labels_digest, relabel
 from cellwatch.errors import RequestRefused
 from cellwatch.records import Crop, PlaneIndex
 from cellwatch.storage.corrections.names import CorrectionName, correction_name
@@ -172,6 +172,8 @@ def take_out(
         "format": wanted.tool,
         "folder": str(folder),
         "plane_sha256": digest,
+        # Blank ones of a second look are nobody's.
+        "labels_sha256": labels_digest(labels) if labels.any() else None,
     }
 
 

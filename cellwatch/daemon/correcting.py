@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from cellwatch.core.alignment import alignment
 from cellwatch.core.arrays import Bool, Float32, Int32
 from cellwatch.core.channels import choose_channels, take_channels
 from cellwatch.core.image import percentiles
-from cellwatch.core.labels import relabel
+from cellwatch.core.labels import labels_digest, relabel
 from cellwatch.core.matching import Edits, edits, hits, match
 from cellwatch.core.parameters import Normalisation
 from cellwatch.daemon.matching import TAKE_NEW, overwritten
@@ -25,15 +26,19 @@ from cellwatch.errors import (
 )
 from cellwatch.records import CorrectionAsked, CorrectionRead, Crop
 from cellwatch.storage.corrections.kept import KeptCorrection, keep_original, read_kept, write_kept
+from cellwatch.storage.corrections.planes import PlaneWanted
 from cellwatch.storage.corrections.reading import ReadLabels, read_labels, refuse_large
 from cellwatch.storage.images import Image, load, plane_digest
 from cellwatch.storage.looks import REGION_NOTE
-from cellwatch.storage.maskstore import read_plane
+from cellwatch.storage.maskstore import read_plane, read_provenance
 from cellwatch.watching.identity import content_sha256, file_state
 from cellwatch.watching.structure import why_not_whole
 
 FEW_ROIS = 5  # with fewer, nothing in common may be true
 FEW_AGREE = 0.1  # of a correction's ROIs
+MANY_AGREE = 0.5  # with so many it is of this image, as it lies
+UNTOUCHED = "it is what was handed out: nothing was changed in it, and there is nothing to learn"
+UNTOUCHED_REMEDY = "correct it and save it again"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -143,10 +148,12 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
         checked=checked,
         is_empty=asked.is_empty,
     )
-    write_kept(Path(asked.keep), kept)
     was_found, false_positives = hits(labels, before)
     given, notes = _given(asked, checked, before)
     done = edits(given, labels)
+    if doubt := _doubt(asked, found.labels, kept, was_found):
+        return replace(doubt, format=found.format)
+    write_kept(Path(asked.keep), kept)
     notes = (*found.notes, *notes, *_doubts(asked, labels, before, was_found, done))
     try:
         agreement = _agreement(asked, found.labels, checked)
@@ -211,6 +218,37 @@ def _doubts(
     return []
 
 
+def _doubt(
+    asked: CorrectionAsked, labels: Int32, kept: KeptCorrection, was_found: Bool
+) -> CorrectionRead | None:
+    # What nobody drew, or drew elsewhere, is learned from only when a person says that it is right.
+    n_rois = int(labels.max(initial=0))
+    is_vouched = asked.is_confirmed or asked.is_mirrored or kept.checked is not None
+    if is_vouched or not n_rois:
+        return None
+    # To the pixel: whoever redraws even one ROI has looked.
+    if labels_digest(labels) in (*asked.given_sha256, labels_digest(kept.predicted)):
+        return _rejected_for(UNTOUCHED, UNTOUCHED_REMEDY)
+    if n_rois < FEW_ROIS or was_found.mean() >= MANY_AGREE:
+        return None
+    fit = alignment(kept.plane, labels)
+    if fit.is_elsewhere:
+        return _rejected_for(
+            f"its ROIs would fit the image far better {fit.told}",
+            "look at both together; save the labels as they lie over this image",
+        )
+    if fit.is_faint and not was_found.any():
+        return _rejected_for(
+            "its ROIs have nothing in common with the image, nor with what the model found",
+            "look whether it is of another image, plane or crop; name it after that",
+        )
+    return None
+
+
+def _rejected_for(reason: str, remedy: str) -> CorrectionRead:
+    return CorrectionRead(reason=reason, remedy=remedy, is_doubtful=True)
+
+
 def _given(
     asked: CorrectionAsked, checked: Bool | None, before: Int32
 ) -> tuple[Int32, tuple[str, ...]]:
@@ -227,11 +265,20 @@ def _given(
 
 def _labels(asked: CorrectionAsked, shape: tuple[int, int]) -> ReadLabels:
     is_region = asked.kind == "region"
-    found = read_labels(Path(asked.path), shape, asked.target, is_region=is_region)
+    wanted = None
+    if not is_region:
+        n_t, n_z = _lengths(asked)
+        wanted = PlaneWanted(asked.plane.t, asked.plane.z, n_t, n_z)
+    found = read_labels(Path(asked.path), shape, asked.target, is_region=is_region, plane=wanted)
     if not asked.is_mirrored:
         return found
     straight = np.ascontiguousarray(found.labels[::-1, ::-1])
     return ReadLabels(straight, found.format, (*found.notes, "it was handed out mirrored"))
+
+
+def _lengths(asked: CorrectionAsked) -> tuple[int, int]:
+    shape = read_provenance(Path(asked.store))["targets"][asked.target]["shape"]
+    return int(shape[1]), int(shape[2])
 
 
 def _keep_region(asked: CorrectionAsked, found: ReadLabels) -> CorrectionRead:

@@ -289,6 +289,7 @@ class _Desk:
             if name.kind == "labels" and isinstance(found, Matched):
                 region = looks.region_of(db, found.on(drop, ""))
                 other = looks.other_look(db, found.on(drop, ""))
+            is_confirmed = reviews.is_confirmed(db, drop)
         if isinstance(found, Unmatched):
             if found.is_waiting:
                 return FromDesk(drop, None, found.reason, WAIT_REMEDY, orphan_id)
@@ -317,6 +318,8 @@ class _Desk:
             normalise=asdict(found.normalise),
             **found.content,
             plane_sha256=found.plane_sha256,
+            given_sha256=found.given_sha256,
+            is_confirmed=is_confirmed,
         )
         read = self._reader.ask(asked)
         if found.note and not read.reason:

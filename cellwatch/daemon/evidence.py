@@ -16,7 +16,7 @@ from cellwatch.core.matching import hits, match
 from cellwatch.core.network import CPNet
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.core.segment import segment
-from cellwatch.daemon.device import optimised
+from cellwatch.daemon.device import optimised, precision_on
 from cellwatch.daemon.lessons import is_speaking, kept_of, weightier
 from cellwatch.records import (
     Evidence,
@@ -75,6 +75,15 @@ class EvidenceFound:
     scores: list[Evidence]
 
 
+def on_device(job: TrainJob, device: torch.device) -> TrainJob:
+    """Return a job whose precision is one that the device computes in."""
+    plan, params = (
+        {**said, "precision": precision_on(device, said.get("precision", "float32"))}
+        for said in (job.plan, job.params)
+    )
+    return replace(job, plan=plan, params=params)
+
+
 class Judge:
     """Segment corrections with networks, each once.
 
@@ -92,7 +101,7 @@ class Judge:
         self._on_image = on_image
         # While images wait, the process is stopped: on the CPU only time that it worked counts.
         self._clock = time.process_time if device.type == "cpu" else time.monotonic
-        self._params = SegmentationParams.from_json(job.params)
+        self._params = SegmentationParams.from_json(on_device(job, device).params)
         self._channels = job.channels
         self._items = job.items
         self._device = device

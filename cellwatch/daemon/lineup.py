@@ -25,7 +25,7 @@ from cellwatch.storage.weighing import counting, plane_of
 from cellwatch.training.plans import FitPlan, schedule_named
 from cellwatch.training.promotion import PromotionRule
 from cellwatch.zoo.cards import ModelPlace, find_model
-from cellwatch.zoo.classifiers import ClassifierPlace
+from cellwatch.zoo.classifiers import ClassifierPlace, find_either
 
 HELD_OUT_FROM = 8  # corrected acquisitions
 HELD_OUT_ONE_IN = 5
@@ -74,6 +74,23 @@ def unserved(db: Database | sqlite3.Connection, config: Config) -> list[str]:
         for name in promotions.groups_with_work(db)
         if name not in known
     ]
+
+
+def overruled(db: Database | sqlite3.Connection, config: Config) -> list[str]:
+    """Say of each group whose promoted model goes on though the configuration names another."""
+    told = []
+    for name, group in groups_of(config).items():
+        used, base = promotions.in_use(db, name), promotions.base_of(db, name)
+        if used is None or base is None:
+            continue
+        configured = group.target.model
+        place = find_either(configured, config.zoo)
+        if isinstance(place, ModelPlace) and place.card.id not in (base.id, used.model.id):
+            told.append(
+                f"group '{name}' uses '{used.model.id}', which learned from '{base.id}', while the "
+                f"configuration names '{configured}'; to use that: cellwatch models rollback {name}"
+            )
+    return told
 
 
 def why_not_yet(db: Database, group: str, config: Config) -> str:

@@ -44,6 +44,8 @@ class Matched:
         Size, time and sha256 of the image's file, as it was segmented.
     plane_sha256 : str
         Of the plane that was handed out before its file was written anew; "": it was not.
+    given_sha256 : tuple of str
+        Of the labels that were handed out for this part.
     note : str
         What the person should know of the choice; "": nothing.
     """
@@ -64,6 +66,7 @@ class Matched:
     handed_out: str = ""
     content: Mapping[str, Any] = field(default_factory=dict)  # Any: values of a row
     plane_sha256: str = ""
+    given_sha256: tuple[str, ...] = ()
     note: str = ""
 
     def on(self, drop: drops.Drop, keep: str) -> drops.Drop:
@@ -99,6 +102,32 @@ class Unmatched:
 
 
 def match_drop(
+    db: sqlite3.Connection, config: Config, relative: Path, name: DroppedName
+) -> Matched | Unmatched:
+    """Find what a dropped file is a correction of, and what was handed out for that part."""
+    matched = _match_drop(db, config, relative, name)
+    if isinstance(matched, Unmatched):
+        return matched
+    return replace(matched, given_sha256=_given_for(db, matched))
+
+
+def _given_for(db: sqlite3.Connection, matched: Matched) -> tuple[str, ...]:
+    # Of the file at this place, whatever it held: a rerun does not make it somebody's work.
+    sql = """
+        SELECT c.labels_sha256, c.target, c.position, c.t, c.z, c.crop
+        FROM checkouts c JOIN acquisitions a ON a.id = c.acquisition_id
+        JOIN acquisitions n ON n.watch = a.watch AND n.relative_path = a.relative_path
+        WHERE n.id = ? AND c.labels_sha256 IS NOT NULL AND c.is_mirrored = 0
+    """
+    ours = (matched.target, matched.plane, matched.crop)
+    return tuple(
+        row["labels_sha256"]
+        for row in db.execute(sql, [matched.acquisition_id])
+        if (row["target"], _plane_of(row), drops.crop_of(row["crop"])) == ours
+    )
+
+
+def _match_drop(
     db: sqlite3.Connection, config: Config, relative: Path, name: DroppedName
 ) -> Matched | Unmatched:
     """Find what a dropped file is a correction of.

@@ -153,6 +153,7 @@ def answer_requests(office: Office, now: datetime) -> None:
             given = requests.Answer(is_done=False, text=text, facts={})
             requests.answer(office.db, request.id, given, now)
         logger.info("%s asked for %s: %s", request.asked_by, request.kind, given.text)
+        office.again_at = 0.0  # what was confirmed is read again at once
 
 
 def look_after(office: Office) -> None:
@@ -163,7 +164,7 @@ def look_after(office: Office) -> None:
     for row in reviews.orphans(office.db):
         if row["reason"].startswith(desk.BLOCKED):
             office.again.put(row)
-    for row in looks.out_of_step(office.db):
+    for row in [*looks.out_of_step(office.db), *reviews.confirmed_anew(office.db)]:
         office.again.put(row)
 
 

@@ -14,7 +14,7 @@ from cellwatch.daemon.choice import ANOTHER_FOR_GROUP, Place, named_model
 from cellwatch.daemon.lineup import Group, groups_of, job_of, why_not_yet
 from cellwatch.errors import RequestRefused, UnknownModel
 from cellwatch.records import AskedRun, Verdict
-from cellwatch.storage import flags, looks, promotions, runs, standing, weighing
+from cellwatch.storage import flags, looks, promotions, reviews, runs, standing, weighing
 from cellwatch.storage.corrections import answers
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import path_text, text_path
@@ -43,6 +43,7 @@ def carry_out(
         "unflag": lambda: _unflag(db, request, now),
         "checkout": lambda: _checkout(db, request.arguments, now),
         "withdraw": lambda: _withdraw(db, config, request.arguments, now),
+        "confirm": lambda: _confirm(db, request, now),
         "retrain": lambda: _retrain(nights, request.arguments, now),
         "cancel": lambda: _cancel(nights, request, now),
         "session": lambda: _session(db, config, nights, request.arguments, now),
@@ -124,6 +125,18 @@ def _withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer
     return Answer(True, text, {"stands_again": back["id"] if back else None})
 
 
+def _confirm(db: Database, request: Request, now: datetime) -> Answer:
+    key = int(request.arguments["id"])
+    row = reviews.confirm(db, key, request.asked_by, now)
+    if row is None:
+        raise RequestRefused(
+            f"correction {key} is not one that waits for a word: only the latest drop of a file "
+            "that was rejected for a doubt can be confirmed (cellwatch corrections list)"
+        )
+    text = f"correction {key} ({row['file']}) is confirmed: it is read again, and learned from"
+    return Answer(True, text, {"id": key})
+
+
 def _why_not_standing(db: Database, key: int) -> str:
     row = next(db.table("corrections").rows_where("id = ?", [key]), None)
     if row is None:
@@ -190,6 +203,8 @@ def _promote(
 ) -> Answer:
     model = request.arguments["model"]
     group = _group(config, request.arguments.get("group") or _group_in(model, config))
+    if _is_configured(model, group, nights):
+        return _go_back_to_configuration(db, group, request, Verdict.BY_HAND, now)
     place = _meant(model, nights.configured[group.target.model], config)
     before = _used_now(db, group, nights)
     name = ModelName(place.card.id, place.card.sha256)
@@ -217,11 +232,13 @@ def _rollback(
     group = _group(config, request.arguments["group"])
     used = promotions.in_use(db, group.name)
     before = promotions.before_current(db, group.name)
-    if used is None or before is None:
-        now_used = f"; it uses '{used.model.id}', as it did first" if used else ""
+    if used is None:
         raise RequestRefused(
-            f"nothing was promoted for '{group.name}' that could be taken back{now_used}"
+            f"nothing is promoted for '{group.name}' that could be taken back: it uses "
+            f"'{group.target.model}', as the configuration says"
         )
+    if before is None:
+        return _go_back_to_configuration(db, group, request, Verdict.ROLLED_BACK, now)
     whose = f"'{group.name}' would go back to"
     named_model(before, nights.configured[group.target.model], config, whose, ANOTHER_FOR_GROUP)
     reason = request.arguments.get("why") or f"taken back by {request.asked_by}"
@@ -236,6 +253,32 @@ def _rollback(
     )
 
 
+def _is_configured(model: str, group: Group, nights: training.Nights) -> bool:
+    # A classifier is no model to promote: it is in use when nothing is promoted over it.
+    place = nights.configured[group.target.model]
+    return isinstance(place, ClassifierPlace) and model in (group.target.model, place.card.id)
+
+
+def _go_back_to_configuration(
+    db: Database, group: Group, request: Request, verdict: Verdict, now: datetime
+) -> Answer:
+    configured = group.target.model
+    used = promotions.in_use(db, group.name)
+    if used is None:
+        raise RequestRefused(f"'{group.name}' uses '{configured}' already")
+    what = "taken back" if verdict == Verdict.ROLLED_BACK else "chosen"
+    reason = request.arguments.get("why") or f"{what} by {request.asked_by}"
+    model = promotions.CONFIGURED
+    decision = Decision(group.name, verdict, model, used.model, reason, {}, None, request.asked_by)
+    _decide(db, decision, now)
+    return Answer(
+        True,
+        f"'{group.name}' uses '{configured}' again, as the configuration says, not "
+        f"'{used.model.id}'; experiments that have begun keep theirs",
+        {"group": group.name, "model": configured, "before": used.model.id},
+    )
+
+
 def _rerun(
     db: Database, config: Config, nights: training.Nights, request: Request, now: datetime
 ) -> Answer:
@@ -244,26 +287,40 @@ def _rerun(
     watched = next((w for w in config.watch if w.name == watch), None)
     if watched is None:
         raise RequestRefused(f"the folder '{watch}' is not watched any more")
-    pins = {}
+    pins: dict[str, ModelName | None] = {}
+    named = set()
     for target in _targets_meant(watched, said):
-        if said.get("model"):
+        group = groups_of(config)[watched.group_of(target)]
+        if said.get("model") and not _is_configured(said["model"], group, nights):
             model: Place = _meant(said["model"], nights.configured[target.model], config)
         else:
-            model = training_place(nights, watched.group_of(target), target.model)
+            model = training_place(nights, group.name, target.model)
+            _require_chooser(said.get("model"), model, group)
+        named.add(model.card.id)
         if isinstance(model, ClassifierPlace):
-            raise RequestRefused(f"'{target.model}' chooses by style; say which model: --model ID")
-        pins[target.name] = ModelName(model.card.id, model.card.sha256)
-        _require_held(pins[target.name], nights.configured[target.model], config, model.path)
+            pins[target.name] = None
+            continue
+        name = ModelName(model.card.id, model.card.sha256)
+        _require_held(name, nights.configured[target.model], config, model.path)
+        pins[target.name] = name
     is_by_file = config.retrain.pin != "experiment"
     place = (watch, experiment)
     n = promotions.rerun(db, place, pins, request.asked_by, now, is_by_file=is_by_file)
-    models = ", ".join(sorted({pin.id for pin in pins.values()}))
+    models = ", ".join(sorted(named))
     images = "1 image" if n == 1 else f"{n} images"
     return Answer(
         True,
         f"{images} of '{experiment}' will be done again with {models}, behind new images",
         {"watch": watch, "experiment": experiment, "images": n, "models": models},
     )
+
+
+def _require_chooser(wanted: str | None, model: Place, group: Group) -> None:
+    if wanted and isinstance(model, ModelPlace):
+        raise RequestRefused(
+            f"'{group.name}' uses '{model.card.id}', which was promoted, not '{wanted}'; go back "
+            f"first: cellwatch models rollback {group.name}"
+        )
 
 
 def _targets_meant(watched: Watch, said: Said) -> list[Target]:

@@ -23,13 +23,8 @@ import torch
 from cellwatch import __version__
 from cellwatch.core.network import CPNet
 from cellwatch.core.parameters import Normalisation, SegmentationParams
-from cellwatch.daemon.device import (
-    choose_device,
-    keep_freed_memory,
-    optimised,
-    precision_on,
-)
-from cellwatch.daemon.evidence import FITS, Judge, evidence_for
+from cellwatch.daemon.device import choose_device, keep_freed_memory, optimised
+from cellwatch.daemon.evidence import FITS, Judge, evidence_for, on_device
 from cellwatch.daemon.lessons import (
     Replayed,
     held_out_of,
@@ -137,15 +132,6 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
         pacer.seconds,
         damaged,
     )
-
-
-def on_device(job: TrainJob, device: torch.device) -> TrainJob:
-    """Return a job whose precision is one that the device computes in."""
-    plan, params = (
-        {**said, "precision": precision_on(device, said.get("precision", "float32"))}
-        for said in (job.plan, job.params)
-    )
-    return replace(job, plan=plan, params=params)
 
 
 def _replay_for(job: TrainJob) -> tuple[list[Replayed], list[str]]:

@@ -25,7 +25,7 @@ from cellwatch.daemon.executor import boot_id, wait_for_stranded
 from cellwatch.daemon.intake import known_files, start_watching
 from cellwatch.daemon.jobs import cards_of, models_of
 from cellwatch.daemon.life import Life, Ordinary
-from cellwatch.daemon.lineup import groups_of, unserved
+from cellwatch.daemon.lineup import groups_of, overruled, unserved
 from cellwatch.daemon.results import start_watching_results
 from cellwatch.daemon.sdnotify import notify
 from cellwatch.daemon.signals import Signals, handle_signals
@@ -220,8 +220,9 @@ def _begin(life: Life) -> None:
         if moved := history.root_moved(life.db, watched.name, str(watched.folder)):
             logger.info("'%s' lies in %s now: %d images known", watched.name, watched.folder, moved)
     history.folders_named(life.db, [*(w.name for w in config.watch), *desk.named(config)])
-    history.groups_named(life.db, list(groups_of(config)))
-    for told in unserved(life.db, config):
+    groups = groups_of(config)
+    history.groups_named(life.db, {name: group.target.model for name, group in groups.items()})
+    for told in [*unserved(life.db, config), *overruled(life.db, config)]:
         logger.warning("%s", told)
     wait_for_stranded(stranded)
     for store in queue.recover(life.db, now):

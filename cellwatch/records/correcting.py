@@ -97,6 +97,10 @@ class CorrectionAsked:
         Of the acquisition when it was segmented: what lies there now must be the same.
     plane_sha256 : str
         Of the plane that was handed out, where the file was written anew since; "": it was not.
+    given_sha256 : tuple of str
+        Of the labels that were ever handed out for this part, as `labels_digest` gives them.
+    is_confirmed : bool
+        Whether a person said that it is right as it is, in spite of doubts.
     """
 
     path: str
@@ -119,6 +123,8 @@ class CorrectionAsked:
     image_mtime_ns: int = 0
     image_sha256: str = ""
     plane_sha256: str = ""
+    given_sha256: tuple[str, ...] = ()
+    is_confirmed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -133,6 +139,7 @@ class CorrectionAsked:
                 "channels": ChannelChoice(**data["channels"]),
                 "plane": PlaneIndex(**data["plane"]),
                 "crop": Crop(**data["crop"]) if data["crop"] else None,
+                "given_sha256": tuple(data.get("given_sha256", ())),
             }
         )
 
@@ -162,6 +169,8 @@ class CorrectionRead:
         What was put right or should be looked at.
     is_blocked : bool
         Whether the reason is not the file's: a full disk, say. It is read again later.
+    is_doubtful : bool
+        Whether it is rejected for a doubt alone: it is taken when a person confirms it.
     """
 
     reason: str = ""
@@ -180,6 +189,7 @@ class CorrectionRead:
     agreement: float | None = None
     notes: tuple[str, ...] = ()
     is_blocked: bool = False
+    is_doubtful: bool = False
 
     @property
     def average_precision(self) -> float:

@@ -13,7 +13,7 @@ from cellwatch.records import DaemonState, ModelCard
 from cellwatch.storage.arrivals import iso
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import path_text, text_path
-from cellwatch.storage.reports import GROUPS
+from cellwatch.storage.reports import GROUP_MODELS, GROUPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +180,11 @@ def folders_named(db: Database, names: Sequence[str]) -> None:
         db.execute(sql, list(names))
 
 
-def groups_named(db: Database, names: Sequence[str]) -> None:
-    """Record which groups the configuration has, so that `status` knows those that serve nobody."""
+def groups_named(db: Database, models: Mapping[str, str]) -> None:
+    """Record the groups of the configuration and their models, for `status`."""
     with transaction(db):
-        db.table("station").upsert({"key": GROUPS, "value": json.dumps(list(names))}, pk="key")
+        for key, value in ((GROUPS, list(models)), (GROUP_MODELS, dict(models))):
+            db.table("station").upsert({"key": key, "value": json.dumps(value)}, pk="key")
 
 
 def model_used(db: Database, card: ModelCard, now: datetime) -> None:

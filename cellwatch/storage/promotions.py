@@ -26,6 +26,10 @@ class ModelName:
     sha256: str
 
 
+# Stands for whatever the configuration names: nothing is promoted any more.
+CONFIGURED = ModelName("", "")
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What is decided of a model.
@@ -96,14 +100,14 @@ def decide(db: Database, decision: Decision, now: datetime) -> None:
     )
 
 
-def in_use(db: Database, group: str) -> InUse | None:
-    """Return the model that a group uses; None: nothing was ever promoted for it."""
+def in_use(db: Database | sqlite3.Connection, group: str) -> InUse | None:
+    """Return the model that a group uses; None: the one that the configuration names."""
     sql = f"""
         SELECT model_id, model_sha256, verdict, previous_id, previous_sha256, decided_at, run_id
         FROM promotions WHERE group_name = ? AND verdict IN ({_MARKS}) ORDER BY id DESC LIMIT 1
     """
     row = db.execute(sql, [group, *IN_USE]).fetchone()
-    if row is None:
+    if row is None or not row[0]:
         return None
     previous = ModelName(row[3], row[4]) if row[3] else None
     return InUse(ModelName(row[0], row[1]), Verdict(row[2]), previous, row[5], row[6])
@@ -114,7 +118,8 @@ def groups_with_work(db: Database | sqlite3.Connection) -> list[str]:
     sql = f"""
         SELECT group_name FROM corrections
         WHERE kind = 'labels' AND state IN ('trainable', 'used') AND group_name IS NOT NULL
-        UNION SELECT group_name FROM promotions WHERE verdict IN ({_MARKS}) ORDER BY 1
+        UNION SELECT group_name FROM promotions WHERE verdict IN ({_MARKS}) AND model_id != ''
+        ORDER BY 1
     """
     return [name for (name,) in db.execute(sql, list(IN_USE)).fetchall()]
 
@@ -130,7 +135,7 @@ def why_not_used(db: Database, group: str, model_id: str) -> str:
 
 
 def before_current(db: Database, group: str) -> ModelName | None:
-    """Return the model to which a rollback leads; None: there is none further back.
+    """Return the model to which a rollback leads; None: to the one that the configuration names.
 
     That is what was in use before the current model came, also where decisions that kept it
     (a confirmation) lie between. What was taken back or revoked is gone for good: the next
@@ -143,6 +148,9 @@ def before_current(db: Database, group: str) -> ModelName | None:
     stack: list[ModelName] = []
     for model, sha256, verdict, before, before_sha256 in db.execute(sql, [group, *IN_USE]):
         named = ModelName(model, sha256)
+        if named == CONFIGURED:
+            stack.clear()
+            continue
         if not stack and before:
             stack.append(ModelName(before, before_sha256))
         if verdict in (Verdict.ROLLED_BACK, Verdict.REVOKED) and named in stack:
@@ -169,10 +177,11 @@ def freeze_base(db: Database, group: str, base: ModelName, now: datetime) -> Mod
     return ModelName(row["base_model_id"], row["base_model_sha256"])
 
 
-def base_of(db: Database, group: str) -> ModelName | None:
+def base_of(db: Database | sqlite3.Connection, group: str) -> ModelName | None:
     """Return the frozen base of a group; None: it was never trained."""
-    row = next(db.table("groups").rows_where("name = ?", [group]), None)
-    return ModelName(row["base_model_id"], row["base_model_sha256"]) if row else None
+    sql = "SELECT base_model_id, base_model_sha256 FROM groups WHERE name = ?"
+    row = db.execute(sql, [group]).fetchone()
+    return ModelName(row[0], row[1]) if row else None
 
 
 def pinned(db: Database, watch: str, experiment: str, target: str) -> ModelName | None:
@@ -217,7 +226,7 @@ def pin(
 def rerun(
     db: Database,
     place: tuple[str, str],
-    pins: Mapping[str, ModelName],
+    pins: Mapping[str, ModelName | None],
     by: str,
     now: datetime,
     *,
@@ -230,8 +239,8 @@ def rerun(
     db : Database
     place : (str, str)
         Watch and experiment.
-    pins : mapping of str to ModelName
-        By target: the model that it is done with.
+    pins : mapping of str to ModelName or None
+        By target: the model that it is done with; None: the style of its first image chooses.
     by : str
     now : datetime
     is_by_file : bool
@@ -246,6 +255,9 @@ def rerun(
     with transaction(db):
         for key in _files_of(db, place) if is_by_file else [experiment]:
             for target, model in pins.items():
+                if model is None:
+                    _unpin(db, (watch, key, target))
+                    continue
                 pin(db, (watch, key, target), model, by, now, is_anew=True)
         flagged = "id IN (SELECT acquisition_id FROM flags WHERE lowered_at IS NULL)"
         done = db.execute(
@@ -259,6 +271,12 @@ def rerun(
             [iso(now), watch, path_text(experiment)],
         )
         return int(done.rowcount)
+
+
+def _unpin(db: Database, place: tuple[str, str, str]) -> None:
+    watch, experiment, target = place
+    sql = "DELETE FROM pins WHERE watch = ? AND experiment = ? AND target = ?"
+    db.execute(sql, [watch, path_text(experiment), target])
 
 
 def repinned_since(db: Database, place: tuple[str, str, str], moment: str) -> ModelName | None:

@@ -10,6 +10,7 @@ from cellwatch.storage.stems import CURRENT, meant_by, stem_key
 
 Row = dict[str, Any]  # Any: what SQLite holds
 GROUPS = "groups"  # of the station's facts: those of the configuration, as JSON
+GROUP_MODELS = "group_models"  # by group the model that the configuration names, as JSON
 MANY = 10_000  # rows of the review queue that are looked through
 UNSURE = 0.75  # a lower mean confidence is worth a look
 NOVEL = 1.5  # times the reach of the training images' own styles
@@ -238,6 +239,12 @@ def groups_configured(db: sqlite3.Connection) -> list[str] | None:
     return list(json.loads(row[0])) if row else None
 
 
+def models_configured(db: sqlite3.Connection) -> dict[str, str]:
+    """Return by group the model that the configuration named when it was last read."""
+    row = db.execute("SELECT value FROM station WHERE key = ?", [GROUP_MODELS]).fetchone()
+    return dict(json.loads(row[0])) if row else {}
+
+
 def group_facts(db: sqlite3.Connection, names: Sequence[str]) -> list[Row]:
     """Return of each group: the model in use, its corrections, its last training."""
     facts = []
@@ -268,8 +275,8 @@ def group_facts(db: sqlite3.Connection, names: Sequence[str]) -> list[Row]:
         facts.append(
             {
                 "group": name,
-                "model": used["model_id"] if used else None,
-                "verdict": used["verdict"] if used else None,
+                "model": (used["model_id"] or None) if used else None,
+                "verdict": used["verdict"] if used and used["model_id"] else None,
                 "since": used["decided_at"] if used else None,
                 "corrections": counts,
                 "last_run": dict(last) if last else None,

@@ -28,6 +28,44 @@ UNTOUCHED_REMEDY = (
 )
 
 
+CONFIRM = "; if it is right as it is, say so: cellwatch corrections confirm {id}"
+
+
+def confirm(db: Database, correction_id: int, by: str, now: datetime) -> Row | None:
+    """Record that a person calls a doubtful drop right; it is read again.
+
+    None: there is no such drop, it is not in doubt, or its file was dropped again since.
+    """
+    with transaction(db):
+        row = next(db.table("corrections").rows_where("id = ?", [correction_id]), None)
+        if row is None or row["state"] != CorrectionState.REJECTED or not row["is_doubtful"]:
+            return None
+        if not standing.is_latest_of_file(db, correction_id):
+            return None
+        facts = {"confirmed_by": by, "confirmed_at": iso(now)}
+        db.table("corrections").update(correction_id, facts)
+        return {**row, **facts}
+
+
+def is_confirmed(db: sqlite3.Connection, drop: Drop) -> bool:
+    """Say whether a person called this very file right."""
+    sql = """
+        SELECT 1 FROM corrections WHERE file = ? AND size = ? AND mtime_ns = ?
+        AND confirmed_at IS NOT NULL LIMIT 1
+    """
+    values = [path_text(drop.file), drop.size, drop.mtime_ns]
+    return db.execute(sql, values).fetchone() is not None
+
+
+def confirmed_anew(db: Database) -> list[Row]:
+    """Return the drops that were confirmed and not read again yet."""
+    sql = """
+        SELECT * FROM corrections c WHERE state = 'rejected' AND confirmed_at IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM corrections n WHERE n.file = c.file AND n.id > c.id)
+    """
+    return _rows(db, sql, [])
+
+
 def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> int:
     """Record a correction that was read, good or bad; return its id.
 
@@ -42,7 +80,12 @@ def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> in
         facts = _facts(drop, state, now)
         if read.reason:
             facts |= {"reason": readable(read.reason), "remedy": readable(read.remedy)}
-            return _insert(db, facts)
+            facts["is_doubtful"] = int(read.is_doubtful)
+            key = _insert(db, facts)
+            if read.is_doubtful:
+                remedy = f"{facts['remedy']}{CONFIRM.format(id=key)}"
+                db.table("corrections").update(key, {"remedy": remedy})
+            return key
         facts |= _found(db, drop, read, now)
         is_reread = _was_taken(db, drop)
         key = _insert(db, facts)

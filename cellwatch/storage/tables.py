@@ -351,6 +351,10 @@ ALTER TABLE acquisitions ADD COLUMN file_notes TEXT;
 ALTER TABLE acquisitions ADD COLUMN lacks TEXT;
 -- Of the label image as it was written; NULL: by a version that did not record it.
 ALTER TABLE targets ADD COLUMN labels_sha256 TEXT;
+-- Rejected for a doubt alone, and who called it right in spite of it.
+ALTER TABLE corrections ADD COLUMN is_doubtful INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE corrections ADD COLUMN confirmed_by TEXT;
+ALTER TABLE corrections ADD COLUMN confirmed_at TEXT;
 -- Over how many planes rois is a sum; 0: none, or they were joined.
 ALTER TABLE targets ADD COLUMN planes_apart INTEGER NOT NULL DEFAULT 0;
 -- sha256 of the labels that were handed out, numbered 1..n; NULL: not known.

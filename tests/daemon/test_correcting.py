@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import shutil
 import signal
 import sqlite3
 import threading
@@ -17,6 +18,7 @@ import tifffile
 
 from cellwatch.daemon import desk, office
 from cellwatch.daemon.answering import answer, missing_answers, record
+from cellwatch.daemon.checkout import Wanted, take_out
 from cellwatch.daemon.correcting import read_correction
 from cellwatch.daemon.desk import FromDesk, all_answered
 from cellwatch.daemon.evidence import Judge
@@ -26,7 +28,7 @@ from cellwatch.daemon.presence import Presence
 from cellwatch.daemon.reader import Reader
 from cellwatch.records import AskedRun, ChannelChoice, CorrectionAsked, PlaneIndex
 from cellwatch.storage import drops, looks, reports, requests, reviews, standing
-from cellwatch.storage.maskstore import read_plane
+from cellwatch.storage.maskstore import StoreContent, read_plane, read_provenance, write_store
 from cellwatch.storage.reading import LEDGER
 from cellwatch.watching.scanner import look
 from tests.discs import disc_picture
@@ -76,7 +78,7 @@ def test_a_reader_that_somebody_killed_is_asked_once_more(asked):
     fifo.unlink()
     os.mkfifo(fifo)
     reader = Reader()
-    process = reader._started()
+    process = reader._child._started()
 
     def kill():
         time.sleep(1.0)  # it waits for the other end by now
@@ -388,7 +390,7 @@ def test_the_answer_to_a_file_is_to_what_it_holds_now(lab):
     folder = lab.folder / "corrections"
     lab.correct("a.tif")
     (store,) = lab.db.execute("SELECT store FROM acquisitions").fetchone()
-    found = np.ascontiguousarray(read_plane(Path(store), "cells", (0, 0, 0)))
+    found = but_for_a_pixel(read_plane(Path(store), "cells", (0, 0, 0)))
     untouched = lab.correct("a.tif", labels=found)
     assert "nothing was changed in it" in untouched["reason"]
     lab.correct("a.tif", tool="fiji")
@@ -441,17 +443,66 @@ def test_pauses_are_no_time_that_a_network_takes(lab):
     assert seen.seconds < 2.5
 
 
+def but_for_a_pixel(found):
+    """Return labels that differ from those that were found in one pixel."""
+    labels = np.array(found)
+    labels[tuple(np.argwhere(labels > 0)[0])] = 0
+    return labels
+
+
 def but_for_one(labels, found):
     """Return labels of which the first alone is as it was found."""
     return np.where(found == 1, 1, np.where(labels == 1, 0, labels))
 
 
 @pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda found: np.roll(found, 11, (0, 1)), "moved by"),
+        (lambda found: np.ascontiguousarray(found[:, ::-1]), "mirrored left to right"),
+        (lambda found: np.ascontiguousarray(found.T), "transposed"),
+    ],
+    ids=["shifted", "mirrored", "transposed"],
+)
+def test_c22_rois_that_lie_elsewhere_are_learned_from_only_when_confirmed(lab, change, told):
+    lab.arrive("a.tif", *disc_picture(0, size=160, n=12))
+    lab.segment_all()
+    (store,) = lab.db.execute("SELECT store FROM acquisitions").fetchone()
+    found = read_plane(Path(store), "cells", (0, 0, 0))
+
+    row = lab.correct("a.tif", labels=np.ascontiguousarray(change(found)))
+
+    assert row["state"] == "rejected"
+    assert told in row["reason"]
+    assert f"corrections confirm {row['id']}" in row["remedy"]
+    assert reviews.trainable(lab.db, lab.group) == []
+    reviews.confirm(lab.db, row["id"], "anna", lab.now)
+    assert lab.drop(row["file"])["state"] == "trainable"
+
+
+def test_labels_copied_back_untouched_teach_nothing_also_after_a_rerun(lab, tmp_path):
+    pixels, labels = disc_picture(0, size=96, n=5)
+    lab.arrive("a.tif", pixels, labels)
+    lab.segment_all()
+    row = {**next(iter(lab.db.table("acquisitions").rows)), "n_alike": 1, "n_targets": 1}
+    made = take_out(Wanted(row, "cells", "", "fiji"), tmp_path, lab.folder / "corrections")
+    lab.db.table("checkouts").insert({**made, "checked_out_at": lab.now.isoformat()})
+    store = Path(row["store"])
+    content = StoreContent({"cells": labels[None, None, None]}, "", read_provenance(store))
+    write_store(store, content, tmp_path / "old")  # as if it had been done again meanwhile
+    shutil.copy(Path(made["folder"]) / "a_rois.zip", lab.folder / "corrections/a_rois.zip")
+
+    dropped = lab.drop("a_rois.zip")
+
+    assert dropped["state"] == "rejected"
+    assert "it is what was handed out" in dropped["reason"]
+    assert reviews.trainable(lab.db, lab.group) == []
+
+
+@pytest.mark.parametrize(
     ("change", "note"),
     [
-        (lambda found: found, "nothing was changed"),
-        (lambda found: np.roll(found, 11, (0, 1)), "shifted, or of another image"),
-        (lambda found: but_for_one(np.roll(found, 11, (0, 1)), found), "only 1 of"),
+        (lambda found: but_for_a_pixel(found), "nothing was changed"),
         (np.ones_like, "shifted, or of another image"),
     ],
 )

@@ -54,6 +54,10 @@ class Desk(Station):
         assert self.until(path.exists, ANSWER_WITHIN_S), self.log()
         return path.read_text()
 
+    def confirm(self, name):
+        number = re.search(r"corrections confirm (\d+)", self.rejected(name))[1]
+        self.command("corrections", "confirm", number)
+
     def rows(self, sql):
         with sqlite3.connect(self.folder / "state/cellwatch.db") as db:
             return db.execute(sql).fetchall()
@@ -143,6 +147,7 @@ def test_two_images_of_one_name_taken_out_together_come_back_each_to_its_own(des
     for path in made:
         shown = tifffile.imread(path.with_name(f"{path.parent.name}.tif"))
         shutil.copy(path, desk.corrections / path.name)
+        desk.confirm(path.name)
         said = desk.accepted(path.name)
         whole = tifffile.imread(said["image"])
         assert any(
@@ -276,6 +281,8 @@ def test_what_is_checked_out_comes_back_under_its_name(desk, tool, tmp_path):
     assert tifffile.imread(made.with_name(f"{made.parent.name}.tif")).shape == (64, 64)
 
     shutil.copy(made, desk.corrections / made.name)
+    assert "it is what was handed out" in desk.rejected(made.name)
+    desk.confirm(made.name)
     said = desk.accepted(made.name)
 
     edits = said["against_the_prediction"]

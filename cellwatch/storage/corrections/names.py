@@ -15,6 +15,7 @@ REGION = "_region"
 EMPTY = "_empty"
 SUFFIXES = (".tif", ".tiff", ".png", ".npy", ".zip", ".roi", ".geojson", ".json", ".zarr")
 PICTURES = (".jpg", ".jpeg", ".gif", ".bmp")  # people save masks as these; none keeps all numbers
+DESKTOP_FILES = (".ds_store", "thumbs.db", "desktop.ini")
 ENDING_NEEDED = (".tif", ".tiff", ".png", ".npy", ".zarr", ".json")  # else it could be anything
 
 TABLE = """\
@@ -74,6 +75,19 @@ class DroppedName:
     readings: tuple[CorrectionName, ...]
     kind: str
     is_empty: bool
+
+
+def is_hidden_companion(entry: str) -> bool:
+    """Say whether a name within a zip or a folder is one that a desktop put there by itself.
+
+    Examples
+    --------
+    >>> is_hidden_companion("__MACOSX/._a.roi"), is_hidden_companion("RoiSet/a.roi")
+    (True, False)
+    """
+    parts = entry.replace("\\", "/").split("/")
+    last = parts[-1].lower()
+    return "__MACOSX" in parts or last.startswith("._") or last in DESKTOP_FILES
 
 
 def read_name(name: str) -> DroppedName | None:

@@ -14,6 +14,7 @@ from cellwatch.errors import RejectedCorrection
 from cellwatch.storage.corrections import cellposeseg, geojson, imagejrois, labelimages, zarrlabels
 from cellwatch.storage.corrections.instances import BLACK_AND_WHITE, refuse_binary
 from cellwatch.storage.corrections.names import SUFFIXES
+from cellwatch.storage.corrections.planes import PlaneWanted
 
 MAX_FILE = 1 << 30  # bytes; a label image of 16k x 16k px fits
 MAX_ENTRIES = 100_000  # of a zarr folder
@@ -30,6 +31,7 @@ READERS: dict[str, ModuleType] = {
 }
 ONE_ROI = "it is a single ROI; if it is several cells that touch, give each a number of its own"
 NUMBERED = (labelimages, cellposeseg, zarrlabels)  # ROIs are told apart by numbers alone
+POSITIONED = (imagejrois, geojson)  # each ROI may say its plane
 assert set(READERS) == set(SUFFIXES)
 
 
@@ -80,7 +82,12 @@ def refuse_large(path: Path) -> None:
 
 
 def read_labels(
-    path: Path, shape: tuple[int, int], target: str = "", *, is_region: bool = False
+    path: Path,
+    shape: tuple[int, int],
+    target: str = "",
+    *,
+    is_region: bool = False,
+    plane: PlaneWanted | None = None,
 ) -> ReadLabels:
     """Read a dropped label image of any format.
 
@@ -93,6 +100,8 @@ def read_labels(
         Its name in files that hold several.
     is_region : bool
         Whether it marks what was checked: black and white is right then.
+    plane : PlaneWanted or None
+        Of which plane ROIs are wanted that say theirs; None: of all.
 
     Raises
     ------
@@ -104,7 +113,8 @@ def read_labels(
             f"'{path.suffix}' is no format of corrections", "save a label TIFF"
         )
     refuse_large(path)
-    labels, kind, notes = reader.read(path, shape, target)
+    more = {"plane": plane} if reader in POSITIONED else {}
+    labels, kind, notes = reader.read(path, shape, target, **more)
     said = [note for note in notes if note != BLACK_AND_WHITE]
     if reader in NUMBERED and not is_region:
         refuse_binary(labels, is_two_toned=BLACK_AND_WHITE in notes)

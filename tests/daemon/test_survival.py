@@ -1,0 +1,215 @@
+"""What ends no station: signals, disks, links, damaged ledgers. Real processes throughout."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellwatch.daemon.inspector import Inspector
+from cellwatch.daemon.results import Stored, changes
+from tests.daemon.stations import Station
+from tests.discs import disc_picture
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+@pytest.fixture
+def station(tmp_path, tiny_model):
+    return Station(tmp_path / "station", tiny_model.path)
+
+
+def is_done(station, n):
+    return lambda: station.counts().get("done", 0) >= n
+
+
+def reload_the_configuration(station, process):  # F89
+    good = station.config.read_text()
+    station.config.write_text(good.replace("settle", "settel"))
+    process.send_signal(signal.SIGHUP)
+    assert station.until(lambda: "old one stays in force" in station.log())
+    station.config.write_text(good)
+    assert "is wrong; the one before is in force" in station.command("status").stdout
+    shown = station.command("status").stdout
+    assert "1 file of a kind that is not read: .czi (1, as " in shown
+
+    station.config.write_text(good.replace("settle: 0.3 s", "settle: 0.4 s"))
+    process.send_signal(signal.SIGHUP)
+    assert station.until(lambda: "it is in force now" in station.log())
+    station.write("b.tif", seed=1)
+    assert station.until(is_done(station, 2)), station.log()
+    assert "is wrong" not in station.command("status").stdout
+
+
+def damage_the_ledger(station, ledger):  # F64
+    data = ledger.read_bytes()
+    for ending in ("-wal", "-shm"):
+        ledger.with_name(f"{ledger.name}{ending}").unlink(missing_ok=True)
+    ledger.write_bytes(data[:3000] + b"\0" * (len(data) - 3000))
+    masks = station.masks / "images/a.tif.zarr/zarr.json"
+    before = masks.stat().st_ino
+    station.command("run", "--once")
+    assert station.counts() == {"done": 3}
+    assert "the ledger was damaged" in station.command("status", check=False).stdout
+    assert masks.stat().st_ino == before  # nothing was segmented again
+    assert "0 problems" in station.command("verify").stderr
+
+
+def test_one_station_lives_through_all_of_this(station):
+    """One daemon, one after the other: a link, a bad and a good configuration, a held ledger."""
+    (station.images / "x.tif").symlink_to("x.tif")  # F29, X3: to itself
+    (station.images / "a.czi").write_bytes(b"a slide scanner's")  # C21
+    station.write("a.tif")
+    with station.daemon() as process:
+        assert station.until(is_done(station, 1)), station.log()
+
+        reload_the_configuration(station, process)
+        ledger = station.folder / "state/cellwatch.db"  # F63, X4
+        with closing(sqlite3.connect(ledger, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            station.write("c.tif", seed=2)
+            assert station.until(lambda: "ledger cannot be written" in station.log(), 20)
+            db.execute("ROLLBACK")
+        assert station.until(is_done(station, 3)), station.log()
+
+        with closing(sqlite3.connect(ledger, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+            assert time.monotonic() - began < 12
+            db.execute("ROLLBACK")
+
+    assert len(list((station.folder / "state/backups").glob("*.db"))) == 1
+    damage_the_ledger(station, ledger)
+
+
+def test_f7_a_file_that_was_overwritten_with_its_old_time_is_done_again(station):
+    pixels = np.random.default_rng(0).integers(0, 999, (512, 512)).astype(np.uint16)
+    path = station.images / "a.tif"
+    tifffile.imwrite(path, pixels)
+    station.command("run", "--once")
+    status = path.stat()
+    pixels[200:300] = 7  # neither its head nor its tail
+    tifffile.imwrite(path, pixels)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    station.command("run", "--once")
+
+    assert "1 problems" not in station.command("verify").stderr
+    kept = list((station.masks / ".superseded").glob("a.tif.zarr.*"))
+    assert len(kept) == 1
+
+
+def test_f9_an_image_of_zeros_waits_to_be_filled_and_then_counts(station):
+    tifffile.imwrite(station.images / "zeros.tif", np.zeros((64, 64), np.uint16))
+    began = time.monotonic()
+
+    station.command("run", "--once")
+
+    assert time.monotonic() - began > 3.0  # ten times the settle time
+    assert station.counts() == {"done": 1}
+    assert "constant" in station.command("explain", str(station.images / "zeros.tif")).stdout
+
+
+def test_f25_a_folder_without_its_disk_is_offline_and_nothing_is_missing(station):
+    station.write("a.tif")
+    station.command("run", "--once")
+    aside = station.folder / "disk"
+    station.images.rename(aside)
+    station.images.mkdir()
+
+    station.command("run", "--once", check=False)
+
+    assert station.counts() == {"done": 1}
+    assert "its disk may not be mounted" in str(station.status()["folders"])
+    station.images.rmdir()
+    aside.rename(station.images)
+    station.write("b.tif", seed=1)
+    station.command("run", "--once", "--strict")
+    assert station.counts() == {"done": 2}
+
+
+def test_f90_a_folder_that_moved_is_known_at_its_new_place(station):
+    station.write("a.tif", "b.tif")
+    station.command("run", "--once")
+    station.images.rename(station.folder / "new")
+    text = station.config.read_text()
+    station.config.write_text(text.replace("folder: images,", "folder: new, name: images,"))
+
+    ended = station.command("run", "--once", "--strict")
+
+    assert "0 done" in ended.stderr
+    assert station.counts() == {"done": 2}
+    assert "1 ROIs" not in station.command("explain", str(station.folder / "new/a.tif")).stderr
+
+
+def test_f91_two_stations_never_share_an_output_folder(station, tmp_path, tiny_model):
+    station.write("a.tif")
+    station.command("run", "--once")
+    other = Station(tmp_path / "other", tiny_model.path)
+    text = other.config.read_text().replace("folder: masks", f"folder: {station.masks}")
+    other.config.write_text(text)
+    other.write("a.tif", seed=5)
+
+    refused = other.command("run", "--once", check=False)
+
+    assert refused.returncode == 78
+    assert "holds the masks of another station" in refused.stderr
+    assert "0 problems" in station.command("verify").stderr
+
+
+def test_f55_a_gpu_that_is_not_there_is_waited_for_and_said(station):
+    station.config.write_text(f"{station.config.read_text()}\ndevice: cuda\n")
+    station.write("a.tif")
+    assert station.command("run", "--once", check=False).returncode == 1
+    with station.daemon():
+        assert station.until(lambda: station.status()["state"] == "degraded"), station.log()
+        shown = station.command("status").stdout
+        assert "nothing is segmented: device: cuda, but torch finds no CUDA device" in shown
+        assert station.counts() == {"queued": 1}
+
+
+def test_f68_f69_a_store_that_was_deleted_or_edited_is_noticed(station):
+    station.write("a.tif", "b.tif", "c.tif")
+    station.command("run", "--once")
+    shutil.rmtree(station.masks / "images/a.tif.zarr")
+    chunk = next(p for p in (station.masks / "images/b.tif.zarr/labels").rglob("c/*/*"))
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    later = time.time() + 60
+    os.utime(chunk, (later, later))
+    with sqlite3.connect(station.folder / "state/cellwatch.db") as db:
+        sql = "SELECT id, store, finished_at, '' FROM acquisitions ORDER BY path"
+        stores = [Stored(*row) for row in db.execute(sql)]
+    inspector = Inspector()
+
+    found = changes(stores, station.masks, inspector)
+
+    inspector.close()
+    assert [change.mark for change in found] == ["missing", "edited"]
+
+
+def test_x1_verify_knows_masks_that_another_program_put_in_place(station):
+    station.write("a.tif")
+    station.command("run", "--once")
+    pixels, _ = disc_picture(9, size=96, n=5)
+    tifffile.imwrite(station.folder / "a.tif", pixels)
+    shutil.rmtree(station.masks / "images/a.tif.zarr")
+    words = ["segment", str(station.folder / "a.tif"), "--out", str(station.masks / "images")]
+    model = station.config.read_text().split("model: ")[1].split(",")[0]
+    subprocess.run(
+        [sys.executable, "-m", "cellwatch", *words, "--format", "zarr", "--model", model,
+         "--diameter", "model"], check=True, capture_output=True,
+    )  # fmt: skip
+
+    checked = station.command("verify", check=False)
+
+    assert checked.returncode == 1
+    assert "another image than the ledger says" in checked.stdout
