@@ -9,6 +9,7 @@ from cellwatch.daemon import office
 from cellwatch.daemon.intake import FromWatcher, take_in
 from cellwatch.daemon.life import Life, Ordinary
 from cellwatch.daemon.results import EDITED, ResultChanged
+from cellwatch.daemon.summaries import Later, Summaries
 from cellwatch.storage import queue
 from cellwatch.storage.ledger import transaction
 from cellwatch.watching.watcher import Scanned
@@ -39,20 +40,22 @@ def take_ordinary(life: Life) -> None:
 
 def _take_in_all(life: Life, arrivals: list[FromWatcher], until: float) -> int:
     taken = 0
+    lines = Later()
     try:
         with transaction(life.db):
             for event in arrivals:
-                _take(life, event)
+                _take_arrival(life, event, lines)
                 taken += 1
                 if time.monotonic() > until:
                     break
+        lines.say_all(life.summaries, time.monotonic())
     except sqlite3.OperationalError:
         raise
     except Exception:
         # One that cannot be recorded must not keep the others out.
         logger.exception("%s could not be taken in", arrivals[taken].event)
         for event in arrivals[:taken]:
-            _take(life, event)
+            _take_arrival(life, event, life.summaries)
         return taken + 1
     return taken
 
@@ -65,10 +68,14 @@ def _take(life: Life, event: Ordinary) -> None:
             line = f"{event.store} {what} since it was written"
             life.summaries.say(logging.WARNING, "mask stores that changed", line, time.monotonic())
         return
-    if not isinstance(event, FromWatcher):
+    if isinstance(event, FromWatcher):
+        _take_arrival(life, event, life.summaries)
+    else:
         office.take(life.office, event, _now())
-        return
-    take_in(life.db, event, life.config.output.folder, _now(), life.summaries)
+
+
+def _take_arrival(life: Life, event: FromWatcher, summaries: Summaries | Later) -> None:
+    take_in(life.db, event, life.config.output.folder, _now(), summaries)
     is_scan = isinstance(event.event, Scanned)
     life.quiet[event.watch.name] = isinstance(event.event, Scanned) and event.event.is_quiet
     if is_scan and not life.is_once:

@@ -13,7 +13,7 @@ from sqlite_utils import Database
 
 from cellwatch.config.schema import Watch
 from cellwatch.daemon.inspector import Inspector
-from cellwatch.daemon.summaries import Summaries
+from cellwatch.daemon.summaries import Later, Summaries
 from cellwatch.records import AcquisitionState, ImageInfo
 from cellwatch.storage import arrivals, history
 from cellwatch.storage.pathtext import text_path
@@ -168,7 +168,7 @@ def take_in(
     report: FromWatcher,
     output: Path,
     now: datetime,
-    summaries: Summaries | None = None,
+    summaries: Summaries | Later | None = None,
 ) -> None:
     """Record what a watcher reported."""
     summaries = summaries or Summaries(logger)
@@ -211,7 +211,7 @@ def _take_finished(
     report: FromWatcher,
     sighting: Sighting,
     info: ImageInfo,
-    where: tuple[Path, datetime, Summaries],
+    where: tuple[Path, datetime, Summaries | Later],
 ) -> None:
     watched, (output, now, summaries) = report.watch, where
     arrival = _arrival(watched, sighting, report.fingerprint, info)

@@ -234,7 +234,7 @@ def _rollback(
     before = promotions.before_current(db, group.name)
     if used is None:
         raise RequestRefused(
-            f"nothing is promoted for '{group.name}' that could be taken back: it uses "
+            f"nothing was promoted for '{group.name}' that could be taken back: it uses "
             f"'{group.target.model}', as the configuration says"
         )
     if before is None:

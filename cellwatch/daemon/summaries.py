@@ -16,6 +16,22 @@ class _Kind:
     last: str = ""
 
 
+class Later:
+    """Keep lines until what they tell of has come to pass: a transaction may still fail."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[int, str, str]] = []
+
+    def say(self, level: int, kind: str, line: str, _now: float) -> None:
+        """Keep a line."""
+        self._lines.append((level, kind, line))
+
+    def say_all(self, summaries: "Summaries", now: float) -> None:
+        """Say what was kept."""
+        for level, kind, line in self._lines:
+            summaries.say(level, kind, line, now)
+
+
 class Summaries:
     """Say things of a kind singly while they are few, and count them while they are many.
 

@@ -168,3 +168,40 @@ def test_the_state_folder_is_found_without_judging_the_rest(tmp_path):
     (tmp_path / "c.yaml").write_text("state: 3")
     with pytest.raises(ConfigError, match="names no state folder"):
         state_folder(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("corrections: {folder: masks}", "output and corrections are one folder"),
+        ("corrections: {folder: masks/mine/x}", None),
+        ("corrections: {folder: masks/images}", "corrections (.*) lies inside output"),
+        ("corrections: {folder: state/models}", "corrections (.*) lies inside state"),
+        ("flags: {folder: link}", "output and flags are one folder"),
+        ("flags: {folder: images/flags}", "flags (.*) lies inside the watched folder"),
+    ],
+)
+def test_f91_roles_of_folders_are_compared_by_where_they_really_lie(tmp_path, lines, told):
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "masks")
+    text = "watch: [{folder: images}]\noutput: {folder: masks}\nstate: {folder: state}\n" + lines
+    if told is None:
+        parse_config(text, "c.yaml", tmp_path)
+        return
+
+    with pytest.raises(ConfigError, match=told.replace("(.*)", r"\(.*\)")):
+        parse_config(text, "c.yaml", tmp_path)
+
+
+def test_f91_an_output_within_a_watched_folder_through_a_link_is_refused(tmp_path):
+    (tmp_path / "images/masks").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "images/masks")
+    text = "watch: [{folder: images}]\noutput: {folder: out}\nstate: {folder: state}\n"
+
+    with pytest.raises(ConfigError, match="lies inside the watched folder"):
+        parse_config(text, "c.yaml", tmp_path)
+
+
+def test_f88_an_anchor_within_itself_is_an_error_and_not_endless(tmp_path):
+    with pytest.raises(ConfigError, match="used within itself"):
+        parse_config("watch: &w [*w]\noutput: {folder: a}\nstate: {folder: b}", "c", tmp_path)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from cellwatch.core.image import (
+    cleaned,
     contrast,
     is_blank,
     normalise,
@@ -104,3 +105,43 @@ def test_missing_channels_are_zeros():
 
     assert with_channels(plane, 2)[1].any() is np.False_
     assert with_channels(plane, 1) is plane
+
+
+def test_c19_values_between_0_and_a_thousandth_are_no_constant_image():
+    plane = np.linspace(0, 0.001, 100, dtype=np.float32).reshape(1, 10, 10)
+
+    scaled = normalise(plane, percentiles(plane, Normalisation()))
+
+    np.testing.assert_allclose(np.percentile(scaled, [1, 99]), [0, 1], atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [-9999.0, -32768.0, -5000.0])
+def test_c19_a_stripe_without_data_does_not_set_the_percentiles(value):
+    plane = np.random.default_rng(0).uniform(100, 900, (1, 64, 64)).astype(np.float32)
+    plane[0, :3] = value
+
+    mended, notes = cleaned(plane)
+
+    assert np.isnan(mended[0, :3]).all()
+    assert percentiles(mended, Normalisation())[0][0] > 90
+    assert notes == (f"192 px hold {value:g}: taken for no data, and left out",)
+
+
+def test_c19_negative_intensities_are_data():
+    plane = np.random.default_rng(0).normal(0, 50, (1, 64, 64)).astype(np.float32)
+
+    mended, notes = cleaned(plane)
+
+    assert mended is plane
+    assert notes == ()
+
+
+def test_f43_infinite_cells_are_brighter_than_all_else():
+    plane = np.random.default_rng(0).uniform(98, 104, (1, 64, 64)).astype(np.float32)
+    plane[0, 20:30, 20:30] = np.inf
+
+    mended, notes = cleaned(plane)
+    scaled = normalise(mended, percentiles(mended, Normalisation()))
+
+    assert scaled[0, 25, 25] > 2 * np.median(scaled) > 0
+    assert notes == ("100 px are infinite: taken as brightest",)

@@ -12,7 +12,7 @@ from cellwatch.config.parse import parse_config
 from cellwatch.daemon import sessions
 from cellwatch.daemon.choice import models_for, redo_if_repinned
 from cellwatch.daemon.jobs import models_of
-from cellwatch.daemon.lineup import groups_of, job_of, unserved
+from cellwatch.daemon.lineup import groups_of, job_of, overruled, unserved
 from cellwatch.daemon.nights import Nights
 from cellwatch.daemon.requests import carry_out
 from cellwatch.errors import RequestRefused, UnknownModel
@@ -160,6 +160,47 @@ def test_promise_10_an_image_in_work_at_a_rerun_is_done_again_too(make_lab, now)
     assert redo_if_repinned(lab.db, claim, outcome, lab.config, lab.now)
     lab.segment_all()
     assert lab.experiments() == {"exp1": model}
+
+
+def test_a_rollback_leads_to_what_the_configuration_names_also_under_auto(
+    tmp_path, tiny_model, now
+):
+    place = write_style_zoo(tmp_path / "zoo", tiny_model) / "auto"
+    lab = Lab(tmp_path / "lab", place, now)
+    name = add(lab)
+    write(lab, "exp1/a.tif")
+    lab.segment_all()
+    with pytest.raises(RequestRefused, match="as the configuration says"):
+        ask(lab, "rollback", group="images")
+    ask(lab, "promote", model=name, group="images")
+    with pytest.raises(RequestRefused, match="go back first: cellwatch models rollback images"):
+        ask(lab, "rerun", experiment="exp1", model="auto")
+
+    said = ask(lab, "rollback", group="images")
+
+    assert "again, as the configuration says" in said.text
+    assert promotions.in_use(lab.db, "images") is None
+    ask(lab, "promote", model=name, group="images")
+    assert "again, as the configuration says" in ask(lab, "promote", model="auto").text
+    ask(lab, "rerun", experiment="exp1", model=name)
+    lab.segment_all()
+    assert lab.experiments() == {"exp1": name}
+    assert ask(lab, "rerun", experiment="exp1", model="auto").facts["images"] == 1
+    lab.segment_all()
+    assert lab.experiments() == {"exp1": "discs"}
+    lab.close()
+
+
+def test_a_model_that_the_configuration_no_longer_names_is_told_of(make_lab):
+    lab = make_lab()
+    promotions.freeze_base(lab.db, "images", ModelName("nuclei", "0" * 64), lab.now)
+    assert overruled(lab.db, lab.config) == []
+    ask(lab, "promote", model=add(lab))
+
+    (told,) = overruled(lab.db, lab.config)
+
+    assert "uses 'images-20261124-1', which learned from 'nuclei'" in told
+    assert "cellwatch models rollback images" in told
 
 
 def test_a_rollback_is_a_decision_of_its_own(make_lab):

@@ -1,3 +1,4 @@
+import os
 import sqlite3
 import subprocess
 import sys
@@ -118,3 +119,33 @@ def test_a_ledger_that_is_being_made_is_waited_for(tmp_path):
     with reading.reader(tmp_path / LEDGER) as db:
         assert reading.counts(db)["done"] == 0
     rest.join()
+
+
+def test_f100_members_of_the_group_may_write_where_the_umask_lets_them(tmp_path):
+    for mask, mode in ((0o007, 0o660), (0o022, 0o644)):
+        before = os.umask(mask)
+        try:
+            open_ledger(tmp_path / f"{mask:o}").close()
+        finally:
+            os.umask(before)
+
+        assert (tmp_path / f"{mask:o}" / LEDGER).stat().st_mode & 0o777 == mode
+
+
+def fill_up(db):
+    with transaction(db):
+        for n in range(10_000):
+            db.execute("INSERT INTO station VALUES (?, ?)", [f"key {n}", "x" * 500])
+
+
+def test_a_transaction_that_a_full_disk_ended_leaves_the_ledger_usable(tmp_path):
+    db = open_ledger(tmp_path)
+    db.execute("PRAGMA max_page_count = 60")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        fill_up(db)
+    db.execute("PRAGMA max_page_count = 100000")
+
+    with transaction(db):
+        db.execute("INSERT INTO station VALUES ('kept', 'yes')")
+
+    assert db.execute("SELECT count(*) FROM station").fetchone()[0] == 1

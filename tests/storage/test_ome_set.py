@@ -19,7 +19,7 @@ def xml_of(names, own):
     files = enumerate(zip(names, IDS, strict=True))
     data = "".join(entry.format(channel, *each) for channel, each in files)
     return (
-        f'<?xml version="1.0"?><OME xmlns="{OME}" UUID="{own}"><Image ID="Image:0"><Pixels ID="P:0" '
+        f'<?xml version="1.0"?><OME xmlns="{OME}" UUID="{own}"><Image ID="I:0"><Pixels ID="P:0" '
         'DimensionOrder="XYCZT" Type="uint16" SizeX="40" SizeY="32" SizeC="2" SizeZ="1" SizeT="1" '
         'PhysicalSizeX="0.65" PhysicalSizeY="0.65"><Channel ID="C:0" Name="DAPI"/>'
         f'<Channel ID="C:1" Name="GFP"/>{data}</Pixels></Image></OME>'

@@ -1,7 +1,10 @@
+import errno
+import os
+
 import pytest
 
 from cellwatch.errors import OutputError
-from cellwatch.storage.publish import sweep, written_aside
+from cellwatch.storage.publish import sweep, why_unwritable, written_aside
 
 
 def test_a_folder_appears_whole_and_the_old_one_is_set_aside(tmp_path):
@@ -78,3 +81,13 @@ def test_the_old_one_survives_when_it_cannot_be_set_aside(tmp_path):
         replace()
     assert place.read_text() == "new"
     assert [p.read_text() for p in tmp_path.glob(".a.tif.old-*")] == ["old"]
+
+
+def test_f62_a_place_that_rights_forbid_names_owner_mode_and_remedy(tmp_path):
+    error = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "a.zarr"))
+
+    told = why_unwritable(tmp_path / "a.zarr", error)
+
+    mode = tmp_path.stat().st_mode & 0o7777
+    assert f"{tmp_path} belongs to user {os.geteuid()}" in told
+    assert f"mode {mode:04o}, and cellwatch runs as user {os.geteuid()}: give it" in told

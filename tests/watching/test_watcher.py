@@ -1,3 +1,4 @@
+import ctypes
 import os
 import queue
 import threading
@@ -10,7 +11,7 @@ import tifffile
 from cellwatch.watching.names import ALWAYS_EXCLUDED
 from cellwatch.watching.scanner import scan
 from cellwatch.watching.settle import Sighting
-from cellwatch.watching.watcher import Finished, Scanned, Unfinished, WatchPlan, watch
+from cellwatch.watching.watcher import Finished, Gone, Scanned, Unfinished, WatchPlan, watch
 
 PIXELS = np.random.default_rng(0).integers(0, 999, (64, 64)).astype(np.uint16)
 
@@ -156,3 +157,56 @@ def test_a_file_that_was_gone_when_it_was_to_be_read_is_reported_when_it_is_back
         (tmp_path / "aside").rename(tmp_path / "a.tif")  # the very file
 
         assert watching.until(lambda: watching.finished() == ["a.tif", "a.tif"], 20.0)
+
+
+@pytest.mark.timeout(30)
+def test_f21_without_an_inotify_instance_the_scan_goes_on(tmp_path, caplog):
+    libc = ctypes.CDLL(None, use_errno=True)
+    taken = []
+    while (handle := libc.inotify_init()) >= 0:  # every one that this user may have
+        taken.append(handle)
+    try:
+        with Watching(tmp_path) as watching:
+            tifffile.imwrite(tmp_path / "a.tif", PIXELS)
+
+            assert watching.until(lambda: watching.finished() == ["a.tif"], 15.0)
+    finally:
+        for handle in taken:
+            os.close(handle)
+    assert "sysctl fs.inotify.max_user_instances" in caplog.text
+
+
+def test_f29_links_end_no_scan_and_nothing_is_taken_twice(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS)
+    (tmp_path / "self.tif").symlink_to("self.tif")
+    (tmp_path / "round").symlink_to(".")
+    (tmp_path / "b.tif").symlink_to("a.tif")
+    (tmp_path / "nowhere.tif").symlink_to("gone.tif")
+
+    found = list(scan(tmp_path, ("**",), ALWAYS_EXCLUDED, (".tif",)))
+
+    assert [sighting.path for sighting in found] == ["a.tif"]
+
+
+def test_f7_a_file_with_its_old_size_and_time_is_reported_when_its_ctime_is_another(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, PIXELS)
+    status = path.stat()
+    known = {"a.tif": Sighting("a.tif", status.st_size, status.st_mtime_ns, status.st_ctime_ns)}
+    with Watching(tmp_path, known) as watching:
+        time.sleep(0.8)
+        assert watching.finished() == []
+        tifffile.imwrite(path, PIXELS + 1)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+        assert watching.until(lambda: watching.finished() == ["a.tif"])
+
+
+def test_f25_an_empty_mount_point_is_offline_and_nothing_is_gone(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"")
+    with Watching(tmp_path) as watching:
+        assert watching.until(lambda: watching.of(Unfinished))
+        (tmp_path / "a.tif").rename(tmp_path.with_name("aside.tif"))
+        time.sleep(1.0)
+
+    assert watching.of(Gone) == []

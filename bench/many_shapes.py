@@ -1,0 +1,116 @@
+"""Memory over many images whose cells differ in size, so that each is resized to another shape.
+
+    python bench/many_shapes.py [--images 30] [--out bench/many_shapes.json]
+
+Draws images of 1024 x 1344 px with cells of 24 to 60 px, segments them with `diameter: auto` in one
+`cellwatch segment` and through a daemon, and reads the peak of the computing process after each.
+The bar: at most 2.5 GB, and from the 5th to the last image at most 5 % more.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from cellwatch.daemon.simulate import Optics, expose, render_cells
+
+SIZE = (1024, 1344)
+DIAMETERS = (24.0, 60.0)
+CELLWATCH = (sys.executable, "-m", "cellwatch")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=30)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        images = Path(folder) / "images"
+        draw(images, options.images)
+        found = {"segment": in_segment(images, Path(folder)), "daemon": in_daemon(images, folder)}
+    report = {name: summary(peaks) for name, peaks in found.items()}
+    print(json.dumps(report, indent=1))
+    if options.out:
+        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def draw(folder: Path, n_images: int) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(3)
+    spread = np.linspace(*DIAMETERS, n_images)
+    for index in range(n_images):  # large and small in turn
+        diameter = spread[index // 2] if index % 2 else spread[-1 - index // 2]
+        optics = Optics(diameter=float(diameter), density=0.2)
+        bright, _ = render_cells(max(SIZE), optics, rng)
+        pixels = expose(bright, optics, rng)[: SIZE[0], : SIZE[1]]
+        tifffile.imwrite(folder / f"{index:02d}.tif", pixels)
+
+
+def in_segment(images: Path, folder: Path) -> list[tuple[int, int]]:
+    words = [*CELLWATCH, "segment", str(images), "--out", str(folder / "out")]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    peaks = [memory_of(process.pid) for line in process.stderr if " ROIs" in line]
+    assert process.wait() == 0
+    return peaks
+
+
+def in_daemon(images: Path, folder: str) -> list[tuple[int, int]]:
+    station = Path(folder) / "station"
+    config = station / "config.yaml"
+    station.mkdir()
+    text = f"watch: [{{folder: {images}}}]\noutput: {{folder: masks}}\nstate: {{folder: state}}\n"
+    config.write_text(text, encoding="utf-8")
+    environment = {**os.environ, "CELLWATCH_CONFIG": str(config)}
+    log = (station / "log").open("w")
+    daemon = subprocess.Popen([*CELLWATCH, "run"], env=environment, stderr=log)
+    peaks: list[tuple[int, int]] = []
+    wanted = len(list(images.iterdir()))
+    while len(peaks) < wanted:
+        time.sleep(0.2)
+        n_done = (station / "log").read_text().count("segmented ")
+        if n_done > len(peaks):
+            peaks += [memory_of(worker_of(daemon.pid))] * (n_done - len(peaks))
+        assert daemon.poll() is None, (station / "log").read_text()
+    daemon.send_signal(signal.SIGTERM)
+    daemon.wait(20)
+    return peaks
+
+
+def worker_of(parent: int) -> int:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+    return next(pid for pid, command in commands.items() if "daemon.worker" in command)
+
+
+def memory_of(pid: int) -> tuple[int, int]:
+    """Return what a process holds now and has held at most, in MB."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    now, most = (re.search(rf"{name}:\s+(\d+)", text) for name in ("VmRSS", "VmHWM"))
+    assert now is not None
+    assert most is not None
+    return int(now[1]) // 1000, int(most[1]) // 1000
+
+
+def summary(peaks: list[tuple[int, int]]) -> dict[str, object]:
+    growth = peaks[-1][1] / peaks[4][1] - 1 if len(peaks) > 5 else 0.0
+    return {
+        "images": len(peaks),
+        "peak_mb": peaks[-1][1],
+        "peak_after_5_mb": peaks[min(4, len(peaks) - 1)][1],
+        "growth": round(growth, 3),
+        "held_between_mb": [now for now, _ in peaks],
+    }
+
+
+if __name__ == "__main__":
+    main()
