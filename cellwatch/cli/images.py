@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -142,7 +142,7 @@ def inspect(
     """Say what files hold, without reading pixels. Exit code 1 when one is not whole."""
     infos = [inspected(path, axes) for path in find_images(paths, is_recursive=recursive)]
     if as_json:
-        print_json([asdict(info) for info in infos])
+        print_json([_facts(info) for info in infos])
     else:
         columns = ["path", "format", "axes", "shape", "dtype", "µm/px", "channels", "whole"]
         print_table("", columns, [_row(info) for info in infos])
@@ -289,6 +289,14 @@ def _store_job(
 
     target = TargetJob("cells", model.card.id, "", model.card.sha256, choice, params.to_json())
     return Job(0, str(path.absolute()), fingerprint(path), str(place), (target,))
+
+
+def _facts(info: ImageInfo) -> dict[str, Any]:  # Any: JSON
+    facts = asdict(info)
+    del facts["lacks"]  # its note says so
+    if not facts["notes"]:
+        del facts["notes"]
+    return facts
 
 
 def _row(info: ImageInfo) -> list[str]:

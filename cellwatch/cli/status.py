@@ -95,11 +95,16 @@ def station_status(
 
 def _is_newer(config: Path | None, held: dict[str, Any], daemon: dict[str, Any]) -> bool:
     # Only the daemon keeps what it has read; a command reads the file each time. Any: JSON
-    is_daemon = held.get("who") == DAEMON and daemon.get("started_at")
+    is_daemon = held.get("who") == DAEMON and "since" in held
     if config is None or not is_daemon or not config.exists():
         return False
-    since = datetime.fromisoformat(daemon["started_at"]).timestamp()
-    return config.stat().st_mtime > since
+    # It may have read the file again since it took the lock.
+    since = max(held["since"], daemon.get("started_at") or "", key=_moment)
+    return config.stat().st_mtime > _moment(since)
+
+
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp() if text else 0.0
 
 
 def _show_status(facts: dict[str, Any]) -> None:  # Any: JSON
