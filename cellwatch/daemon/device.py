@@ -1,6 +1,7 @@
 """Choose the compute device, and make the process fit for large short-lived arrays."""
 
 import ctypes
+import errno
 import gc
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,9 @@ LARGEST = 2**31 - 1
 TOP_PAD = 256 << 20  # bytes by which the heap grows at a time
 REUSED = 32 << 20  # bytes; smaller arrays come from the heap, larger ones are mapped and given back
 KEPT = 512 << 20  # bytes of free heap that are not given back at once
+
+# How torch's allocator for the CPU, and CPython's threads, say that memory ran out.
+NO_MEMORY = ("can't allocate memory", "not enough memory", "can't start new thread")
 
 
 def choose_device(name: str) -> torch.device:
@@ -107,6 +111,16 @@ def give_memory_back() -> None:
         libc.malloc_trim(0)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that no memory, or no thread, was to be had."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    told = str(error)  # torch and CPython have no class of their own for these
+    return isinstance(error, RuntimeError) and any(words in told for words in NO_MEMORY)
 
 
 def _mallopt(*settings: tuple[int, int]) -> bool:

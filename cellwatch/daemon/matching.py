@@ -15,6 +15,7 @@ from cellwatch.records import ChannelChoice, Crop, PlaneIndex
 from cellwatch.storage import drops
 from cellwatch.storage.arrivals import extent
 from cellwatch.storage.corrections.names import CorrectionName, DroppedName
+from cellwatch.storage.looks import handed_out_digests
 from cellwatch.storage.pathtext import path_text, text_path
 from cellwatch.storage.stems import CURRENT, name_key, stem_key
 
@@ -108,22 +109,8 @@ def match_drop(
     matched = _match_drop(db, config, relative, name)
     if isinstance(matched, Unmatched):
         return matched
-    return replace(matched, given_sha256=_given_for(db, matched))
-
-
-def _given_for(db: sqlite3.Connection, matched: Matched) -> tuple[str, ...]:
-    # Of the file at this place, whatever it held: a rerun does not make it somebody's work.
-    sql = """
-        SELECT c.labels_sha256, c.target, c.position, c.t, c.z, c.crop
-        FROM checkouts c JOIN acquisitions a ON a.id = c.acquisition_id
-        JOIN acquisitions n ON n.watch = a.watch AND n.relative_path = a.relative_path
-        WHERE n.id = ? AND c.labels_sha256 IS NOT NULL AND c.is_mirrored = 0
-    """
-    ours = (matched.target, matched.plane, matched.crop)
-    return tuple(
-        row["labels_sha256"]
-        for row in db.execute(sql, [matched.acquisition_id])
-        if (row["target"], _plane_of(row), drops.crop_of(row["crop"])) == ours
+    return replace(
+        matched, given_sha256=handed_out_digests(db, matched.on(drops.Drop("", 0, 0), ""))
     )
 
 

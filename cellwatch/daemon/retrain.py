@@ -172,7 +172,7 @@ def planned(
         return FitPlan(**json.loads(path.read_text(encoding="utf-8")))
     from cellwatch.daemon.learning import Prepared, seconds_a_step
 
-    plan = FitPlan(**job.plan)
+    plan = FitPlan(**on_device(job, device).plan)
     pacer.say("timing ten steps")
     prepared = Prepared(list(images), [], _base(job, images), [], None, job.channels)
     usual, spent = seconds_a_step(prepared, plan, job.budget_s, device)

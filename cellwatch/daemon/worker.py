@@ -3,14 +3,13 @@
 It needs nothing but the job, never opens the ledger, and dies with its parent.
 """
 
-import errno
 import logging
 import os
 import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,13 +22,15 @@ import torch
 from cellwatch import __version__
 from cellwatch.core.flows import flows_of
 from cellwatch.core.labels import drop_small, fill_holes
-from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
+from cellwatch.core.parameters import SegmentationParams
 from cellwatch.core.segment import labels_from_maps
 from cellwatch.daemon.acquisition import SegmentedTarget, segment_acquisition
+from cellwatch.daemon.adoption import adopt
 from cellwatch.daemon.choosing import Chooser, Model, ready_chooser, ready_model
 from cellwatch.daemon.device import (
     choose_device,
     give_memory_back,
+    is_out_of_memory,
     precision_on,
     reuse_small_memory,
 )
@@ -40,7 +41,6 @@ from cellwatch.errors import (
     CellwatchError,
     CodecMissing,
     DeviceError,
-    MaskStoreError,
     OutputError,
     StillUnwritten,
     TooLittleMemory,
@@ -48,10 +48,10 @@ from cellwatch.errors import (
     UnreadableImage,
     WeightsError,
 )
-from cellwatch.records import Job, ModelChoice, Outcome, TargetJob, TargetResult, Trouble
+from cellwatch.records import Job, Outcome, TargetJob, Trouble
 from cellwatch.storage.images import Image, describe, load
 from cellwatch.storage.labelfiles import beside, write_label_tiff
-from cellwatch.storage.maskstore import StoreContent, check_store, read_labels, write_store
+from cellwatch.storage.maskstore import StoreContent, read_labels, write_store
 from cellwatch.storage.pathtext import path_text
 from cellwatch.storage.publish import sweep, why_unwritable
 from cellwatch.watching.identity import content_sha256, fingerprint
@@ -61,8 +61,6 @@ from cellwatch.zoo.classifiers import ClassifierPlace, find_either
 
 logger = logging.getLogger(__name__)
 
-# How torch's allocator for the CPU, and CPython's threads, say that memory ran out.
-NO_MEMORY = ("can't allocate memory", "not enough memory", "can't start new thread")
 GIVE_BACK_AFTER_S = 1.0  # without a job
 RECYCLED_AT = 0.4  # of the machine's memory, that a worker still holds after giving it back
 
@@ -103,7 +101,7 @@ def perform(
     with _writing(store):
         sweep(store, superseded)
     sha256 = _digest(path)
-    if adopted := _adopt(job, store, sha256, time.monotonic() - started):
+    if adopted := adopt(job, store, sha256, time.monotonic() - started):
         _publish_also(job, {t: read_labels(store, t) for t in _names(job)}, superseded)
         return adopted
     image = _loaded(job)
@@ -173,16 +171,6 @@ def _unexpected(job: Job, error: Exception) -> tuple[Trouble, str]:
         return Trouble.SURROUNDINGS, f"{error.filename or job.path}: {error.strerror or error}"
     logger.error("%s: unexpected error", job.path, exc_info=error)
     return Trouble.OTHER, f"{type(error).__name__}: {error}"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that no memory, or no thread, was to be had."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    told = str(error)  # torch and CPython have no class of their own for these
-    return isinstance(error, RuntimeError) and any(words in told for words in NO_MEMORY)
 
 
 class ModelCache:
@@ -390,76 +378,6 @@ def _provenance(
         "seconds": round(seconds, 3),
         "written_at": now.isoformat(timespec="seconds"),
     }
-
-
-def _adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None:
-    # A worker that was killed between publishing and answering has done the work already.
-    if not store.exists():
-        return None
-    try:
-        report = check_store(store)
-    except MaskStoreError:
-        return None
-    said = report.provenance
-    if report.problems or not said or not _is_same_work(job, said, sha256):
-        return None
-    results = tuple(
-        TargetResult(
-            name=name,
-            rois=report.rois[name],
-            diameter=round(float(np.median(facts["diameters_px"])), 3),
-            channels=tuple(facts["channels"]),
-            notes=tuple(facts["notes"]),
-            model_id=facts["model"]["id"],
-            model_sha256=facts["model"]["sha256"],
-            novelty=facts.get("novelty"),
-            choice=_choice(facts.get("choice")),
-            confidence=facts.get("confidence"),
-            planes_apart=facts.get("planes_apart", 0),
-            precision=facts["params"].get("precision", ""),
-            labels_sha256=facts["labels_sha256"],
-        )
-        for name, facts in said["targets"].items()
-    )
-    return Outcome(
-        job.acquisition_id,
-        planes=said["planes"],
-        content_sha256=sha256,
-        targets=results,
-        seconds=said["seconds"] + seconds,
-    )
-
-
-def _is_same_work(job: Job, said: dict[str, Any], sha256: str) -> bool:  # Any: JSON
-    asked = {t.name: (t.model_sha256, _telling(t.params), ALGORITHM_VERSION) for t in job.targets}
-    done = {
-        name: (_asked_for(facts), _telling(facts["params"]), facts["algorithm_version"])
-        for name, facts in said["targets"].items()
-    }
-    declared = {"axes": job.axes, "pixel_size_um": job.pixel_size_um}
-    if said.get("lacks") and Path(said["lacks"]).exists():
-        return False  # its metadata have come since
-    return (
-        said["source"]["sha256"] == sha256
-        and said["include_image"] == job.include_image
-        and said["declared"] == declared
-        and asked == done
-    )
-
-
-def _asked_for(facts: Mapping[str, Any]) -> str:  # Any: JSON
-    # The sha256 of what the job named: the model, or the classifier that chose it.
-    choice = facts.get("choice")  # stores of the first version have none
-    return str(choice["classifier_sha256"] if choice else facts["model"]["sha256"])
-
-
-def _choice(said: Mapping[str, Any] | None) -> ModelChoice | None:  # Any: JSON
-    return ModelChoice(**{**said, "neighbours": tuple(said["neighbours"])}) if said else None
-
-
-def _telling(params: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON
-    # What changes no label, or hardly one: masks are taken in the precision they were made in.
-    return {key: v for key, v in params.items() if key not in ("batch_size", "precision")}
 
 
 def _publish_also(job: Job, labels: dict[str, np.ndarray], superseded: Path) -> None:

@@ -11,6 +11,21 @@ Row = dict[str, Any]  # Any: what SQLite holds
 REGION_NOTE = "only the checked region counts"  # begins the note of a correction read under one
 
 
+def handed_out_digests(db: Database | sqlite3.Connection, drop: Drop) -> tuple[str, ...]:
+    """Return the digests of the labels that were handed out for the part of a drop.
+
+    Of the file at its place, whatever it held: a rerun does not make them somebody's work.
+    """
+    sql = """
+        SELECT c.labels_sha256 FROM checkouts c JOIN acquisitions a ON a.id = c.acquisition_id
+        JOIN acquisitions n ON n.watch = a.watch AND n.relative_path = a.relative_path
+        WHERE n.id = ? AND c.labels_sha256 IS NOT NULL AND c.is_mirrored = 0 AND c.target = ?
+        AND c.position = ? AND c.t = ? AND c.z = ? AND c.crop IS ?
+    """
+    values = [drop.acquisition_id, drop.target, *part_of(drop)[:4]]
+    return tuple(digest for (digest,) in db.execute(sql, values))
+
+
 def region_of(db: Database | sqlite3.Connection, drop: Drop) -> str:
     """Return the folder of the region that was marked for the same part; "": none was."""
     sql = """

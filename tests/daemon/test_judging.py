@@ -85,6 +85,7 @@ def edited(lab):
     """Return what a person who takes a cell within the crop away makes of the prediction."""
     store = Path(next(lab.db.table("acquisitions").rows)["store"])
     untouched = read_labels(store, "cells")[0, 0, 0]
+    untouched[tuple(np.argwhere(untouched > 0)[0])] = 0  # to the pixel it would be refused
     return untouched, np.where(untouched == untouched[8:48, 4:52].max(), 0, untouched)
 
 
@@ -296,7 +297,11 @@ def test_a_twin_that_was_asked_about_all_of_an_image_is_no_measure_of_a_part(lab
         found = evidence_for(job, Path(job.base.folder), {}, Judge(job, CPU))
         compared.append(found.decision.numbers.get("images", 0))
         y, x = np.argwhere(lab.truth["a.tif"] == 1).mean(axis=0).astype(int).tolist()
-        lab.correct("a.tif", crop=(y, x, 2, 2))  # too small for a cell to be lost: ROIs as before
+        part = lab.truth["a.tif"].copy()
+        part[y, x] = 0
+        lab.correct(
+            "a.tif", labels=part, crop=(y, x, 2, 2)
+        )  # too small for a cell to be lost: ROIs as before
 
     assert compared == [1, 0]
     assert [item.correction_id for item in job.items] == [1, 2]

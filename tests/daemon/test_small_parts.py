@@ -10,10 +10,10 @@ import pytest
 
 from cellwatch.daemon import memory
 from cellwatch.daemon.deadlines import FIRST_RATE, LEAST_S, Deadlines
+from cellwatch.daemon.device import is_out_of_memory
 from cellwatch.daemon.inbox import Inbox
 from cellwatch.daemon.inspector import Inspector
 from cellwatch.daemon.summaries import SINGLY, Summaries
-from cellwatch.daemon.worker import is_out_of_memory
 from cellwatch.errors import TooLittleMemory
 from cellwatch.records import ImageInfo, TargetResult
 from cellwatch.storage.maskstore import count_rois

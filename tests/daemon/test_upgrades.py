@@ -5,16 +5,16 @@ import sqlite3
 
 import pytest
 
-from cellwatch.daemon.worker import _asked_for, _choice
+from cellwatch.daemon.adoption import asked_for, choice_of
 from cellwatch.storage import reading
 from cellwatch.storage.ledger import open_ledger
 
 
-def test_a_store_of_the_first_version_names_what_was_asked_for():
+def test_a_store_of_the_first_version_names_what_wasasked_for():
     facts = {"model": {"id": "nuclei", "sha256": "s"}}
 
-    assert _asked_for(facts) == "s"
-    assert _choice(facts.get("choice")) is None
+    assert asked_for(facts) == "s"
+    assert choice_of(facts.get("choice")) is None
 
 
 @pytest.mark.timeout(30)

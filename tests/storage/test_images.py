@@ -97,13 +97,6 @@ def test_a_grey_png_keeps_every_bit(tmp_path, dtype):
     np.testing.assert_array_equal(image.pixels[0, 0, 0, 0], pixels)
 
 
-def test_a_png_with_a_palette_is_refused(tmp_path):
-    Pillow.fromarray(np.zeros((9, 9), np.uint8)).convert("P").save(tmp_path / "a.png")
-
-    with pytest.raises(UnreadableImage, match="palette"):
-        load(tmp_path / "a.png")
-
-
 def test_a_screen_resolution_is_no_pixel_size(tmp_path):
     path = write(tmp_path / "a.tif", STACK[0], resolution=(72, 72), resolutionunit="inch")
 
