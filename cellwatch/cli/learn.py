@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cellwatch.cli.images import ChannelsOption, DeviceOption, ZooOption, parse_channels
-from cellwatch.cli.talk import counted, progress, tell
+from cellwatch.cli.talk import complain, counted, progress, tell
 from cellwatch.errors import UsageError
 from cellwatch.training.plans import LEAST_EPOCHS, SCHEDULES, FitPlan, with_steps
 
@@ -32,6 +32,9 @@ ALSO_ON_RESUME = {"resume", "device", "flow_cache"}
 TELL_EVERY_S = 60.0
 NAMED_AT_MOST = 5  # images
 DIAM_MEAN = 30.0  # px; the paper's, for cells
+
+
+FEW_ROIS = 5  # with fewer, masks may fit elsewhere by chance
 
 
 def register(app: typer.Typer) -> None:
@@ -218,6 +221,7 @@ def _fit(request: "RunRequest", prepared: "Prepared", folder: Path, device: "tor
     plan = request.plan
     _tell_left_out(prepared.left_out, f"with fewer than {counted(plan.min_rois, 'ROI')}")
     _tell_left_out(prepared.flat, "in which nothing is to be seen (percentiles 1 and 99 are equal)")
+    _tell_elsewhere(prepared.images)
     tell(
         f"{counted(len(prepared.images), 'image')}, {counted(plan.epochs, 'epoch')} of "
         f"{counted(plan.steps_per_epoch, 'step')}, schedule {plan.schedule}"
@@ -249,6 +253,21 @@ def _tell_left_out(images: "Sequence[TrainingImage]", why: str) -> None:
         names = ", ".join(Path(image.name).name for image in images[:NAMED_AT_MOST])
         more = ", … (the card names all)" if len(images) > NAMED_AT_MOST else ""
         tell(f"left out {counted(len(images), 'image')} {why}: {names}{more}")
+
+
+def _tell_elsewhere(images: "Sequence[TrainingImage]") -> None:
+    # Masks that were saved transposed have the shape of a square image all the same.
+    from cellwatch.core.alignment import alignment
+
+    for image in images:
+        if image.n_rois < FEW_ROIS:
+            continue
+        fit = alignment(image.plane, image.labels)
+        if fit.is_elsewhere:
+            complain(
+                f"{image.name}: its masks would fit the image far better {fit.told}; they are "
+                "trained on as they are: look at both together"
+            )
 
 
 def _run(

@@ -3,7 +3,7 @@
 prepare -> network, tile by tile -> follow the flows -> label image -> flow-error check -> clean.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -94,6 +94,7 @@ def segment(
     pixel_size_um: float | None = None,
     limits: Sequence[tuple[float, float]] | None = None,
     size_model: SizeModel | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> Segmentation:
     """Find the ROIs of one plane.
 
@@ -110,6 +111,8 @@ def segment(
         The intensities of each channel that become 0 and 1; None: this plane's percentiles.
     size_model : SizeModel or None
         Gives `diameter: auto` its first estimate; None: the network's mean training diameter.
+    between : callable
+        Called before and after each time that the network sees the plane: what it needed is free.
 
     Returns
     -------
@@ -126,7 +129,8 @@ def segment(
     limits, since one plane does not know them.
     """
     plane, notes = cleaned(np.asarray(plane, np.float32))
-    found = _segmented(plane, network, params, (pixel_size_um, limits, size_model))
+    known = (pixel_size_um, limits, size_model)
+    found = _segmented(plane, network, params, known, between)
     return replace(found, notes=(*notes, *found.notes)) if notes else found
 
 
@@ -135,6 +139,7 @@ def _segmented(
     network: CPNet,
     params: SegmentationParams,
     known: tuple[float | None, Sequence[tuple[float, float]] | None, SizeModel | None],
+    between: Callable[[], None],
 ) -> Segmentation:
     pixel_size_um, limits, size_model = known
     fixed = params.diameter.in_px(pixel_size_um)
@@ -144,11 +149,12 @@ def _segmented(
     if nothing := _why_empty(plane, limits, params):
         return _empty(plane, network, first, nothing)
     prepared = with_channels(normalise(plane, limits), network.config.channels)
+    between()
     if params.diameter.rule != "auto":
-        return _segment_at(prepared, network, params, first, min_size)
+        return _segment_at(prepared, network, params, first, min_size, between)
     if size_model:
         first = size_model.estimate(style_of_plane(prepared, network, params))
-    rough = _segment_at(prepared, network, params, first, min_size)
+    rough = _segment_at(prepared, network, params, first, min_size, between)
     found = max(SMALLEST_DIAMETER, median_diameter(rough.labels))
     if not rough.n_rois:
         where = "estimated" if size_model else "model's"
@@ -156,7 +162,7 @@ def _segmented(
         return replace(rough, notes=(note,))
     if max(found / first, first / found) < SAME_SIZE:
         return rough
-    return _segment_at(prepared, network, params, found, min_size)
+    return _segment_at(prepared, network, params, found, min_size, between)
 
 
 def style_of_plane(prepared: Float32, network: CPNet, params: SegmentationParams) -> Float32:
@@ -238,11 +244,18 @@ def labels_from_maps(
 
 
 def _segment_at(
-    prepared: Float32, network: CPNet, params: SegmentationParams, diameter: float, min_size: int
+    prepared: Float32,
+    network: CPNet,
+    params: SegmentationParams,
+    diameter: float,
+    min_size: int,
+    between: Callable[[], None],
 ) -> Segmentation:
+    between()
     shape = (prepared.shape[1], prepared.shape[2])
     zoom = network.config.diam_mean / diameter
     maps = predict(resize(prepared, scaled_shape(shape, zoom)), network, params)
+    between()
     flows = resize(maps.flows, shape)
     cellprob = resize(maps.cellprob[None], shape)[0]
     device = network.diam_mean.device

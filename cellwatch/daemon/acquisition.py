@@ -15,9 +15,14 @@ from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
 from cellwatch.core.segment import segment
 from cellwatch.core.styles import novelty_of
 from cellwatch.daemon.choosing import Chooser, Model, channels_for
+from cellwatch.daemon.device import trim_memory
 from cellwatch.records import ChannelChoice, ModelChoice, TargetResult
 from cellwatch.storage.images import Image
 from cellwatch.storage.maskstore import count_rois
+
+# px; from here on freed memory is given back before each pass of the network: what was left between
+# arrays of other sizes fits nothing, and would add up.
+LARGE = 512 * 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,7 @@ def _segment_planes(
             pixel_size_um=pixel_size_um,
             limits=limits,
             size_model=model.styles.size,
+            between=_nothing if plane[0].size < LARGE else trim_memory,
         )
         labels[index] = found.labels
         confidences = roi_confidences(found.labels, found.cellprob)
@@ -205,6 +211,10 @@ def _told_apart(labels: Int32, n_apart: int) -> str:
     is_volume = labels.shape[2] > 1 and n_apart >= labels.shape[2]
     remedy = "; stitch_threshold joins z planes" if is_volume else ""
     return f"counted in {n_apart} planes, not joined: one ROI may be counted several times{remedy}"
+
+
+def _nothing() -> None:
+    pass
 
 
 def _confidence(each: Sequence[Float64]) -> float | None:

@@ -103,12 +103,17 @@ def reuse_small_memory() -> bool:
     return _mallopt((M_MMAP_THRESHOLD, REUSED), (M_TRIM_THRESHOLD, KEPT), (M_TOP_PAD, REUSED))
 
 
-def give_memory_back() -> None:
-    """Return freed memory to the system; for a process that pauses."""
-    gc.collect()
+def trim_memory() -> None:
+    """Return the pages of the heap that hold nothing to the system."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
+
+
+def give_memory_back() -> None:
+    """Return all freed memory to the system; for a process that pauses."""
+    gc.collect()
+    trim_memory()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
 

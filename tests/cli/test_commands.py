@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -14,12 +15,14 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
+from cellwatch.cli.learn import _tell_elsewhere
 from cellwatch.cli.main import app
 from cellwatch.cli.status import station_status
 from cellwatch.errors import CellwatchError
 from cellwatch.records import AcquisitionState
 from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.locking import DAEMON, state_lock
+from cellwatch.training.dataset import training_image
 from tests.discs import disc_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -355,3 +358,15 @@ def test_a_configuration_that_changed_since_the_daemon_began_is_told(tmp_path, n
         os.utime(config, (then.timestamp(), then.timestamp()))
         with state_lock(tmp_path, now, who):
             assert station_status(tmp_path, now, config)["is_config_newer"] is is_newer
+
+
+def test_c22_masks_that_lie_elsewhere_are_told_of_before_training(capsys):
+    pixels, labels = disc_picture(3, size=192, n=14)
+    right = training_image("right.tif", pixels[None].astype(np.float32), labels, cluster="discs")
+    wrong = replace(right, name="wrong.tif", labels=np.ascontiguousarray(labels.T))
+
+    _tell_elsewhere([right, wrong])
+
+    told = capsys.readouterr().err
+    assert "wrong.tif: its masks would fit the image far better transposed" in told
+    assert "right.tif" not in told
