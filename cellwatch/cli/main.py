@@ -26,6 +26,9 @@ from cellwatch.cli import (
 from cellwatch.cli.talk import complain
 from cellwatch.errors import CellwatchError
 
+# Read when torch is loaded; the reasons stand beside the worker's environment.
+BEFORE_TORCH = {"OMP_WAIT_POLICY": "PASSIVE", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
+
 app = typer.Typer(
     name="cellwatch",
     help="Watch a microscope's folders, segment every new image with Cellpose.",
@@ -65,7 +68,8 @@ loop.register(app, models.models_app)
 
 def main() -> None:
     """Run the command line and end with its exit code."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
+    for name, value in BEFORE_TORCH.items():
+        os.environ.setdefault(name, value)
     try:
         app()
     except CellwatchError as error:

@@ -26,6 +26,8 @@ def take_ordinary(life: Life) -> None:
     # them is forced to disk.
     until = time.monotonic() + TICK_S
     while time.monotonic() < until and (events := life.inbox.ordinary(BATCH)):
+        if life.inbox.urgent() is not None:
+            return
         arrivals = []
         for event in events:
             if not isinstance(event, FromWatcher):
@@ -46,8 +48,8 @@ def _take_in_all(life: Life, arrivals: list[FromWatcher], until: float) -> int:
             for event in arrivals:
                 _take_arrival(life, event, lines)
                 taken += 1
-                if time.monotonic() > until:
-                    break
+                if time.monotonic() > until or life.inbox.urgent() is not None:
+                    break  # the worker has said something: it must not wait for its next job
         lines.say_all(life.summaries, time.monotonic())
     except sqlite3.OperationalError:
         raise

@@ -20,6 +20,8 @@ ENVIRONMENT = {
     # Threads that wait for each other sleep: spinning, they would take the cores from those that
     # still compute whenever another program wants a core too.
     "OMP_WAIT_POLICY": "PASSIVE",
+    # Compiled convolutions are kept for the shape in hand alone: the next image has another.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
 }
 STRANDED_WITHIN_S = 5.0
 
