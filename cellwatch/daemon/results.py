@@ -4,6 +4,7 @@ A thread looks at some stores at a time, by their files' times; one that has cha
 by the inspector and compared with the hashes that were written beside its labels.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from cellwatch.daemon.inspector import Inspector
 from cellwatch.storage.reading import LEDGER, finished_stores, reader
+
+logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 30.0
 AT_ONCE = 300  # stores
@@ -80,7 +83,8 @@ def start_watching_results(
         while not stop.is_set():
             try:
                 run()
-            except Exception:  # noqa: BLE001  a look that fails is made again; it changes nothing
+            except Exception:
+                logger.exception("the mask stores could not be looked at; it is tried again")
                 stop.wait(LOOK_EVERY_S)
 
     thread = threading.Thread(target=guarded, daemon=True, name="results")

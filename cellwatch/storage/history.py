@@ -111,10 +111,9 @@ def root_moved(db: Database, watch: str, folder: str) -> int:
     if not sample or 2 * there < len(sample):
         return 0
     with transaction(db):
-        rows = db.execute(
-            "SELECT id, relative_path, path FROM acquisitions WHERE watch = ?", [watch]
-        )
-        for key, relative, before in rows.fetchall():
+        sql = "SELECT id, relative_path, path FROM acquisitions WHERE watch = ?"
+        rows = db.execute(sql, [watch]).fetchall()
+        for key, relative, before in rows:
             path = path_text(f"{folder}/{text_path(relative)}")
             db.execute("UPDATE acquisitions SET path = ? WHERE id = ?", [path, key])
             db.execute(
@@ -122,9 +121,7 @@ def root_moved(db: Database, watch: str, folder: str) -> int:
                 [path, watch, before],
             )
         db.execute("UPDATE folders SET path = ? WHERE name = ?", [folder, watch])
-    return len(sample) and int(
-        db.execute("SELECT count(*) FROM acquisitions WHERE watch = ?", [watch]).fetchone()[0]
-    )
+    return len(rows)
 
 
 def _is_there(path: str, size: int) -> bool:
