@@ -93,3 +93,16 @@ def test_light_modules_start_without_the_heavy_libraries(module):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_command_starts_without_what_only_some_of_them_need():
+    heavy = "numpy sqlite_utils pydantic tifffile rich"
+    code = (
+        f"import sys, cellwatch.cli.main; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"

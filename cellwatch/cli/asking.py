@@ -24,10 +24,10 @@ from cellwatch.errors import (
     UsageError,
 )
 from cellwatch.storage.reading import LEDGER, reader
-from cellwatch.storage.requests import Answer
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
+    from cellwatch.storage.requests import Answer
 
 ANSWER_WITHIN_S = 30.0
 LOOK_EVERY_S = 0.1
@@ -35,7 +35,7 @@ LOOK_EVERY_S = 0.1
 
 def ask(
     config: "Config", kind: str, arguments: Mapping[str, Any], wait_s: float = ANSWER_WITHIN_S
-) -> Answer:
+) -> "Answer":
     """Have a request carried out and return the answer.
 
     Raises
@@ -87,7 +87,7 @@ def _writable(state: Path) -> Any:  # Any: sqlite_utils' Database, slow to impor
     return open_ledger(state)
 
 
-def show(given: Answer, *, as_json: bool) -> None:
+def show(given: "Answer", *, as_json: bool) -> None:
     """Print an answer."""
     if as_json:
         print_json({"text": given.text, **given.facts})
@@ -132,14 +132,14 @@ def as_known(config: "Config", image: str) -> str:
     return os.path.normpath(path.absolute())
 
 
-def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:
+def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> "Answer":
     from cellwatch.daemon.jobs import models_of
     from cellwatch.daemon.nights import Nights
     from cellwatch.daemon.requests import carry_out
     from cellwatch.daemon.runfolder import clear_all
     from cellwatch.storage.ledger import open_ledger, transaction
     from cellwatch.storage.locking import state_lock
-    from cellwatch.storage.requests import Request, answer
+    from cellwatch.storage.requests import Answer, Request, answer
     from cellwatch.storage.requests import ask as write_request
 
     with state_lock(config.state.folder, _now(), f"cellwatch {kind}"):
@@ -166,12 +166,13 @@ def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> Answer:
             db.close()
 
 
-def _train_here(nights: Any, db: Any, config: "Config", given: Answer) -> Answer:
+def _train_here(nights: Any, db: Any, config: "Config", given: "Answer") -> "Answer":
     # nights, db: as _here has them. Returns what came of it.
     from cellwatch.cli.talk import tell
     from cellwatch.daemon import nights as training
     from cellwatch.daemon.office import Office, answer_requests
     from cellwatch.storage import runs
+    from cellwatch.storage.requests import Answer
 
     people = Office(db, config, nights)  # who ask meanwhile: this process holds the state folder
 
@@ -199,7 +200,7 @@ def _train_here(nights: Any, db: Any, config: "Config", given: Answer) -> Answer
     return Answer(is_done, text, {**given.facts, "runs": [run["id"] for run in ended]})
 
 
-def _checked(given: Answer) -> Answer:
+def _checked(given: "Answer") -> "Answer":
     if not given.is_done:
         raise RequestRefused(given.text)
     return given

@@ -11,7 +11,6 @@ from cellwatch.cli.talk import ConfigOption, JsonOption, print_json, print_table
 from cellwatch.errors import EXIT_FAILED, BadTrainingData, RequestRefused, UsageError
 from cellwatch.storage import reports
 from cellwatch.storage.pathtext import text_path
-from cellwatch.storage.weighing import counting_ids
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
@@ -38,6 +37,8 @@ def corrections_list(
 
     Of several that speak of the same pixels one counts; those that say nothing beside it do not.
     """
+    from cellwatch.storage.weighing import counting_ids
+
     station = read_station(config)
     _refuse_unknown_group(station, group)
     with ledger_of(station) as db:
@@ -68,6 +69,8 @@ def corrections_show(
     as_json: JsonOption = False,
 ) -> None:
     """Show all that is known of one correction."""
+    from cellwatch.storage.weighing import counting_ids
+
     station = read_station(config)
     with ledger_of(station) as db:
         row = reports.correction(db, key)
@@ -161,6 +164,7 @@ def corrections_export(
     from cellwatch.storage.corrections.kept import read_kept
     from cellwatch.storage.export import write_image, write_tiff
     from cellwatch.storage.exported import SUPERSEDED, Exported
+    from cellwatch.storage.weighing import counting_ids
 
     station = read_station(config)
     refuse_station_folder(station, folder, "the folder")

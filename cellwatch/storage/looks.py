@@ -1,17 +1,18 @@
 """Other looks at the part of a plane that a correction is of: regions, annotators, second looks."""
 
 import sqlite3
-from typing import Any
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING, Any
 
 from cellwatch.storage.drops import Drop, part_of
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database  # slow to import, and commands read REGION_NOTE
 
 Row = dict[str, Any]  # Any: what SQLite holds
 REGION_NOTE = "only the checked region counts"  # begins the note of a correction read under one
 
 
-def handed_out_digests(db: Database | sqlite3.Connection, drop: Drop) -> tuple[str, ...]:
+def handed_out_digests(db: "Database | sqlite3.Connection", drop: Drop) -> tuple[str, ...]:
     """Return the digests of the labels that were handed out for the part of a drop.
 
     Of the file at its place, whatever it held: a rerun does not make them somebody's work.
@@ -26,7 +27,7 @@ def handed_out_digests(db: Database | sqlite3.Connection, drop: Drop) -> tuple[s
     return tuple(digest for (digest,) in db.execute(sql, values))
 
 
-def region_of(db: Database | sqlite3.Connection, drop: Drop) -> str:
+def region_of(db: "Database | sqlite3.Connection", drop: Drop) -> str:
     """Return the folder of the region that was marked for the same part; "": none was."""
     sql = """
         SELECT folder FROM corrections WHERE kind = 'region' AND acquisition_id = ? AND target = ?
@@ -37,7 +38,7 @@ def region_of(db: Database | sqlite3.Connection, drop: Drop) -> str:
     return str(row[0]) if row else ""
 
 
-def other_look(db: Database | sqlite3.Connection, drop: Drop) -> str:
+def other_look(db: "Database | sqlite3.Connection", drop: Drop) -> str:
     """Return the folder of another standing look at the same part; "": there is none.
 
     For a second look that is the same annotator's first one, else the latest of another annotator.
@@ -59,7 +60,7 @@ def other_look(db: Database | sqlite3.Connection, drop: Drop) -> str:
     return found[0] if found else ""
 
 
-def under_region(db: Database, drop: Drop) -> Row | None:
+def under_region(db: "Database", drop: Drop) -> Row | None:
     """Return the standing correction that a newly dropped region speaks of."""
     sql = """
         SELECT * FROM corrections WHERE kind = 'labels' AND acquisition_id = ? AND target = ?
@@ -69,7 +70,7 @@ def under_region(db: Database, drop: Drop) -> Row | None:
     return next(iter(db.query(sql, [drop.acquisition_id, drop.target, *part_of(drop)])), None)
 
 
-def with_region(db: Database, region_id: int) -> list[Row]:
+def with_region(db: "Database", region_id: int) -> list[Row]:
     """Return the standing corrections that a region spoke of."""
     sql = """
         SELECT c.* FROM corrections c JOIN corrections r ON r.id = ?
@@ -80,7 +81,7 @@ def with_region(db: Database, region_id: int) -> list[Row]:
     return list(db.query(sql, [region_id]))
 
 
-def beside_region(db: Database, region_id: int) -> list[Row]:
+def beside_region(db: "Database", region_id: int) -> list[Row]:
     """Return the standing corrections of the plane of a region, of whatever hand and part."""
     sql = """
         SELECT c.* FROM corrections c JOIN corrections r ON r.id = ?
@@ -91,7 +92,7 @@ def beside_region(db: Database, region_id: int) -> list[Row]:
     return list(db.query(sql, [region_id]))
 
 
-def regions_beside(db: Database, correction_id: int) -> list[Row]:
+def regions_beside(db: "Database", correction_id: int) -> list[Row]:
     """Return the regions that stand on the plane of a correction."""
     sql = """
         SELECT r.* FROM corrections r JOIN corrections c ON c.id = ?
@@ -102,7 +103,7 @@ def regions_beside(db: Database, correction_id: int) -> list[Row]:
     return list(db.query(sql, [correction_id]))
 
 
-def out_of_step(db: Database) -> list[Row]:
+def out_of_step(db: "Database") -> list[Row]:
     """Return the corrections that are to be read anew: a region came, or was withdrawn, since.
 
     One whose newer reading was rejected is left as it is.

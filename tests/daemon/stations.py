@@ -51,11 +51,13 @@ class Station:
             aside.rename(self.images / name)
 
     @contextmanager
-    def daemon(self, *words):
+    def daemon(self, *words, begun_by="", **options):
+        """Run the daemon; `begun_by` is Python that runs in its process before anything else."""
+        start = f"{begun_by}\nfrom cellwatch.cli.main import main; main()"
         log = (self.folder / "log.txt").open("ab")
         process = subprocess.Popen(
-            [sys.executable, "-m", "cellwatch", "run", "--config", str(self.config), *words],
-            stdout=log, stderr=log,
+            [sys.executable, "-c", start, "run", "--config", str(self.config), *words],
+            stdout=log, stderr=log, **options,
         )  # fmt: skip
         try:
             yield process

@@ -36,6 +36,7 @@ from tests.discs import disc_images, disc_picture
 from tests.lab import Lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+LONG = [pytest.mark.drill, pytest.mark.timeout(1200)]
 
 PLAN = {"epochs": 6, "crop": 64, "batch_size": 4, "images_per_epoch": 4, "norm_batches": 2}
 
@@ -97,7 +98,7 @@ def report_of(job):
     return TrainReport.from_json(json.loads((Path(job.folder) / "report.json").read_text()))
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.drill)])
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=LONG)])
 def test_a_trainer_killed_at_random_moments_ends_with_the_same_bits(lab, kills, monkeypatch):
     monkeypatch.setitem(PLAN, "epochs", 3 * kills)
     teach(lab, 3)
@@ -388,7 +389,7 @@ def test_a_crop_is_scaled_by_its_whole_plane_and_a_region_is_kept(lab):
     assert row["crop"] == '{"y": 8, "x": 4, "height": 40, "width": 48}'
 
 
-@pytest.mark.parametrize("nights", [10, pytest.param(30, marks=pytest.mark.drill)])
+@pytest.mark.parametrize("nights", [10, pytest.param(30, marks=LONG)])
 def test_a_held_out_acquisition_stays_so_under_any_name_plane_or_crop(lab, nights):
     """Nights of renamed, re-dropped and cropped copies leave no leak in the ledger."""
     rng = np.random.default_rng(0)

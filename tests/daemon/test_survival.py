@@ -213,3 +213,46 @@ def test_x1_verify_knows_masks_that_another_program_put_in_place(station):
 
     assert checked.returncode == 1
     assert "another image than the ledger says" in checked.stdout
+
+
+def test_f54_a_stopped_worker_is_replaced_and_its_image_done_by_the_next(station):
+    station.write("a.tif")
+    impatient = "from cellwatch.daemon import deadlines; deadlines.LEAST_S = 2.0"
+    with station.daemon(begun_by=impatient):
+        assert station.until(is_done(station, 1)), station.log()
+        stopped = station.worker_pid()
+        os.kill(stopped, signal.SIGSTOP)
+        station.write("b.tif", seed=1)
+        assert station.until(is_done(station, 2)), station.log()
+        assert station.worker_pid() not in (stopped, None)
+        assert not os.path.exists(f"/proc/{stopped}")
+    with sqlite3.connect(station.folder / "state/cellwatch.db") as db:
+        assert [n for (n,) in db.execute("SELECT attempts FROM acquisitions")] == [1, 2]
+
+
+def test_f56_a_worker_that_grew_is_followed_by_a_new_one_and_nothing_fails(station, tmp_path):
+    grown = "from cellwatch.daemon import memory\nmemory.resident = lambda: 1 << 40\n"
+    (tmp_path / "sitecustomize.py").write_text(grown)
+    station.write("a.tif", "b.tif")
+    with station.daemon(env={**os.environ, "PYTHONPATH": str(tmp_path)}):
+        assert station.until(is_done(station, 2)), station.log()
+    assert station.log().count("the worker is replaced: it still holds 1024.0 GiB") >= 1
+    assert "died" not in station.log()
+    with sqlite3.connect(station.folder / "state/cellwatch.db") as db:
+        assert [n for (n,) in db.execute("SELECT attempts FROM acquisitions")] == [1, 1]
+
+
+def test_f31_names_with_newlines_and_escapes_are_one_line_and_give_no_orders(station):
+    name = "c\nd \x1b[31m.tif"
+    station.write(name)
+    whole = (station.images / name).read_bytes()
+    (station.images / f"cut {name}").write_bytes(whole[:-99])
+    station.command("run", "--once", check=False)
+
+    shown = station.command("status", check=False).stdout
+    told = station.command("explain", str(station.images / name)).stdout
+
+    assert r"cut c\nd \x1b[31m.tif: " in shown
+    assert r"/c\nd \x1b[31m.tif" in told
+    assert "\x1b" not in shown + told
+    assert station.counts() == {"done": 1, "interrupted": 1}

@@ -1,5 +1,8 @@
 """Pixels mean what the file says: number types, palettes, white that is 0, orientation, axes."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tifffile
@@ -145,3 +148,31 @@ def test_f41_a_tag_of_millions_of_values_is_refused_before_it_is_read(tmp_path):
     tifffile.imwrite(path, GREY.astype(np.uint16), extratags=tags)
 
     assert "tag 65000 of the TIFF declares" in why_not_whole(path)
+
+
+WITHOUT_CODECS = """
+import sys
+sys.modules["imagecodecs"] = None  # as where it is not installed
+from pathlib import Path
+from cellwatch.errors import CodecMissing
+from cellwatch.storage.images import load
+for path in sys.argv[1:]:
+    try:
+        load(Path(path))
+    except CodecMissing as error:
+        print(error)
+"""
+
+
+def test_f42_every_compression_without_its_codec_says_what_to_install(tmp_path):
+    codes = {"lzw": 5, "jpeg": 7, "jpeg2000": 34712, "lerc": 34887, "zstd": 50000, "webp": 50001}
+    for name, code in codes.items():
+        tifffile.imwrite(tmp_path / f"{name}.tif", GREY.astype(np.uint16))
+        with tifffile.TiffFile(tmp_path / f"{name}.tif", mode="r+b") as file:
+            file.pages[0].tags["Compression"].overwrite(code)
+    words = [sys.executable, "-c", WITHOUT_CODECS, *sorted(map(str, tmp_path.iterdir()))]
+
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert len(told) == len(codes)
+    assert all("pip install 'cellwatch[codecs]'" in line for line in told)
