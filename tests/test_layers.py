@@ -87,22 +87,16 @@ LIGHT += ["cellwatch.daemon.supervisor", "cellwatch.cli.main", "cellwatch.zoo.ca
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("module", LIGHT)
 def test_light_modules_start_without_the_heavy_libraries(module):
-    heavy = "torch numba zarr scipy"
-    code = f"import sys, {module}; print([m for m in '{heavy}'.split() if m in sys.modules])"
-
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert done.stdout.strip() == "[]"
+    assert loaded_with(module, "torch numba zarr scipy") == "[]"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_command_starts_without_what_only_some_of_them_need():
-    heavy = "numpy sqlite_utils pydantic tifffile rich"
-    code = (
-        f"import sys, cellwatch.cli.main; print([m for m in '{heavy}'.split() if m in sys.modules])"
-    )
+    assert loaded_with("cellwatch.cli.main", "numpy sqlite_utils pydantic tifffile rich") == "[]"
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert done.stdout.strip() == "[]"
+def loaded_with(module, names):
+    code = f"import sys, {module}; print([m for m in '{names}'.split() if m in sys.modules])"
+    words = [sys.executable, "-c", code]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()

@@ -83,6 +83,17 @@ def train(
         float,
         typer.Option(min=0, max=0.9, help="Part of the images to choose the best epoch by."),
     ] = 0.0,
+    simulated: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Part of the crops that simulated specimens give."),
+    ] = 0.0,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Of specimens; may be repeated. None: all kinds.")
+    ] = None,
+    vary_intensities: Annotated[
+        bool,
+        typer.Option("--vary-intensities", help="Vary brightness, contrast, blur and noise too."),
+    ] = False,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         typer.Option(help="auto: bfloat16 on CUDA, else float32."),
@@ -127,6 +138,9 @@ def train(
             is_balanced=balanced,
             validation=validation,
             precision=precision_on(chosen, precision),
+            simulated=simulated,
+            kinds=_kinds(kind or []),
+            intensity=vary_intensities,
         )
         plan = with_steps(plan, steps, is_fixed=is_fixed) if steps else plan
         request = replace(
@@ -144,6 +158,14 @@ def train(
         request = replace(request, plan=plan)
     folder.mkdir(parents=True, exist_ok=True)
     _fit(request, prepared, folder, chosen)
+
+
+def _kinds(said: list[str]) -> tuple[str, ...]:
+    from cellwatch.training.specimens.draw import KINDS
+
+    if unknown := [name for name in said if name not in KINDS]:
+        raise UsageError(f"there is no kind '{unknown[0]}'; there are {', '.join(KINDS)}")
+    return tuple(said)
 
 
 def _resumed(folder: Path, context: typer.Context) -> "RunRequest":

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
+from scipy.ndimage import gaussian_filter
 
 from cellwatch.core.arrays import Bool, Float32, Float64, Int32
 
@@ -67,6 +68,30 @@ def draw_warp(
     room_y = max(0.0, shape[0] * scale - crop)
     shift = (room_x * (rng.random() - 0.5), room_y * (rng.random() - 0.5))
     return Warp(is_flipped, angle, scale, shift)
+
+
+def vary_intensities(tile: Float32, rng: np.random.Generator) -> None:
+    """Vary gain, offset, gamma, blur and noise of a normalised crop in place, each channel apart.
+
+    Parameters
+    ----------
+    tile : (C, S, S) float32
+        About 0 to 1. Pixels of exactly 0, those beyond the image, stay 0.
+    rng : numpy.random.Generator
+    """
+    for channel in tile:
+        seen = channel != 0
+        if not seen.any():
+            continue
+        values = channel
+        if rng.random() < 0.25:
+            values = gaussian_filter(values, rng.uniform(0.3, 1.2))
+        values = np.sign(values) * np.abs(values) ** math.exp(rng.normal(0, 0.25))
+        values = values * math.exp(rng.normal(0, 0.2)) + rng.normal(0, 0.08)
+        if rng.random() < 0.5:
+            noise = rng.standard_normal(channel.shape, np.float32)
+            values = values + np.float32(rng.uniform(0, 0.12)) * noise
+        np.copyto(channel, np.where(seen, values, 0), casting="same_kind")
 
 
 def warp_plane(plane: Float32, warp: Warp, out: Float32) -> None:

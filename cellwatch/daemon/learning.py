@@ -242,6 +242,8 @@ def train(
         When the folder holds a finished model, or training diverges.
     """
     refuse_finished(folder)
+    if request.plan.simulated:  # specimens have all channels that the network is fed
+        prepared = replace(prepared, n_channels=prepared.network.config.channels)
     request = replace(request, content=content_digest(prepared.images))
     if (folder / RUN).exists():
         refuse_another(RunRequest.read(folder), request, folder)

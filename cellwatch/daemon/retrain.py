@@ -40,7 +40,7 @@ from cellwatch.records import ModelCard, Side, TrainingItem, TrainJob, TrainRepo
 from cellwatch.training.checkpoint import LOG as FIT_LOG
 from cellwatch.training.dataset import TrainingImage, mean_diameter
 from cellwatch.training.fit import Between, fit
-from cellwatch.training.plans import FORWARD, LEAST_EPOCHS, FitPlan, with_steps
+from cellwatch.training.plans import FORWARD, LEAST_EPOCHS, FitPlan, plan_from, with_steps
 from cellwatch.training.styling import style_facts
 from cellwatch.zoo.cards import CARD, read_card
 from cellwatch.zoo.catalog import add_model
@@ -169,10 +169,10 @@ def planned(
     """Return the plan of all trainings of a run, shortened once to fit the budget, then kept."""
     path = Path(job.folder) / PLAN
     if path.exists():
-        return FitPlan(**json.loads(path.read_text(encoding="utf-8")))
+        return plan_from(json.loads(path.read_text(encoding="utf-8")))
     from cellwatch.daemon.learning import Prepared, seconds_a_step
 
-    plan = FitPlan(**on_device(job, device).plan)
+    plan = plan_from(on_device(job, device).plan)
     pacer.say("timing ten steps")
     prepared = Prepared(list(images), [], _base(job, images), [], None, job.channels)
     usual, spent = seconds_a_step(prepared, plan, job.budget_s, device)
@@ -209,7 +209,7 @@ def _told(seconds: float) -> str:
 
 
 def _shortened(job: TrainJob, plan: FitPlan) -> str:
-    of = FitPlan(**job.plan).steps
+    of = plan_from(job.plan).steps
     return "" if plan.steps == of else f" (retrain.budget allowed {plan.steps} of {of} steps)"
 
 

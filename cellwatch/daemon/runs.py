@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cellwatch.errors import TrainingError
 from cellwatch.records import ChannelChoice
-from cellwatch.training.plans import FitPlan
+from cellwatch.training.plans import FitPlan, plan_from
 from cellwatch.zoo.cards import CARD, RUN
 
 
@@ -76,7 +76,7 @@ class RunRequest:
             "data": tuple(data["data"]),
             "licences": tuple(data["licences"]),
             "tests": tuple(data.get("tests", ())),
-            "plan": FitPlan(**data["plan"]),
+            "plan": plan_from(data["plan"]),
             "channels": ChannelChoice(**data["channels"]),
         }
         return cls(**{**data, **changes})

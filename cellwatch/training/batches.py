@@ -7,19 +7,31 @@ checkpoint draws what it would have drawn.
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 
 from cellwatch.core.arrays import Float32, Float64, Int64
-from cellwatch.core.augment import SCALE_RANGE, draw_warp, warp_checked, warp_plane, warp_targets
+from cellwatch.core.augment import (
+    SCALE_RANGE,
+    draw_warp,
+    vary_intensities,
+    warp_checked,
+    warp_plane,
+    warp_targets,
+)
+from cellwatch.core.image import normalise, percentiles, with_channels
 from cellwatch.core.network import NetworkConfig
+from cellwatch.core.parameters import Normalisation
 from cellwatch.errors import BadTrainingData
-from cellwatch.training.dataset import TrainingImage
+from cellwatch.training.dataset import TrainingImage, training_image
 from cellwatch.training.plans import FitPlan
+from cellwatch.training.specimens.draw import draw_diameter, draw_specimen
 
 VALIDATION_EPOCH = 2**31  # a number that no epoch has
+ROOM = 1.3  # times the side of a crop: for its rotation, and a larger scale
+SPECIMEN_SIZES = (96, 448)  # px
 EMPTY_SHARE = 0.2  # of all crops, the most that images without ROIs get
 
 
@@ -57,9 +69,26 @@ def draw_batches(
     """
     rng = np.random.default_rng([plan.seed, epoch])
     order = draw_order(images, plan, rng)
+    # Nothing is drawn for a plan without specimens: it draws what it always drew.
+    is_simulated = rng.random(len(order)) < plan.simulated if plan.simulated else order < 0
     for start in range(0, len(order), plan.batch_size):
-        chosen = [images[i] for i in order[start : start + plan.batch_size]]
-        yield _batch(chosen, plan.crop, config, rng, SCALE_RANGE)
+        places = slice(start, start + plan.batch_size)
+        chosen = [
+            specimen_image(plan, config, rng) if simulated else images[i]
+            for i, simulated in zip(order[places], is_simulated[places], strict=True)
+        ]
+        yield _batch(chosen, plan, config, rng, SCALE_RANGE)
+
+
+def specimen_image(plan: FitPlan, config: NetworkConfig, rng: np.random.Generator) -> TrainingImage:
+    """Draw a simulated specimen, large enough for one crop of it at the network's diameter."""
+    kind = str(rng.choice(plan.kinds)) if plan.kinds else ""
+    diameter = draw_diameter(rng)
+    size = int(np.clip(ROOM * plan.crop * diameter / config.diam_mean, *SPECIMEN_SIZES))
+    specimen = draw_specimen(rng, size, kind, diameter)
+    plane = specimen.plane[: config.channels]
+    normalised = normalise(plane, percentiles(plane, Normalisation()))
+    return training_image(specimen.kind, normalised, specimen.labels, cluster=specimen.kind)
 
 
 def draw_order(images: Sequence[TrainingImage], plan: FitPlan, rng: np.random.Generator) -> Int64:
@@ -117,7 +146,7 @@ def validation_batches(
     rng = np.random.default_rng([plan.seed, VALIDATION_EPOCH])
     for start in range(0, len(images), plan.batch_size):
         chosen = images[start : start + plan.batch_size]
-        yield _batch(chosen, plan.crop, config, rng, 0.0)
+        yield _batch(chosen, replace(plan, intensity=False), config, rng, 0.0)
 
 
 def batches_ahead(
@@ -145,13 +174,16 @@ def batches_ahead(
 
 def _batch(
     images: Sequence[TrainingImage],
-    crop: int,
+    plan: FitPlan,
     config: NetworkConfig,
     rng: np.random.Generator,
     scale_range: float,
 ) -> Batch:
-    channels = images[0].plane.shape[0]
-    if any(image.plane.shape[0] != channels for image in images):
+    # Specimens have what the network is fed; images beside them get channels of zeros, as in use.
+    channels, crop = images[0].plane.shape[0], plan.crop
+    if plan.simulated:
+        channels = config.channels
+    elif any(image.plane.shape[0] != channels for image in images):
         raise BadTrainingData("some images have one channel and some two; choose with --channels")
     tiles = np.empty((len(images), channels, crop, crop), np.float32)
     targets = np.empty((len(images), 3, crop, crop), np.float32)
@@ -160,7 +192,9 @@ def _batch(
     for index, image in enumerate(images):
         zoom = config.diam_mean / (image.diameter or config.diam_labels)
         warp = draw_warp(image.labels.shape, crop, zoom, rng, scale_range)
-        warp_plane(image.plane, warp, tiles[index])
+        warp_plane(with_channels(image.plane, channels), warp, tiles[index])
+        if plan.intensity:
+            vary_intensities(tiles[index], rng)
         warp_targets(image.labels, image.flows, warp, targets[index])
         if checked is not None:
             warp_checked(image.checked, image.labels.shape, warp, checked[index])

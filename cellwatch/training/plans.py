@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from cellwatch.errors import UsageError
 
@@ -98,6 +98,12 @@ class FitPlan:
         Batches after the last epoch that no step follows: over them the means and variances of
         the batch normalisation are taken anew (Wu & Johnson 2021, arXiv:2105.07576, "precise
         BN"). 0, or with a validation part: they stay the moving averages of the steps.
+    intensity : bool
+        Whether brightness, contrast, blur and noise of the crops are varied too.
+    simulated : float
+        Part of the crops that are cut from simulated specimens, each drawn for its crop alone.
+    kinds : tuple of str
+        Of specimens, all equally often; none: all of `cellwatch.training.specimens.draw.KINDS`.
     """
 
     schedule: str
@@ -112,6 +118,9 @@ class FitPlan:
     precision: Literal["float32", "bfloat16"] = "float32"
     validation: float = 0.0
     norm_batches: int = 20  # as many as the moving averages remember
+    intensity: bool = False
+    simulated: float = 0.0
+    kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can have."""
@@ -120,6 +129,8 @@ class FitPlan:
             raise UsageError(f"precision: '{self.precision}' is neither float32 nor bfloat16")
         if not 0 <= self.validation < 1:
             raise UsageError(f"validation: {self.validation:g} is no part of the images, 0 to 1")
+        if not 0 <= self.simulated <= 1:
+            raise UsageError(f"simulated: {self.simulated:g} is no part of the crops, 0 to 1")
 
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch of this run, counted from 0."""
@@ -181,6 +192,11 @@ def with_steps(
             + (", or fewer images an epoch" if each > 1 else "")
         )
     return replace(plan, epochs=epochs)
+
+
+def plan_from(facts: Mapping[str, Any]) -> FitPlan:  # Any: JSON
+    """Return the plan that `asdict` made facts of, also of an older version with fewer fields."""
+    return FitPlan(**{**facts, "kinds": tuple(facts.get("kinds", ()))})
 
 
 def schedule_named(name: str) -> Schedule:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,7 +226,7 @@ def test_f54_a_stopped_worker_is_replaced_and_its_image_done_by_the_next(station
         station.write("b.tif", seed=1)
         assert station.until(is_done(station, 2)), station.log()
         assert station.worker_pid() not in (stopped, None)
-        assert not os.path.exists(f"/proc/{stopped}")
+        assert not Path(f"/proc/{stopped}").exists()
     with sqlite3.connect(station.folder / "state/cellwatch.db") as db:
         assert [n for (n,) in db.execute("SELECT attempts FROM acquisitions")] == [1, 2]
 
