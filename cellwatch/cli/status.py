@@ -19,6 +19,7 @@ from cellwatch.storage.pathtext import printable
 
 REFRESH_S = 2.0
 RUNS = (DaemonState.RUNNING, DaemonState.DEGRADED)
+SCAN_LATE_S = 60.0  # folders are looked into every ten seconds
 CLEAR = "\x1b[2J\x1b[H"  # the screen, and home
 
 
@@ -103,6 +104,11 @@ def _is_newer(config: Path | None, held: dict[str, Any], daemon: dict[str, Any])
     return config.stat().st_mtime > _moment(since)
 
 
+def _age(moment: str | None) -> float:
+    # In s; 0 where it never was.
+    return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds() if moment else 0.0
+
+
 def _moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp() if text else 0.0
 
@@ -118,6 +124,10 @@ def _show_status(facts: dict[str, Any]) -> None:  # Any: JSON
         typer.echo(unread)
     for folder in facts["folders"] if facts["state"] in RUNS else []:
         reason = f": {folder['reason']}" if folder["reason"] else f", {folder['files']} files"
+        if _age(folder["scanned_at"]) > SCAN_LATE_S:
+            reason += (
+                f" (not looked into for {_since(folder['scanned_at'])}: does the disk answer?)"
+            )
         typer.echo(f"{folder['state']} {printable(folder['path'])}{printable(reason)}")
     for row in facts["running"]:
         typer.echo(f"segmenting {printable(row['path'])} for {_since(row['started_at'])}")

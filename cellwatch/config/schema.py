@@ -21,13 +21,16 @@ from cellwatch.core.parameters import (
 )
 from cellwatch.errors import CalibrationError, ParameterError
 from cellwatch.records import ChannelChoice
+from cellwatch.storage.mounts import is_network
 from cellwatch.watching.names import ALWAYS_EXCLUDED, is_plain_name
-from cellwatch.watching.settle import SETTLE_S
+from cellwatch.watching.settle import NETWORK_SETTLE_S, SETTLE_S
 
 CORE = SegmentationParams()  # the defaults of segmentation
 
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|sec|seconds?|m|min|minutes?|h|hours?)?\s*$")
 _PLANE = re.compile(r"[ptz]\d+(_[ptz]\d+)*")
+_SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([kKMGT]?B)?\s*$")
+_BYTES = {"": 1.0, "B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 _SECONDS = {None: 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -66,6 +69,13 @@ def _seconds(value: Any) -> float:  # Any: what YAML gave
         raise ValueError(f"'{value}' is no time; write 2 s or 5 min")
     unit = match[2] if match[2] in (None, "ms") else match[2][0]
     return float(match[1]) * _SECONDS[unit]
+
+
+def _bytes(value: Any) -> float:  # Any: what YAML gave
+    match = _SIZE.match(str(value))
+    if not match:
+        raise ValueError(f"'{value}' is no size; write 500 MB or 2 GB")
+    return float(match[1]) * _BYTES[(match[2] or "").upper()]
 
 
 def _existing(value: Any) -> str:  # Any: what YAML gave
@@ -226,6 +236,10 @@ class Target(Segmenting):
     name: TargetName
 
 
+def _settle(value: Any) -> float | None:  # Any: what YAML gave
+    return None if value is None else _seconds(value)
+
+
 class WatchDefaults(Segmenting):
     """Keys that every watched folder may set."""
 
@@ -234,7 +248,7 @@ class WatchDefaults(Segmenting):
     existing: Annotated[str, BeforeValidator(_existing)] = "process"
     axes: Annotated[str, BeforeValidator(_axes)] = ""
     pixel_size: Annotated[float | None, BeforeValidator(_pixel_size)] = None
-    settle: Annotated[float, BeforeValidator(_seconds)] = SETTLE_S
+    settle: Annotated[float | None, BeforeValidator(_settle)] = None
     experiment: Annotated[str, BeforeValidator(_experiment)] = "folder"
     segment: tuple[Target, ...] = ()
 
@@ -244,6 +258,13 @@ class Watch(WatchDefaults):
 
     folder: FolderPath
     name: Name = "watch"
+
+    @property
+    def settle_s(self) -> float:
+        """Return for how long a file must stand still, in s."""
+        if self.settle is not None:
+            return self.settle
+        return NETWORK_SETTLE_S if is_network(self.folder) else SETTLE_S
 
     def targets(self) -> tuple[Target, ...]:
         """Return what is segmented: `segment`, or one target named `cells`.
@@ -276,6 +297,7 @@ class Output(Section):
     folder: FolderPath
     include_image: bool = True
     also: tuple[Literal["tif"], ...] = ("tif",)
+    reserve: Annotated[float, BeforeValidator(_bytes)] = 500e6
 
 
 class Folder(Section):

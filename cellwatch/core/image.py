@@ -22,6 +22,8 @@ FLAT = 1e-6
 # What instruments and programs write where there is no data, in images of signed numbers.
 NO_DATA = (-9999.0, -32768.0, -99999.0, -999.0)
 LEAST_NO_DATA = 16  # px; fewer may be pixels that failed
+MOST_NO_DATA = 0.5  # of a plane, where the value is none of those
+FAR = 3.0  # times as far below all others as those differ
 
 BLOCK = 4  # px; side of the blocks whose means tell noise from objects
 BLANK_SIGMAS = 6.5  # pure noise stays within 5.5 in a million blocks
@@ -51,10 +53,10 @@ def cleaned(plane: Float32) -> tuple[Float32, tuple[str, ...]]:
         mended = channel
         if np.isinf(channel).any():
             mended = _finite(channel)
-            notes.append(
-                f"{int(np.isinf(channel).sum())} px{told} are infinite: taken as brightest"
-            )
-        value = _no_data(mended)
+            for limit, which in ((np.inf, "brightest"), (-np.inf, "darkest")):
+                if n_px := int((channel == limit).sum()):
+                    notes.append(f"{n_px} px{told} are infinite: taken as {which}")
+        value = _no_data(channel)
         if value is not None:
             mended = np.where(mended == value, np.float32(np.nan), mended)
             n_px = int((channel == value).sum())
@@ -84,18 +86,19 @@ def _finite(channel: Float32) -> Float32:
 
 
 def _no_data(channel: Float32) -> float | None:
-    if not channel.size or np.isnan(channel).all():
-        return None
-    least = float(np.nanmin(channel))
+    known = channel if np.isfinite(channel).all() else channel[np.isfinite(channel)]
+    least = float(known.min(initial=0))
     if least >= 0:
         return None
-    rest = channel[channel > least]
-    n_px = channel.size - rest.size - int(np.isnan(channel).sum())
+    rest = known[known > least]
+    n_px = known.size - rest.size
     if n_px < LEAST_NO_DATA or not rest.size:
         return None
     following, most = float(rest.min()), float(rest.max())
     is_named = following >= 0 and (least in NO_DATA or least < -1e30)
-    return least if is_named or following - least > most - following else None
+    # What fills most of a plane is its background, however dark it is.
+    is_far = following - least > FAR * (most - following) and n_px <= MOST_NO_DATA * known.size
+    return least if is_named or is_far else None
 
 
 def percentiles(plane: Float32, normalisation: Normalisation) -> list[tuple[float, float]]:

@@ -40,7 +40,7 @@ class Deadlines:
         pixels : int
             Of a plane.
         n_bytes : int
-            Of the file, which is read before the first plane, and written after the last.
+            That are read before the first plane, or written after the last.
 
         Examples
         --------

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -72,7 +73,9 @@ class Guarded:
             self._end()
 
     def _started(self) -> "subprocess.Popen[bytes]":
-        if self._process is None or self._process.poll() is not None:
+        if self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", self._module, str(os.getpid())],
                 stdin=subprocess.PIPE,
@@ -89,7 +92,8 @@ class Guarded:
         code = process.wait()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
-                stream.close()
+                with suppress(OSError):  # what it was still to be told has nobody to read it
+                    stream.close()
         self._process = None
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 

@@ -73,8 +73,8 @@ def plan_for(watched: Watch, inspector: Inspector | None = None, *, is_once: boo
         include=watched.include,
         exclude=watched.excluded(),
         suffixes=SUFFIXES,
-        settle_s=watched.settle,
-        interrupted_after_s=watched.settle if is_once else INTERRUPTED_AFTER_S,
+        settle_s=watched.settle_s,
+        interrupted_after_s=watched.settle_s if is_once else INTERRUPTED_AFTER_S,
         why_not_whole=inspector.why_not_whole if inspector is not None else why_not_whole,
     )
 

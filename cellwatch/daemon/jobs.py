@@ -86,6 +86,7 @@ def job_for(
         also=config.output.also,
         root=str(watched.folder),
         are_zeros_final=are_zeros_final,
+        compared_with=claim.compared_with,
     )
 
 
@@ -97,7 +98,7 @@ def are_zeros_final(claim: Claim, watched: Watch, now: datetime) -> bool:
     if not claim.queued_at:
         return True
     waited = now - datetime.fromisoformat(claim.queued_at)
-    return waited.total_seconds() >= ZEROS_TIMES_SETTLE * watched.settle
+    return waited.total_seconds() >= ZEROS_TIMES_SETTLE * watched.settle_s
 
 
 def plane_of(claim: Claim) -> int:

@@ -13,13 +13,13 @@ from cellwatch.config.schema import Config, Watch
 from cellwatch.daemon import desk
 from cellwatch.daemon import nights as training
 from cellwatch.daemon.deadlines import Deadlines
+from cellwatch.daemon.diskspace import DiskSpace
 from cellwatch.daemon.executor import FromWorker, Worker
 from cellwatch.daemon.inbox import Inbox
 from cellwatch.daemon.intake import FromWatcher
 from cellwatch.daemon.office import Office
 from cellwatch.daemon.results import ResultChanged
 from cellwatch.daemon.summaries import Summaries
-from cellwatch.records import ModelCard
 from cellwatch.storage.places import SUPERSEDED
 from cellwatch.storage.queue import Claim
 from cellwatch.zoo.cards import ModelPlace
@@ -63,7 +63,6 @@ class Life:
     config: Config
     config_path: Path
     models: dict[str, ModelPlace | ClassifierPlace]
-    cards: dict[str, list[ModelCard]]
     is_once: bool
     nights: training.Nights
     office: Office
@@ -84,6 +83,8 @@ class Life:
     claimed: Claim | None = None  # and not given to the worker yet
     job: InFlight | None = None
     deadlines: Deadlines = field(default_factory=Deadlines)
+    space: DiskSpace = field(default_factory=DiskSpace)
+    n_claims: int = 0
     heartbeat_at: float = 0.0
     next_config: Config | None = None  # a configuration that was read again, and is good
     ledger_lost_at: float | None = None  # since when the ledger cannot be written

@@ -1,12 +1,13 @@
 """How much memory a job needs and the machine has: asked before pixels are decoded."""
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from cellwatch.core.parameters import SegmentationParams
 from cellwatch.errors import TooLittleMemory
 from cellwatch.records import ImageInfo
 
@@ -14,6 +15,8 @@ from cellwatch.records import ImageInfo
 # float32, flows, labels, and the end points of its foreground. Measured, with nuclei at the
 # network's own diameter: 95 on 4,096 px squared, 125 on 2,048, some of it the network's own maps.
 BYTES_A_PIXEL = 100
+BYTES_ENLARGED = 60  # for each further pixel of a plane that is enlarged for the network
+USUAL_MEAN = 30.0  # px; to which most networks bring their ROIs
 SHARE = 0.8  # of what is free: the microscope's own software needs some
 ALWAYS = 1 << 30  # bytes that any machine is taken to have
 HEADROOM = 2 << 30  # bytes that decoding may take on top of what a file declares
@@ -24,6 +27,8 @@ def free_memory() -> int:
     available = _field(Path("/proc/meminfo"), "MemAvailable:") * 1024
     limit, used = _cgroup("memory.max"), _cgroup("memory.current")
     if limit is not None and used is not None:
+        # Pages of files that were read count as used, and are given up when they are needed.
+        used -= _cgroup_stat("inactive_file") + _cgroup_stat("active_file")
         available = min(available, max(0, limit - used))
     return available
 
@@ -40,12 +45,16 @@ def resident() -> int:
     return _field(Path("/proc/self/status"), "VmRSS:") * 1024
 
 
-def needed(info: ImageInfo, *, has_store: bool = True) -> int:
+def needed(
+    info: ImageInfo, targets: Sequence[SegmentationParams] = (), *, has_store: bool = True
+) -> int:
     """Return about how many bytes it takes to segment an image.
 
     Parameters
     ----------
     info : ImageInfo
+    targets : sequence of SegmentationParams
+        How each target is segmented: small cells are enlarged, and so is the plane they lie in.
     has_store : bool
         Whether the image is written into a mask store: that takes a part of it once more.
     """
@@ -53,10 +62,22 @@ def needed(info: ImageInfo, *, has_store: bool = True) -> int:
     plane = int(np.prod([n for a, n in zip(info.axes, info.shape, strict=True) if a in "YX"]))
     n_planes = max(1, pixels // max(1, plane))
     decoded = pixels * np.dtype(info.dtype).itemsize
-    return decoded * (2 if has_store else 1) + n_planes * plane * 4 + plane * BYTES_A_PIXEL
+    labels = n_planes * plane * 4 * max(1, len(targets))
+    enlarged = max((_zoom(params, info.pixel_size_um) ** 2 for params in targets), default=0.0)
+    at_work = plane * (BYTES_A_PIXEL + max(0.0, enlarged - 1) * BYTES_ENLARGED)
+    if any(params.normalisation.over == "acquisition" for params in targets):
+        at_work += 2 * n_planes * plane * 4  # all planes in float32, and stacked
+    return int(decoded * (2 if has_store else 1) + labels + at_work)
 
 
-def require_memory(info: ImageInfo) -> None:
+def _zoom(params: SegmentationParams, pixel_size_um: float | None) -> float:
+    # By which a plane is enlarged, as far as the configuration tells.
+    is_known = params.diameter.unit == "px" or pixel_size_um
+    diameter = params.diameter.in_px(pixel_size_um) if is_known else None
+    return USUAL_MEAN / diameter if diameter else 1.0
+
+
+def require_memory(info: ImageInfo, targets: Sequence[SegmentationParams] = ()) -> None:
     """Refuse an image that would take more memory than there is.
 
     Raises
@@ -64,7 +85,7 @@ def require_memory(info: ImageInfo) -> None:
     TooLittleMemory
         With what it needs and what there is; `is_hopeless` when the whole machine is too small.
     """
-    wanted = needed(info)
+    wanted = needed(info, targets)
     if wanted <= ALWAYS:
         return
     most, free = int(all_memory() * SHARE), int(free_memory() * SHARE)
@@ -111,12 +132,21 @@ def _field(path: Path, name: str) -> int:
 def _cgroup(name: str) -> int | None:
     # Version 2, of the group that systemd made for the unit; None: there is no limit.
     try:
-        line = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()[-1]
-        group = line.rpartition(":")[2].lstrip("/")
-        text = Path("/sys/fs/cgroup", group, name).read_text(encoding="ascii").strip()
-        return int(text)
+        return int(_group().joinpath(name).read_text(encoding="ascii").strip())
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _cgroup_stat(name: str) -> int:
+    try:
+        return _field(_group() / "memory.stat", f"{name} ")
+    except (OSError, IndexError):
+        return 0
+
+
+def _group() -> Path:
+    line = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()[-1]
+    return Path("/sys/fs/cgroup", line.rpartition(":")[2].lstrip("/"))
 
 
 def _gib(n_bytes: int) -> str:

@@ -69,6 +69,7 @@ class Nights:
     deaths: int = 0
     again_at: float = 0.0
     checked_at: float = 0.0
+    missed_at: float = 0.0
     turns: Turns = field(default_factory=lambda: Turns(0.2))
 
     @property
@@ -104,6 +105,7 @@ def take_up(nights: Nights, now: datetime) -> None:
 def turn(nights: Nights, *, is_busy: bool, now: datetime, local_now: datetime) -> None:
     """Do what is due: collect a trainer that ended, pause or resume it, begin the next run."""
     _drop_given_up(nights)
+    _note_missed(nights, now, local_now)
     if _is_time_to_begin(nights, now):
         _begin_due(nights, now, local_now)
     _carry_on(nights, is_busy=is_busy, now=now)
@@ -125,6 +127,20 @@ def _drop_given_up(nights: Nights) -> None:
         clear(Path(job.folder))
         nights.job = None
         logger.info("the training of %s is given up", job.group)
+
+
+def _note_missed(nights: Nights, now: datetime, local_now: datetime) -> None:
+    # A training that outlasts the day: the next night of its group is not begun, and that is said.
+    job = nights.job
+    if job is None or time.monotonic() < nights.missed_at or job.group not in nights.groups:
+        return
+    nights.missed_at = time.monotonic() + CHECK_EVERY_S
+    night = night_due(nights.config.retrain.at, runs.dates_of(nights.db, job.group), local_now)
+    if not night:
+        return
+    reason = f"run {job.run_id} of the same group was still under way"
+    if runs.miss(nights.db, AskedRun(job.group, "night", night), reason, now):
+        logger.warning("no training of %s in the night of %s: %s", job.group, night, reason)
 
 
 def _is_time_to_begin(nights: Nights, now: datetime) -> bool:

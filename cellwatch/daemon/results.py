@@ -111,8 +111,9 @@ def _mark_of(stored: Stored, inspector: Inspector) -> str:
     path = Path(stored.store)
     try:
         if not path.exists():
-            return MISSING if path.parent.exists() or stored.mark == MISSING else stored.mark
-        newest = max((p.stat().st_mtime for p in path.rglob("*") if p.is_file()), default=0.0)
+            return MISSING  # the output folder itself is there, or nothing was looked at
+        # Folders too: theirs is the time at which something in them was deleted.
+        newest = max(p.stat().st_mtime for p in (path, *path.rglob("*")))
     except OSError:
         return stored.mark
     written = datetime.fromisoformat(stored.finished_at).timestamp()

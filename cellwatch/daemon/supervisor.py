@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from cellwatch.daemon import arriving, desk, office, workers
 from cellwatch.daemon import nights as training
 from cellwatch.daemon.executor import boot_id, wait_for_stranded
 from cellwatch.daemon.intake import known_files, start_watching
-from cellwatch.daemon.jobs import cards_of, models_of
+from cellwatch.daemon.jobs import models_of
 from cellwatch.daemon.life import Life, Ordinary
 from cellwatch.daemon.lineup import groups_of, overruled, unserved
 from cellwatch.daemon.results import start_watching_results
@@ -34,8 +35,10 @@ from cellwatch.records import AcquisitionState
 from cellwatch.storage import backups, history, queue
 from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.locking import state_lock
+from cellwatch.storage.mounts import file_system_of, is_network
 from cellwatch.storage.owner import claim_output
 from cellwatch.storage.reading import LEDGER_MENDED, RELOAD_ERROR
+from cellwatch.watching.identity import has_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +79,13 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
     UnknownModel
         When the configuration names a model that is not there.
     ConfigError
-        When the output folder is another station's.
+        When the output folder is another station's, or the state folder on a network file system.
     DeviceError
         With `is_once`, when the device is not there.
     """
     models_of(config)
+    _refuse_network(config.state.folder)
+    _let_kernels_be_kept(config.state.folder)
     signals = Signals()
     with state_lock(config.state.folder, _now()):
         _claim_output(config)
@@ -91,7 +96,7 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
         handlers = handle_signals(signals)
         try:
             if mended:
-                history.told(db, LEDGER_MENDED, mended)
+                _when_writable(signals, lambda: history.told(db, LEDGER_MENDED, mended))
             while True:
                 life = _begin_life(db, config, config_path, is_once=is_once)
                 counts = _live(life, signals)
@@ -103,6 +108,21 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             db.close()
+
+
+def _refuse_network(state: Path) -> None:
+    if is_network(state):
+        raise ConfigError(
+            f"state: {state} is on a network file system ({file_system_of(state)}), where SQLite's "
+            "locks do not hold and the ledger would be damaged; name a folder on a disk of this "
+            "machine (masks may lie on the share)"
+        )
+
+
+def _let_kernels_be_kept(state: Path) -> None:
+    # numba keeps what it compiled beside the code, else in the home; a service may have neither.
+    if not os.access(Path(__file__).parent, os.W_OK):
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(state / "numba"))
 
 
 def _opened(state: Path) -> Database:
@@ -131,24 +151,20 @@ def _claim_output(config: Config) -> None:
 
 def _begin_life(db: Database, config: Config, config_path: Path, *, is_once: bool) -> Life:
     models = models_of(config)
-    cards = {name: cards_of(place) for name, place in models.items()}
     nights = training.Nights(db, config, models)
     people = office.Office(db, config, nights)
-    return Life(db, config, config_path, models, cards, is_once, nights, people)
+    return Life(db, config, config_path, models, is_once, nights, people)
 
 
 def _live(life: Life, signals: Signals) -> dict[str, int]:
     done_before = _count(life.db, AcquisitionState.DONE)
-    _begin(life)
+    _when_writable(signals, lambda: _begin(life))
     threads = _start_threads(life)
     notify("READY=1")
     logger.info("watching %s", ", ".join(str(w.folder) for w in life.config.watch))
     try:
         while not signals.ended.is_set() and life.next_config is None:
-            if signals.reload.is_set():
-                signals.reload.clear()
-                _reload(life)
-            _guarded_turn(life, signals.ended)
+            _guarded_turn(life, signals)
             if life.is_once and life.ledger_lost_at is None and _is_everything_done(life):
                 break
     finally:
@@ -217,8 +233,9 @@ def _begin(life: Life) -> None:
     stranded = history.daemon_started(life.db, facts, now)
     history.told(life.db, RELOAD_ERROR, "")
     for watched in config.watch:
-        if moved := history.root_moved(life.db, watched.name, str(watched.folder)):
-            logger.info("'%s' lies in %s now: %d images known", watched.name, watched.folder, moved)
+        folder = str(watched.folder)
+        if moved := history.root_moved(life.db, watched.name, folder, has_fingerprint):
+            logger.info("'%s' lies in %s now: %d images known", watched.name, folder, moved)
     history.folders_named(life.db, [*(w.name for w in config.watch), *desk.named(config)])
     groups = groups_of(config)
     history.groups_named(life.db, {name: group.target.model for name, group in groups.items()})
@@ -249,10 +266,34 @@ def _reload(life: Life) -> None:
     life.next_config = config
 
 
-def _guarded_turn(life: Life, ended: threading.Event) -> None:
+def _when_writable(signals: Signals, work: Callable[[], None]) -> None:
+    # Another program may hold the ledger when a life begins: it is waited for, a minute at most.
+    until = time.monotonic() + LEDGER_AT_START_S
+    while True:
+        try:
+            work()
+        except sqlite3.OperationalError as error:
+            if time.monotonic() > until or signals.ended.is_set():
+                raise OutputError(
+                    f"the ledger cannot be written: {error}; look which program holds it (fuser), "
+                    "or whether the disk is full"
+                ) from error
+            logger.warning("the ledger cannot be written yet: %s", error)
+            signals.ended.wait(LEDGER_AGAIN_S)
+        else:
+            return
+
+
+def _guarded_turn(life: Life, signals: Signals) -> None:
     # A ledger that is locked, or whose disk is full, is waited for: nothing that was learned is
     # dropped before it is recorded.
+    ended = signals.ended
     try:
+        if signals.reload.is_set():
+            _reload(life)
+            signals.reload.clear()
+        if life.ledger_lost_at is not None and not life.is_once and life.nights.job is None:
+            training.take_up(life.nights, _now())
         _turn(life)
     except sqlite3.OperationalError as error:
         now = time.monotonic()
@@ -271,8 +312,6 @@ def _guarded_turn(life: Life, ended: threading.Event) -> None:
         lost = time.monotonic() - life.ledger_lost_at
         life.ledger_lost_at, life.ledger_told_at = None, 0.0
         logger.info("the ledger can be written again, after %.0f s", lost)
-        if not life.is_once and life.nights.job is None:
-            training.take_up(life.nights, _now())
 
 
 def _turn(life: Life) -> None:

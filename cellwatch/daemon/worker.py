@@ -101,6 +101,8 @@ def perform(
     with _writing(store):
         sweep(store, superseded)
     sha256 = _digest(path)
+    if job.compared_with == sha256 and store.exists():
+        return Outcome(job.acquisition_id, content_sha256=sha256, is_unchanged=True)
     if adopted := adopt(job, store, sha256, time.monotonic() - started):
         _publish_also(job, {t: read_labels(store, t) for t in _names(job)}, superseded)
         return adopted
@@ -276,7 +278,7 @@ def _why_over(device: torch.device, outcome: Outcome) -> str:
 def _loaded(job: Job) -> Image:
     path = Path(job.path)
     info = describe(path, job.axes)
-    require_memory(info)
+    require_memory(info, [SegmentationParams.from_json(t.params) for t in job.targets])
     try:
         with decoding_within(info):
             image = load(path, job.axes)

@@ -1,6 +1,7 @@
 """The worker as the supervisor sees it: started, given jobs, listened to, replaced when it ends."""
 
 import logging
+import math
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,7 @@ from cellwatch.daemon.deadlines import STARTING_S
 from cellwatch.daemon.executor import FromWorker, Worker, process_started
 from cellwatch.daemon.jobs import are_zeros_final, cards_of, facts_of, job_for, plane_of, why_no_job
 from cellwatch.daemon.life import InFlight, Life
-from cellwatch.errors import CellwatchError, DeviceError
+from cellwatch.errors import CellwatchError, DeviceError, OutputError
 from cellwatch.records import Outcome, Trouble
 from cellwatch.storage import history, queue
 from cellwatch.storage.pathtext import text_path
@@ -19,6 +20,8 @@ from cellwatch.storage.queue import Claim
 
 logger = logging.getLogger(__name__)
 
+BYTES_A_PIXEL = 4  # of labels, and of most pixels
+NEWEST_EVERY = 4  # one in so many claims is of the newest image: a backlog hides no live one
 RESPAWN_AFTER_S = 1.0
 MAX_DEATHS_AT_START = 5  # of a worker that never becomes ready: then the device is unfit
 UNFIT_AGAIN_S = 60.0  # until a device that is unfit is tried again
@@ -50,9 +53,12 @@ def listen_once(life: Life) -> None:
 
 def give_job(life: Life, worker: Worker) -> None:
     """Claim the next acquisition and hand it to an idle worker."""
+    if not _has_space(life):
+        return
     # A claim that the ledger holds, and that no worker was given since, goes first.
     claim = life.claimed or queue.claim(
         life.db,
+        is_newest=life.n_claims % NEWEST_EVERY == NEWEST_EVERY - 1,
         device=worker.device,
         worker_pid=worker.pid,
         now=_now(),
@@ -61,6 +67,7 @@ def give_job(life: Life, worker: Worker) -> None:
     life.claimed = claim
     if claim is None:
         return
+    life.n_claims += 1
     watched = life.watch_named(claim.watch)
     reason = why_no_job(claim, watched)
     if watched is None or reason:
@@ -69,15 +76,16 @@ def give_job(life: Life, worker: Worker) -> None:
         return
     try:
         models = models_for(life.db, claim, watched, life.config, life.models)
+        cards = [card for place in models.values() for card in cards_of(place)]
     except CellwatchError as error:
         queue.set_aside(life.db, claim.acquisition_id, str(error), _now())
         life.claimed = None
-        logger.warning("%s is blocked: %s", claim.path, error)
+        line = f"{claim.path} is blocked: {error}"
+        life.summaries.say(logging.WARNING, "images that are blocked", line, time.monotonic())
         return
     pin_models(life.db, claim, models, life.config, _now())
-    for place in models.values():
-        for card in cards_of(place):
-            history.model_used(life.db, card, _now())
+    for card in cards:
+        history.model_used(life.db, card, _now())
     final = are_zeros_final(claim, watched, _now())
     job = job_for(claim, watched, life.config, models, are_zeros_final=final)
     pixels, n_bytes = plane_of(claim), _size_of(life, claim)
@@ -87,6 +95,19 @@ def give_job(life: Life, worker: Worker) -> None:
     life.job = InFlight(claim, facts_of(job), pixels, n_bytes, began, began + allowed)
     life.claimed = None
     worker.perform(job)
+
+
+def _has_space(life: Life) -> bool:
+    config, before = life.config, life.space.trouble
+    output, now = config.output, time.monotonic()
+    trouble = life.space.why_none(output.folder, output.reserve, config.state.folder, now)
+    life.space.warn([watched.folder for watched in config.watch], output.reserve, now)
+    if trouble != before:
+        history.daemon_degraded(life.db, trouble)
+        logger.warning("%s", trouble or "there is room on the disk again")
+    if trouble and life.is_once:
+        raise OutputError(trouble)
+    return not trouble
 
 
 def _spawn(life: Life) -> None:
@@ -147,6 +168,11 @@ def _record(life: Life, outcome: Outcome) -> None:
             life.forget[acquisition["watch"]].put(text_path(acquisition["relative_path"]))
         line = f"{path} is {state}: {outcome.reason}"
         life.summaries.say(logging.WARNING, f"images that are {state}", line, time.monotonic())
+        return
+    if outcome.is_unchanged:
+        queue.stands(life.db, outcome.acquisition_id, now)
+        line = f"{path} holds what it held: its masks stand"
+        life.summaries.say(logging.INFO, "images that were looked at again", line, time.monotonic())
         return
     facts = life.job.facts if life.job is not None else {}
     queue.finish(life.db, outcome, facts, now)
@@ -222,7 +248,9 @@ def _end_hanging(life: Life, now: float) -> None:
 
 
 def _size_of(life: Life, claim: Claim) -> int:
-    return int(life.db.table("acquisitions").get(claim.acquisition_id)["size"])
+    # Read twice, for its digest and its pixels; its labels and its pixels are written.
+    size = int(life.db.table("acquisitions").get(claim.acquisition_id)["size"])
+    return 2 * size + 2 * BYTES_A_PIXEL * math.prod(claim.shape)
 
 
 def _now() -> datetime:

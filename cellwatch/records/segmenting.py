@@ -185,6 +185,8 @@ class Job:
         The watched folder; "": there is none.
     are_zeros_final : bool
         Whether pixels that are all 0 are the image, and not a file that is still to be filled.
+    compared_with : str
+        The sha256 of the content whose masks stand: with the same content nothing is done.
     """
 
     acquisition_id: int
@@ -198,6 +200,7 @@ class Job:
     also: tuple[str, ...] = ()
     root: str = ""
     are_zeros_final: bool = True
+    compared_with: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as plain JSON values."""
@@ -296,6 +299,8 @@ class Outcome:
         Of the source file, read whole.
     targets : tuple of TargetResult
     seconds : float
+    is_unchanged : bool
+        Whether the file holds what its masks were made of, so that nothing was done.
     """
 
     acquisition_id: int
@@ -305,6 +310,7 @@ class Outcome:
     content_sha256: str = ""
     targets: tuple[TargetResult, ...] = ()
     seconds: float = 0.0
+    is_unchanged: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as plain JSON values."""

@@ -203,11 +203,19 @@ def _queue_again(
     is_current = known["superseded_by"] is None
     is_done = known["state"] == AcquisitionState.DONE
     # A done file with a new time may differ where the fingerprint does not look: the worker
-    # compares the whole content, and takes the masks that are there if it is the same.
+    # compares the whole content, and its masks stay as they are if it is the same.
     if is_current and known["state"] not in TRIED_AGAIN and (is_same_file or not is_done):
         return None
+    looked_at = known["content_sha256"] if is_current and is_done else None
     db.table("acquisitions").update(
-        key, {"attempts": 0, "worker_deaths": 0, "daemon_deaths": 0, "retry_at": None}
+        key,
+        {
+            "attempts": 0,
+            "worker_deaths": 0,
+            "daemon_deaths": 0,
+            "retry_at": None,
+            "compared_with": looked_at,
+        },
     )
     if not is_current:  # the file was overwritten with what it had held before
         db.table("acquisitions").update(key, {"superseded_by": None})

@@ -5,6 +5,7 @@ since that backup is found again: files by the scan, masks by the provenance in 
 corrections by the files in their folder.
 """
 
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -18,6 +19,7 @@ BACKUPS, DAMAGED = "backups", "damaged"  # below the state folder
 KEPT = 7
 EVERY = timedelta(hours=20)  # a little less than a day: a station that runs by day has one a day
 STAMP = "%Y%m%dT%H%M%SZ"
+NAME = re.compile(r"cellwatch-\d{8}T\d{6}Z\.db")
 COMPANIONS = ("", "-wal", "-shm")  # files of one SQLite database
 
 
@@ -36,8 +38,8 @@ def back_up_if_due(state: Path, now: datetime) -> Path | None:
         When it cannot be written or read; what was begun is removed.
     """
     folder = state / BACKUPS
-    known = backups(state)
-    if known and now - _moment(known[-1]) < EVERY:
+    # One of the future was made by a clock that was wrong.
+    if any(timedelta() <= now - _moment(known) < EVERY for known in backups(state)):
         return None
     folder.mkdir(exist_ok=True)
     target = folder / f"cellwatch-{now.strftime(STAMP)}.db"
@@ -45,6 +47,8 @@ def back_up_if_due(state: Path, now: datetime) -> Path | None:
     try:
         with closing(_reading(state / LEDGER)) as source, closing(sqlite3.connect(aside)) as copy:
             source.backup(copy, pages=1000, sleep=0.01)
+        if why := why_damaged(aside):
+            raise sqlite3.DatabaseError(f"the ledger is damaged ({why}): the last backups are kept")
         flush(aside)
         aside.replace(target)
     finally:
@@ -55,8 +59,9 @@ def back_up_if_due(state: Path, now: datetime) -> Path | None:
 
 
 def backups(state: Path) -> list[Path]:
-    """Return the backups of a ledger, the oldest first."""
-    return sorted((state / BACKUPS).glob("cellwatch-*.db"))
+    """Return the backups of a ledger, the oldest first; files of other names are left alone."""
+    found = (state / BACKUPS).glob("cellwatch-*.db")
+    return sorted(path for path in found if NAME.fullmatch(path.name))
 
 
 def mend(state: Path, now: datetime) -> str:
@@ -74,9 +79,11 @@ def mend(state: Path, now: datetime) -> str:
         For people: what was wrong, where it lies now, and what took its place.
     """
     path = state / LEDGER
-    sound = [backup for backup in backups(state) if not why_damaged(backup)]
     why = why_damaged(path) if path.exists() else "it is not there"
-    if not why or (not path.exists() and not sound) or (_is_empty(path) and not sound):
+    if not why:
+        return ""
+    sound = [backup for backup in backups(state) if not why_damaged(backup)]
+    if (not path.exists() and not sound) or (_is_empty(path) and not sound):
         return ""  # a station that begins has no ledger
     aside = state / DAMAGED
     if path.exists():

@@ -1,7 +1,7 @@
 """What the daemon says of itself: its life, its folders, the models it used."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -93,21 +93,32 @@ def unread_found(db: Database, watch: str, found: Mapping[str, Sequence[str]]) -
     return sorted(set(found) - known)
 
 
-def root_moved(db: Database, watch: str, folder: str) -> int:
+def root_moved(
+    db: Database, watch: str, folder: str, is_content: Callable[[Path, str], bool]
+) -> int:
     """Give what is known of a watched folder its new place; return how many acquisitions.
 
     A folder of the same name at another place is the same folder where at least half of the files
-    that are looked at lie there as they were; else nothing is changed.
+    that are looked at lie there with the content that they had; else nothing is changed. (Names and
+    sizes tell nothing: a microscope gives the same ones every day.)
+
+    Parameters
+    ----------
+    db : Database
+    watch, folder : str
+    is_content : callable
+        Says whether a file has a fingerprint.
     """
     row = db.execute("SELECT path FROM folders WHERE name = ?", [watch]).fetchone()
     if row is None or row[0] in (folder, path_text(folder)):
         return 0
     sql = """
-        SELECT relative_path, size FROM acquisitions
-        WHERE watch = ? AND superseded_by IS NULL ORDER BY id DESC LIMIT 50
+        SELECT relative_path, fingerprint FROM acquisitions
+        WHERE watch = ? AND superseded_by IS NULL AND fingerprint != ''
+        ORDER BY id DESC LIMIT 20
     """
     sample = db.execute(sql, [watch]).fetchall()
-    there = sum(_is_there(f"{folder}/{text_path(path)}", size) for path, size in sample)
+    there = sum(is_content(Path(folder, text_path(path)), mark) for path, mark in sample)
     if not sample or 2 * there < len(sample):
         return 0
     with transaction(db):
@@ -115,20 +126,14 @@ def root_moved(db: Database, watch: str, folder: str) -> int:
         rows = db.execute(sql, [watch]).fetchall()
         for key, relative, before in rows:
             path = path_text(f"{folder}/{text_path(relative)}")
-            db.execute("UPDATE acquisitions SET path = ? WHERE id = ?", [path, key])
+            # What is known of a file at its new place already stays with it.
+            db.execute("UPDATE OR IGNORE acquisitions SET path = ? WHERE id = ?", [path, key])
             db.execute(
                 "UPDATE OR IGNORE pins SET experiment = ? WHERE watch = ? AND experiment = ?",
                 [path, watch, before],
             )
         db.execute("UPDATE folders SET path = ? WHERE name = ?", [folder, watch])
     return len(rows)
-
-
-def _is_there(path: str, size: int) -> bool:
-    try:
-        return Path(path).stat().st_size == size
-    except OSError:
-        return False
 
 
 def heartbeat(db: Database, now: datetime) -> None:

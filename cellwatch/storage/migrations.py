@@ -65,3 +65,10 @@ def m006_what_changes_unseen(db: Database) -> None:
     for statement in CHANGES_UNSEEN.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+@migrations()
+def m007_files_that_are_only_looked_at_again(db: Database) -> None:
+    """Tell an image that is to be compared with what was segmented from one to segment."""
+    # The content whose masks stand; NULL: it is to be segmented whatever it holds.
+    db.execute("ALTER TABLE acquisitions ADD COLUMN compared_with TEXT")

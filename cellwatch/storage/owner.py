@@ -1,6 +1,7 @@
 """Whose masks an output folder holds: a mark in it, so that two stations never share one."""
 
 import json
+import socket
 import uuid
 from pathlib import Path
 
@@ -18,24 +19,31 @@ def claim_output(output: Path, state: Path) -> None:
     ConfigError
         When another station has marked it; nothing is changed then.
     OSError
-        When it cannot be written.
+        When it cannot be read or written.
     """
     own = _identity(state)
     mark = output / MARK
     said = _read(mark)
     if said.get("station") == own:
         return
-    if said and Path(str(said.get("state", ""))) != state.resolve():
+    # The same state folder on the same machine is this station, begun again with a new ledger.
+    place = (str(state.resolve()), _machine())
+    if said and (said.get("state", ""), said.get("machine", place[1])) != place:
         raise ConfigError(
             f"the output folder {output} holds the masks of another station, whose state folder is "
-            f"{said.get('state')}: two stations in one folder replace each other's masks. Give "
+            f"{said.get('state')} on {said.get('machine', 'this machine')}: two stations in one "
+            "folder replace each other's masks. Give "
             f"this one an output: of its own; if the other one is gone, remove {mark}"
         )
     output.mkdir(parents=True, exist_ok=True)
     aside = output / f".{MARK}.{uuid.uuid4().hex[:8]}.partial"
-    facts = {"station": own, "state": str(state.resolve())}
+    facts = {"station": own, "state": place[0], "machine": place[1]}
     aside.write_text(json.dumps(facts) + "\n", encoding="utf-8")
     aside.replace(mark)
+
+
+def _machine() -> str:
+    return socket.gethostname()
 
 
 def _identity(state: Path) -> str:
@@ -52,5 +60,5 @@ def _identity(state: Path) -> str:
 def _read(mark: Path) -> dict[str, str]:
     try:
         return dict(json.loads(mark.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return {}  # there is none, or one that was cut short: nothing claims the folder

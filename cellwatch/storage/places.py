@@ -39,10 +39,18 @@ def store_path(watch: str, relative: str, content: str, *, is_free: bool) -> str
     path = PurePosixPath(unicodedata.normalize("NFC", ILLEGAL.sub("_", relative)))
     stem = path.stem.encode(errors="replace")[:80].decode(errors="ignore").rstrip(". ")
     suffix = path.suffix[:10]
-    folder = path.parent.as_posix()
+    folder = "/".join(_legal(part) for part in path.parent.parts) or "."
     is_short = len(f"{watch}/{folder}/{stem}".encode()) <= MAX_NAME_BYTES - 20
     kept = f"{folder}/" if is_short and folder != "." else ""
     return f"{watch}/{kept}{stem}~{content[:8]}{suffix}.zarr"
+
+
+def _legal(part: str) -> str:
+    # Of a folder: as Windows takes it. Names that become equal keep apart by the image's content.
+    if RESERVED.match(part):
+        return f"_{part.rstrip('. ')}"
+    kept = part.rstrip(". ")
+    return f"{kept}_" if kept != part else part
 
 
 def place_key(store: str) -> str:

@@ -264,7 +264,7 @@ def rerun(
             f"""
             UPDATE acquisitions SET state = 'queued', state_since = ?, reason = NULL, attempts = 0,
                    worker_deaths = 0, daemon_deaths = 0, retry_at = NULL,
-                   priority = CASE WHEN {flagged} THEN -1 ELSE -2 END
+                   compared_with = NULL, priority = CASE WHEN {flagged} THEN -1 ELSE -2 END
             WHERE watch = ? AND experiment = ? AND superseded_by IS NULL AND fingerprint != ''
                   AND state IN ('done', 'failed', 'quarantined', 'blocked')
             """,
@@ -295,7 +295,7 @@ def queue_again(db: Database, acquisition_id: int, now: datetime) -> None:
     with transaction(db):
         db.execute(
             "UPDATE acquisitions SET state = 'queued', state_since = ?, attempts = 0, "
-            "priority = -2 WHERE id = ? AND state = 'done'",
+            "compared_with = NULL, priority = -2 WHERE id = ? AND state = 'done'",
             [iso(now), acquisition_id],
         )
 

@@ -22,7 +22,8 @@ MAX_ATTEMPTS = 3  # of a job that fails without killing its worker
 MAX_WORKER_DEATHS = 3
 MAX_DAEMON_DEATHS = 3  # one more, and the job is quarantined
 RETRY_AFTER = timedelta(minutes=1)  # doubled at each further attempt
-BLOCKED_AGAIN_AFTER = timedelta(minutes=1)
+BLOCKED_AGAIN_AFTER = timedelta(minutes=1)  # doubled each time
+BLOCKED_AT_MOST = timedelta(minutes=10)  # or an image would lie long after its disk is back
 UNWRITTEN_AGAIN_AFTER = timedelta(seconds=3)
 FAILED_WITH_CONTENT = (
     "SELECT id FROM acquisitions WHERE fingerprint != '' AND superseded_by IS NULL "
@@ -45,6 +46,8 @@ class Claim:
         Of the image's array; empty where it is not known.
     axes : str
     queued_at : str
+    compared_with : str
+        The sha256 of the content whose masks stand: with the same content nothing is to be done.
     """
 
     acquisition_id: AcquisitionId
@@ -58,12 +61,24 @@ class Claim:
     shape: tuple[int, ...] = ()
     axes: str = ""
     queued_at: str = ""
+    compared_with: str = ""
 
 
 def claim(
-    db: Database, *, device: str, worker_pid: int, now: datetime, lease: timedelta
+    db: Database,
+    *,
+    device: str,
+    worker_pid: int,
+    now: datetime,
+    lease: timedelta,
+    is_newest: bool = False,
 ) -> Claim | None:
     """Take the next acquisition, counting the attempt before the work.
+
+    Parameters
+    ----------
+    is_newest : bool
+        Whether it is the one that came last, of those that are as urgent as any.
 
     Returns
     -------
@@ -72,14 +87,15 @@ def claim(
     """
     with transaction(db):
         found = db.execute(
-            """
+            f"""
             SELECT id, watch, path, experiment, fingerprint, store, attempts, worker_deaths, shape,
-                   axes, queued_at
+                   axes, queued_at, compared_with
             FROM acquisitions
             WHERE superseded_by IS NULL
                   AND (state = 'queued'
                        OR (state IN ('failed', 'blocked', 'waiting') AND retry_at <= ?))
-            ORDER BY priority DESC, state != 'queued', daemon_deaths >= ?, id
+            ORDER BY compared_with IS NOT NULL, priority DESC, state != 'queued',
+                     daemon_deaths >= ?, id {"DESC" if is_newest else ""}
             LIMIT 1
             """,
             [iso(now), MAX_DAEMON_DEATHS],
@@ -87,7 +103,7 @@ def claim(
         if found is None:
             return None
         key, watch, path, experiment, fingerprint, store, attempts, worker_deaths = found[:8]
-        shape, axes, queued_at = found[8:]
+        shape, axes, queued_at, compared_with = found[8:]
         set_state(db, key, AcquisitionState.RUNNING, None, now)
         db.table("acquisitions").update(
             key,
@@ -122,6 +138,7 @@ def claim(
         tuple(json.loads(shape)) if shape else (),
         axes or "",
         queued_at or "",
+        compared_with or "",
     )
 
 
@@ -175,9 +192,19 @@ def finish(db: Database, outcome: Outcome, facts: dict[str, dict[str, Any]], now
                 "claimed_by": None,
                 "priority": 0,
                 "output_mark": None,
+                "compared_with": None,
             },
         )
         _end_attempt(db, key, "done", None, now)
+
+
+def stands(db: Database, acquisition_id: int, now: datetime) -> None:
+    """Record that an image holds what its masks were made of: they stay as they are."""
+    with transaction(db):
+        set_state(db, acquisition_id, AcquisitionState.DONE, None, now)
+        facts = {"lease_until": None, "claimed_by": None, "compared_with": None}
+        db.table("acquisitions").update(acquisition_id, facts)
+        _end_attempt(db, acquisition_id, "unchanged", None, now)
 
 
 def _computed(facts: Mapping[str, Any], precision: str) -> dict[str, Any]:  # Any: columns
@@ -192,18 +219,19 @@ def fail(db: Database, outcome: Outcome, now: datetime) -> AcquisitionState:
     """Record why an acquisition has no masks; return the state it is in now.
 
     A file that is itself at fault is not tried again until it changes. A hindrance around it (a
-    full or read-only disk) is waited out without counting the attempt. Where memory ran out it is
-    as if the worker had died over it. Anything else is tried again, a little later each time, and
-    is quarantined after `MAX_ATTEMPTS`.
+    full or read-only disk, memory that another program took) is waited out without counting the
+    attempt; after a lack of memory the next one is lighter. Anything else is tried again, a little
+    later each time, and is quarantined after `MAX_ATTEMPTS`.
     """
     key = outcome.acquisition_id
-    if outcome.trouble == Trouble.MEMORY:
-        return worker_died(db, key, outcome.reason, now)
     with transaction(db):
         attempts = db.table("acquisitions").get(key)["attempts"]
-        state, again = _after(outcome.trouble, attempts, now)
+        state, again = _after(outcome.trouble, attempts, _times_blocked(db, key), now)
         if state in (AcquisitionState.BLOCKED, AcquisitionState.WAITING):
             _uncount(db, key)
+        if outcome.trouble == Trouble.MEMORY:
+            lighter = "UPDATE acquisitions SET worker_deaths = max(1, worker_deaths) WHERE id = ?"
+            db.execute(lighter, [key])
         _release(db, key, state, outcome.reason, again, now)
         _end_attempt(db, key, state, outcome.reason, now)
     return state
@@ -224,15 +252,21 @@ def retry_failed(db: Database, now: datetime) -> int:
     return len(keys)
 
 
+def _times_blocked(db: Database, key: int) -> int:
+    sql = "SELECT count(*) FROM attempts WHERE acquisition_id = ? AND outcome = 'blocked'"
+    return int(db.execute(sql, [key]).fetchone()[0])
+
+
 def _after(
-    trouble: Trouble, attempts: int, now: datetime
+    trouble: Trouble, attempts: int, n_blocked: int, now: datetime
 ) -> tuple[AcquisitionState, datetime | None]:
     if trouble == Trouble.FILE:
         return AcquisitionState.FAILED, None
     if trouble == Trouble.MISSING:
         return AcquisitionState.MISSING, None
-    if trouble == Trouble.SURROUNDINGS:
-        return AcquisitionState.BLOCKED, now + BLOCKED_AGAIN_AFTER
+    if trouble in (Trouble.SURROUNDINGS, Trouble.MEMORY):
+        later = BLOCKED_AGAIN_AFTER * 2 ** min(n_blocked, 10)
+        return AcquisitionState.BLOCKED, now + min(later, BLOCKED_AT_MOST)
     if trouble == Trouble.UNWRITTEN:
         return AcquisitionState.WAITING, now + UNWRITTEN_AGAIN_AFTER
     if attempts >= MAX_ATTEMPTS:
@@ -287,12 +321,19 @@ def redo_with_metadata(db: Database, watch: str, now: datetime) -> int:
         SELECT id, lacks FROM acquisitions WHERE watch = ? AND lacks IS NOT NULL
         AND superseded_by IS NULL AND state NOT IN ('queued', 'running')
     """
-    keys = [k for k, lacks in db.execute(sql, [watch]) if Path(text_path(lacks)).exists()]
+    keys = [k for k, lacks in db.execute(sql, [watch]) if _is_there(Path(text_path(lacks)))]
     with transaction(db):
         for key in keys:
             set_state(db, key, AcquisitionState.QUEUED, None, now)
             db.table("acquisitions").update(key, {"lacks": None, "attempts": 0, "retry_at": None})
     return len(keys)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file system has
+        return False
 
 
 def has_work(db: Database) -> bool:

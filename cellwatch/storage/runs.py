@@ -36,6 +36,17 @@ def begin(db: Database, asked: AskedRun, now: datetime) -> int | None:
         return _insert(db, asked, "running", now)
 
 
+def miss(db: Database, asked: AskedRun, reason: str, now: datetime) -> bool:
+    """Record that a night passes without its run, and why; False: it had one, or that is known."""
+    with transaction(db):
+        already = "kind = 'night' AND group_name = ? AND local_date = ?"
+        if db.table("runs").count_where(already, [asked.group, asked.local_date]):
+            return False
+        key = _insert(db, asked, "skipped", now)
+        db.table("runs").update(key, {"ended_at": iso(now), "reason": reason})
+        return True
+
+
 def ask(db: Database, asked: AskedRun, now: datetime) -> int:
     """Record that somebody asked for a run, which waits for its turn; return its id."""
     with transaction(db):

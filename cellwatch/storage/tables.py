@@ -69,7 +69,7 @@ CREATE TABLE attempts (
     worker_pid INTEGER,
     started_at TEXT NOT NULL,
     ended_at TEXT,
-    outcome TEXT,                      -- done failed worker_died daemon_died handed_back
+    outcome TEXT,                      -- done unchanged failed worker_died daemon_died handed_back
     reason TEXT
 );
 CREATE INDEX attempts_by_acquisition ON attempts (acquisition_id);
@@ -361,11 +361,11 @@ ALTER TABLE targets ADD COLUMN planes_apart INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE checkouts ADD COLUMN labels_sha256 TEXT;
 CREATE INDEX acquisitions_by_output_mark ON acquisitions (output_mark)
     WHERE output_mark IS NOT NULL;
--- Files that look like images and are of no kind that is read, by watched folder and suffix.
 -- Why the daemon is degraded; NULL: it is not.
 ALTER TABLE daemon ADD COLUMN trouble TEXT;
 -- In which its worker computes.
 ALTER TABLE daemon ADD COLUMN precision TEXT;
+-- Files that look like images and are of no kind that is read, by watched folder and suffix.
 CREATE TABLE unread (
     watch TEXT NOT NULL,
     suffix TEXT NOT NULL,              -- lower case, with its dot

@@ -7,6 +7,7 @@ set does not finish or hold up a file.
 from dataclasses import dataclass
 
 SETTLE_S = 2.0  # quiet time on local file systems
+NETWORK_SETTLE_S = 10.0  # where other machines write: sizes and times come late
 NEVER_SEEN_S = float("inf")
 
 

@@ -157,6 +157,7 @@ def watch(
     memory = _Memory(Settler(plan.settle_s), reported=dict(known), has_held=bool(known))
     observer: BaseObserver | None = None
     next_scan = next_observer = 0.0
+    n_lost = _lost.count
     try:
         while not stop.is_set():
             now = time.monotonic()
@@ -167,6 +168,8 @@ def watch(
                 is_refused = observer is None and plan.root.is_dir()
                 next_observer = now + (OBSERVE_AGAIN_S if is_refused else RESCAN_S)
                 next_observer = next_observer if plan.root.is_dir() else now
+            if _lost.count != n_lost:
+                n_lost, next_scan = _lost.count, now  # events were lost: look at everything
             if now >= next_scan or hints.qsize() > LIVE:
                 while not hints.empty():
                     hints.get()
@@ -262,8 +265,11 @@ def _observe(root: Path, hints: "queue.SimpleQueue[str]") -> BaseObserver | None
         return None
     # watchdog says so, at length, of each folder that comes with files; the scan misses none.
     warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
-    # An observer that is stopped while it reads calls that an error.
-    logging.getLogger("watchdog").setLevel(logging.CRITICAL)
+    if _lost not in WATCHDOG.handlers:
+        # What watchdog says goes to nobody but `_lost`: an observer that is stopped while it reads
+        # calls that an error.
+        WATCHDOG.addHandler(_lost)
+        WATCHDOG.propagate = False
     try:
         observer = Observer()
         observer.schedule(_Hints(root, hints), str(root), recursive=True)
@@ -279,6 +285,21 @@ def _observe(root: Path, hints: "queue.SimpleQueue[str]") -> BaseObserver | None
         )
         return None
     return observer
+
+
+class _Lost(logging.Handler):
+    """Count how often the kernel's queue of events ran over, as watchdog tells."""
+
+    count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "overflowed" in record.msg:
+            self.count += 1
+            logger.warning("the kernel dropped events: the watched folders are looked through now")
+
+
+WATCHDOG = logging.getLogger("watchdog")
+_lost = _Lost(logging.WARNING)
 
 
 class _Hints(FileSystemEventHandler):

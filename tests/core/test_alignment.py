@@ -39,9 +39,10 @@ def test_masks_that_lie_elsewhere_are_told_from_those_that_fit(picture, move, to
     assert fit.told == told
 
 
-def test_masks_of_another_image_fit_nowhere(picture):
+def test_masks_of_other_images_are_doubted(picture):
     plane, _ = picture
+    others = [disc_picture(seed, size=192, n=14)[1] for seed in range(8, 18)]
 
-    fit = alignment(plane, disc_picture(8, size=192, n=14)[1])
+    fits = [alignment(plane, labels) for labels in others]
 
-    assert fit.own < 4
+    assert sum(fit.is_faint or fit.is_elsewhere for fit in fits) >= 9

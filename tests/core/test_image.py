@@ -136,6 +136,28 @@ def test_c19_negative_intensities_are_data():
     assert notes == ()
 
 
+@pytest.mark.parametrize("cell", [0.2, 3.0])
+def test_c19_a_dark_background_is_data_whatever_lies_on_it(cell):
+    plane = np.full((1, 64, 64), -1, np.float32)
+    plane[0, 10:30, 10:30] = cell
+    plane[0, 40:50, 40:50] = cell * 1.5
+
+    mended, notes = cleaned(plane)
+
+    assert mended is plane
+    assert notes == ()
+
+
+def test_f43_infinitely_dark_pixels_are_said_to_be_dark_and_are_no_missing_data():
+    plane = np.random.default_rng(0).uniform(98, 104, (1, 64, 64)).astype(np.float32)
+    plane[0, 20:30, 20:30] = -np.inf
+
+    mended, notes = cleaned(plane)
+
+    assert mended[0, 25, 25] < 98
+    assert notes == ("100 px are infinite: taken as darkest",)
+
+
 def test_f43_infinite_cells_are_brighter_than_all_else():
     plane = np.random.default_rng(0).uniform(98, 104, (1, 64, 64)).astype(np.float32)
     plane[0, 20:30, 20:30] = np.inf

@@ -277,6 +277,25 @@ def test_a_night_without_news_is_skipped_once_and_says_so(tmp_path, tiny_model, 
     lab.close()
 
 
+def test_f77_a_night_that_a_training_outlasts_is_skipped_with_a_note(tmp_path, tiny_model, now):
+    lab = Lab(tmp_path / "nightly", tiny_model.path, now, at='"02:00"')
+    lab.arrive("a.tif", *picture())
+    lab.segment_all()
+    lab.correct("a.tif")
+    nights = nights_of(lab)
+    training.ask_for(nights, AskedRun(lab.group, "asked", "2026-11-24"), lab.now)
+    for hour in (1, 3, 4):
+        local = datetime(2026, 11, 25, hour, tzinfo=UTC)
+        nights.missed_at = 0.0
+        training.turn(nights, is_busy=False, now=lab.now, local_now=local)
+    training.stop(nights)
+
+    sql = "SELECT state, reason FROM runs WHERE kind = 'night' AND local_date = '2026-11-25'"
+    reason = "run 1 of the same group was still under way"
+    assert lab.db.execute(sql).fetchall() == [("skipped", reason)]
+    lab.close()
+
+
 def test_promise_9_a_trainer_is_stopped_while_images_wait_and_goes_on_after(lab):
     lab.arrive("a.tif", *picture())
     lab.segment_all()

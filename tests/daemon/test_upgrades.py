@@ -10,7 +10,7 @@ from cellwatch.storage import reading
 from cellwatch.storage.ledger import open_ledger
 
 
-def test_a_store_of_the_first_version_names_what_wasasked_for():
+def test_a_store_of_the_first_version_names_what_was_asked_for():
     facts = {"model": {"id": "nuclei", "sha256": "s"}}
 
     assert asked_for(facts) == "s"

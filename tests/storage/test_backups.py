@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from cellwatch.errors import LedgerBroken
+from cellwatch.errors import ConfigError, LedgerBroken
 from cellwatch.storage.backups import KEPT, back_up_if_due, backups, mend, why_damaged
 from cellwatch.storage.ledger import open_ledger
+from cellwatch.storage.owner import claim_output
 from cellwatch.storage.reading import LEDGER
 
 
@@ -79,3 +80,37 @@ def test_a_sound_ledger_and_a_station_that_begins_are_left_alone(tmp_path, now):
 
     assert mend(tmp_path, now) == ""
     assert (tmp_path / LEDGER).read_bytes() == before
+
+
+def test_f64_a_damaged_ledger_never_takes_the_place_of_a_sound_backup(tmp_path, now):
+    make_ledger(tmp_path)
+    sound = back_up_if_due(tmp_path, now)
+    spoil(tmp_path / LEDGER, "pages")
+
+    with pytest.raises(sqlite3.DatabaseError):
+        back_up_if_due(tmp_path, now + timedelta(days=1))
+
+    assert backups(tmp_path) == [sound]
+    assert list((tmp_path / "backups").iterdir()) == [sound]
+
+
+def test_f64_files_of_other_names_and_of_the_future_keep_no_backup_from_being_made(tmp_path, now):
+    make_ledger(tmp_path)
+    back_up_if_due(tmp_path, now + timedelta(days=3650))
+    (tmp_path / "backups/cellwatch-before-upgrade.db").write_bytes(b"somebody's")
+
+    assert back_up_if_due(tmp_path, now) is not None
+    assert len(backups(tmp_path)) == 2
+
+
+def test_f91_two_machines_never_share_an_output_folder(tmp_path, monkeypatch):
+    for machine, state in (("north", "a"), ("south", "b")):  # the same path on each
+        monkeypatch.setattr("socket.gethostname", lambda name=machine: name)
+        (tmp_path / "state").mkdir()
+        if machine == "north":
+            claim_output(tmp_path / "masks", tmp_path / "state")
+            claim_output(tmp_path / "masks", tmp_path / "state")
+            (tmp_path / "state").rename(tmp_path / state)
+        else:
+            with pytest.raises(ConfigError, match="state on north"):
+                claim_output(tmp_path / "masks", tmp_path / "state")

@@ -137,9 +137,10 @@ def test_c11_an_uncompressed_strip_is_as_long_as_its_size_says(tmp_path, count):
 
     assert why_not_whole(path) == ""
     np.testing.assert_array_equal(load(path).pixels.squeeze(), GREY)
-    data = path.read_bytes()
-    path.write_bytes(data[:-20] if data.rfind(GREY.astype("<u2").tobytes()) > 100 else data[:200])
-    assert "cut" in why_not_whole(path) or "ends inside" in why_not_whole(path)
+    with tifffile.TiffFile(path) as file:
+        start = file.pages[0].dataoffsets[0]
+    path.write_bytes(path.read_bytes()[: start + GREY.size])  # half of its bytes
+    assert "reach byte" in why_not_whole(path)
 
 
 def test_f41_a_tag_of_millions_of_values_is_refused_before_it_is_read(tmp_path):

@@ -40,3 +40,13 @@ def test_undecodable_names_get_a_safe_name():
 
     assert place.encode()
     assert "~01234567" in place
+
+
+@pytest.mark.parametrize("folder", ["con", "aux.d", "end.", "tr ", "a/nul/b", "x. /y"])
+def test_f35_folders_that_windows_cannot_hold_are_renamed_too(folder):
+    place = store_path("scope", f"{folder}/a.tif", HEX, is_free=True)
+
+    for part in place.split("/"):
+        assert part == part.rstrip(". ")
+        assert part.split(".")[0].lower() not in {"con", "aux", "nul"}
+    assert "~01234567" in place

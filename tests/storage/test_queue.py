@@ -106,7 +106,7 @@ def test_a_full_disk_blocks_without_using_up_attempts(db, now):
         assert claim(db, now) is not None
         queue.fail(db, Outcome(1, reason="full", trouble=Trouble.SURROUNDINGS), now)
         assert state(db) == "blocked"
-        now += timedelta(minutes=2)
+        now += timedelta(minutes=10)
 
     assert db.table("acquisitions").get(1)["attempts"] == 0
 
@@ -279,3 +279,65 @@ def test_a_folder_that_is_no_longer_named_is_not_shown(tmp_path, now):
     with reading.reader(tmp_path / LEDGER) as read:
         assert [row["state"] for row in reading.folders(read)] == ["offline", "watching"]
     db.close()
+
+
+def test_f7_a_file_that_was_only_touched_keeps_its_masks_and_lets_new_images_go_first(db, now):
+    enqueue(db, now)
+    claim(db, now)
+    queue.finish(db, Outcome(1, content_sha256="abc", targets=(TargetResult("cells", 1, 30.0),)),
+                 FACTS, now)  # fmt: skip
+    arrivals.enqueue(db, replace(arrival(), ctime_ns=9, mtime_ns=21), "/out/a.tif.zarr", ["cells"],
+                     now)  # fmt: skip
+    enqueue(db, now, "new.tif", "f2")
+
+    first, second = claim(db, now), claim(db, now)
+
+    assert (first.path, first.compared_with) == ("/scope/new.tif", "")
+    assert (second.path, second.compared_with) == ("/scope/a.tif", "abc")
+    queue.stands(db, 1, now)
+    assert state(db) == "done"
+    outcomes = db.execute("SELECT outcome FROM attempts WHERE acquisition_id = 1").fetchall()
+    assert outcomes == [("done",), ("unchanged",)]
+
+
+def test_f58_a_lack_of_memory_is_waited_for_and_never_quarantines(db, now):
+    enqueue(db, now)
+    for n in range(8):
+        assert claim(db, now).worker_deaths == min(n, 1)
+        outcome = Outcome(1, "memory ran out", Trouble.MEMORY)
+        assert queue.fail(db, outcome, now) == AcquisitionState.BLOCKED
+        again = db.execute("SELECT retry_at FROM acquisitions").fetchone()[0]
+        waits = timedelta(minutes=min(2**n, 10))
+        assert again == (now + waits).isoformat(timespec="milliseconds")
+        now += waits
+
+
+def test_a_companion_whose_name_no_file_system_has_is_not_there(db, now):
+    enqueue(db, now)
+    db.table("acquisitions").update(1, {"state": "done", "lacks": f"/scope/{'x' * 300}.ome"})
+
+    assert queue.redo_with_metadata(db, "scope", now) == 0
+
+
+def test_f90_another_folder_with_the_same_names_is_not_the_same_folder_moved(db, now):
+    for name, content in (("a.tif", "f1"), ("b.tif", "f2")):
+        enqueue(db, now, name, content)
+    history.folder_scanned(db, "scope", "/scope", files=2, reason="", now=now)
+
+    assert history.root_moved(db, "scope", "/feb", lambda path, mark: False) == 0
+    moved = history.root_moved(db, "scope", "/new", lambda path, mark: mark in ("f1", "f2"))
+
+    assert moved == 2
+    assert [path for (path,) in db.execute("SELECT path FROM acquisitions")] == [
+        "/new/a.tif", "/new/b.tif",
+    ]  # fmt: skip
+
+
+def test_f92_a_backlog_does_not_hide_the_newest_image(db, now):
+    for n in range(3):
+        enqueue(db, now, f"{n}.tif", f"f{n}")
+
+    newest = queue.claim(db, device="cpu", worker_pid=1, now=now, lease=LEASE, is_newest=True)
+
+    assert newest.path == "/scope/2.tif"
+    assert claim(db, now).path == "/scope/0.tif"

@@ -1,4 +1,5 @@
 import ctypes
+import logging
 import os
 import queue
 import threading
@@ -210,3 +211,13 @@ def test_f25_an_empty_mount_point_is_offline_and_nothing_is_gone(tmp_path):
         time.sleep(1.0)
 
     assert watching.of(Gone) == []
+
+
+def test_f20_when_the_kernel_drops_events_everything_is_looked_at_at_once(tmp_path, caplog):
+    with Watching(tmp_path) as watching:
+        scans = len(watching.of(Scanned))
+        logging.getLogger("watchdog.observers.inotify_c").warning(
+            "Inotify queue overflowed; filesystem events were lost"  # as watchdog says it
+        )
+        assert watching.until(lambda: len(watching.of(Scanned)) > scans, seconds=3)
+    assert "the kernel dropped events" in caplog.text

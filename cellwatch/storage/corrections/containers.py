@@ -27,14 +27,17 @@ def without_containers(rois: Sequence[RoiMask]) -> tuple[list[RoiMask], list[int
     >>> len(kept), held
     (3, [3])
     """
-    areas = [int(roi.pixels.sum()) for roi in rois]
+    areas = np.array([roi.pixels.sum() for roi in rois])
+    tops = np.array([roi.top for roi in rois])
+    lefts = np.array([roi.left for roi in rois])
+    bottoms = tops + np.array([roi.pixels.shape[0] for roi in rois])
+    rights = lefts + np.array([roi.pixels.shape[1] for roi in rois])
     kept, held = [], []
     for index, roi in enumerate(rois):
-        inside = sum(
-            _is_within(other, roi)
-            for at, other in enumerate(rois)
-            if at != index and 0 < areas[at] <= SMALLER * areas[index]
-        )
+        near = (tops < bottoms[index]) & (bottoms > tops[index])
+        near &= (lefts < rights[index]) & (rights > lefts[index])
+        near &= (areas > 0) & (areas <= SMALLER * areas[index])
+        inside = sum(_is_within(rois[int(at)], roi) for at in np.flatnonzero(near))
         is_rectangle = bool(roi.pixels.size) and areas[index] >= 0.98 * roi.pixels.size
         if inside >= SEVERAL or (inside >= FEW and is_rectangle):
             held.append(inside)

@@ -44,7 +44,7 @@ def of_plane(
     Raises
     ------
     RejectedCorrection
-        When all of them are of one other plane.
+        When all of them are of other planes.
     """
     every = [shape for _, shape in shapes]
     said = {position for position, _ in shapes if position is not None}
@@ -57,6 +57,13 @@ def of_plane(
         raise RejectedCorrection(
             f"its ROIs are of t {t}, z {z}, and its name says t {plane.t}, z {plane.z}",
             f"name it after their plane: NAME__t{t:03d}_z{z:02d}",
+        )
+    if every and not kept:
+        planes = ", ".join(f"t {t}, z {z}" for t, z in sorted(said)[:5])
+        raise RejectedCorrection(
+            f"none of its ROIs is of t {plane.t}, z {plane.z}, as its name says: they are of "
+            f"{planes}{' and others' if len(said) > 5 else ''}",
+            "give a file to each plane, named NAME__tTTT_zZZ",
         )
     n_others = len(every) - len(kept)
     notes = [f"{n_others} ROIs of other planes were left out"] if n_others else []

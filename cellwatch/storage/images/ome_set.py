@@ -62,7 +62,8 @@ def companion_of(path: Path, xml: str) -> Path | None:
     folder is opened.
     """
     root = _parsed(xml)
-    binary = next((e for e in root.iter() if _tag(e) == "BinaryOnly"), None) if root else None
+    parts = root.iter() if root is not None else ()
+    binary = next((e for e in parts if _tag(e) == "BinaryOnly"), None)
     if binary is None:
         return None
     return path.with_name(_base_name(binary.get("MetadataFile", "")) or f"{path.name}.missing")
