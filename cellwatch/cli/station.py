@@ -90,7 +90,7 @@ def _known_of(config: "Config") -> tuple[list[str], dict[str, str]]:
 def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check the configuration and say what would be watched."""
     from cellwatch.config.parse import read_config
-    from cellwatch.zoo.classifiers import find_either
+    from cellwatch.zoo.classifiers import check_weights, find_either
 
     path = find_config(config)
     checked = read_config(path)
@@ -99,6 +99,7 @@ def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> No
     for watched in checked.watch:
         for target in watched.targets():
             model = find_either(target.model, checked.zoo)
+            check_weights(model)
             there = "" if watched.folder.is_dir() else " (not there yet)"
             rows.append(
                 {

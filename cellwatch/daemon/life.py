@@ -85,6 +85,8 @@ class Life:
     deadlines: Deadlines = field(default_factory=Deadlines)
     space: DiskSpace = field(default_factory=DiskSpace)
     n_claims: int = 0
+    is_output_claimed: bool = False  # its mark could be written
+    clock_ahead: float | None = None  # of the clock that never jumps, in s
     heartbeat_at: float = 0.0
     next_config: Config | None = None  # a configuration that was read again, and is good
     ledger_lost_at: float | None = None  # since when the ledger cannot be written

@@ -49,6 +49,7 @@ LEDGER_BUSY_S = 2.0  # for another process that holds the ledger; then it is tri
 LEDGER_AGAIN_S = 1.0
 LEDGER_AT_START_S = 60.0  # for the ledger to be let go of before the daemon gives up starting
 TOLD_AGAIN_S = 60.0
+CLOCK_JUMP_S = 60.0
 BACKUP_EVERY_S = 3600.0  # how often it is asked whether a backup is due
 
 
@@ -95,8 +96,7 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
         db = _opened(config.state.folder)
         handlers = handle_signals(signals)
         try:
-            if mended:
-                _when_writable(signals, lambda: history.told(db, LEDGER_MENDED, mended))
+            _when_writable(signals, lambda: history.told(db, LEDGER_MENDED, mended))
             while True:
                 life = _begin_life(db, config, config_path, is_once=is_once)
                 counts = _live(life, signals)
@@ -141,12 +141,14 @@ def _opened(state: Path) -> Database:
             time.sleep(LEDGER_AGAIN_S)
 
 
-def _claim_output(config: Config) -> None:
+def _claim_output(config: Config) -> bool:
     try:
         claim_output(config.output.folder, config.state.folder)
     except OSError as error:
         # Not mounted, or not writable: each image says so, and waits for it.
-        logger.warning("the output folder cannot be marked as this station's: %s", error)
+        logger.debug("the output folder cannot be marked as this station's yet: %s", error)
+        return False
+    return True
 
 
 def _begin_life(db: Database, config: Config, config_path: Path, *, is_once: bool) -> Life:
@@ -328,8 +330,26 @@ def _turn(life: Life) -> None:
     now = time.monotonic()
     life.summaries.sum_up(now)
     if now >= life.heartbeat_at:
+        _look_at_clock(life, now)
+        if not life.is_output_claimed:
+            life.is_output_claimed = _claim_output(life.config)
         history.heartbeat(life.db, _now())
         life.heartbeat_at = now + HEARTBEAT_S
+
+
+def _look_at_clock(life: Life, now: float) -> None:
+    # Leases, deadlines and pauses are counted by a clock that never jumps; the dates of nights and
+    # when something is tried again are not.
+    ahead = time.time() - now
+    jump = ahead - life.clock_ahead if life.clock_ahead is not None else 0.0
+    if abs(jump) > CLOCK_JUMP_S:
+        logger.warning(
+            "the clock of this machine jumped by %+.0f s: what waits for a time may come early or "
+            "late; look at its time service (timedatectl)",
+            jump,
+        )
+        queue.due_at_most(life.db, _now())
+    life.clock_ahead = ahead
 
 
 def _is_everything_done(life: Life) -> bool:

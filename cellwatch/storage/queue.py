@@ -274,6 +274,14 @@ def _after(
     return AcquisitionState.FAILED, now + RETRY_AFTER * 2 ** (attempts - 1)
 
 
+def due_at_most(db: Database, now: datetime) -> None:
+    """Let nothing wait for longer than the longest pause there is: the clock was set back."""
+    latest = now + RETRY_AFTER * 2**MAX_ATTEMPTS
+    with transaction(db):
+        sql = "UPDATE acquisitions SET retry_at = ? WHERE retry_at > ?"
+        db.execute(sql, [iso(now), iso(latest)])
+
+
 def set_aside(db: Database, acquisition_id: int, reason: str, now: datetime) -> None:
     """Block an acquisition that the configuration has no place for; it rests until a new start."""
     with transaction(db):

@@ -128,6 +128,8 @@ class _Memory:
     unfinished: dict[str, tuple[Sighting, str, bool]] = field(default_factory=dict)
     again: set[str] = field(default_factory=set)  # unfinished ones that are to be looked at again
     has_held: bool = False  # whether files were known or seen in the folder
+    # Device and inode of the folder when files were seen in it; None: none were in this life.
+    place: tuple[int, int] | None = None
 
 
 def watch(
@@ -198,16 +200,29 @@ def _scan_all(plan: WatchPlan, memory: _Memory, now: float) -> tuple[str, int]:
             _see(plan, memory, sighting, now)
     except OSError as error:
         return f"{plan.root} cannot be listed: {error.strerror or error}", files
-    memory.has_held = memory.has_held or files > 0
-    if not files and memory.has_held and _is_offline(plan):
-        return f"{plan.root} is empty, and files are known in it: its disk may not be mounted", 0
+    if not files and memory.has_held and _is_offline(plan, memory):
+        return f"{plan.root} holds none of the files known: its disk may not be mounted", 0
+    if files:
+        memory.has_held, memory.place = True, _place_of(plan.root)
     # What it takes to be whole may lie in another file that has come: the metadata of a set.
     memory.again = set(memory.unfinished)
     return "", files
 
 
-def _is_offline(plan: WatchPlan) -> bool:
-    return plan.is_archive and is_bare(plan.root)
+def _is_offline(plan: WatchPlan, memory: _Memory) -> bool:
+    # Without its disk a folder is the mount point: another one, which may hold a file or two. The
+    # same folder as before was emptied by somebody.
+    if not plan.is_archive or (memory.place is not None and memory.place == _place_of(plan.root)):
+        return False
+    return is_bare(plan.root) or memory.place is not None
+
+
+def _place_of(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _take_hints(
@@ -219,7 +234,7 @@ def _take_hints(
         sighting = look(plan.root, relative, plan.include, plan.exclude, plan.suffixes)
         if sighting:
             _see(plan, memory, sighting, now)
-        elif not _is_offline(plan):
+        elif not _is_offline(plan, memory):
             memory.settler.forget(relative)
             if memory.unfinished.pop(relative, None):
                 yield Gone(relative)

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from cellwatch.core.styles import StyleClassifier
 from cellwatch.errors import UnknownModel, WeightsError
 from cellwatch.records import ClassifierCard, ClusterCard
-from cellwatch.zoo.cards import ModelPlace, find_model, is_path, zoo_roots
+from cellwatch.zoo.cards import WEIGHTS, ModelPlace, find_model, is_path, zoo_roots
 from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.whole import put_in_place
 
@@ -88,6 +88,30 @@ def find_either(name: str, zoo: Path | None = None) -> ModelPlace | ClassifierPl
         When there is neither.
     """
     return find_classifier(name, zoo) or find_model(name, zoo)
+
+
+def check_weights(place: ModelPlace | ClassifierPlace) -> None:
+    """Read the weights of a model, or of all that a classifier chooses from, and compare hashes.
+
+    Raises
+    ------
+    UnknownModel
+        When a model is not there.
+    WeightsError
+        When weights are not those that their card names.
+    """
+    models = place.models().values() if isinstance(place, ClassifierPlace) else [place]
+    for model in models:
+        path = model.path / WEIGHTS
+        try:
+            found = file_sha256(path)
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+        if found != model.card.sha256:
+            raise WeightsError(
+                f"{path} is not what its card names: sha256 {found}, not {model.card.sha256}; put "
+                "the model's folder back from where it came"
+            )
 
 
 def find_classifier(name: str, zoo: Path | None = None) -> ClassifierPlace | None:

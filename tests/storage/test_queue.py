@@ -341,3 +341,15 @@ def test_f92_a_backlog_does_not_hide_the_newest_image(db, now):
 
     assert newest.path == "/scope/2.tif"
     assert claim(db, now).path == "/scope/0.tif"
+
+
+def test_f75_when_the_clock_is_set_back_by_years_nothing_waits_for_them(db, now):
+    enqueue(db, now)
+    claim(db, now)
+    queue.fail(db, Outcome(1, reason="full", trouble=Trouble.SURROUNDINGS), now)
+    years_before = now - timedelta(days=2000)
+    assert claim(db, years_before) is None
+
+    queue.due_at_most(db, years_before)
+
+    assert claim(db, years_before).path == "/scope/a.tif"

@@ -203,14 +203,32 @@ def test_f7_a_file_with_its_old_size_and_time_is_reported_when_its_ctime_is_anot
         assert watching.until(lambda: watching.finished() == ["a.tif"])
 
 
-def test_f25_an_empty_mount_point_is_offline_and_nothing_is_gone(tmp_path):
+@pytest.mark.timeout(40)  # a folder is looked into every ten seconds
+@pytest.mark.parametrize("left", [None, "README.txt"])
+def test_f25_a_mount_point_without_its_disk_is_offline_and_nothing_is_gone(tmp_path, left):
+    root = tmp_path / "scope"
+    root.mkdir()
+    (root / "a.tif").write_bytes(b"")
+    with Watching(root) as watching:
+        assert watching.until(lambda: watching.of(Unfinished))
+        root.rename(tmp_path / "disk")
+        root.mkdir()
+        if left:
+            (root / left).write_text("mount the share here")
+        assert watching.until(lambda: watching.of(Scanned)[-1].reason, 12)
+
+    assert watching.of(Gone) == []
+    assert "its disk may not be mounted" in watching.of(Scanned)[-1].reason
+
+
+def test_f25_a_folder_that_somebody_emptied_is_empty(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"")
     with Watching(tmp_path) as watching:
         assert watching.until(lambda: watching.of(Unfinished))
-        (tmp_path / "a.tif").rename(tmp_path.with_name("aside.tif"))
-        time.sleep(1.0)
+        (tmp_path / "a.tif").unlink()
+        assert watching.until(lambda: watching.of(Gone))
 
-    assert watching.of(Gone) == []
+    assert watching.of(Scanned)[-1].reason == ""
 
 
 def test_f20_when_the_kernel_drops_events_everything_is_looked_at_at_once(tmp_path, caplog):
