@@ -38,9 +38,8 @@ class Inspector:
         if answer is None:
             return "", ImageInfo(str(path), whole=False, reason=trouble)
         said = answer["info"]
-        lists = {key: tuple(said[key]) for key in ("shape", "channels", "notes")}
         paths = {key: text_path(said[key]) for key in ("path", "lacks")}
-        return str(answer["fingerprint"]), ImageInfo(**{**said, **lists, **paths})
+        return str(answer["fingerprint"]), ImageInfo.from_json({**said, **paths})
 
     def store_problems(self, store: Path) -> tuple[str, ...]:
         """Return what is wrong with a mask store; nothing where it could not be looked into."""

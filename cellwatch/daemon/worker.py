@@ -135,6 +135,7 @@ def perform(
         content_sha256=sha256,
         targets=results,
         seconds=time.monotonic() - started,
+        info=image.info,
     )
 
 

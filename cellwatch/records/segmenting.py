@@ -108,6 +108,12 @@ class ImageInfo:
     notes: tuple[str, ...] = ()
     lacks: str = ""
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ImageInfo":  # Any: JSON
+        """Read what `asdict` and JSON made of it."""
+        lists = {key: tuple(data[key]) for key in ("shape", "channels", "notes")}
+        return cls(**{**data, **lists})
+
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
@@ -299,6 +305,8 @@ class Outcome:
         Of the source file, read whole.
     targets : tuple of TargetResult
     seconds : float
+    info : ImageInfo or None
+        Of the image as it was read: its metadata may have come since it was taken in.
     is_unchanged : bool
         Whether the file holds what its masks were made of, so that nothing was done.
     """
@@ -310,6 +318,7 @@ class Outcome:
     content_sha256: str = ""
     targets: tuple[TargetResult, ...] = ()
     seconds: float = 0.0
+    info: ImageInfo | None = None
     is_unchanged: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -320,4 +329,6 @@ class Outcome:
     def from_json(cls, data: Mapping[str, Any]) -> "Outcome":
         """Read what `to_json` wrote."""
         results = tuple(TargetResult.from_json(target) for target in data["targets"])
-        return cls(**{**data, "targets": results, "trouble": Trouble(data["trouble"])})
+        info = ImageInfo.from_json(data["info"]) if data.get("info") else None
+        changes = {"targets": results, "trouble": Trouble(data["trouble"]), "info": info}
+        return cls(**{**data, **changes})

@@ -272,6 +272,13 @@ def _facts(arrival: Arrival) -> dict[str, Any]:
         "size": arrival.size,
         "mtime_ns": min(arrival.mtime_ns, LATEST_NS),
         "ctime_ns": arrival.ctime_ns,
+        **facts_of_image(info),
+    }
+
+
+def facts_of_image(info: ImageInfo) -> dict[str, Any]:  # Any: columns
+    """Return the columns that tell what an image is made of."""
+    return {
         "format": info.format or None,
         "axes": info.axes or None,
         "shape": json.dumps(list(info.shape)) if info.shape else None,

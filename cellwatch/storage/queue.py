@@ -14,7 +14,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from cellwatch.records import AcquisitionId, AcquisitionState, Outcome, Trouble
-from cellwatch.storage.arrivals import iso, set_state
+from cellwatch.storage.arrivals import facts_of_image, iso, set_state
 from cellwatch.storage.ledger import transaction
 from cellwatch.storage.pathtext import text_path
 
@@ -193,6 +193,7 @@ def finish(db: Database, outcome: Outcome, facts: dict[str, dict[str, Any]], now
                 "priority": 0,
                 "output_mark": None,
                 "compared_with": None,
+                **(facts_of_image(outcome.info) if outcome.info is not None else {}),
             },
         )
         _end_attempt(db, key, "done", None, now)

@@ -353,3 +353,15 @@ def test_f75_when_the_clock_is_set_back_by_years_nothing_waits_for_them(db, now)
     queue.due_at_most(db, years_before)
 
     assert claim(db, years_before).path == "/scope/a.tif"
+
+
+def test_c2_what_an_image_was_read_as_is_what_the_ledger_says_of_it(db, now):
+    enqueue(db, now)
+    claim(db, now)
+    read = ImageInfo("/scope/a.tif", axes="ZYX", shape=(3, 8, 8), pixel_size_um=0.5)
+    results = (TargetResult("cells", 1, 30.0),)
+
+    queue.finish(db, Outcome(1, targets=results, info=read), FACTS, now)
+
+    row = db.table("acquisitions").get(1)
+    assert (row["axes"], row["shape"], row["pixel_size_um"]) == ("ZYX", "[3, 8, 8]", 0.5)

@@ -63,8 +63,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             0.2,
         ),
         "yeast in bright field": Kind((shapes.buds, shapes.blobs), (look.bright_field,)),
-        "cytology": Kind(SEPARATE, (look.nuclei_in_pale_cells,)),
-        "stained tissue": Kind(SEPARATE, (look.stained_tissue,)),
+        "cytology": Kind((shapes.blobs,), (look.nuclei_in_pale_cells,)),
+        "stained tissue": Kind((shapes.blobs,), (look.stained_tissue,)),
         "anything": Kind(
             (shapes.tissue, *SEPARATE, shapes.rods, shapes.buds, shapes.spindles),
             (

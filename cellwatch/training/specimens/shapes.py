@@ -75,7 +75,7 @@ def mixed_sizes(rng: Rng, size: int, diameter: float) -> Int32:
     """Draw cells of very different size in one field."""
     rough = rng.choice([0.03, 0.08])
     return _scattered(
-        rng, size, diameter, lambda: _lobed(rng, diameter, 1.5, rough, 0.55), rng.uniform(0.3, 1.2)
+        rng, size, diameter, lambda: _lobed(rng, diameter, 1.5, rough, 0.45), rng.uniform(0.3, 1.2)
     )
 
 
