@@ -149,6 +149,8 @@ def models_add(
         channels=("cell", "nucleus") if nucleus else ("cell",),
     )
     tell(f"{card.id} is in {root}: diameter {card.diam_labels:.1f} px, sha256 {card.sha256}")
+    if "; " in card.source:  # what had to be taken off around the network
+        tell(card.source.partition("; ")[2])
 
 
 def _add_folder(source: Path, root: Path, model_id: str) -> None:

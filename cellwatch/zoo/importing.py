@@ -63,7 +63,7 @@ def import_checkpoint(
         raise WeightsError(f"{folder} holds a model already; models are never overwritten")
     with tempfile.TemporaryDirectory(prefix="cellwatch-") as scratch:
         safe = Path(scratch) / "weights.safetensors"
-        in_child("checkpoint", source, safe, *([str(diam_mean)] if diam_mean else []))
+        note = in_child("checkpoint", source, safe, *([str(diam_mean)] if diam_mean else []))
         network = load_network(safe)
         styles = None
         if size_model:
@@ -75,7 +75,8 @@ def import_checkpoint(
         diam_mean=0.0,
         diam_labels=0.0,
         channels=channels,
-        source=f"{origin or source.name}, sha256 {file_sha256(source)}",
+        source=f"{origin or source.name}, sha256 {file_sha256(source)}"
+        + (f"; {note}" if note else ""),
     )
     return add_model(folder, network, card, styles=styles, is_half=False)
 

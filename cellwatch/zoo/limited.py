@@ -17,7 +17,7 @@ LIMITS = {resource.RLIMIT_AS: MEMORY, resource.RLIMIT_CPU: SECONDS, resource.RLI
 REFUSED = 65  # EX_DATAERR: the file is at fault; a traceback ends with 1
 
 
-def in_child(kind: str, source: Path, target: Path, *arguments: str) -> None:
+def in_child(kind: str, source: Path, target: Path, *arguments: str) -> str:
     """Convert a foreign file.
 
     Parameters
@@ -28,6 +28,11 @@ def in_child(kind: str, source: Path, target: Path, *arguments: str) -> None:
         Written by the child; safetensors.
     arguments : str
         Of the kind.
+
+    Returns
+    -------
+    str
+        What a person should know of the file; "": nothing.
 
     Raises
     ------
@@ -48,7 +53,7 @@ def in_child(kind: str, source: Path, target: Path, *arguments: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise WeightsError(f"{source} took longer than {SECONDS} s to read; given up") from error
     if done.returncode == 0:
-        return
+        return done.stdout.strip()
     reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
     if done.returncode == REFUSED:
         raise WeightsError(reason)
@@ -75,10 +80,11 @@ def main() -> None:
 
 
 def _checkpoint(source: Path, target: Path, diam_mean: str = "") -> None:
-    from cellwatch.zoo.weights import load_checkpoint, save_network
+    from cellwatch.zoo.weights import read_checkpoint, save_network
 
-    network = load_checkpoint(source, default_diameter=float(diam_mean) if diam_mean else None)
+    network, note = read_checkpoint(source, float(diam_mean) if diam_mean else None)
     save_network(network, target, is_half=False)
+    sys.stdout.write(note)
 
 
 def _size(source: Path, target: Path) -> None:

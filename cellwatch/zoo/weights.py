@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +23,9 @@ from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.whole import put_in_place
 
 _UNSAFE = re.compile(r"GLOBAL (\w[\w.]*)")  # how torch names what it refuses to call
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
+PARALLEL = "module."
+OMNIPOSE_MAPS = (2, 4)  # of which the network gives: flows, distance, and a border at times
 NAMED_AT_MOST = 5  # keys in an error message
 
 
@@ -42,6 +46,11 @@ def load_network(path: Path) -> CPNet:
 
 
 def load_checkpoint(path: Path, default_diameter: float | None = None) -> CPNet:
+    """Read a checkpoint of Cellpose 1 to 3: the network of `read_checkpoint`."""
+    return read_checkpoint(path, default_diameter)[0]
+
+
+def read_checkpoint(path: Path, default_diameter: float | None = None) -> tuple[CPNet, str]:
     """Read a checkpoint of Cellpose 1 to 3, executing nothing that it contains.
 
     Parameters
@@ -50,6 +59,12 @@ def load_checkpoint(path: Path, default_diameter: float | None = None) -> CPNet:
     default_diameter : float or None, px
         For the files of Cellpose 1, which say neither `diam_mean` nor `diam_labels`; None: such a
         file is refused.
+
+    Returns
+    -------
+    network : CPNet
+    note : str
+        What had to be taken off around its state dict; "": nothing.
 
     Raises
     ------
@@ -73,7 +88,8 @@ def load_checkpoint(path: Path, default_diameter: float | None = None) -> CPNet:
             else f"its {path.stat().st_size:,} bytes are damaged, or something else; fetch it again"
         )
         raise WeightsError(f"{path} cannot be read as a Cellpose checkpoint: {reason}") from error
-    if not isinstance(tensors, Mapping) or not all(torch.is_tensor(t) for t in tensors.values()):
+    tensors, note = _unwrapped(tensors)
+    if not _is_state_dict(tensors):
         raise WeightsError(f"{path} holds no state dict of tensors")
     for key, tensor in tensors.items():
         if tensor.layout != torch.strided:
@@ -82,7 +98,33 @@ def load_checkpoint(path: Path, default_diameter: float | None = None) -> CPNet:
             raise WeightsError(f"{path}: {key} claims to be larger than the file that it is in")
     if "W2" in tensors:
         raise WeightsError(f"{path} is a Cellpose 4 (SAM) checkpoint; cellwatch runs Cellpose 1–3")
-    return network_from(_with_diameters_said(tensors, default_diameter), str(path))
+    last = tensors.get("output.2.weight")
+    if last is not None and last.dim() == 4 and last.shape[0] in OMNIPOSE_MAPS:
+        raise WeightsError(
+            f"{path} gives {last.shape[0]} maps where Cellpose gives 3: it looks like a network of "
+            "Omnipose, whose masks are made in another way; cellwatch runs Cellpose 1–3"
+        )
+    return network_from(_with_diameters_said(tensors, default_diameter), str(path)), note
+
+
+def _unwrapped(held: Any) -> tuple[Any, str]:  # Any: what a checkpoint holds
+    # Other programs put more around a state dict; what was taken off is said.
+    notes = []
+    if isinstance(held, Mapping) and not _is_state_dict(held):
+        inner = next((key for key in WRAPPERS if _is_state_dict(held.get(key))), None)
+        if inner is not None:
+            held = held[inner]
+            notes.append(f"its state dict was under '{inner}'")
+    if _is_state_dict(held) and all(key.startswith(PARALLEL) for key in held):
+        held = {key.removeprefix(PARALLEL): value for key, value in held.items()}
+        notes.append(f"its names began with '{PARALLEL}' (torch.nn.DataParallel)")
+    return held, "; ".join(notes)
+
+
+def _is_state_dict(held: object) -> bool:
+    if not isinstance(held, Mapping) or not held:
+        return False
+    return all(isinstance(k, str) and torch.is_tensor(t) for k, t in held.items())
 
 
 def network_from(tensors: Mapping[str, Tensor], source: str) -> CPNet:

@@ -10,6 +10,7 @@ from cellwatch.zoo.weights import (
     load_checkpoint,
     load_network,
     network_from,
+    read_checkpoint,
     save_checkpoint,
     save_network,
     with_diameters,
@@ -124,6 +125,41 @@ def test_a_sam_checkpoint_is_named_as_such(tmp_path):
 
     with pytest.raises(WeightsError, match="Cellpose 4"):
         load_checkpoint(tmp_path / "cpsam")
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "note"),
+    [
+        (lambda state: {f"module.{k}": v for k, v in state.items()}, "began with 'module.'"),
+        (lambda state: {"state_dict": state, "epoch": 3}, "was under 'state_dict'"),
+        (
+            lambda state: {"model": {f"module.{k}": v for k, v in state.items()}, "lr": 0.1},
+            "was under 'model'; its names began",
+        ),
+    ],
+)
+def test_what_other_programs_put_around_a_state_dict_is_taken_off_and_said(tmp_path, wrapped, note):
+    network = tiny_network()
+    save_checkpoint(network, tmp_path / "plain")
+    state = torch.load(tmp_path / "plain", weights_only=True)
+    torch.save(wrapped(state), tmp_path / "wrapped")
+
+    loaded, said = read_checkpoint(tmp_path / "wrapped")
+
+    assert note in said
+    assert read_checkpoint(tmp_path / "plain")[1] == ""
+    for key, value in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value), key
+
+
+def test_a_network_of_omnipose_is_named_as_such(tmp_path):
+    save_checkpoint(tiny_network(), tmp_path / "plain")
+    state = dict(torch.load(tmp_path / "plain", weights_only=True))
+    state["output.2.weight"] = torch.zeros(4, *state["output.2.weight"].shape[1:])
+    torch.save(state, tmp_path / "omni")
+
+    with pytest.raises(WeightsError, match=r"4 maps where Cellpose gives 3: .* Omnipose"):
+        load_checkpoint(tmp_path / "omni")
 
 
 def test_truncated_weights_are_refused(tmp_path):
