@@ -21,7 +21,7 @@ from cellwatch.zoo.cards import (
 )
 
 if TYPE_CHECKING:
-    from cellwatch.zoo.published import Published
+    from cellwatch.zoo.fetchable import Published
 
 models_app = typer.Typer(help="Look at models; pull, add and export them.", no_args_is_help=True)
 
@@ -91,7 +91,8 @@ def models_pull(
 
     `style_choice` fetches the published ensemble: the classifier cellpose/auto and all its models.
     """
-    from cellwatch.zoo.published import SITE, STYLE_CHOICE
+    from cellwatch.zoo.fetchable import STYLE_CHOICE
+    from cellwatch.zoo.published import SITE
 
     if size_file and not from_file:
         raise UsageError("--size-file goes with --from-file")
@@ -179,8 +180,9 @@ def models_export(
 def _pull_model(
     name: str, root: Path, address: str, from_file: Path | None, size_file: Path | None
 ) -> None:
+    from cellwatch.zoo.fetchable import published
     from cellwatch.zoo.importing import import_checkpoint
-    from cellwatch.zoo.published import check_pin, fetch, pin, published
+    from cellwatch.zoo.published import check_pin, fetch, pin
 
     files = published(name)
     model_id = f"{PUBLISHED_PREFIX}{name}"
@@ -248,8 +250,9 @@ def _brought(files: "Published", weights: Path, size: Path | None) -> dict[str, 
 
 
 def _pull_choice(root: Path, address: str, from_file: Path | None) -> None:
+    from cellwatch.zoo.fetchable import STYLE_CHOICE
     from cellwatch.zoo.importing import import_style_choice, style_choice_models
-    from cellwatch.zoo.published import STYLE_CHOICE, check_pin, fetch, pin
+    from cellwatch.zoo.published import check_pin, fetch, pin
 
     downloads = root / PUBLISHED_PREFIX
     file_name = f"{STYLE_CHOICE}.npy"

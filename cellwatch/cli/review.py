@@ -16,7 +16,7 @@ from cellwatch.cli.asking import (
 )
 from cellwatch.cli.talk import ConfigOption, JsonOption, print_json, print_table, progress, tell
 from cellwatch.errors import CellwatchError, RequestRefused, UsageError
-from cellwatch.storage import reports
+from cellwatch.storage import doubts, reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,7 @@ def review(
     """Show which images wait for a person: flagged ones first, then suggested ones, and why."""
     station = read_station(config)
     with ledger_of(station) as db:
-        rows = reports.review_queue(db, limit)
+        rows = doubts.review_queue(db, limit)
     if as_json:
         print_json(rows)
         return
@@ -158,7 +158,7 @@ def _asked_for(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # Any: what SQLite holds
     with ledger_of(station) as db:
         if take_next:
-            rows = reports.to_check_out(db, take_next + SPARE, target)
+            rows = doubts.to_check_out(db, take_next + SPARE, target)
         else:
             rows = _named(station, db, str(image))
         keys = [row["id"] for row in rows]

@@ -12,7 +12,7 @@ from cellwatch.cli.asking import ask, ledger_of, read_station
 from cellwatch.cli.review import SPARE, Tool
 from cellwatch.cli.talk import ConfigOption, tell
 from cellwatch.errors import CellwatchError, RequestRefused
-from cellwatch.storage import reports
+from cellwatch.storage import doubts
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
@@ -103,7 +103,7 @@ def _hand_out(
     members = {watched.name: (watched, target) for watched, target in group.members}
     with ledger_of(station) as db:
         newest = db.execute("SELECT coalesce(max(id), 0) FROM corrections").fetchone()[0]
-        rows = [r for r in reports.to_check_out(db, 1000) if r["watch"] in members]
+        rows = [r for r in doubts.to_check_out(db, 1000) if r["watch"] in members]
     if not rows:
         raise RequestRefused("there is no image left that was not corrected or taken out")
     for row in rows[:SPARE]:

@@ -1,5 +1,6 @@
 """Commands of a station: init, config check, run, explain, verify."""
 
+import glob
 import json
 from importlib import resources
 from pathlib import Path
@@ -22,7 +23,7 @@ from cellwatch.cli.talk import (
 )
 from cellwatch.config.locate import find_config
 from cellwatch.errors import EXIT_FAILED, UsageError
-from cellwatch.storage import reading, reports
+from cellwatch.storage import doubts, reading, reports
 from cellwatch.storage.pathtext import path_text, printable
 
 if TYPE_CHECKING:
@@ -163,6 +164,8 @@ def explain(
 
     checked = read_config(find_config(config))
     whole = Path(as_known(checked, str(path))).absolute()
+    if not path.exists() and len(path.parts) == 1:
+        whole = _by_name(checked, path.name) or whole
     with reading.reader(checked.state.folder / reading.LEDGER) as db:
         rows = reading.acquisitions_at(db, path_text(str(whole)))
         if not rows and not path.exists():
@@ -181,6 +184,11 @@ def explain(
         raise typer.Exit(EXIT_FAILED)
 
 
+def _by_name(config: "Config", name: str) -> Path | None:
+    # A bare name of a file that no row tells of: the one of that name in a watched folder.
+    return next((found for w in config.watch for found in w.folder.rglob(glob.escape(name))), None)
+
+
 def verify(
     config: ConfigOption = None,
     manifest: Annotated[
@@ -190,27 +198,16 @@ def verify(
 ) -> None:
     """Check every mask store that the ledger names. Exit code 1 when anything is wrong."""
     from cellwatch.config.parse import read_config
-    from cellwatch.storage.labelfiles import check_label_tiffs
-    from cellwatch.storage.maskstore import check_store
 
     checked = read_config(find_config(config))
     problems: list[str] = []
     with reading.reader(checked.state.folder / reading.LEDGER) as db:
         rows = [row for row in reading.finished(db) if row["superseded_by"] is None]
         paths = reading.all_paths(db)
+        n_outdated = db.execute(doubts.OUTDATED).fetchone()[0]
     with progress("checking", len(rows)) as advance:
         for row in rows:
-            report = check_store(Path(row["store"]))
-            problems += [f"{row['store']}: {problem}" for problem in report.problems]
-            if not report.problems:
-                problems += [f"{row['store']}: {each}" for each in _strange(row, report)]
-            if "tif" in checked.output.also and not report.problems:
-                problems += check_label_tiffs(Path(row["store"]), list(report.rois))
-            for target in row["targets"]:
-                stored = report.rois.get(target["name"])
-                if not report.problems and stored != target["rois"]:
-                    found = f"{stored} {target['name']}, the ledger says {target['rois']}"
-                    problems.append(f"{row['store']}: {found}")
+            problems += _problems_of(row, has_tiff="tif" in checked.output.also)
             advance()
     problems += _leftovers(checked.output.folder)
     if manifest:
@@ -221,8 +218,28 @@ def verify(
         for problem in problems:
             typer.echo(problem)
         tell(f"{len(rows)} mask stores checked, {len(problems)} problems")
+        if n_outdated:
+            tell(f"{n_outdated} more are of what their files held before they were written to")
     if problems:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _problems_of(row: dict[str, Any], *, has_tiff: bool) -> list[str]:  # Any: what SQLite holds
+    from cellwatch.storage.labelfiles import check_label_tiffs
+    from cellwatch.storage.maskstore import check_store
+
+    report = check_store(Path(row["store"]))
+    if report.problems:
+        return [f"{row['store']}: {problem}" for problem in report.problems]
+    problems = [f"{row['store']}: {each}" for each in _strange(row, report)]
+    if has_tiff:
+        problems += check_label_tiffs(Path(row["store"]), list(report.rois))
+    for target in row["targets"]:
+        stored = report.rois.get(target["name"])
+        if stored != target["rois"]:
+            found = f"{stored} {target['name']}, the ledger says {target['rois']}"
+            problems.append(f"{row['store']}: {found}")
+    return problems
 
 
 def _strange(row: dict[str, Any], report: "StoreReport") -> list[str]:  # Any: what SQLite holds
@@ -278,8 +295,11 @@ def _show_acquisition(row: dict[str, Any]) -> None:  # Any: JSON
     for target in row["targets"]:
         _show_target(target)
     if row["superseded_by"]:
-        typer.echo("  its masks, if it had any, were set aside in .superseded of the output folder")
-    elif row["state"] == "done":
+        typer.echo(
+            "  the file holds something else now: its masks lie in .superseded of the output "
+            "folder as soon as the new ones are in their place, and until then where they were"
+        )
+    elif row["finished_at"]:
         typer.echo(f"  masks: {printable(row['store'])} ({row['seconds']:.1f} s)")
     for attempt in row["attempts_made"]:
         why = f" ({attempt['reason']})" if attempt["reason"] else ""
@@ -301,7 +321,10 @@ def _show_target(target: dict[str, Any]) -> None:  # Any: JSON
         f"{target['params'].get('precision', 'float32')}"
     )
     if target.get("novelty") is not None:
-        typer.echo(f"    novelty {target['novelty']:.2f} (up to 1: like the training images)")
+        typer.echo(
+            f"    novelty {target['novelty']:.2f} (up to 1: like the training images; above "
+            f"{doubts.NOVEL:g}: unlike them, and doubtful)"
+        )
     if choice := target["choice"]:
         typer.echo(f"    chosen by its style: cluster {choice['cluster']}; nearest known images:")
         for near in choice["neighbours"]:

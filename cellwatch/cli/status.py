@@ -13,7 +13,7 @@ from cellwatch.cli.talk import ConfigOption, JsonOption, print_json
 from cellwatch.config.locate import find_config, state_folder
 from cellwatch.errors import EXIT_NOT_RUNNING
 from cellwatch.records import AcquisitionState, DaemonState
-from cellwatch.storage import reading, reports
+from cellwatch.storage import doubts, reading, reports
 from cellwatch.storage.locking import DAEMON, holder
 from cellwatch.storage.pathtext import printable
 
@@ -87,7 +87,7 @@ def station_status(
             "learning": learning_facts(db),
             "holder": held,
             "is_config_newer": _is_newer(config, held, daemon),
-            "doubts": reports.doubts(db) if reports.has_loop(db) else {},
+            "doubts": doubts.doubts(db) if reports.has_loop(db) else {},
             "unread": reports.unread(db),
             "reload_error": reading.told(db, reading.RELOAD_ERROR),
             "ledger_mended": reading.told(db, reading.LEDGER_MENDED),
@@ -129,7 +129,7 @@ def _show_status(facts: dict[str, Any]) -> None:  # Any: JSON
                 f" (not looked into for {_since(folder['scanned_at'])}: does the disk answer?)"
             )
         typer.echo(f"{folder['state']} {printable(folder['path'])}{printable(reason)}")
-    for row in facts["running"]:
+    for row in facts["running"] if facts["state"] in RUNS else []:
         typer.echo(f"segmenting {printable(row['path'])} for {_since(row['started_at'])}")
     for row in [*facts["waiting"], *facts["failures"]]:
         typer.echo(f"{row['state']} {printable(row['path'])}: {printable(row['reason'] or '')}")
@@ -192,7 +192,14 @@ def doubt_of(doubts: dict[str, Any]) -> str:  # Any: JSON
         parts.append(f"{n} {'has' if n == 1 else 'have'} no ROIs")
     if n := doubts["unsure"]:
         parts.append(f"the model was unsure of {n}")
+    if n := doubts.get("noted", 0):
+        parts.append(f"{n} {'was' if n == 1 else 'were'} read with a note")
     lines = [f"doubtful: {', '.join(parts)}: cellwatch review"] if parts else []
+    if n := doubts.get("outdated", 0):
+        lines.append(
+            f"{n} {'image was' if n == 1 else 'images were'} written to since: until done again, "
+            "the masks in place are of what was there before"
+        )
     changed = []
     if n := doubts.get("missing", 0):
         changed.append(f"{n} mask {'store is' if n == 1 else 'stores are'} gone")
@@ -201,7 +208,8 @@ def doubt_of(doubts: dict[str, Any]) -> str:  # Any: JSON
     if changed:
         lines.append(
             f"{' and '.join(changed)} since they were written: cellwatch verify names them. They "
-            "are made again by cellwatch rerun; what was drawn in them belongs into corrections/"
+            "are made again by cellwatch rerun EXPERIMENT; what was drawn in them belongs into "
+            "corrections/"
         )
     return "\n".join(lines)
 

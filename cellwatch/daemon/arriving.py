@@ -10,7 +10,7 @@ from cellwatch.daemon.intake import FromWatcher, take_in
 from cellwatch.daemon.life import Life, Ordinary
 from cellwatch.daemon.results import EDITED, ResultChanged
 from cellwatch.daemon.summaries import Later, Summaries
-from cellwatch.storage import queue
+from cellwatch.storage import revisits
 from cellwatch.storage.ledger import transaction
 from cellwatch.watching.watcher import Scanned
 
@@ -64,7 +64,7 @@ def _take_in_all(life: Life, arrivals: list[FromWatcher], until: float) -> int:
 
 def _take(life: Life, event: Ordinary) -> None:
     if isinstance(event, ResultChanged):
-        queue.mark_output(life.db, event.acquisition_id, event.mark)
+        revisits.mark_output(life.db, event.acquisition_id, event.mark)
         if event.mark:
             what = "was edited" if event.mark == EDITED else "is gone"
             line = f"{event.store} {what} since it was written"
@@ -81,7 +81,7 @@ def _take_arrival(life: Life, event: FromWatcher, summaries: Summaries | Later) 
     is_scan = isinstance(event.event, Scanned)
     life.quiet[event.watch.name] = isinstance(event.event, Scanned) and event.event.is_quiet
     if is_scan and not life.is_once:
-        queue.redo_with_metadata(life.db, event.watch.name, _now())
+        revisits.redo_with_metadata(life.db, event.watch.name, _now())
 
 
 def _now() -> datetime:

@@ -20,6 +20,7 @@ from cellwatch.storage.images import load, plane_digest
 from cellwatch.storage.maskstore import read_plane
 from cellwatch.storage.pathtext import text_path
 from cellwatch.storage.stems import stem_of
+from cellwatch.watching.identity import content_sha256
 
 HOW = {
     "napari": """\
@@ -107,6 +108,13 @@ class Given:
     keep: Path
 
 
+def _sha256(path: Path) -> str:
+    try:
+        return content_sha256(path)
+    except OSError as error:
+        raise RequestRefused(f"{path} cannot be read: {error.strerror or error}") from error
+
+
 def take_out(
     wanted: Wanted, to: Path, corrections: Path, given: Given | None = None
 ) -> dict[str, Any]:
@@ -128,7 +136,13 @@ def take_out(
         When the plane or the folder is not there, or something stands in the way.
     """
     row = wanted.row
-    image = load(Path(text_path(row["path"])), wanted.axes)
+    path = Path(text_path(row["path"]))
+    if row["content_sha256"] and _sha256(path) != row["content_sha256"]:
+        raise RequestRefused(
+            f"{row['path']} holds something else than its masks were made from: it was written to "
+            "since; it can be taken out when it was segmented again (cellwatch status)"
+        )
+    image = load(path, wanted.axes)
     plane_at = (wanted.plane.position, wanted.plane.t, wanted.plane.z)
     if any(i >= n for i, n in zip(plane_at, image.pixels.shape[:3], strict=True)):
         raise RequestRefused(f"{row['path']} has no plane {plane_at}")

@@ -37,7 +37,7 @@ from cellwatch.watching.watcher import (
 logger = logging.getLogger(__name__)
 
 WATCH_AGAIN_S = 5.0
-UNREAD_EVERY_S = 300.0  # how often files of kinds that are not read are counted
+UNREAD_EVERY_S = 60.0  # how often files of kinds that are not read are counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from cellwatch.errors import RequestRefused, UnknownModel
 from cellwatch.records import Verdict
 from cellwatch.storage import promotions
 from cellwatch.storage.ledger import transaction
-from cellwatch.storage.pathtext import path_text
+from cellwatch.storage.pathtext import path_text, text_path
 from cellwatch.storage.promotions import Decision, ModelName
 from cellwatch.storage.requests import Answer, Request
 from cellwatch.zoo.cards import ModelPlace, find_model
@@ -137,9 +137,11 @@ def rerun(
     n = promotions.rerun(db, place, pins, request.asked_by, now, is_by_file=is_by_file)
     models = ", ".join(sorted(named))
     images = "1 image" if n == 1 else f"{n} images"
+    gone = sum(not Path(text_path(path)).exists() for path in promotions.queued(db, place))
+    lacking = f"; {gone} of them cannot be, their files are not there" if gone else ""
     return Answer(
         True,
-        f"{images} of '{experiment}' will be done again with {models}, behind new images",
+        f"{images} of '{experiment}' will be done again with {models}, behind new images{lacking}",
         {"watch": watch, "experiment": experiment, "images": n, "models": models},
     )
 

@@ -11,7 +11,6 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,13 +29,19 @@ from cellwatch.daemon.lineup import groups_of, overruled, unserved
 from cellwatch.daemon.results import start_watching_results
 from cellwatch.daemon.sdnotify import notify
 from cellwatch.daemon.signals import Signals, handle_signals
-from cellwatch.errors import CellwatchError, ConfigError, OutputError
+from cellwatch.daemon.startup import (
+    LEDGER_AGAIN_S,
+    claimed_output,
+    let_kernels_be_kept,
+    opened_ledger,
+    refuse_network,
+    start_backups,
+    when_writable,
+)
+from cellwatch.errors import CellwatchError, ConfigError
 from cellwatch.records import AcquisitionState
-from cellwatch.storage import backups, history, queue
-from cellwatch.storage.ledger import open_ledger
+from cellwatch.storage import backups, history, queue, revisits
 from cellwatch.storage.locking import state_lock
-from cellwatch.storage.mounts import file_system_of, is_network
-from cellwatch.storage.owner import claim_output
 from cellwatch.storage.reading import LEDGER_MENDED, RELOAD_ERROR
 from cellwatch.watching.identity import has_fingerprint
 
@@ -45,12 +50,8 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.25
 HEARTBEAT_S = 5.0
 STOP_WITHIN_S = 7.0  # for the job in hand; systemd and people expect an answer within ten
-LEDGER_BUSY_S = 2.0  # for another process that holds the ledger; then it is tried again
-LEDGER_AGAIN_S = 1.0
-LEDGER_AT_START_S = 60.0  # for the ledger to be let go of before the daemon gives up starting
 TOLD_AGAIN_S = 60.0
 CLOCK_JUMP_S = 60.0
-BACKUP_EVERY_S = 3600.0  # how often it is asked whether a backup is due
 
 
 def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str, int]:
@@ -85,18 +86,18 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
         With `is_once`, when the device is not there.
     """
     models_of(config)
-    _refuse_network(config.state.folder)
-    _let_kernels_be_kept(config.state.folder)
+    refuse_network(config.state.folder)
+    let_kernels_be_kept(config.state.folder)
     signals = Signals()
     with state_lock(config.state.folder, _now()):
-        _claim_output(config)
+        claimed_output(config)
         mended = backups.mend(config.state.folder, _now())
         if mended:
             logger.error("%s", mended)
-        db = _opened(config.state.folder)
+        db = opened_ledger(config.state.folder)
         handlers = handle_signals(signals)
         try:
-            _when_writable(signals, lambda: history.told(db, LEDGER_MENDED, mended))
+            when_writable(signals, lambda: history.told(db, LEDGER_MENDED, mended))
             while True:
                 life = _begin_life(db, config, config_path, is_once=is_once)
                 counts = _live(life, signals)
@@ -110,47 +111,6 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
             db.close()
 
 
-def _refuse_network(state: Path) -> None:
-    if is_network(state):
-        raise ConfigError(
-            f"state: {state} is on a network file system ({file_system_of(state)}), where SQLite's "
-            "locks do not hold and the ledger would be damaged; name a folder on a disk of this "
-            "machine (masks may lie on the share)"
-        )
-
-
-def _let_kernels_be_kept(state: Path) -> None:
-    # numba keeps what it compiled beside the code, else in the home; a service may have neither.
-    if not os.access(Path(__file__).parent, os.W_OK):
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(state / "numba"))
-
-
-def _opened(state: Path) -> Database:
-    # A backup program, or a person's tool, may hold the ledger for a while.
-    until = time.monotonic() + LEDGER_AT_START_S
-    while True:
-        try:
-            return open_ledger(state, LEDGER_BUSY_S)
-        except sqlite3.OperationalError as error:
-            if time.monotonic() > until:
-                raise OutputError(
-                    f"the ledger in {state} cannot be opened for writing: {error}; look which "
-                    "program holds it (fuser), or whether the disk is full"
-                ) from error
-            logger.warning("the ledger cannot be opened yet: %s", error)
-            time.sleep(LEDGER_AGAIN_S)
-
-
-def _claim_output(config: Config) -> bool:
-    try:
-        claim_output(config.output.folder, config.state.folder)
-    except OSError as error:
-        # Not mounted, or not writable: each image says so, and waits for it.
-        logger.debug("the output folder cannot be marked as this station's yet: %s", error)
-        return False
-    return True
-
-
 def _begin_life(db: Database, config: Config, config_path: Path, *, is_once: bool) -> Life:
     models = models_of(config)
     nights = training.Nights(db, config, models)
@@ -160,7 +120,7 @@ def _begin_life(db: Database, config: Config, config_path: Path, *, is_once: boo
 
 def _live(life: Life, signals: Signals) -> dict[str, int]:
     done_before = _count(life.db, AcquisitionState.DONE)
-    _when_writable(signals, lambda: _begin(life))
+    when_writable(signals, lambda: _begin(life))
     threads = _start_threads(life)
     notify("READY=1")
     logger.info("watching %s", ", ".join(str(w.folder) for w in life.config.watch))
@@ -203,23 +163,8 @@ def _start_threads(life: Life) -> list[threading.Thread]:
     if not life.is_once:
         state, output = config.state.folder, config.output.folder
         threads.append(start_watching_results(state, output, stop, put))
-        threads.append(_start_backups(state, stop))
+        threads.append(start_backups(state, stop))
     return threads
-
-
-def _start_backups(state: Path, stop: threading.Event) -> threading.Thread:
-    def run() -> None:
-        while not stop.is_set():
-            try:
-                if made := backups.back_up_if_due(state, _now()):
-                    logger.debug("backed the ledger up as %s", made)
-            except (OSError, sqlite3.Error) as error:
-                logger.warning("the ledger cannot be backed up: %s; it is tried again", error)
-            stop.wait(BACKUP_EVERY_S)
-
-    thread = threading.Thread(target=run, daemon=True, name="backups")
-    thread.start()
-    return thread
 
 
 def _begin(life: Life) -> None:
@@ -260,30 +205,12 @@ def _reload(life: Life) -> None:
             raise ConfigError(
                 f"state: is {config.state.folder} now; only a restart can change that"
             )
-        _claim_output(config)
+        claimed_output(config)
     except CellwatchError as error:
         logger.warning("the configuration is wrong, and the old one stays in force: %s", error)
         history.told(life.db, RELOAD_ERROR, str(error))
         return
     life.next_config = config
-
-
-def _when_writable(signals: Signals, work: Callable[[], None]) -> None:
-    # Another program may hold the ledger when a life begins: it is waited for, a minute at most.
-    until = time.monotonic() + LEDGER_AT_START_S
-    while True:
-        try:
-            work()
-        except sqlite3.OperationalError as error:
-            if time.monotonic() > until or signals.ended.is_set():
-                raise OutputError(
-                    f"the ledger cannot be written: {error}; look which program holds it (fuser), "
-                    "or whether the disk is full"
-                ) from error
-            logger.warning("the ledger cannot be written yet: %s", error)
-            signals.ended.wait(LEDGER_AGAIN_S)
-        else:
-            return
 
 
 def _guarded_turn(life: Life, signals: Signals) -> None:
@@ -332,7 +259,7 @@ def _turn(life: Life) -> None:
     if now >= life.heartbeat_at:
         _look_at_clock(life, now)
         if not life.is_output_claimed:
-            life.is_output_claimed = _claim_output(life.config)
+            life.is_output_claimed = claimed_output(life.config)
         history.heartbeat(life.db, _now())
         life.heartbeat_at = now + HEARTBEAT_S
 
@@ -348,7 +275,7 @@ def _look_at_clock(life: Life, now: float) -> None:
             "late; look at its time service (timedatectl)",
             jump,
         )
-        queue.due_at_most(life.db, _now())
+        revisits.due_at_most(life.db, _now())
     life.clock_ahead = ahead
 
 

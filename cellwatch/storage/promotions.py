@@ -273,6 +273,16 @@ def rerun(
         return int(done.rowcount)
 
 
+def queued(db: Database, place: tuple[str, str]) -> list[str]:
+    """Return the paths of the images of a watched folder's experiment that wait for their turn."""
+    sql = """
+        SELECT path FROM acquisitions WHERE watch = ? AND experiment = ? AND state = 'queued'
+        AND superseded_by IS NULL
+    """
+    values = [place[0], path_text(place[1])]
+    return [path for (path,) in db.execute(sql, values).fetchall()]
+
+
 def _unpin(db: Database, place: tuple[str, str, str]) -> None:
     watch, experiment, target = place
     sql = "DELETE FROM pins WHERE watch = ? AND experiment = ? AND target = ?"

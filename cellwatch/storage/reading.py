@@ -147,8 +147,9 @@ def acquisitions_named(db: sqlite3.Connection, name: str) -> list[Row]:
 
 
 def finished(db: sqlite3.Connection) -> Iterator[Row]:
-    """Yield every acquisition whose masks are recorded, with its targets."""
-    for row in db.execute("SELECT * FROM acquisitions WHERE state = 'done' ORDER BY id").fetchall():
+    """Yield every acquisition whose masks are recorded, whatever became of it, with its targets."""
+    sql = "SELECT * FROM acquisitions WHERE finished_at IS NOT NULL ORDER BY id"
+    for row in db.execute(sql).fetchall():
         yield _whole(db, row)
 
 
@@ -158,7 +159,8 @@ def finished_stores(
     """Return id, store, time and mark of acquisitions that are done, from an id on."""
     sql = """
         SELECT id, store, finished_at, coalesce(output_mark, '') FROM acquisitions
-        WHERE state = 'done' AND superseded_by IS NULL AND id > ? ORDER BY id LIMIT ?
+        WHERE finished_at IS NOT NULL AND state != 'running' AND superseded_by IS NULL AND id > ?
+        ORDER BY id LIMIT ?
     """
     return [tuple(row) for row in db.execute(sql, [after, limit])]
 

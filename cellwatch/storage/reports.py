@@ -11,91 +11,12 @@ from cellwatch.storage.stems import CURRENT, meant_by, stem_key
 Row = dict[str, Any]  # Any: what SQLite holds
 GROUPS = "groups"  # of the station's facts: those of the configuration, as JSON
 GROUP_MODELS = "group_models"  # by group the model that the configuration names, as JSON
-MANY = 10_000  # rows of the review queue that are looked through
-UNSURE = 0.75  # a lower mean confidence is worth a look
-NOVEL = 1.5  # times the reach of the training images' own styles
-TAKEN_OUT = """(SELECT max(k.checked_out_at) FROM checkouts k
-                WHERE k.acquisition_id = q.acquisition_id AND k.is_mirrored = 0) AS taken_out"""
 
 
 def has_loop(db: sqlite3.Connection) -> bool:
     """Say whether a daemon of this version has opened the ledger."""
     sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'corrections'"
     return db.execute(sql).fetchone() is not None
-
-
-def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[Row]:
-    """Return what waits for a person: flagged first, then what the daemon suggests, each with why.
-
-    Suggested are images that were not corrected yet and are unlike what their model was trained on,
-    on which it was unsure, or found nothing; the most telling first.
-    """
-    flagged = [
-        {**dict(row), "by": row["raised_by"]}
-        for row in db.execute(
-            f"SELECT flag_id, acquisition_id, path, why, roi, raised_by, raised_at, state, "
-            f"{TAKEN_OUT} FROM review_queue q ORDER BY flag_id LIMIT ?",
-            [limit],
-        )
-    ]
-    taken = {row["acquisition_id"] for row in flagged}
-    sql = f"""
-        SELECT a.id AS acquisition_id, a.path, a.state, t.name AS target, t.novelty, t.confidence,
-               t.rois,
-               {TAKEN_OUT.replace("q.acquisition_id", "a.id")}
-        FROM acquisitions a JOIN targets t ON t.acquisition_id = a.id
-        WHERE a.superseded_by IS NULL AND t.state = 'done'
-              AND (t.novelty > ? OR t.confidence < ? OR t.rois = 0)
-              AND NOT EXISTS (SELECT 1 FROM corrections c
-                              WHERE c.acquisition_id = a.id AND c.target = t.name
-                              AND c.state IN ('trainable', 'used'))
-        ORDER BY max(coalesce(t.novelty, 0) / ?, 1 - coalesce(t.confidence, 1)) DESC, a.id DESC
-        LIMIT ?
-    """
-    suggested = [
-        {**dict(row), "by": "cellwatch", "why": _why(row)}
-        for row in db.execute(sql, [NOVEL, UNSURE, NOVEL, limit])
-        if row["acquisition_id"] not in taken
-    ]
-    return [*flagged, *suggested][:limit]
-
-
-def doubts(db: sqlite3.Connection) -> Row:
-    """Count the results that a person should not take for good without a look.
-
-    Returns
-    -------
-    mapping
-        `images` that are done; `unlike`: by model, those unlike what it was trained on; `empty`:
-        without any ROI; `unsure`: those on which the model was unsure; `missing` and `edited`: mask
-        stores that changed since they were written.
-    """
-    done = "a.state = 'done' AND a.superseded_by IS NULL"
-    images = db.execute(f"SELECT count(*) FROM acquisitions a WHERE {done}").fetchone()[0]
-    sql = f"""
-        SELECT t.model_id, count(DISTINCT a.id) FROM targets t
-        JOIN acquisitions a ON a.id = t.acquisition_id
-        WHERE {done} AND t.novelty > ? GROUP BY t.model_id
-    """
-    unlike = dict(db.execute(sql, [NOVEL]).fetchall())
-    sql = f"""
-        SELECT count(*) FROM acquisitions a WHERE {done}
-        AND (SELECT sum(t.rois) FROM targets t WHERE t.acquisition_id = a.id) = 0
-    """
-    empty = db.execute(sql).fetchone()[0]
-    sql = f"""
-        SELECT count(DISTINCT a.id) FROM targets t JOIN acquisitions a ON a.id = t.acquisition_id
-        WHERE {done} AND t.confidence < ?
-    """
-    unsure = db.execute(sql, [UNSURE]).fetchone()[0]
-    marks = {}
-    if has_marks(db):
-        sql = f"""
-            SELECT output_mark, count(*) FROM acquisitions a
-            WHERE {done} AND output_mark IS NOT NULL GROUP BY output_mark
-        """
-        marks = dict(db.execute(sql).fetchall())
-    return {"images": images, "unlike": unlike, "empty": empty, "unsure": unsure, **marks}
 
 
 def unread(db: sqlite3.Connection) -> list[Row]:
@@ -113,40 +34,6 @@ def unread(db: sqlite3.Connection) -> list[Row]:
 def has_marks(db: sqlite3.Connection) -> bool:
     """Say whether a daemon of this version has opened the ledger."""
     return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'unread'").fetchone() is not None
-
-
-def to_check_out(db: sqlite3.Connection, limit: int, target: str = "") -> list[Row]:
-    """Return the acquisitions to take out next: the review queue, then the latest others.
-
-    What was taken out already is left out, unless it was flagged since.
-    """
-    sql = """
-        SELECT acquisition_id, max(checked_out_at) FROM checkouts
-        WHERE is_mirrored = 0 AND ? IN ('', target) GROUP BY acquisition_id
-    """
-    taken = dict(db.execute(sql, [target]).fetchall())
-    sql = "SELECT DISTINCT acquisition_id FROM targets WHERE ? IN ('', name)"
-    having = {key for (key,) in db.execute(sql, [target])}
-    queue = [
-        key
-        for row in review_queue(db, MANY)
-        if row["state"] == "done"
-        and (key := row["acquisition_id"]) in having
-        and target in ("", row.get("target", target))
-        and (key not in taken or row.get("raised_at", "") > taken[key])
-    ]
-    sql = """
-        SELECT id FROM acquisitions a WHERE state = 'done' AND superseded_by IS NULL
-        AND id NOT IN (SELECT acquisition_id FROM corrections WHERE acquisition_id IS NOT NULL
-                       AND ? IN ('', target) AND state IN ('trainable', 'used'))
-        AND id NOT IN (SELECT acquisition_id FROM checkouts WHERE ? IN ('', target))
-        AND EXISTS (SELECT 1 FROM targets t WHERE t.acquisition_id = a.id
-                    AND (? = '' OR t.name = ?))
-        ORDER BY id DESC LIMIT ?
-    """
-    others = [row["id"] for row in db.execute(sql, [*[target] * 4, limit])]
-    keys = list(dict.fromkeys([*queue, *others]))[:limit]
-    return [row for key in keys for row in acquisitions(db, "a.id = ?", [key])]
 
 
 def acquisitions_named(db: sqlite3.Connection, name: str) -> list[Row]:
@@ -381,15 +268,6 @@ def agreement(db: sqlite3.Connection, group: str) -> Row:
         FROM corrections WHERE group_name = ? AND state IN ('trainable', 'used')
     """
     return dict(db.execute(sql, [group]).fetchone())
-
-
-def _why(row: sqlite3.Row) -> str:
-    reasons = ["no ROI was found"] if row["rois"] == 0 else []
-    if row["novelty"] is not None and row["novelty"] > NOVEL:
-        reasons.append(f"unlike what its model was trained on (novelty {row['novelty']:.1f})")
-    if row["confidence"] is not None and row["confidence"] < UNSURE:
-        reasons.append(f"the model is unsure (confidence {row['confidence']:.2f})")
-    return ", ".join(reasons)
 
 
 def _parsed(row: sqlite3.Row, *columns: str) -> Row:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cellwatch.core.network import CPNet
 from cellwatch.errors import TrainingError
-from cellwatch.training.plans import FitPlan
+from cellwatch.training.plans import FitPlan, plan_from
 from cellwatch.zoo.whole import put_in_place
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -116,8 +116,7 @@ def resume(network: CPNet, optimiser: torch.optim.SGD, plan: FitPlan, folder: Pa
         return Standing()
     tensors, metadata = _read(path)
     # What plans have come to fix since then has its default.
-    usual = asdict(FitPlan(plan.schedule, plan.epochs))
-    if {**usual, **json.loads(metadata["plan"])} != asdict(plan):
+    if plan_from(json.loads(metadata["plan"])) != plan:
         raise TrainingError(
             f"{path} belongs to another plan ({metadata['plan']}); "
             "resume with that plan or train into an empty folder"

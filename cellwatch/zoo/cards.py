@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cellwatch.errors import UnknownModel, WeightsError
 from cellwatch.records import ModelCard
+from cellwatch.zoo.fetchable import PUBLISHED
 from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.whole import put_in_place
 
@@ -74,6 +75,17 @@ def find_model(name: str, zoo: Path | None = None) -> ModelPlace:
     known = ", ".join(card.id for card in list_models(zoo)) or "none"
     raise UnknownModel(
         f"there is no model '{name}'; known: {known} (a path needs a separator, as in ./{name})"
+        + _published(name)
+    )
+
+
+def _published(name: str) -> str:
+    plain = name.removeprefix(PUBLISHED_PREFIX)
+    if plain not in PUBLISHED:
+        return ""
+    return (
+        f". '{plain}' is a model that Cellpose publishes: fetch it once with 'cellwatch models "
+        f"pull {plain}', then it is {PUBLISHED_PREFIX}{plain}"
     )
 
 

@@ -264,7 +264,7 @@ def test_f31_names_with_newlines_and_escapes_are_one_line_and_give_no_orders(sta
 
 
 def test_f66_a_ledger_on_a_network_share_is_refused(station):
-    shared = "from cellwatch.daemon import supervisor\nsupervisor.is_network = lambda path: True\n"
+    shared = "from cellwatch.daemon import startup\nstartup.is_network = lambda path: True\n"
     station.write("a.tif")
     with station.daemon("--once", begun_by=shared) as process:
         assert process.wait(60) == 78
@@ -312,3 +312,29 @@ def test_f59_a_read_only_installation_without_a_home_keeps_its_kernels_in_the_st
     with station.daemon("--once", begun_by=blind) as process:
         assert process.wait(120) == 0, station.log()
     assert list((station.folder / "state/numba").rglob("*.nbc"))
+
+
+def test_masks_of_what_a_file_held_before_are_never_passed_off_as_its_own(station):
+    dropped = "\ncorrections: {folder: corrections}\n"
+    station.config.write_text(station.config.read_text() + dropped)
+    (station.folder / "corrections").mkdir()
+    station.write("a.tif", "b.tif")
+    station.command("run", "--once")
+    (station.images / "x.nd2").write_bytes(b"a file of another program")
+    whole = (station.images / "b.tif").read_bytes()
+    (station.images / "a.tif").write_bytes(whole[: len(whole) // 2])
+    station.command("run", "--once")
+
+    shown = station.command("status", check=False).stdout
+    refused = station.command("checkout", "a", "--to", str(station.folder / "out"), check=False)
+    checked = station.command("verify").stderr
+    told = station.command("explain", "x.nd2", check=False).stderr
+
+    assert "1 image was written to since: until done again, the masks in place are of" in shown
+    assert refused.returncode == 1
+    assert "a.tif holds something else than its masks were made from" in refused.stderr
+    assert "2 mask stores checked, 0 problems" in checked
+    assert "1 more are of what their files held before" in checked
+    assert "files of this kind are not read: '.nd2'" in told
+    shutil.rmtree(station.masks / "images/a.tif.zarr")
+    assert "a.tif.zarr" in station.command("verify", check=False).stdout

@@ -29,7 +29,7 @@ def test_opening_twice_changes_nothing(tmp_path):
     open_ledger(tmp_path).close()
     db = open_ledger(tmp_path)
 
-    assert db.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()[0] == 6
+    assert db.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()[0] == 7
     db.close()
 
 

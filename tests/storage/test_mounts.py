@@ -9,7 +9,7 @@ TABLE = """
 30 22 0:44 / /mnt rw - tmpfs tmpfs rw
 31 30 0:45 / /mnt/scope\\040one rw,relatime shared:8 - nfs4 server:/scope rw,vers=4.2
 32 22 0:46 / /srv/share rw - cifs //pc/images rw
-33 22 0:47 / /home/anna/remote rw - fuse.sshfs anna@pc:/data rw
+33 22 0:47 / /media/remote rw - fuse.sshfs anna@pc:/data rw
 34 32 8:1 / /srv/share/local rw - xfs /dev/sda1 rw
 """
 
@@ -23,7 +23,7 @@ TABLE = """
         ("/srv/share", "cifs", True),
         ("/srv/share/local/x", "xfs", False),
         ("/srv/shared", "ext4", False),
-        ("/home/anna/remote/a", "fuse.sshfs", True),
+        ("/media/remote/a", "fuse.sshfs", True),
     ],
 )
 def test_f22_f66_the_file_system_of_a_path_is_that_of_the_deepest_mount(

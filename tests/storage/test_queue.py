@@ -11,7 +11,7 @@ from cellwatch.records import (
     TargetResult,
     Trouble,
 )
-from cellwatch.storage import arrivals, history, queue, reading
+from cellwatch.storage import arrivals, history, queue, reading, revisits
 from cellwatch.storage.ledger import open_ledger
 from cellwatch.storage.reading import LEDGER
 
@@ -316,7 +316,7 @@ def test_a_companion_whose_name_no_file_system_has_is_not_there(db, now):
     enqueue(db, now)
     db.table("acquisitions").update(1, {"state": "done", "lacks": f"/scope/{'x' * 300}.ome"})
 
-    assert queue.redo_with_metadata(db, "scope", now) == 0
+    assert revisits.redo_with_metadata(db, "scope", now) == 0
 
 
 def test_f90_another_folder_with_the_same_names_is_not_the_same_folder_moved(db, now):
@@ -350,7 +350,7 @@ def test_f75_when_the_clock_is_set_back_by_years_nothing_waits_for_them(db, now)
     years_before = now - timedelta(days=2000)
     assert claim(db, years_before) is None
 
-    queue.due_at_most(db, years_before)
+    revisits.due_at_most(db, years_before)
 
     assert claim(db, years_before).path == "/scope/a.tif"
 

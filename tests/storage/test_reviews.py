@@ -19,6 +19,7 @@ from cellwatch.records import (
 )
 from cellwatch.storage import (
     arrivals,
+    doubts,
     drops,
     flags,
     promotions,
@@ -345,7 +346,7 @@ def test_the_review_queue_has_the_flagged_first_then_the_novel_and_the_unsure(db
     flags.raise_flag(db, flags.Flag("a.tif", "blurred", 4, "anna"), now)
 
     with reader(tmp_path / "cellwatch.db") as connection:
-        rows = reports.review_queue(connection)
+        rows = doubts.review_queue(connection)
 
     assert [(row["path"], row["by"]) for row in rows] == [
         ("/scope/a.tif", "anna"), ("/scope/b.tif", "cellwatch"),
@@ -361,7 +362,7 @@ def test_of_several_targets_each_is_taken_out_on_its_own(db, now, tmp_path):
 
     def next_for(target):
         with reader(tmp_path / "cellwatch.db") as connection:
-            return [row["id"] for row in reports.to_check_out(connection, 5, target)]
+            return [row["id"] for row in doubts.to_check_out(connection, 5, target)]
 
     assert next_for("") == next_for("cells") == [2, 1]
     assert next_for("nuclei") == [1]  # b has none
@@ -414,7 +415,7 @@ def test_what_waits_for_a_person_is_found_in_time_that_grows_with_the_images(tmp
         counts = []
         with reader(tmp_path / str(n) / "cellwatch.db") as connection:
             for ask in (
-                lambda: reports.review_queue(connection),
+                lambda: doubts.review_queue(connection),
                 lambda: reports.effort(connection, "g"),
             ):
                 count = 0

@@ -11,6 +11,7 @@ from cellwatch.records import ModelCard
 from cellwatch.zoo.cards import find_model
 from cellwatch.zoo.catalog import add_model, load_model, style_facts_of
 from cellwatch.zoo.classifiers import find_classifier, load_classifier
+from cellwatch.zoo.fetchable import PUBLISHED, published
 from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.importing import (
     export_checkpoint,
@@ -18,7 +19,7 @@ from cellwatch.zoo.importing import (
     import_style_choice,
     style_choice_models,
 )
-from cellwatch.zoo.published import PINS, PUBLISHED, checked_address, fetch, pin, published
+from cellwatch.zoo.published import PINS, checked_address, fetch, pin
 from cellwatch.zoo.weights import save_checkpoint
 from tests.conftest import tiny_network
 from tests.zoo.mirror import running_mirror
@@ -251,3 +252,11 @@ def test_published_ids_do_not_collide_with_the_built_in_ones(tmp_path):
 
     assert find_model("cellpose/nuclei", tmp_path).card.id == "cellpose/nuclei"
     assert find_model("nuclei", tmp_path).card.id == "nuclei"
+
+
+@pytest.mark.parametrize("name", ["cyto2", "cellpose/cyto2"])
+def test_a_published_name_that_was_not_fetched_says_how_to_fetch_it(name, tmp_path):
+    with pytest.raises(UnknownModel, match=r"models pull cyto2', then it is cellpose/cyto2"):
+        find_model(name, tmp_path)
+    with pytest.raises(UnknownModel, match=r"there is no model 'mine'; known: [^']*'?$"):
+        find_model("mine", tmp_path)
