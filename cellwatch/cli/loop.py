@@ -18,14 +18,11 @@ if TYPE_CHECKING:
 PAYING = 0.02  # AP@0.5 that the last corrections brought: below it more hardly pays
 
 
-def register(app: typer.Typer, models: typer.Typer) -> None:
-    """Add these commands; those on models go to the group that there is."""
+def register(app: typer.Typer) -> None:
+    """Add these commands; those on models are added by the group of that name."""
     app.command()(retrain)
     app.command()(rerun)
     app.command()(effort)
-    models.command("history")(models_history)
-    models.command("promote")(models_promote)
-    models.command("rollback")(models_rollback)
 
 
 def retrain(

@@ -3,43 +3,61 @@
 import os
 import sqlite3
 import sys
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from cellwatch import __version__
-from cellwatch.cli import (
-    corrections,
-    dataset,
-    demo,
-    images,
-    learn,
-    loop,
-    models,
-    review,
-    scores,
-    session,
-    station,
-    trying,
-    zoo,
-)
 from cellwatch.cli.talk import complain
 from cellwatch.errors import CellwatchError
 
 # Read when torch is loaded; the reasons stand beside the worker's environment.
 BEFORE_TORCH = {"OMP_WAIT_POLICY": "PASSIVE", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
 
-app = typer.Typer(
-    name="cellwatch",
-    help="Watch a microscope's folders, segment every new image with Cellpose.",
-    no_args_is_help=True,
-    invoke_without_command=True,
-    pretty_exceptions_enable=False,
-    add_completion=True,
-)
+# Which modules of this package make which commands: one command loads its own alone, since
+# `status` is to answer within a blink on a machine that is busy.
+MODULES: Mapping[str, tuple[str, ...]] = {
+    "station": ("init", "run", "status", "explain", "verify", "config"),
+    "images": ("segment", "inspect"),
+    "learn": ("train",),
+    "scores": ("evaluate", "compare"),
+    "demo": ("simulate", "demo"),
+    "models": ("models",),
+    "dataset": ("dataset",),
+    "trying": ("try",),
+    "zoo": ("zoo",),
+    "review": ("flag", "unflag", "review", "checkout"),
+    "corrections": ("corrections",),
+    "session": ("session",),
+    "loop": ("retrain", "rerun", "effort"),
+}
 
 
-@app.callback()
+def app_for(command: str = "") -> typer.Typer:
+    """Return the command line with the commands of one module, or with all.
+
+    Parameters
+    ----------
+    command : str
+        What was typed first; where it is no command, all are there to be listed.
+    """
+    app = typer.Typer(
+        name="cellwatch",
+        help="Watch a microscope's folders, segment every new image with Cellpose.",
+        no_args_is_help=True,
+        invoke_without_command=True,
+        pretty_exceptions_enable=False,
+        add_completion=True,
+    )
+    app.callback()(options)
+    owner = next((module for module, names in MODULES.items() if command in names), "")
+    for module in [owner] if owner else MODULES:
+        import_module(f"cellwatch.cli.{module}").register(app)
+    return app
+
+
 def options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True)
@@ -51,27 +69,12 @@ def options(
         raise typer.Exit
 
 
-station.register(app)
-images.register(app)
-learn.register(app)
-scores.register(app)
-demo.register(app)
-models.register(app)
-dataset.register(app)
-trying.register(app)
-zoo.register(app)
-review.register(app)
-corrections.register(app)
-session.register(app)
-loop.register(app, models.models_app)
-
-
 def main() -> None:
     """Run the command line and end with its exit code."""
     for name, value in BEFORE_TORCH.items():
         os.environ.setdefault(name, value)
     try:
-        app()
+        app_for(sys.argv[1] if len(sys.argv) > 1 else "")()
     except CellwatchError as error:
         complain(str(error))
         sys.exit(error.exit_code)

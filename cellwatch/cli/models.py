@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cellwatch.cli.images import ZooOption
+from cellwatch.cli.loop import models_history, models_promote, models_rollback
 from cellwatch.cli.talk import JsonOption, byte_progress, print_json, print_table, tell
 from cellwatch.errors import DownloadError, UsageError
 from cellwatch.zoo.cards import (
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from cellwatch.zoo.fetchable import Published
 
 models_app = typer.Typer(help="Look at models; pull, add and export them.", no_args_is_help=True)
+
+
+models_app.command("history")(models_history)
+models_app.command("promote")(models_promote)
+models_app.command("rollback")(models_rollback)
 
 
 def register(app: typer.Typer) -> None:

@@ -16,7 +16,7 @@ import tifffile
 from typer.testing import CliRunner
 
 from cellwatch.cli.learn import _tell_elsewhere
-from cellwatch.cli.main import app
+from cellwatch.cli.main import app_for
 from cellwatch.cli.status import station_status
 from cellwatch.errors import CellwatchError
 from cellwatch.records import AcquisitionState
@@ -37,7 +37,9 @@ def cellwatch(*words, cwd=None, env=None):
 
 def in_process(*words):
     """Do the same without a new process, for tests of what a command says: torch is there."""
-    done = CliRunner().invoke(app, [str(word) for word in words])
+    done = CliRunner().invoke(
+        app_for(str(words[0]) if words else ""), [str(word) for word in words]
+    )
     error = done.exception
     if isinstance(error, CellwatchError):
         return SimpleNamespace(

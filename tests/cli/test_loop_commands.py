@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellwatch.cli.main import app
+from cellwatch.cli.main import MODULES, app_for
 from cellwatch.storage.pairs import find_pairs
 from tests.daemon.test_desk import Desk, truth
 
@@ -259,8 +259,16 @@ def test_mistakes_are_told_in_one_line(desk, words, code, message, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def named_in(app):
+    commands = {c.name or c.callback.__name__ for c in app.registered_commands}
+    return commands | {group.name for group in app.registered_groups}
+
+
 def test_every_command_is_known_to_the_help():
-    names = {c.name or c.callback.__name__ for c in app.registered_commands}
+    names = named_in(app_for())
+    for module, promised in MODULES.items():
+        alone = app_for(promised[0])
+        assert named_in(alone) == set(promised), module
 
     assert {
         "flag",
