@@ -116,7 +116,10 @@ def segment(
     places = _places(images, out, mirror, file_format)
     if not overwrite and (there := [p for p in places if p.exists()]):
         raise UsageError(f"{there[0]} exists ({len(there)} in all); say --overwrite to replace")
-    ready, params = load_for(model, zoo, device), replace(params, precision=_on(device, precision))
+    ready, params = (
+        load_for(model, zoo, device),
+        replace(params, precision=resolved(device, precision)),
+    )
     failed = 0
     with progress("segmenting", len(images)) as advance:
         for image, place in zip(images, places, strict=True):
@@ -202,7 +205,8 @@ def load_for(model: str, zoo: Path | None, device: str) -> "Model | Chooser":
     return ready_either(find_either(model, zoo), choose_device(device))
 
 
-def _on(device: str, precision: str) -> Literal["float32", "bfloat16"]:
+def resolved(device: str, precision: str) -> Literal["float32", "bfloat16"]:
+    """Return in which precision a device computes, as `--precision` and the configuration say."""
     from cellwatch.daemon.device import choose_device, precision_on
 
     return precision_on(choose_device(device), precision)  # type: ignore[arg-type]  # typer's choice

@@ -7,11 +7,17 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cellwatch.cli.images import ChannelsOption, DeviceOption, ZooOption, parse_channels
+from cellwatch.cli.images import (
+    ChannelsOption,
+    DeviceOption,
+    PrecisionOption,
+    ZooOption,
+    parse_channels,
+)
 from cellwatch.cli.talk import complain, counted, progress, tell
 from cellwatch.errors import UsageError
 from cellwatch.training.plans import LEAST_EPOCHS, SCHEDULES, FitPlan, with_steps
@@ -94,10 +100,7 @@ def train(
         bool,
         typer.Option("--vary-intensities", help="Vary brightness, contrast, blur and noise too."),
     ] = False,
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        typer.Option(help="auto: bfloat16 on CUDA, else float32."),
-    ] = "auto",
+    precision: PrecisionOption = "auto",
     flow_cache: Annotated[
         Path | None, typer.Option(help="Folder that keeps flow targets between runs.")
     ] = None,

@@ -12,9 +12,11 @@ from cellwatch.cli.images import (
     ChannelsOption,
     DeviceOption,
     ModelOption,
+    PrecisionOption,
     ZooOption,
     load_for,
     parse_channels,
+    resolved,
 )
 from cellwatch.cli.talk import JsonOption, counted, print_json, print_table, progress, tell
 from cellwatch.core.parameters import Diameter, SegmentationParams
@@ -47,6 +49,7 @@ def evaluate(
     per_image: Annotated[bool, typer.Option(help="Also each image's scores.")] = False,
     as_json: JsonOption = False,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     zoo: ZooOption = None,
 ) -> None:
     """Score a model on images that it was not trained on."""
@@ -59,6 +62,7 @@ def evaluate(
         diameter=Diameter("model") if is_mean else _diameter(diameter),
         flow_threshold=flow_threshold,
         cellprob_threshold=cellprob_threshold,
+        precision=resolved(device, precision),
     )
     n_images = count_images([data])
     ready = load_for(model, zoo, device)
@@ -76,6 +80,7 @@ def evaluate(
         "diameter": diameter,
         "flow_threshold": flow_threshold,
         "cellprob_threshold": cellprob_threshold,
+        "precision": params.precision,
     }
     used = Counter(one.model_id for one in scored)
     if len(used) > 1 or ready.card.id not in used:

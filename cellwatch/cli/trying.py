@@ -10,12 +10,14 @@ import typer
 from cellwatch.cli.images import (
     ChannelsOption,
     DeviceOption,
+    PrecisionOption,
     ZooOption,
     parse_channels,
+    resolved,
     station_zoo,
 )
 from cellwatch.cli.talk import JsonOption, print_json, print_table, progress, tell
-from cellwatch.core.parameters import Diameter
+from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.errors import CellwatchError, UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def try_image(
     plane: Annotated[int, typer.Option(min=0, help="Of a stack or a series, from 0.")] = 0,
     as_json: JsonOption = False,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     zoo: ZooOption = None,
 ) -> None:
     """Show an image of yours under every model at three diameters: how an experiment begins."""
@@ -79,13 +82,14 @@ def try_image(
     chooser = ready_chooser(
         require_classifier("auto", zoo), lambda place: ready_model(place, where)
     )
-    estimate, why = estimate_diameter(part, chooser, choice)
+    params = SegmentationParams(precision=resolved(device, precision))
+    estimate, why = estimate_diameter(part, chooser, choice, params)
     wanted = Diameter.parse(diameter).in_px(whole.info.pixel_size_um) or estimate
     diameters = [round(wanted * factor, 1) for factor in FACTORS]
     with progress("trying", len(names) * len(diameters)) as advance:
         trials = []
         for trial in try_models(
-            part, names, lambda name: ready_model(places[name], where), diameters, choice
+            part, names, lambda name: ready_model(places[name], where), diameters, choice, params
         ):
             trials.append(trial)
             advance()

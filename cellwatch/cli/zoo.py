@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cellwatch.cli.images import DeviceOption, ZooOption
+from cellwatch.cli.images import DeviceOption, PrecisionOption, ZooOption
 from cellwatch.cli.talk import JsonOption, print_json, print_table, tell
 from cellwatch.errors import UsageError
 from cellwatch.training.plans import LEAST_EPOCHS, SCHEDULES, FitPlan, with_steps
@@ -57,7 +57,7 @@ def build(
     ] = None,
     diam_mean: Annotated[float, typer.Option(min=1, help="Network diameter, px.")] = 30.0,
     seed: Annotated[int, typer.Option()] = 0,
-    precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option()] = "auto",
+    precision: PrecisionOption = "auto",
     licence: Annotated[str, typer.Option(help="Of the data, for the cards.")] = "",
     cluster_only: Annotated[
         bool, typer.Option("--cluster-only", help="Stop after the clusters and their map.")

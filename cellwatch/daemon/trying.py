@@ -21,6 +21,7 @@ from cellwatch.daemon.choosing import Chooser, Model, channels_for
 from cellwatch.records import ChannelChoice, ModelChoice
 from cellwatch.storage.images import Image
 
+DEFAULTS = SegmentationParams()
 FACTORS = (1 / 1.5, 1.0, 1.5)  # of the estimated diameter
 
 
@@ -71,13 +72,13 @@ def central_crop(image: Image, side: int, plane: int) -> Image:
 
 
 def estimate_diameter(
-    image: Image, chooser: Chooser, choice: ChannelChoice
+    image: Image, chooser: Chooser, choice: ChannelChoice, params: SegmentationParams = DEFAULTS
 ) -> tuple[float, ModelChoice]:
     """Return the diameter that the model chosen by style finds in an image, and that choice."""
     model, why = chooser.choose(image, choice)
     chosen, _ = channels_for(image, model.card, choice)
     plane = take_channels(image.pixels[0, 0, 0], chosen)
-    params = SegmentationParams(diameter=Diameter("auto"))
+    params = replace(params, diameter=Diameter("auto"))
     found = segment(plane, model.network, params, size_model=model.styles.size)
     return median_diameter(found.labels) or found.diameter, why
 
@@ -88,6 +89,7 @@ def try_models(
     load: Callable[[str], Model],
     diameters: Sequence[float],
     choice: ChannelChoice,
+    params: SegmentationParams = DEFAULTS,
 ) -> Iterator[Trial]:
     """Segment an image of one plane with every model at every diameter.
 
@@ -100,14 +102,16 @@ def try_models(
         Gives the model of an id.
     diameters : sequence of float, px
     choice : ChannelChoice
+    params : SegmentationParams
+        All but the diameter.
     """
     for name in models:
         model = load(name)
         chosen, notes = channels_for(image, model.card, choice)
         plane = take_channels(image.pixels[0, 0, 0], chosen)
         for diameter in diameters:
-            params = SegmentationParams(diameter=Diameter("fixed", round(diameter, 2)))
-            found = segment(plane, model.network, params)
+            fixed = replace(params, diameter=Diameter("fixed", round(diameter, 2)))
+            found = segment(plane, model.network, fixed)
             known = model.styles.known
             is_novel = known is not None and found.style.any()
             yield Trial(
