@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cellwatch.cli.talk import JsonOption, print_json, print_table, tell
+from cellwatch.cli.talk import JsonOption, byte_progress, print_json, print_table, tell
 from cellwatch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,6 +80,38 @@ def subsets(
         return
     print_table("", ["images", "seed", "ROIs"], [[f"{s:g}", str(n), str(r)] for s, n, r in made])
     tell(f"{len(made)} folders in {out}")
+
+
+@dataset_app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(help="A public set; none: list them.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A folder for the pairs.")] = None,
+    from_file: Annotated[
+        list[Path] | None, typer.Option(help="A file you carried over; repeat for each.")
+    ] = None,
+    mirror: Annotated[str, typer.Option(help="Another server that holds the files.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch a public set of annotated images and write it as pairs, to train on.
+
+    Look at its licence first: networks trained on a set may inherit what it forbids.
+    """
+    from cellwatch.storage.publicsets import SETS, fetch_set, set_named
+    from cellwatch.zoo.cards import user_zoo
+
+    if not name:
+        rows = [[key, known.about, known.licence] for key, known in SETS.items()]
+        print_table("", ["set", "what", "licence"], rows)
+        return
+    known = set_named(name)
+    if out is None:
+        raise UsageError("--out is needed: a folder for the pairs")
+    tell(f"{name}: {known.about}. Licence: {known.licence}. Please cite {known.cite}")
+    with byte_progress(name) as on_bytes:
+        made = fetch_set(
+            name, out, user_zoo() / "datasets", from_file or [], mirror=mirror, on_bytes=on_bytes
+        )
+    _show(made, out, as_json=as_json)
 
 
 def _show(made: "list[MadePair]", out: Path, *, as_json: bool) -> None:

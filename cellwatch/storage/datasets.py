@@ -200,7 +200,7 @@ def _cut(pair: Pair, image: Image, labels: Int32, window: Window, name: str, out
     if path.exists():
         raise BadTrainingData(f"{path} exists; write into an empty folder")
     write_plane(path, pixels, image)
-    _write_masks(out / f"{name}{EMPTY if pair.is_empty else MASKS}.tif", renumbered)
+    write_masks(out / f"{name}{EMPTY if pair.is_empty else MASKS}.tif", renumbered)
     return MadePair(name, len(numbers))
 
 
@@ -251,7 +251,7 @@ def _refuse_clashes(images: Sequence[Path], out: Path) -> list[MadePair]:
 
 def _written(image: Path, flat: Flattened, out: Path) -> MadePair:
     shutil.copyfile(image, out / image.name)
-    _write_masks(out / masks_name(image.name), flat.labels)
+    write_masks(out / masks_name(image.name), flat.labels)
     return MadePair(
         name=stem_of(image.name),
         rois=int(flat.labels.max(initial=0)),
@@ -261,6 +261,7 @@ def _written(image: Path, flat: Flattened, out: Path) -> MadePair:
     )
 
 
-def _write_masks(path: Path, labels: Int32) -> None:
+def write_masks(path: Path, labels: Int32) -> None:
+    """Write a label image as a TIFF of 16 bits, or of 32 where it has more ROIs than fit."""
     dtype = np.uint16 if labels.max(initial=0) <= LARGEST_UINT16 else np.uint32
     tifffile.imwrite(path, labels.astype(dtype), photometric="minisblack", compression="zlib")
