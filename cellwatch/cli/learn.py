@@ -106,6 +106,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     model_id: Annotated[str, typer.Option("--id", help="Name for the card.")] = "",
+    about: Annotated[str, typer.Option(help="What it is for, in a line, for the card.")] = "",
     licence: Annotated[
         list[str] | None, typer.Option(help="Of the data, for the card: one, or one for each.")
     ] = None,
@@ -150,6 +151,7 @@ def train(
             _request(data, start, plan, channels, diam_mean, model_id or out.name, zoo),
             licences=_licences(licence or [], len(data)),
             tests=tuple(str(folder.absolute()) for folder in test or []),
+            about=about,
         )
         find_start(request)
         check_tests(data, test or [], request.channels)

@@ -52,10 +52,11 @@ def models_list(as_json: JsonOption = False, zoo: ZooOption = None) -> None:
             str(card.steps),
             card.parent or "scratch",
             card.sha256[:12],
+            card.about,
         ]
         for card in cards
     ]
-    print_table("", ["id", "diameter px", "channels", "steps", "from", "sha256"], rows)
+    print_table("", ["id", "diameter px", "channels", "steps", "from", "sha256", "for"], rows)
 
 
 @models_app.command("show")

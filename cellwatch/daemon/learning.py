@@ -298,6 +298,7 @@ def _card(request: RunRequest, prepared: Prepared) -> ModelCard:
         steps=request.plan.steps,
         seed=request.plan.seed,
         code_version=__version__,
+        about=request.about,
     )
 
 

@@ -32,6 +32,8 @@ class RunRequest:
         The part of the data that a zoo trains it on; "": all.
     tests : tuple of str
         Folders of pairs to score the result on, for the card; nothing is chosen by them.
+    about : str
+        What the model is for, for the card.
     content : str
         Digest of the images and masks that the run began with.
     """
@@ -46,6 +48,7 @@ class RunRequest:
     zoo: str | None
     cluster: str = ""
     tests: tuple[str, ...] = ()
+    about: str = ""
     content: str = ""
 
     def write(self, folder: Path) -> None:

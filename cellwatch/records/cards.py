@@ -32,6 +32,8 @@ class ModelCard:
         Of `styles.safetensors`; "": the model has none.
     source : str
         Where a model that was not trained here comes from.
+    about : str
+        What it is for, in a line.
     """
 
     id: str
@@ -48,6 +50,7 @@ class ModelCard:
     scores: Mapping[str, Any] = field(default_factory=dict)
     styles_sha256: str = ""
     source: str = ""
+    about: str = ""
 
     @property
     def has_nucleus(self) -> bool:
