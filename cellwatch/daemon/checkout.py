@@ -12,7 +12,7 @@ import numpy as np
 
 from cellwatch.core.arrays import Float64, Int32
 from cellwatch.core.labels import labels_digest, relabel
-from cellwatch.errors import RequestRefused
+from cellwatch.errors import RequestRefused, UnreadableImage
 from cellwatch.records import Crop, PlaneIndex
 from cellwatch.storage.corrections.names import CorrectionName, correction_name
 from cellwatch.storage.export import ENDINGS, write_image, write_labels, write_tiff
@@ -108,11 +108,18 @@ class Given:
     keep: Path
 
 
-def _sha256(path: Path) -> str:
+def _unchanged(row: Mapping[str, Any]) -> Path:  # Any: what SQLite holds
+    path, made_of = Path(text_path(row["path"])), row.get("content_sha256")
     try:
-        return content_sha256(path)
-    except OSError as error:
-        raise RequestRefused(f"{path} cannot be read: {error.strerror or error}") from error
+        is_changed = made_of and content_sha256(path) != made_of
+    except UnreadableImage as error:
+        raise RequestRefused(str(error)) from error
+    if is_changed:
+        raise RequestRefused(
+            f"{row['path']} holds something else than its masks were made from: it was written to "
+            "since; it can be taken out when it was segmented again (cellwatch status)"
+        )
+    return path
 
 
 def take_out(
@@ -136,13 +143,7 @@ def take_out(
         When the plane or the folder is not there, or something stands in the way.
     """
     row = wanted.row
-    path = Path(text_path(row["path"]))
-    if row["content_sha256"] and _sha256(path) != row["content_sha256"]:
-        raise RequestRefused(
-            f"{row['path']} holds something else than its masks were made from: it was written to "
-            "since; it can be taken out when it was segmented again (cellwatch status)"
-        )
-    image = load(path, wanted.axes)
+    image = load(_unchanged(row), wanted.axes)
     plane_at = (wanted.plane.position, wanted.plane.t, wanted.plane.z)
     if any(i >= n for i, n in zip(plane_at, image.pixels.shape[:3], strict=True)):
         raise RequestRefused(f"{row['path']} has no plane {plane_at}")

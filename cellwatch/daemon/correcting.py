@@ -185,7 +185,7 @@ def _image(asked: CorrectionAsked) -> Image:
     path = Path(asked.image)
     before = file_state(path)
     is_known = before == (asked.image_size, asked.image_mtime_ns)
-    if not is_known and asked.image_sha256 and _sha256(path) != asked.image_sha256:
+    if not is_known and asked.image_sha256 and content_sha256(path) != asked.image_sha256:
         raise UnreadableImage(path, "it is being written anew, and not segmented yet")
     image = load(path, asked.axes)
     if file_state(path) != before:
@@ -194,13 +194,6 @@ def _image(asked: CorrectionAsked) -> Image:
     if asked.plane_sha256 and plane_digest(image.pixels[at]) != asked.plane_sha256:
         raise RejectedCorrection(overwritten(asked.image), TAKE_NEW)
     return image
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return content_sha256(path)
-    except OSError as error:
-        raise UnreadableImage(path, f"cannot be read: {error.strerror}") from error
 
 
 def _doubts(

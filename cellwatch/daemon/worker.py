@@ -100,7 +100,7 @@ def perform(
     before = _stamp(path)
     with _writing(store):
         sweep(store, superseded)
-    sha256 = _digest(path)
+    sha256 = content_sha256(path)
     if job.compared_with == sha256 and store.exists():
         return Outcome(job.acquisition_id, content_sha256=sha256, is_unchanged=True)
     if adopted := adopt(job, store, sha256, time.monotonic() - started):
@@ -290,13 +290,6 @@ def _loaded(job: Job) -> Image:
             "all its pixels are 0: it may be allocated and not written yet; it is looked at again"
         )
     return image
-
-
-def _digest(path: Path) -> str:
-    try:
-        return content_sha256(path)
-    except OSError as error:
-        raise UnreadableImage(path, f"cannot be read: {error.strerror or error}") from error
 
 
 @contextmanager

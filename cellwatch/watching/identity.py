@@ -64,6 +64,15 @@ def file_state(path: Path) -> tuple[int, int]:
 
 
 def content_sha256(path: Path) -> str:
-    """Return the sha256 of a whole file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the sha256 of a whole file, in hex.
+
+    Raises
+    ------
+    UnreadableImage
+        When it is not there, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UnreadableImage(path, f"cannot be read: {error.strerror or error}") from error
