@@ -15,6 +15,7 @@ from scipy.ndimage import maximum_filter
 
 from cellwatch.core.arrays import Bool, Float32, Float64, Int32, Int64
 from cellwatch.core.flows import bounding_boxes, flows_of
+from cellwatch.core.sharing import sharing
 
 MARGIN = 20  # px around the histogram of rest points
 SEED_WINDOW = 5  # px; a seed is the highest pixel of this neighbourhood
@@ -174,41 +175,25 @@ def stitch_planes(planes: list[Int32], threshold: float) -> list[Int32]:
     n_labels = int(planes[0].max(initial=0)) if planes else 0
     for plane in planes[1:]:
         below = stitched[-1]
-        n_new = int(plane.max(initial=0))
-        overlap = iou_matrix(plane, below)
-        overlap[overlap < threshold] = 0
-        if overlap.size:
-            overlap[overlap < overlap.max(axis=0, keepdims=True)] = 0
-        numbers = np.zeros(n_new + 1, np.int32)
-        for label in range(1, n_new + 1):
-            row = overlap[label - 1]
-            if row.size and row.max() > 0:
-                numbers[label] = row.argmax() + 1
-            else:
-                n_labels += 1
-                numbers[label] = n_labels
+        numbers = _joined(plane, below, threshold)
+        new = np.flatnonzero(numbers[1:] == 0) + 1
+        numbers[new] = n_labels + 1 + np.arange(len(new), dtype=np.int32)
+        n_labels += len(new)
         stitched.append(numbers[plane])
     return stitched
 
 
-def iou_matrix(first: Int32, second: Int32) -> Float64:
-    """Return the intersection over union of every ROI of one label image with every of another.
-
-    Parameters
-    ----------
-    first, second : (Y, X) int32
-        Of one shape.
-
-    Returns
-    -------
-    (n, m) float64
-        Row i, column j: ROI i + 1 of `first` with ROI j + 1 of `second`; 0 where a label is absent.
-    """
-    n, m = int(first.max(initial=0)), int(second.max(initial=0))
-    pairs = first.ravel().astype(np.int64) * (m + 1) + second.ravel()
-    overlap = np.bincount(pairs, minlength=(n + 1) * (m + 1)).reshape(n + 1, m + 1)
-    union = overlap.sum(1)[1:, None] + overlap.sum(0)[None, 1:] - overlap[1:, 1:]
-    return np.asarray(overlap[1:, 1:] / np.maximum(union, 1), np.float64)
+def _joined(plane: Int32, below: Int32, threshold: float) -> Int32:
+    # By label of a plane: that of the ROI below which it goes on; 0: it begins here.
+    pairs = sharing(plane, below).at_least(max(threshold, np.finfo(np.float64).tiny))
+    best_of_below = np.zeros(pairs.n_second + 1)
+    np.maximum.at(best_of_below, pairs.second, pairs.iou)
+    kept = pairs.iou >= best_of_below[pairs.second]
+    numbers = np.zeros(pairs.n_first + 1, np.int32)
+    # Of several below one ROI the one with the greatest overlap; of equal ones the first.
+    order = np.lexsort((-pairs.second[kept], pairs.iou[kept]))
+    numbers[pairs.first[kept][order]] = pairs.second[kept][order]
+    return numbers
 
 
 def _seeds(histogram: Int64) -> Int64:

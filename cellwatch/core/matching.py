@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
-from cellwatch.core.arrays import Bool, Float64, Int32
-from cellwatch.core.labels import iou_matrix, relabel
+from cellwatch.core.arrays import Bool, Int32
+from cellwatch.core.labels import relabel
+from cellwatch.core.sharing import matched, sharing
 
 IOU_THRESHOLDS = (0.5, 0.75, 0.9)
 IOU_STEPS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)  # of a whole curve
@@ -68,22 +68,15 @@ def match(
     -------
     list of Match, one per threshold
     """
-    overlap = iou_matrix(relabel(truth), relabel(predicted))
-    n_truth, n_predicted = overlap.shape
-    matches = []
-    for threshold in thresholds:
-        hits = _hits(overlap, threshold)
-        matches.append(Match(threshold, hits, n_predicted - hits, n_truth - hits))
-    return matches
+    pairs = sharing(relabel(truth), relabel(predicted))
+    counts = [(threshold, len(matched(pairs, threshold)[0])) for threshold in thresholds]
+    return [Match(t, n, pairs.n_second - n, pairs.n_first - n) for t, n in counts]
 
 
 def mean_matched_iou(truth: Int32, predicted: Int32, threshold: float = 0.5) -> float:
     """Return the mean IoU of the pairs matched at a threshold; NaN when there is none."""
-    overlap = iou_matrix(relabel(truth), relabel(predicted))
-    rows, columns = _assign(overlap, threshold)
-    matched = overlap[rows, columns]
-    matched = matched[matched >= threshold]
-    return float(matched.mean()) if matched.size else math.nan
+    _, _, iou = matched(sharing(relabel(truth), relabel(predicted)), threshold)
+    return float(iou.mean()) if iou.size else math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +114,10 @@ def edits(before: Int32, after: Int32) -> Edits:
     >>> edits(one, np.roll(one, 2, axis=0))
     Edits(added=1, removed=1, changed=0, kept=0)
     """
-    overlap = iou_matrix(relabel(before), relabel(after))
-    rows, columns = _assign(overlap, IOU_THRESHOLDS[0])
-    paired = overlap[rows, columns]
-    paired = paired[paired >= IOU_THRESHOLDS[0]]
-    kept = int((paired >= SAME_ROI).sum())
-    n_before, n_after = overlap.shape
-    return Edits(n_after - paired.size, n_before - paired.size, paired.size - kept, kept)
+    pairs = sharing(relabel(before), relabel(after))
+    _, _, iou = matched(pairs, IOU_THRESHOLDS[0])
+    kept = int((iou >= SAME_ROI).sum())
+    return Edits(pairs.n_second - iou.size, pairs.n_first - iou.size, iou.size - kept, kept)
 
 
 def hits(truth: Int32, predicted: Int32, threshold: float = 0.5) -> tuple[Bool, int]:
@@ -138,27 +128,7 @@ def hits(truth: Int32, predicted: Int32, threshold: float = 0.5) -> tuple[Bool, 
     found : (n,) bool, one per true ROI
     false_positives : int
     """
-    overlap = iou_matrix(relabel(truth), relabel(predicted))
-    rows, columns = _assign(overlap, threshold)
-    found = np.zeros(overlap.shape[0], np.bool_)
-    found[rows[overlap[rows, columns] >= threshold]] = True
-    return found, int(overlap.shape[1] - found.sum())
-
-
-def _hits(overlap: Float64, threshold: float) -> int:
-    rows, columns = _assign(overlap, threshold)
-    return int((overlap[rows, columns] >= threshold).sum())
-
-
-def _assign(overlap: Float64, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    # Only ROIs that touch a partner above the threshold take part: the assignment is cubic.
-    candidates = overlap >= threshold
-    rows = np.flatnonzero(candidates.any(axis=1))
-    columns = np.flatnonzero(candidates.any(axis=0))
-    if not rows.size:
-        return rows, rows
-    part = overlap[np.ix_(rows, columns)]
-    # A pair above the threshold always beats one below it, whatever their IoUs sum to.
-    cost = -(part >= threshold).astype(np.float64) - part / (2 * min(part.shape))
-    i, j = linear_sum_assignment(cost)
-    return rows[i], columns[j]
+    pairs = sharing(relabel(truth), relabel(predicted))
+    found = np.zeros(pairs.n_first, np.bool_)
+    found[matched(pairs, threshold)[0] - 1] = True
+    return found, int(pairs.n_second - found.sum())

@@ -10,7 +10,6 @@ from cellwatch.core.labels import (
     drop_small,
     fill_holes,
     flow_errors,
-    iou_matrix,
     labels_from_endpoints,
     number_in_raster_order,
     relabel,
@@ -19,6 +18,7 @@ from cellwatch.core.labels import (
 )
 from tests.discs import disc_picture
 from tests.reference import segmentation as reference
+from tests.reference.matching import iou_matrix
 
 small_labels = arrays(np.int32, (9, 9), elements=st.integers(0, 4))
 
