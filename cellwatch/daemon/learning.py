@@ -260,7 +260,7 @@ def train(
     on_note("measuring the styles and sizes of the training images")
     measured = SegmentationParams(precision=request.plan.precision)
     optimised(prepared.network, device)
-    styles = style_facts(prepared.network, prepared.images, measured, request.plan.seed)
+    styles = style_facts(prepared.network, prepared.images, measured, request.plan)
     card = _card(request, prepared)
     if request.tests:
         on_note("scoring on the test folders")

@@ -228,7 +228,7 @@ def _candidate(
     network = _trained(fit_folder, job, images, plan, device, pacer)
     pacer.say("measuring the styles of the corrected images")
     optimised(network, device)
-    facts = style_facts(network, images, SegmentationParams(precision=plan.precision), plan.seed)
+    facts = style_facts(network, images, SegmentationParams(precision=plan.precision), plan)
     card = ModelCard(
         id=job.model_id,
         sha256="",

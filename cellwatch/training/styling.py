@@ -17,6 +17,7 @@ from cellwatch.core.network import CPNet
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.core.segment import predict, style_of_plane
 from cellwatch.core.styles import known_styles
+from cellwatch.training.batches import specimen_image
 from cellwatch.training.dataset import TrainingImage
 from cellwatch.training.plans import FORWARD, FitPlan
 from cellwatch.zoo.stylefile import StyleFacts
@@ -31,7 +32,7 @@ def style_facts(
     network: CPNet,
     images: Sequence[TrainingImage],
     params: SegmentationParams,
-    seed: int,
+    plan: FitPlan,
 ) -> StyleFacts:
     """Measure the styles of a network's training images and fit its size model.
 
@@ -43,15 +44,17 @@ def style_facts(
         What it was trained on.
     params : SegmentationParams
         Tiling and precision.
-    seed : int
+    plan : FitPlan
+        Of the run: the sizes of the specimens that it drew are learned too; its styles are those of
+        real images alone, since an image that is like a drawing is no better known for that.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(plan.seed)
     with_rois = [image for image in images if image.diameter]
     drawn = rng.permutation(len(with_rois))[:STYLES_KEPT]
     styles = [style_at_diameter(network, with_rois[index], params) for index in drawn]
     size = None
     if len(with_rois) >= SIZE_MIN_IMAGES:
-        size = train_size_model(network, with_rois, params, rng)
+        size = train_size_model(network, with_rois, params, rng, plan)
     return StyleFacts(known_styles(np.stack(styles)), size)
 
 
@@ -88,14 +91,19 @@ def train_size_model(
     images: Sequence[TrainingImage],
     params: SegmentationParams,
     rng: np.random.Generator,
+    plan: FitPlan,
 ) -> SizeModel:
-    """Fit a size model on crops at random scales; each image gives as many as any other."""
+    """Fit a size model on crops at random scales; each image gives as many as any other.
+
+    Of a plan with simulated specimens the same part of the crops is of specimens.
+    """
     order = np.concatenate(
         [rng.permutation(len(images)) for _ in range(-(-SIZE_CROPS // len(images)))]
     )[:SIZE_CROPS]
     styles, diameters = [], []
     for index in order:
-        image = images[index]
+        is_real = not plan.simulated or rng.random() >= plan.simulated
+        image = images[index] if is_real else specimen_image(plan, network.config, rng)
         scale = 0.5 + rng.random()
         scaled = resize(image.plane, scaled_shape(image.labels.shape, scale))
         crop = _window(scaled, rng)

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from cellwatch.core.augment import Warp, draw_warp, warp_plane, warp_targets
+from cellwatch.core.augment import (
+    Warp,
+    draw_warp,
+    vary_intensities,
+    warp_plane,
+    warp_targets,
+)
 from cellwatch.core.flows import flows_of
 
 
@@ -63,3 +69,20 @@ def test_equal_seeds_draw_equal_warps():
     first, second = (draw_warp((90, 90), 64, 1, np.random.default_rng(4)) for _ in range(2))
 
     assert first == second
+
+
+def test_intensities_are_varied_and_what_lies_beyond_the_image_stays_nothing():
+    rng = np.random.default_rng(3)
+    tile = np.zeros((2, 48, 48), np.float32)
+    tile[0, 4:44, 4:44] = rng.uniform(0.01, 1, (40, 40))
+    before = tile.copy()
+
+    vary_intensities(tile, np.random.default_rng(5))
+
+    assert not np.allclose(tile[0, 4:44, 4:44], before[0, 4:44, 4:44])
+    assert (tile[0][before[0] == 0] == 0).all()
+    assert not tile[1].any()
+    assert np.corrcoef(tile[0].ravel(), before[0].ravel())[0, 1] > 0.6
+    again = before.copy()
+    vary_intensities(again, np.random.default_rng(5))
+    np.testing.assert_array_equal(again, tile)

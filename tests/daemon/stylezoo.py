@@ -9,6 +9,7 @@ from cellwatch.core.parameters import SegmentationParams
 from cellwatch.core.styles import classifier_of
 from cellwatch.daemon.choosing import ready_model
 from cellwatch.records import ClassifierCard, ClusterCard
+from cellwatch.training.plans import FitPlan
 from cellwatch.training.styling import native_style, style_facts
 from cellwatch.zoo.cards import ModelPlace
 from cellwatch.zoo.catalog import add_model, load_model
@@ -19,7 +20,7 @@ from tests.discs import disc_images
 def write_style_zoo(folder, place):
     network = load_model(place)
     images = disc_images(8)
-    facts = style_facts(network, images, SegmentationParams(), seed=0)
+    facts = style_facts(network, images, SegmentationParams(), FitPlan("online", 100))
     card = add_model(folder / "discs", network, replace(place.card, id="discs"), styles=facts)
     model = ready_model(ModelPlace(folder / "discs", card), torch.device("cpu"))
     styles = np.stack([native_style(model.network, i, SegmentationParams()) for i in images])

@@ -9,6 +9,7 @@ from cellwatch.zoo.stylefile import load_styles, save_styles
 from tests.discs import disc_images, trained_on_discs
 
 pytestmark = pytest.mark.timeout(60)
+PLAN = FitPlan("online", 100)
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def images():
 
 
 def test_a_model_of_few_images_has_styles_and_no_size_model(images):
-    facts = style_facts(trained_on_discs(), images, SegmentationParams(), 0)
+    facts = style_facts(trained_on_discs(), images, SegmentationParams(), PLAN)
 
     assert facts.size is None
     assert facts.known.styles.shape == (6, 16)
@@ -34,11 +35,24 @@ def test_what_measuring_takes_is_counted_in_steps(images):
     assert many == pytest.approx((5 * pixels + 400 * 256**2) / (8 * 224**2) / 3)
 
 
+def test_the_sizes_of_simulated_specimens_are_learned_and_their_styles_are_not(images, monkeypatch):
+    monkeypatch.setattr(styling, "SIZE_MIN_IMAGES", 3)
+    monkeypatch.setattr(styling, "SIZE_CROPS", 12)
+    with_specimens = FitPlan("online", 100, simulated=0.5)
+    network = trained_on_discs()
+
+    plain = style_facts(network, images, SegmentationParams(), PLAN)
+    both = style_facts(network, images, SegmentationParams(), with_specimens)
+
+    np.testing.assert_array_equal(plain.known.styles, both.known.styles)
+    assert not np.allclose(plain.size.weights, both.size.weights)
+
+
 def test_a_size_model_tells_small_discs_from_large_ones(images, monkeypatch, tmp_path):
     monkeypatch.setattr(styling, "SIZE_MIN_IMAGES", 3)
     monkeypatch.setattr(styling, "SIZE_CROPS", 60)
 
-    facts = style_facts(trained_on_discs(), images, SegmentationParams(), seed=0)
+    facts = style_facts(trained_on_discs(), images, SegmentationParams(), PLAN)
 
     sha256 = save_styles(facts, tmp_path / "styles.safetensors")
     kept = load_styles(tmp_path / "styles.safetensors", sha256)
