@@ -342,7 +342,7 @@ def _counted(target: dict[str, Any]) -> str:  # Any: JSON
 
 
 def _why_unknown(config: "Config", path: Path) -> str:
-    from cellwatch.storage.suffixes import SUFFIXES
+    from cellwatch.storage.suffixes import SUFFIXES, how_to_read
     from cellwatch.watching.names import is_wanted
 
     for watched in config.watch:
@@ -350,7 +350,9 @@ def _why_unknown(config: "Config", path: Path) -> str:
             relative = path.relative_to(watched.folder).as_posix()
             if path.suffix.lower() not in SUFFIXES:
                 kind = "files of this kind are not read: " if path.exists() else ""
-                return f"{kind}'{path.suffix}' is none of {', '.join(SUFFIXES)}"
+                how = how_to_read(path.suffix.lower())
+                more = f"; to read them: {how}" if how else ""
+                return f"{kind}'{path.suffix}' is none of {', '.join(SUFFIXES)}{more}"
             if path.is_symlink():
                 return "it is a link, and links are not followed: watch the folder it leads to"
             if not is_wanted(relative, watched.include, watched.excluded()):

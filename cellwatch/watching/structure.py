@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 from xml.etree import ElementTree
 
+from cellwatch.watching.containers import CONTAINERS
+
 MAX_DIRECTORIES = 200_000  # a longer chain is a loop or an attack
 MAX_VALUES = 4_000_000  # strips or tiles of one directory
 MAX_TAG = 256 << 20  # bytes of one tag's values
@@ -43,7 +45,7 @@ UNCOMPRESSED, SEPARATE = 1, 2  # values of the tags Compression and PlanarConfig
 STRIPS = 273
 TEXTS = (1, 2, 7)  # types of bytes, text and anything: metadata of some hundred MiB are real
 OFFSETS = {STRIPS: 279, 324: 325}  # strips and tiles: where they lie -> how long they are
-TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".lsm")
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
 
@@ -94,6 +96,8 @@ class _Unlikely(Exception):
 
 def _structure(file: BinaryIO, size: int, path: Path) -> str:
     suffix = path.suffix.lower()
+    if suffix in CONTAINERS:
+        return CONTAINERS[suffix](file, size)
     if suffix == ".png":
         return _png(file, size)
     return _tiff(file, size, path.name) if suffix in TIFF_SUFFIXES else ""

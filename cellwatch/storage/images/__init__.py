@@ -7,6 +7,7 @@ memory is taken.
 
 import hashlib
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 
 from cellwatch.errors import UnreadableImage
 from cellwatch.records import ImageInfo
-from cellwatch.storage.images import png, tiff
 from cellwatch.storage.suffixes import SUFFIXES
 
-READERS: dict[str, ModuleType] = {suffix: png if suffix == ".png" else tiff for suffix in SUFFIXES}
+# Which module of this package reads a suffix; it is loaded with the first file of its kind.
+MODULES = {".png": "png", ".nd2": "nikon", ".czi": "zeiss"}
 AXES = "PTZCYX"
 MAX_BYTES = 16 << 30  # decoded; a larger acquisition is refused with its size
 UNSUSPICIOUS_BYTES = 256 << 20  # a dark image may be packed into next to nothing
@@ -58,7 +59,12 @@ def plane_digest(plane: NDArray[np.generic]) -> str:
 
 def is_image(path: Path) -> bool:
     """Say whether a name has the suffix of a format that can be read."""
-    return path.suffix.lower() in READERS
+    return path.suffix.lower() in SUFFIXES
+
+
+def _reader(path: Path) -> ModuleType:
+    module = MODULES.get(path.suffix.lower(), "tiff")
+    return import_module(f"cellwatch.storage.images.{module}")
 
 
 def describe(path: Path, axes: str = "") -> ImageInfo:
@@ -75,8 +81,7 @@ def describe(path: Path, axes: str = "") -> ImageInfo:
     UnreadableImage
         When the file is no image of a known format, or its header cannot be true.
     """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
+    if not is_image(path):
         raise UnreadableImage(path, f"'{path.suffix}' is none of {', '.join(SUFFIXES)}")
     try:
         size = path.stat().st_size
@@ -84,7 +89,7 @@ def describe(path: Path, axes: str = "") -> ImageInfo:
         raise UnreadableImage(path, f"cannot be opened: {error.strerror}") from error
     if size == 0:
         raise UnreadableImage(path, "the file is empty (0 bytes)")
-    info: ImageInfo = reader.describe(path)
+    info: ImageInfo = _reader(path).describe(path)
     info = _declared(path, axes.upper(), info) if axes else _known(path, info)
     _refuse_bomb(path, info, size)
     return info
@@ -108,7 +113,7 @@ def load(path: Path, axes: str = "", *, is_labels: bool = False) -> Image:
         When the file cannot be read whole.
     """
     info = describe(path, axes)
-    pixels = READERS[path.suffix.lower()].read(path, is_labels=is_labels)
+    pixels = _reader(path).read(path, is_labels=is_labels)
     if pixels.size != int(np.prod(info.shape)):
         raise UnreadableImage(path, f"{info.shape} was declared and {pixels.shape} was found")
     if pixels.dtype.kind not in "uifb":

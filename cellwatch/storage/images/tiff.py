@@ -74,7 +74,7 @@ def read(path: Path, *, is_labels: bool = False) -> NDArray[np.generic]:
             if own is not None:
                 pixels = np.stack([file.pages[page].asarray() for page in own.pages])
             else:
-                arrays = [series.asarray() for series in file.series]
+                arrays = [series.asarray() for series in _series(file)]
                 pixels = arrays[0] if len(arrays) == 1 else np.stack(arrays)
         except (UnreadableImage, MemoryError):
             raise
@@ -95,10 +95,10 @@ def _described(path: Path, file: tifffile.TiffFile) -> ImageInfo:
     if own is not None:
         axes, shape, dtype = _own_axes(path, own, file)
     else:
-        axes, shape, dtype = _axes(path, list(file.series))
+        axes, shape, dtype = _axes(path, _series(file))
     page = file.pages.first
     shape = _turned_shape(shape, page)
-    kind = "ome-tiff" if file.is_ome else "imagej" if file.is_imagej else "tiff"
+    kind = _kind(file)
     size, notes = _pixel_size(file, own)
     notes += own.notes if own is not None else ()
     if _is_inverted(page) and "S" not in axes:
@@ -110,6 +110,16 @@ def _described(path: Path, file: tifffile.TiffFile) -> ImageInfo:
         notes += ("it has a palette: its numbers are taken for intensities, not its colours",)
     lacks = own.lacks if own is not None else ""
     return ImageInfo(str(path), kind, axes, shape, dtype, size, names, notes=notes, lacks=lacks)
+
+
+def _kind(file: tifffile.TiffFile) -> str:
+    kinds = {"ome-tiff": file.is_ome, "imagej": file.is_imagej, "lsm": file.is_lsm}
+    return next((name for name, is_it in kinds.items() if is_it), "tiff")
+
+
+def _series(file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+    # Zeiss's LSM keeps small pictures of itself beside the image.
+    return list(file.series)[:1] if file.is_lsm else list(file.series)
 
 
 def _open(path: Path) -> tifffile.TiffFile:
@@ -237,7 +247,10 @@ def _pixel_size(
             )
         elif file.is_imagej:
             sides = _imagej_sides(file)
-    except (ValueError, TypeError, ZeroDivisionError, ArithmeticError) as error:
+        elif file.is_lsm:
+            metres = file.lsm_metadata or {}
+            sides = metres["VoxelSizeX"] * 1e6, metres["VoxelSizeY"] * 1e6
+    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
         return None, (f"the pixel size in the file cannot be read ({error}): taken as not known",)
     if sides is None or not all(math.isfinite(side) and side > 0 for side in sides):
         return None, ()

@@ -1,0 +1,56 @@
+"""Read ND2, the files of Nikon's NIS-Elements, with the library `nd2`."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import nd2
+import numpy as np
+from numpy.typing import NDArray
+
+from cellwatch.errors import UnreadableImage
+from cellwatch.records import ImageInfo
+
+MICROMETRES_APART = 0.01  # relative difference of the pixel's sides up to which it is called square
+
+
+def describe(path: Path) -> ImageInfo:
+    """Tell what an ND2 file holds: its axes are positions, time, z, channels and the plane."""
+    with _opened(path) as file:
+        names, shape = list(file.sizes), tuple(file.sizes.values())
+        if strange := [name for name in names if name not in "PTZCYXS"]:
+            raise UnreadableImage(path, f"its axis '{strange[0]}' has no meaning here")
+        notes: tuple[str, ...] = ()
+        y, x = file.voxel_size().y, file.voxel_size().x
+        size = float(x) if x > 0 else None
+        if size and abs(x - y) > MICROMETRES_APART * x:
+            size, notes = None, (f"its pixels are not square ({x:g} by {y:g} µm)",)
+        count = file.sizes.get("C", 1)
+        found = [channel.channel.name for channel in file.metadata.channels or []]
+        channels = tuple(found) if len(found) == count else ("",) * count
+        if "S" in names:
+            channels = ("red", "green", "blue")
+        dtype = str(file.dtype)
+        return ImageInfo(
+            str(path), "nd2", "".join(names), shape, dtype, size, channels, notes=notes
+        )
+
+
+def read(path: Path, *, is_labels: bool = False) -> NDArray[np.generic]:
+    """Read the pixels of an ND2 file; `is_labels` changes nothing of them."""
+    del is_labels
+    with _opened(path) as file:
+        return np.asarray(file.asarray())
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[nd2.ND2File]:
+    try:
+        # An open file, not a path: that would have to fit into the address space as a whole.
+        with path.open("rb") as handle, nd2.ND2File(handle) as file:
+            yield file
+    except (UnreadableImage, MemoryError):
+        raise
+    except Exception as error:
+        # A damaged file may make the library raise anything.
+        raise UnreadableImage(path, f"the ND2 file cannot be read: {error}") from error

@@ -1,0 +1,115 @@
+"""Read CZI, the files of Zeiss's ZEN, with the library `pylibCZIrw`."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pylibCZIrw import czi
+
+from cellwatch.errors import UnreadableImage
+from cellwatch.records import ImageInfo
+
+DTYPES = {"Gray8": "uint8", "Gray16": "uint16", "Gray32Float": "float32"}
+COLOURS = {"Bgr24": "uint8", "Bgr48": "uint16"}
+SQUARE = 0.01  # relative difference of the pixel's sides up to which it is called square
+READ = "TZC"  # axes that planes are read along
+MORE = "HIRVB"  # phases, illuminations, rotations, views, blocks: one plane of them is read
+
+
+def describe(path: Path) -> ImageInfo:
+    """Tell what a CZI file holds: its axes are positions (scenes), time, z, channels, the plane."""
+    with _opened(path) as file:
+        return _described(path, file)
+
+
+def read(path: Path, *, is_labels: bool = False) -> NDArray[np.generic]:
+    """Read the pixels of a CZI file, at its full size; `is_labels` changes nothing of them."""
+    del is_labels
+    with _opened(path) as file:
+        info = _described(path, file)
+        sizes = dict(zip(info.axes, info.shape, strict=True))
+        pixels = np.empty(info.shape, info.dtype)
+        flat = pixels.reshape(-1, *info.shape[info.axes.index("Y") :])
+        counts = [sizes.get(axis, 1) for axis in "PTZC"]
+        scenes = sorted(file.scenes_bounding_rectangle) or [None]
+        for index, (p, t, z, c) in enumerate(np.ndindex(*counts)):
+            plane = file.read(plane={"T": t, "Z": z, "C": c}, scene=scenes[p])
+            flat[index] = plane[..., ::-1] if "S" in sizes else plane[..., 0]
+        return pixels
+
+
+def _described(path: Path, file: Any) -> ImageInfo:  # Any: pylibCZIrw's reader
+    box, scenes = file.total_bounding_box, file.scenes_bounding_rectangle
+    rectangles = [scenes[key] for key in sorted(scenes)]
+    sides = {(r.h, r.w) for r in rectangles} or {
+        (box["Y"][1] - box["Y"][0], box["X"][1] - box["X"][0])
+    }
+    if len(sides) > 1:
+        listed = ", ".join(f"{h} x {w}" for h, w in sorted(sides))
+        raise UnreadableImage(
+            path, f"its {len(rectangles)} scenes differ in size ({listed} px); split them in ZEN"
+        )
+    kinds = {file.get_channel_pixel_type(c) for c in range(_count(box, "C"))}
+    kind = kinds.pop()
+    if kinds or kind not in {**DTYPES, **COLOURS}:
+        raise UnreadableImage(path, f"channels of type {', '.join(sorted({kind, *kinds}))}")
+    sizes = {"P": len(rectangles) or 1, **{axis: _count(box, axis) for axis in READ}}
+    kept = {axis: n for axis, n in sizes.items() if n > 1}
+    (height, width) = sides.pop()
+    axes, shape = "".join(kept), tuple(kept.values())
+    axes, shape = f"{axes}YX", (*shape, height, width)
+    if kind in COLOURS:
+        axes, shape = f"{axes}S", (*shape, 3)
+    more = {axis: _count(box, axis) for axis in MORE if _count(box, axis) > 1}
+    notes = tuple(f"of its {n} planes along '{axis}' the first is read" for axis, n in more.items())
+    size, why = _pixel_size(file.metadata)
+    names = ("red", "green", "blue") if kind in COLOURS else _names(file.metadata, sizes["C"])
+    dtype = {**DTYPES, **COLOURS}[kind]
+    return ImageInfo(str(path), "czi", axes, shape, dtype, size, names, notes=(*notes, *why))
+
+
+def _count(box: Mapping[str, tuple[int, int]], axis: str) -> int:
+    start, end = box.get(axis, (0, 1))
+    return max(1, end - start)
+
+
+def _listed(value: Any) -> list[Any]:  # Any: XML as mappings, where one child is no list
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _below(tree: Any, *names: str) -> Any:  # Any: XML as mappings
+    for name in names:
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _pixel_size(metadata: Any) -> tuple[float | None, tuple[str, ...]]:  # Any: XML as mappings
+    scaling = _below(metadata, "ImageDocument", "Metadata", "Scaling", "Items", "Distance")
+    metres = {item.get("@Id"): float(item.get("Value") or 0) for item in _listed(scaling)}
+    x, y = metres.get("X", 0.0) * 1e6, metres.get("Y", 0.0) * 1e6
+    if x <= 0 or y <= 0:
+        return None, ()
+    if abs(x - y) > SQUARE * x:
+        return None, (f"its pixels are not square ({x:g} by {y:g} µm)",)
+    return x, ()
+
+
+def _names(metadata: Any, count: int) -> tuple[str, ...]:  # Any: XML as mappings
+    image = _below(metadata, "ImageDocument", "Metadata", "Information", "Image", "Dimensions")
+    found = [str(c.get("@Name") or "") for c in _listed(_below(image, "Channels", "Channel"))]
+    return tuple(found) if len(found) == count else ("",) * count
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:  # Any: pylibCZIrw's reader
+    try:
+        with czi.open_czi(str(path)) as file:
+            yield file
+    except (UnreadableImage, MemoryError):
+        raise
+    except Exception as error:
+        # A damaged file may make the library raise anything.
+        raise UnreadableImage(path, f"the CZI file cannot be read: {error}") from error
