@@ -105,10 +105,14 @@ def _described(path: Path, axes: str) -> Message:
 
 
 def _store_problems(path: Path) -> tuple[str, ...]:
+    from cellwatch.storage.labelfiles import DIFFER, check_label_tiffs
     from cellwatch.storage.maskstore import check_store
 
     with suppress(MemoryError):
-        return check_store(path).problems
+        report = check_store(path)
+        changed = check_label_tiffs(path, list(report.rois)) if not report.problems else []
+        # A TIFF that is not there is no edit: somebody took it, or none was asked for.
+        return (*report.problems, *(text for text in changed if DIFFER in text))
     return ()
 
 

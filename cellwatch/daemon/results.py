@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cellwatch.daemon.inspector import Inspector
+from cellwatch.storage.places import label_tiffs_of
 from cellwatch.storage.reading import LEDGER, finished_stores, reader
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,8 @@ def _mark_of(stored: Stored, inspector: Inspector) -> str:
         if not path.exists():
             return MISSING  # the output folder itself is there, or nothing was looked at
         # Folders too: theirs is the time at which something in them was deleted.
-        newest = max(p.stat().st_mtime for p in (path, *path.rglob("*")))
+        parts = [path, *path.rglob("*"), *label_tiffs_of(path)]
+        newest = max(part.stat().st_mtime for part in parts)
     except OSError:
         return stored.mark
     written = datetime.fromisoformat(stored.finished_at).timestamp()

@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -167,12 +168,20 @@ def outcome_of(
     return Outcome(job.acquisition_id, reason=reason, trouble=trouble)
 
 
+_TOLD: set[tuple[type[BaseException], str, int | None]] = set()
+
+
 def _unexpected(job: Job, error: Exception) -> tuple[Trouble, str]:
     if is_out_of_memory(error):
         return Trouble.MEMORY, f"memory ran out: {error}"
     if isinstance(error, OSError):  # the file was opened before: what fails is around it
         return Trouble.SURROUNDINGS, f"{error.filename or job.path}: {error.strerror or error}"
-    logger.error("%s: unexpected error", job.path, exc_info=error)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    first = (type(error), where.filename, where.lineno) not in _TOLD
+    _TOLD.add((type(error), where.filename, where.lineno))
+    # The whole story once for each place in the code; images that fail there by the hundreds are
+    # summed up by the supervisor.
+    logger.error("%s: unexpected error", job.path, exc_info=error if first else None)
     return Trouble.OTHER, f"{type(error).__name__}: {error}"
 
 

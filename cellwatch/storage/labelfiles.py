@@ -37,6 +37,9 @@ def write_label_tiff(path: Path, labels: NDArray[np.int32], superseded: Path) ->
         )
 
 
+DIFFER = "its labels are not those of the mask store"
+
+
 def check_label_tiffs(store: Path, targets: list[str]) -> list[str]:
     """Compare the label TIFFs beside a mask store with it; return what is wrong."""
     problems = []
@@ -46,7 +49,7 @@ def check_label_tiffs(store: Path, targets: list[str]) -> list[str]:
             pages = tifffile.imread(path)
             expected = read_labels(store, name)
             if not np.array_equal(np.ravel(pages), expected.ravel()):
-                problems.append(f"{path}: its labels are not those of the mask store")
+                problems.append(f"{path}: {DIFFER}")
         except (OSError, ValueError, MaskStoreError) as error:
             problems.append(f"{path}: cannot be read: {error}")
     return problems

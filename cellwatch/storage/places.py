@@ -2,9 +2,9 @@
 
 import re
 import unicodedata
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
-from cellwatch.storage.stems import stem_of
+from cellwatch.storage.stems import masks_name, stem_of
 
 SUPERSEDED = ".superseded"  # the folder below the output for stores that were replaced
 MAX_NAME_BYTES = 200  # of a path below the output folder; the rest is left to temporary names
@@ -51,6 +51,15 @@ def _legal(part: str) -> str:
         return f"_{part.rstrip('. ')}"
     kept = part.rstrip(". ")
     return f"{kept}_" if kept != part else part
+
+
+def label_tiffs_of(store: Path) -> list[Path]:
+    """Return the label TIFFs that lie beside a mask store, by the names of its targets."""
+    labels = store / "labels"
+    targets = [part.name for part in labels.iterdir()] if labels.is_dir() else []
+    name = store.name.removesuffix(".zarr")
+    places = [store.with_name(masks_name(name, target)) for target in ("", *targets)]
+    return [place for place in places if place.exists()]
 
 
 def place_key(store: str) -> str:

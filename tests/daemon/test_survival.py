@@ -181,7 +181,7 @@ def test_f55_a_gpu_that_is_not_there_is_waited_for_and_said(station, monkeypatch
 
 
 def test_f68_f69_a_store_that_was_deleted_or_edited_is_noticed(station):
-    station.write("a.tif", "b.tif", "c.tif")
+    station.write("a.tif", "b.tif", "c.tif", "d.tif", "e.tif")
     station.command("run", "--once")
     shutil.rmtree(station.masks / "images/a.tif.zarr")
     chunk = next(p for p in (station.masks / "images/b.tif.zarr/labels").rglob("c/*/*"))
@@ -190,6 +190,12 @@ def test_f68_f69_a_store_that_was_deleted_or_edited_is_noticed(station):
     os.utime(chunk, (later, later))
     shutil.rmtree(next((station.masks / "images/c.tif.zarr/labels").rglob("c")))
     os.utime(station.masks / "images/c.tif.zarr/labels", (later, later))
+    for name, change in (("d", 1), ("e", 0)):  # one is drawn in, the other is only saved again
+        beside = station.masks / f"images/{name}_masks.tif"
+        labels = tifffile.imread(beside)
+        labels[:9, :9] += change
+        tifffile.imwrite(beside, labels)
+        os.utime(beside, (later, later))
     with sqlite3.connect(station.folder / "state/cellwatch.db") as db:
         sql = "SELECT id, store, finished_at, '' FROM acquisitions ORDER BY path"
         stores = [Stored(*row) for row in db.execute(sql)]
@@ -198,7 +204,7 @@ def test_f68_f69_a_store_that_was_deleted_or_edited_is_noticed(station):
     found = changes(stores, station.masks, inspector)
 
     inspector.close()
-    assert [change.mark for change in found] == ["missing", "edited", "edited"]
+    assert [change.mark for change in found] == ["missing", "edited", "edited", "edited"]
 
 
 def test_x1_verify_knows_masks_that_another_program_put_in_place(station):
