@@ -87,10 +87,11 @@ def start_watching(
     *,
     is_once: bool,
     forget: "queues.SimpleQueue[str] | None" = None,
+    stood: Sequence[tuple[Sighting, float]] = (),
 ) -> threading.Thread:
     """Watch one folder in a thread that opens files but never the ledger.
 
-    What is put into `forget` is reported again when it is there.
+    What is put into `forget` is reported again when it is there; `stood` is as `watch` takes it.
     """
     inspector = Inspector()
     plan = plan_for(watched, inspector, is_once=is_once)
@@ -99,7 +100,7 @@ def start_watching(
         unread_at = 0.0
         while not stop.is_set():
             try:
-                for event in watch(plan, stop, known, forget):
+                for event in watch(plan, stop, known, forget, stood):
                     report = _looked_into(watched, event, inspector)
                     if isinstance(event, Scanned) and time.monotonic() >= unread_at:
                         unread_at = time.monotonic() + UNREAD_EVERY_S
@@ -135,6 +136,19 @@ def known_files(db: Database, watched: Watch) -> dict[str, Sighting]:
         text_path(path): Sighting(text_path(path), size, mtime_ns, ctime_ns)
         for path, size, mtime_ns, ctime_ns in rows
     }
+
+
+def waiting_files(db: Database, watched: Watch, now: datetime) -> list[tuple[Sighting, float]]:
+    """Return the files of a folder that were not whole, and for how long they have waited, in s."""
+    sql = """
+        SELECT relative_path, size, mtime_ns, ctime_ns, state_since FROM acquisitions
+        WHERE watch = ? AND fingerprint = '' AND state = 'waiting'
+    """
+    found = []
+    for path, size, mtime_ns, ctime_ns, since in db.execute(sql, [watched.name]).fetchall():
+        waited = (now - datetime.fromisoformat(since)).total_seconds()
+        found.append((Sighting(text_path(path), size, mtime_ns, ctime_ns), max(0.0, waited)))
+    return found
 
 
 def skip_existing(db: Database, watched: Watch, now: datetime) -> int:

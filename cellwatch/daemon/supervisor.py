@@ -22,7 +22,7 @@ from cellwatch.config.schema import Config
 from cellwatch.daemon import arriving, desk, office, workers
 from cellwatch.daemon import nights as training
 from cellwatch.daemon.executor import boot_id, wait_for_stranded
-from cellwatch.daemon.intake import known_files, start_watching
+from cellwatch.daemon.intake import known_files, start_watching, waiting_files
 from cellwatch.daemon.jobs import models_of
 from cellwatch.daemon.life import Life, Ordinary
 from cellwatch.daemon.lineup import groups_of, overruled, unserved
@@ -156,6 +156,7 @@ def _start_threads(life: Life) -> list[threading.Thread]:
             put,
             is_once=life.is_once,
             forget=life.forget[watched.name],
+            stood=waiting_files(life.db, watched, _now()),
         )
         for watched in config.watch
     ]

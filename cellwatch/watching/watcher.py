@@ -137,6 +137,7 @@ def watch(
     stop: threading.Event,
     known: dict[str, Sighting],
     forget: "queue.SimpleQueue[str] | None" = None,
+    stood: Sequence[tuple[Sighting, float]] = (),
 ) -> Iterator[Event]:
     """Report the files of a folder as they are finished, until told to stop.
 
@@ -150,13 +151,16 @@ def watch(
     forget : SimpleQueue of str, or None
         Files that are to be reported once more, should they be there: one that was gone when it
         was to be read may come back as it was.
+    stood : sequence of (Sighting, float)
+        Files that were not whole when it was last watched, and for how many seconds they had stood
+        still: their time goes on.
 
     Yields
     ------
     Finished, Unfinished, Gone or Scanned
     """
     hints: queue.SimpleQueue[str] = queue.SimpleQueue()
-    memory = _Memory(Settler(plan.settle_s), reported=dict(known), has_held=bool(known))
+    memory = _remembered(plan, known, stood)
     observer: BaseObserver | None = None
     next_scan = next_observer = 0.0
     n_lost = _lost.count
@@ -190,6 +194,15 @@ def watch(
         if observer is not None and observer.is_alive():
             observer.stop()
             observer.join()
+
+
+def _remembered(
+    plan: WatchPlan, known: dict[str, Sighting], stood: Sequence[tuple[Sighting, float]]
+) -> _Memory:
+    memory = _Memory(Settler(plan.settle_s), reported=dict(known), has_held=bool(known))
+    for sighting, seconds in stood:
+        memory.settler.see(_seen(plan, sighting), time.monotonic() - seconds)
+    return memory
 
 
 def _scan_all(plan: WatchPlan, memory: _Memory, now: float) -> tuple[str, int]:

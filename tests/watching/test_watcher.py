@@ -20,13 +20,14 @@ PIXELS = np.random.default_rng(0).integers(0, 999, (64, 64)).astype(np.uint16)
 class Watching:
     """A watcher in a thread, and what it reported."""
 
-    def __init__(self, root, known=None, forget=None, **options):
+    def __init__(self, root, known=None, forget=None, stood=(), **options):
         plan = WatchPlan(root, ("**",), ALWAYS_EXCLUDED, (".tif", ".png"), 0.4, **options)
         self.events, self._stop, self._forget = [], threading.Event(), forget
+        self._stood = stood
         self._thread = threading.Thread(target=self._run, args=(plan, known or {}))
 
     def _run(self, plan, known):
-        for event in watch(plan, self._stop, known, self._forget):
+        for event in watch(plan, self._stop, known, self._forget, self._stood):
             self.events.append(event)
 
     def __enter__(self):
@@ -239,3 +240,12 @@ def test_f20_when_the_kernel_drops_events_everything_is_looked_at_at_once(tmp_pa
         )
         assert watching.until(lambda: len(watching.of(Scanned)) > scans, seconds=3)
     assert "the kernel dropped events" in caplog.text
+
+
+def test_the_time_that_a_file_stood_still_goes_on_with_the_next_daemon(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"")
+    status = (tmp_path / "a.tif").stat()
+    before = Sighting("a.tif", 0, status.st_mtime_ns, status.st_ctime_ns)
+
+    with Watching(tmp_path, stood=[(before, 599.0)], interrupted_after_s=600.0) as watching:
+        assert watching.until(lambda: any(event.is_given_up for event in watching.of(Unfinished)))
