@@ -3,8 +3,8 @@
     python bench/zoo_scores.py --data DATA [--models general,cells] [--out bench/zoo_scores.json]
 
 DATA holds `base` and `adapt`, folders of sets with `test` pairs each. Scored at the true diameter,
-flow threshold 0.4, AP at IoU 0.5 and 0.75, mean over images. Prints a Markdown table, the worst rows
-too; with --out what is there already is kept, and only what is missing is scored.
+flow threshold 0.4, AP at IoU 0.5 and 0.75, mean over images. Prints a Markdown table, the worst
+rows too; with --out what is there already is kept, and only what is missing is scored.
 """
 
 import argparse
