@@ -10,7 +10,7 @@
 set -eu
 data=$1 out=$2
 shift 2
-[ $# -gt 0 ] || set -- general phase histology nuclei auto
+[ $# -gt 0 ] || set -- general phase histology nuclei cells auto
 precision=${PRECISION:-bfloat16}
 
 train() {
@@ -45,6 +45,19 @@ for model in "$@"; do
         train nuclei 17 --licence CC0 \
             --data "$data/nuclei_dsb2018/train" --data "$data/nuclei_bbbc039/train" \
             --test "$data/nuclei_dsb2018/test" --test "$data/nuclei_bbbc039/test"
+        ;;
+    cells)
+        [ -f "$out/cells/card.json" ] || cellwatch train \
+            --from general --schedule offline --steps 1000 --images-per-epoch 16 --seed 1 \
+            --precision "$precision" --balanced --simulated 0.5 --vary-intensities \
+            --data "$data/nuclei_dsb2018/train" --licence CC0 \
+            --data "$data/nuclei_bbbc039/train" --licence CC0 \
+            --data "$data/phase_t98g/train" --licence MIT \
+            --data "$data/histology_purple/train" --licence CC0 \
+            --test "$data/nuclei_dsb2018/test" --test "$data/nuclei_bbbc039/test" \
+            --test "$data/phase_t98g/test" --test "$data/histology_purple/test" \
+            --about "cells of any kind, with a nucleus channel where there is one" \
+            --flow-cache "$out/flows" --id cells --out "$out/cells"
         ;;
     auto)
         cellwatch zoo build --data "$data" --out "$out/zoo" --precision "$precision" \
