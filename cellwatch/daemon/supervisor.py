@@ -258,17 +258,17 @@ def _turn(life: Life) -> None:
     now = time.monotonic()
     life.summaries.sum_up(now)
     if now >= life.heartbeat_at:
-        _look_at_clock(life, now)
+        # A clock that counts on while the machine sleeps: sleep is no jump.
+        _look_at_clock(life, time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
         if not life.is_output_claimed:
             life.is_output_claimed = claimed_output(life.config)
         history.heartbeat(life.db, _now())
         life.heartbeat_at = now + HEARTBEAT_S
 
 
-def _look_at_clock(life: Life, now: float) -> None:
+def _look_at_clock(life: Life, ahead: float) -> None:
     # Leases, deadlines and pauses are counted by a clock that never jumps; the dates of nights and
     # when something is tried again are not.
-    ahead = time.time() - now
     jump = ahead - life.clock_ahead if life.clock_ahead is not None else 0.0
     if abs(jump) > CLOCK_JUMP_S:
         logger.warning(

@@ -1,8 +1,10 @@
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
+from cellwatch.daemon import supervisor
 from cellwatch.records import (
     AcquisitionState,
     ImageInfo,
@@ -343,14 +345,22 @@ def test_f92_a_backlog_does_not_hide_the_newest_image(db, now):
     assert claim(db, now).path == "/scope/0.tif"
 
 
-def test_f75_when_the_clock_is_set_back_by_years_nothing_waits_for_them(db, now):
+def test_f75_when_the_clock_is_set_back_by_years_nothing_waits_for_them(
+    db, now, monkeypatch, caplog
+):
     enqueue(db, now)
     claim(db, now)
     queue.fail(db, Outcome(1, reason="full", trouble=Trouble.SURROUNDINGS), now)
     years_before = now - timedelta(days=2000)
     assert claim(db, years_before) is None
 
-    revisits.due_at_most(db, years_before)
+    life = SimpleNamespace(db=db, clock_ahead=None)
+    monkeypatch.setattr(supervisor, "_now", lambda: years_before)
+    for ahead in (0.0, 30.0, -2000 * 86_400.0):  # a start, a little step, years
+        supervisor._look_at_clock(life, ahead)
+    assert [r.message.split(":")[0] for r in caplog.records] == [
+        "the clock of this machine jumped by -172800030 s"
+    ]
 
     assert claim(db, years_before).path == "/scope/a.tif"
 
