@@ -164,8 +164,6 @@ def explain(
 
     checked = read_config(find_config(config))
     whole = Path(as_known(checked, str(path))).absolute()
-    if not path.exists() and len(path.parts) == 1:
-        whole = _by_name(checked, path.name) or whole
     with reading.reader(checked.state.folder / reading.LEDGER) as db:
         rows = reading.acquisitions_at(db, path_text(str(whole)))
         if not rows and not path.exists():
@@ -180,6 +178,8 @@ def explain(
     for row in rows if not as_json else []:
         _show_acquisition(row)
     if not rows:
+        if not path.exists() and len(path.parts) == 1:
+            whole = _by_name(checked, path.name) or whole
         complain(f"{whole} is not known; {_why_unknown(checked, whole)}")
         raise typer.Exit(EXIT_FAILED)
 
