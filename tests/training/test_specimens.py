@@ -10,7 +10,10 @@ from cellwatch.errors import UsageError
 from cellwatch.training.batches import draw_batches, specimen_image
 from cellwatch.training.dataset import training_image
 from cellwatch.training.plans import FitPlan, plan_from
+from cellwatch.training.specimens import draw, rods
 from cellwatch.training.specimens.draw import KINDS, draw_specimen
+from cellwatch.training.specimens.noise import rings
+from cellwatch.training.specimens.shapes import blobs, ragged, tidied
 from tests.discs import disc_images
 
 pytestmark = pytest.mark.timeout(60)
@@ -55,6 +58,59 @@ def test_every_kind_is_drawn_and_some_have_nuclei_in_a_second_channel():
     with_nuclei = [specimen for specimen in drawn if specimen.plane[1].any()]
     assert 5 < len(with_nuclei) < 40
     assert {s.kind for s in with_nuclei} <= {name for name, kind in KINDS.items() if kind.nuclei}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rods_of_a_colony_lie_side_by_side_and_are_whole(seed):
+    labels = tidied(rods.colony(np.random.default_rng(seed), 200, 24.0), 24.0)
+
+    sizes = np.bincount(labels.ravel())[1:]
+    assert len(sizes) > 8
+    assert np.median(sizes) > 0.3 * np.pi * 12**2
+    assert touching(labels) > 0.5 * len(sizes), "they lie apart"
+    for number in range(1, len(sizes) + 1):
+        assert label(labels == number)[1] == 1
+
+
+def touching(labels: np.ndarray) -> int:
+    """Count the pairs of ROIs that are no more than 3 px apart along a row or a column."""
+    pairs = set()
+    for apart in (1, 2, 3, 4):
+        for one, other in (
+            (labels[apart:], labels[:-apart]),
+            (labels[:, apart:], labels[:, :-apart]),
+        ):
+            both = (one > 0) & (other > 0) & (one != other)
+            pairs |= {tuple(sorted(pair)) for pair in zip(one[both], other[both], strict=True)}
+    return len(pairs)
+
+
+def test_no_roi_lies_on_a_post_or_a_wall():
+    with_traps = 0
+    for seed in range(30):
+        cells = draw._cells(np.random.default_rng(seed), 160, KINDS["yeast in bright field"], 20.0)
+        with_traps += bool(cells.trap.any())
+        assert not cells.labels[cells.trap > 0].any()
+
+    assert 5 < with_traps < 25
+
+
+def test_frayed_edges_move_no_roi_and_make_none():
+    rng = np.random.default_rng(3)
+    labels = blobs(rng, 160, 30.0)
+
+    frayed = ragged(rng, labels, 30.0)
+
+    assert set(np.unique(frayed)) <= set(np.unique(labels))
+    for number in np.unique(frayed)[1:]:
+        one, other = labels == number, frayed == number
+        assert (one & other).sum() > 0.6 * (one | other).sum()
+
+
+def test_rings_are_faint_and_drawn_as_many_as_asked_for():
+    assert not rings(np.random.default_rng(0), 64, 0, (3.0, 6.0)).any()
+    drawn = rings(np.random.default_rng(0), 64, 3, (3.0, 6.0))
+    assert -1 <= drawn.min() < drawn.max() <= 1.5
 
 
 def test_what_cannot_be_drawn_is_refused():

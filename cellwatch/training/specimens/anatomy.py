@@ -28,6 +28,8 @@ class Anatomy:
         Distance to the nearest cell; 0 inside.
     nuclei : 0 to 1
         One soft, oval nucleus in each cell.
+    trap : 0 to 1
+        How thick posts and walls are, which are no cells.
     """
 
     labels: Int32
@@ -37,6 +39,7 @@ class Anatomy:
     rise: Float32
     outer: Float32
     nuclei: Float32
+    trap: Float32
 
     @property
     def size(self) -> int:
@@ -60,7 +63,9 @@ class Anatomy:
         return np.asarray(field, np.float32)
 
 
-def anatomy_of(labels: Int32, diameter: float, rng: np.random.Generator) -> Anatomy:
+def anatomy_of(
+    labels: Int32, diameter: float, rng: np.random.Generator, trap: Float32 | None = None
+) -> Anatomy:
     """Measure a label image.
 
     Parameters
@@ -70,6 +75,8 @@ def anatomy_of(labels: Int32, diameter: float, rng: np.random.Generator) -> Anat
     diameter : float, px
     rng : numpy.random.Generator
         For the nuclei: where in its cell each lies, its size and its shape.
+    trap : (size, size) float32, or None
+        Posts and walls, if there are any.
     """
     inside = labels > 0
     edge = np.zeros(labels.shape, bool)
@@ -87,7 +94,8 @@ def anatomy_of(labels: Int32, diameter: float, rng: np.random.Generator) -> Anat
     outer = distance_transform_edt(~inside).astype(np.float32) if not inside.all() else 0 * depth
     centres = np.array(maximum_position(depth, labels, range(1, n + 1)), float)
     nuclei = _nuclei(labels, centres, deepest, rng)
-    return Anatomy(labels, diameter, inside, depth, rise.astype(np.float32), outer, nuclei)
+    trap = np.zeros(labels.shape, np.float32) if trap is None else trap
+    return Anatomy(labels, diameter, inside, depth, rise.astype(np.float32), outer, nuclei, trap)
 
 
 def _nuclei(labels: Int32, centres: object, deepest: Float32, rng: np.random.Generator) -> Float32:

@@ -8,6 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, shift
+from scipy.spatial import cKDTree
 
 from cellwatch.core.arrays import Float32
 from cellwatch.training.specimens.anatomy import Anatomy
@@ -30,11 +31,12 @@ def filled(cells: Anatomy, rng: Rng) -> Float32:
 def textured(cells: Anatomy, rng: Rng) -> Float32:
     """Paint cells that are full of grains, holes or filaments."""
     size, d = cells.size, cells.diameter
-    kind = rng.integers(3)
-    if kind == 0:
+    kind = rng.choice(["grains", "grains", "filaments", "spots", "spots"])
+    if kind == "grains":
         inner = np.abs(texture(rng, size, 0.6, d / 4))
-    elif kind == 1:
-        inner = np.clip(fibres(rng, size, rng.uniform(1, 2.5), d / 2), -0.6, 2) + 0.6
+    elif kind == "filaments":
+        bundles = np.clip(texture(rng, size, 1, d / 2) + 0.6, 0, 1.5)
+        inner = (np.clip(fibres(rng, size, rng.uniform(0.6, 1.2), d), -0.6, 2) + 0.6) * bundles
     else:  # vacuoles, or granules
         n = int(size * size / (d * d) * rng.uniform(3, 25))
         inner = 1 + rng.choice([-0.9, 1.2]) * spots(rng, size, n, (0.7, max(1.0, d / 12)))
@@ -73,6 +75,19 @@ def phase(cells: Anatomy, rng: Rng) -> Float32:
     return np.asarray(light + rng.uniform(0, 0.05) * texture(rng, cells.size, 1, 8), np.float32)
 
 
+def dark_bodies(cells: Anatomy, rng: Rng) -> Float32:
+    """Paint bacteria in phase contrast: dark and even, bright lines between, a halo around all."""
+    body = cells.inside * cells.each(rng, rng.uniform(0, 0.2))
+    body = gaussian_filter(body, rng.uniform(0.4, 0.9)) + cells.trap * rng.uniform(0.4, 1.2)
+    reach = rng.uniform(0.15, 0.6) * cells.diameter + 1.5
+    crowd = gaussian_filter(body, reach)
+    near = gaussian_filter(body, rng.uniform(1.5, 3)) - body
+    light = 1 - rng.uniform(0.7, 1) * body + rng.uniform(0.1, 0.7) * crowd * (body < 0.5)
+    light = light + rng.uniform(0, 0.5) * np.clip(near, 0, None) - rng.uniform(0, 0.3) * crowd
+    ground = rng.uniform(0, 0.06) * texture(rng, cells.size, 1, 12)
+    return np.asarray(light + ground, np.float32)
+
+
 def interference(cells: Anatomy, rng: Rng) -> Float32:
     """Paint DIC: the slope of the thickness in one direction, as if lit from a side."""
     angle, shear = rng.uniform(0, 2 * math.pi), rng.uniform(0.6, 2)
@@ -98,26 +113,53 @@ def bright_field(cells: Anatomy, rng: Rng) -> Float32:
 
 
 def thickness(cells: Anatomy, rng: Rng) -> Float32:
-    """Paint quantitative phase: each pixel as bright as its cell is thick, on an even ground."""
-    light = _thickness(cells, rng) * cells.each(rng, rng.uniform(0.1, 0.4))
+    """Paint quantitative phase: each pixel as bright as its cell is thick, on an even ground.
+
+    Cells that have rounded up outshine the others by far, and many end in a thin, dim hem.
+    """
+    light = _thickness(cells, rng) * cells.each(rng, rng.uniform(0.1, 0.8))
+    if rng.random() < 0.6:  # steep in the middle, thin at the edge
+        hem = rng.uniform(0.02, 0.2) * cells.inside
+        light = hem + light * cells.rise ** rng.uniform(0.5, 2)
+    if rng.random() < 0.5:
+        dots = spots(rng, cells.size, int(light.size / cells.diameter), (0.6, 1.4), cells.inside)
+        light = light + rng.uniform(0, 0.5) * dots
     return np.asarray(light + rng.uniform(0, 0.06) * smooth(rng, cells.size, 12), np.float32)
 
 
 def nuclei_in_pale_cells(cells: Anatomy, rng: Rng) -> Float32:
     """Paint dark nuclei, the ROIs, in large pale cells whose borders are none of theirs."""
     size, d = cells.size, cells.diameter
-    level = np.zeros((size, size), np.float32)
-    reach = d * rng.uniform(1.2, 3)
-    for _ in range(rng.integers(1, 4)):  # sheets that overlap, with bent borders
-        sheet = smooth(rng, size, reach) > rng.uniform(-0.8, 0.6)
-        edge = gaussian_filter(sheet.astype(np.float32), 1) * (1 - gaussian_filter(sheet * 1.0, 1))
-        level += rng.uniform(0.05, 0.25) * sheet + rng.uniform(0, 0.8) * edge
-    around = np.exp(-cells.outer / reach)  # cytoplasm
-    level += rng.uniform(0, 0.25) * around
-    level *= 1 + rng.uniform(0, 0.4) * texture(rng, size, 1, d / 2)
-    dark = cells.inside * cells.each(rng, rng.uniform(0.05, 0.4)) * rng.uniform(0.3, 1)
+    density = np.zeros((size, size), np.float32)
+    for _ in range(rng.integers(1, 5)):  # layers of cells that lie over each other
+        density += _sheet(rng, size, d * rng.uniform(2.5, 8), cells)
+    density = np.minimum(density, 1.2)
+    around = np.exp(-cells.outer / (d * rng.uniform(1.2, 3)))  # cytoplasm
+    density += rng.uniform(0, 0.25) * around
+    dark = cells.inside * cells.each(rng, rng.uniform(0.05, 0.4)) * rng.uniform(0.6, 2)
     dark = dark * (1 + rng.uniform(0, 0.4) * _grain(cells, rng)) + 0.3 * cells.border(1.2)
-    return np.asarray(np.exp(-level - dark), np.float32)
+    return np.asarray(np.exp(-density - dark), np.float32)
+
+
+def _sheet(rng: Rng, size: int, reach: float, cells: Anatomy) -> Float32:
+    # Of flat cells with straight, crisp borders, folds, and grains; some are much darker.
+    there = cells.outer + reach * 0.5 * smooth(rng, size, reach * 0.3) if rng.random() < 0.4 else 0
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    points = rng.uniform(-reach, size + reach, (int((size / reach + 2) ** 2 * 1.2) + 2, 2))
+    bent = np.stack([y, x], -1) + 0.08 * reach * smooth(rng, size, reach * 0.25)[..., None]
+    found = cKDTree(points).query(bent.reshape(-1, 2), k=2)
+    far, nearest = np.asarray(found[0]), np.asarray(found[1])
+    to_border = (far[:, 1] - far[:, 0]).reshape(size, size)
+    number = nearest[:, 0].reshape(size, size)
+    depth = rng.lognormal(-1.2, 0.7, len(points)) * (
+        rng.random(len(points)) < rng.uniform(0.2, 0.8)
+    )
+    level = depth[number] * (to_border > rng.uniform(0, 0.2) * reach)
+    hem = np.exp(-((to_border - 0.1 * reach) ** 2) / rng.uniform(1, 8)) * rng.uniform(0, 0.8)
+    grains = spots(rng, size, int(size * size * rng.uniform(0, 0.02)), (0.6, 1.3))
+    level = level * (1 + hem + rng.uniform(0, 1) * grains + 0.3 * texture(rng, size, 1, reach / 4))
+    level = level * (there < reach) if np.ndim(there) else level
+    return gaussian_filter(np.clip(level, 0, None), rng.uniform(0.4, 1)).astype(np.float32)
 
 
 def stained_tissue(cells: Anatomy, rng: Rng) -> Float32:
@@ -133,6 +175,9 @@ def stained_tissue(cells: Anatomy, rng: Rng) -> Float32:
     chromatin = np.clip(1 + rng.uniform(0.1, 0.6) * texture(rng, size, 0.6, d / 5), 0.1, 2)
     nuclei = cells.inside * cells.each(rng, rng.uniform(0.1, 0.45)) * chromatin
     nuclei = nuclei * (1 - rng.uniform(0, 0.6) * cells.height(0.3))  # pale inside, dark rim
+    if rng.random() < 0.5:  # nuclei above and below the focus, which nobody outlines
+        n = int((size / d) ** 2 * rng.uniform(0.1, 0.6)) + 1
+        nuclei = nuclei + rng.uniform(0.1, 0.5) * spots(rng, size, n, (d * 0.2, d * 0.4))
     haematoxylin = rng.uniform(0.5, 1.6) * nuclei + rng.uniform(0, 0.25) * np.clip(stroma, 0, 2)
     blue = _near(rng, (0.65, 0.70, 0.29))  # Ruifrok & Johnston 2001
     pink = _near(rng, (0.07, 0.99, 0.11))
@@ -166,7 +211,7 @@ def _thickness(cells: Anatomy, rng: Rng) -> Float32:
         n = int(cells.size**2 / (d * d) * rng.uniform(1, 15))
         dots = spots(rng, cells.size, n, (0.6, max(0.8, d / 14)), cells.inside)
         thick = thick + rng.uniform(-0.4, 0.6) * dots
-    return np.asarray(thick, np.float32)
+    return np.asarray(thick + rng.uniform(0.5, 2) * cells.trap, np.float32)
 
 
 def _on_background(light: NDArray[np.floating], cells: Anatomy, rng: Rng) -> Float32:

@@ -14,9 +14,10 @@ import numpy as np
 from cellwatch.core.arrays import Float32, Int32
 from cellwatch.errors import UsageError
 from cellwatch.training.specimens import appearances as look
-from cellwatch.training.specimens import shapes
+from cellwatch.training.specimens import rods, shapes
 from cellwatch.training.specimens.anatomy import Anatomy, anatomy_of
 from cellwatch.training.specimens.optics import photographed
+from cellwatch.training.specimens.traps import trap
 
 Rng = np.random.Generator
 Shape = Callable[[Rng, int, float], Int32]
@@ -37,14 +38,19 @@ class Kind:
         One of each is drawn, all equally often.
     nuclei : float
         In which part of the images a second channel shows the nuclei.
+    traps : float
+        In which part of the images posts or walls stand among the cells.
     """
 
     shapes: tuple[Shape, ...]
     appearances: tuple[Appearance, ...]
     nuclei: float = 0.0
+    traps: float = 0.0
 
 
-SEPARATE = (shapes.blobs, shapes.mixed_sizes)
+SEPARATE = (shapes.blobs, shapes.ovals, shapes.mixed_sizes)
+FRAYING = (shapes.tissue, shapes.blobs, shapes.spindles)
+BACTERIA = (look.dark_bodies, look.dark_bodies, look.phase, look.filled)
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "fluorescent nuclei": Kind(SEPARATE, (look.filled, look.filled, look.textured)),
@@ -55,18 +61,20 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "adherent in phase contrast": Kind(
             (shapes.tissue, shapes.spindles, shapes.blobs), (look.phase,), 0.35
         ),
-        "round in phase contrast": Kind((shapes.buds, shapes.mixed_sizes), (look.phase,)),
-        "bacteria": Kind((shapes.rods,), (look.phase, look.phase, look.filled)),
+        "round in phase contrast": Kind(
+            (shapes.buds, shapes.mixed_sizes), (look.phase,), traps=0.2
+        ),
+        "bacteria": Kind((rods.rods, rods.colony, rods.colony), BACTERIA, traps=0.1),
         "transparent": Kind(
-            (shapes.blobs, shapes.tissue, shapes.spindles, shapes.rods),
+            (shapes.blobs, shapes.tissue, shapes.spindles, rods.rods),
             (look.interference, look.thickness, look.thickness),
             0.2,
         ),
-        "yeast in bright field": Kind((shapes.buds, shapes.blobs), (look.bright_field,)),
-        "cytology": Kind((shapes.blobs,), (look.nuclei_in_pale_cells,)),
-        "stained tissue": Kind((shapes.blobs,), (look.stained_tissue,)),
+        "yeast in bright field": Kind((shapes.buds, shapes.blobs), (look.bright_field,), traps=0.4),
+        "cytology": Kind((shapes.ovals,), (look.nuclei_in_pale_cells,)),
+        "stained tissue": Kind((shapes.ovals, shapes.ovals, shapes.blobs), (look.stained_tissue,)),
         "anything": Kind(
-            (shapes.tissue, *SEPARATE, shapes.rods, shapes.buds, shapes.spindles),
+            (shapes.tissue, *SEPARATE, rods.rods, rods.colony, shapes.buds, shapes.spindles),
             (
                 look.filled,
                 look.textured,
@@ -143,9 +151,15 @@ def draw_diameter(rng: Rng) -> float:
 def _cells(rng: Rng, size: int, kind: Kind, diameter: float) -> Anatomy:
     for _ in range(TRIES):
         draw = kind.shapes[rng.integers(len(kind.shapes))]
-        labels = shapes.tidied(draw(rng, size, diameter), diameter)
+        labels = draw(rng, size, diameter)
+        if draw in FRAYING and rng.random() < 0.4:
+            labels = shapes.ragged(rng, labels, diameter)
+        posts = trap(rng, size, diameter) if rng.random() < kind.traps else None
+        if posts is not None:
+            labels[posts > 0] = 0
+        labels = shapes.tidied(labels, diameter)
         if labels.max() >= LEAST_ROIS:
-            return anatomy_of(labels, diameter, rng)
+            return anatomy_of(labels, diameter, rng, posts)
     raise UsageError(
         f"a field of {size} px is too small for {LEAST_ROIS} cells of {diameter:.0f} px"
     )

@@ -77,3 +77,24 @@ def spots(
         r = radius[0] + (radius[1] - radius[0]) * (part + rng.random()) / 3
         field += gaussian_filter(points, r) * np.float32(2 * math.pi * r * r)
     return np.minimum(field, 1.5)
+
+
+def rings(rng: np.random.Generator, size: int, n: int, radius: tuple[float, float]) -> Float32:
+    """Draw faint circles with bright or dark rims, as what lies out of focus looks, 0 to 1.
+
+    Parameters
+    ----------
+    n : int
+    radius : (float, float), px
+        The least and the greatest.
+    """
+    field = np.zeros((size, size), np.float32)
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    for _ in range(n):
+        distance = np.hypot(y - rng.uniform(0, size), x - rng.uniform(0, size))
+        r, width = rng.uniform(*radius), rng.uniform(0.8, 2.2)
+        rim = np.exp(-(((distance - r) / width) ** 2))
+        around = np.exp(-(((distance - r - 2 * width) / width) ** 2))
+        heart = np.exp(-((distance / (0.5 * r + 0.5)) ** 2)) * rng.uniform(-0.6, 1)
+        field += rng.uniform(0.2, 1) * (rim - rng.uniform(0, 0.7) * around + heart)
+    return np.clip(field, -1, 1.5)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from cellwatch.core.arrays import Float32
-from cellwatch.training.specimens.noise import smooth, spots
+from cellwatch.training.specimens.noise import rings, smooth, spots
 
 Rng = np.random.Generator
 
@@ -55,6 +55,10 @@ def _unevenly_lit(light: Float32, rng: Rng) -> Float32:
 def _debris(rng: Rng, size: int, diameter: float) -> Float32:
     n = int(rng.integers(2, 40))
     dirt = rng.uniform(-0.7, 0.7) * spots(rng, size, n, (0.7, max(1.0, diameter * 0.08)))
+    if rng.random() < 0.3:  # out of focus
+        least = max(1.5, 0.08 * diameter)
+        circles = rings(rng, size, int(rng.integers(1, 9)), (least, max(least, 0.35 * diameter)))
+        dirt = dirt + rng.choice([-1, 1]) * rng.uniform(0.1, 0.6) * circles
     if rng.random() < 0.3:  # edges of plastic, scratches, walls of traps
         y, x = np.mgrid[:size, :size]
         for _ in range(rng.integers(1, 4)):

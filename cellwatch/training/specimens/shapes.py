@@ -1,4 +1,4 @@
-"""Label images of cells that are not there: tissue, blobs, rods, budding pairs, spindles.
+"""Label images of cells that are not there: tissue, blobs, budding pairs, spindles.
 
 Every function takes a generator of random numbers, the side of the field and the diameter of a
 typical ROI, both in px, and returns a (size, size) int32 label image; `tidied` cleans it.
@@ -71,6 +71,16 @@ def blobs(rng: Rng, size: int, diameter: float) -> Int32:
     )
 
 
+def ovals(rng: Rng, size: int, diameter: float) -> Int32:
+    """Draw smooth round to long ROIs, as nuclei are, a few in the field or crowded."""
+    oval, rough = rng.choice([1.15, 1.5, 2.2]), rng.choice([0.01, 0.03, 0.06])
+    density = math.exp(rng.uniform(math.log(0.04), math.log(1.3)))
+    spread = rng.choice([0.08, 0.15, 0.3])
+    return _scattered(
+        rng, size, diameter, lambda: _lobed(rng, diameter, oval, rough, spread), density
+    )
+
+
 def mixed_sizes(rng: Rng, size: int, diameter: float) -> Int32:
     """Draw cells of very different size in one field."""
     rough = rng.choice([0.03, 0.08])
@@ -138,58 +148,6 @@ def _arm(rng: Rng, radius: float, angle: float, length: float) -> list[tuple[flo
     return balls
 
 
-def rods(rng: Rng, size: int, diameter: float) -> Int32:
-    """Draw rods that touch and bend: in micro-colonies side by side, or scattered."""
-    aspect = rng.uniform(2, 5)
-    width = max(3.0, diameter * math.sqrt(math.pi / 4 / aspect))  # of equal area as the disc
-    is_colony = rng.random() < 0.7
-    labels = np.zeros((size, size), np.int32)
-    placed: list[tuple[float, float, float, float]] = []  # y, x, angle, half length
-    wanted = int((size / diameter) ** 2 * rng.uniform(0.2, 0.9)) + 3
-    heads = max(1, wanted // int(rng.integers(8, 60)))
-    for _ in range(wanted * 4):
-        if len(placed) >= wanted:
-            break
-        half = width * aspect / 2 * rng.uniform(0.6, 1.2)
-        if is_colony and len(placed) >= heads:
-            y, x, angle = _beside(rng, placed[rng.integers(len(placed))], width, half)
-        else:
-            y, x, angle = *rng.uniform(0, size, 2), rng.uniform(0, math.pi)
-        if not (0 <= y < size and 0 <= x < size):
-            continue
-        shape = half + width, _rod(rng, width / 2 * rng.uniform(0.9, 1.1), half, angle)
-        if _place(labels, shape, (y, x), len(placed) + 1, 0.12):
-            placed.append((y, x, angle, half))
-    return labels
-
-
-def _beside(
-    rng: Rng, rod: tuple[float, float, float, float], width: float, half: float
-) -> tuple[float, float, float]:
-    y, x, angle, other = rod
-    across, along = width * rng.uniform(0.95, 1.25) * rng.choice([-1, 1]), rng.normal(0, 0.4) * half
-    if rng.random() < 0.3:  # end to end
-        across, along = (
-            rng.normal(0, 0.3) * width,
-            (half + other + width * 0.2) * rng.choice([-1, 1]),
-        )
-    y += along * math.sin(angle) + across * math.cos(angle)
-    x += along * math.cos(angle) - across * math.sin(angle)
-    return y, x, angle + rng.normal(0, 0.15)
-
-
-def _rod(rng: Rng, radius: float, half: float, angle: float) -> Outline:
-    bend = rng.normal(0, 0.12) / half
-    straight = max(0.0, half - radius)
-
-    def outline(dy: Float64, dx: Float64) -> Float64:
-        along = dx * math.cos(angle) + dy * math.sin(angle)
-        across = dy * math.cos(angle) - dx * math.sin(angle) - bend * along * along
-        return np.hypot(np.maximum(np.abs(along) - straight, 0), across) - radius
-
-    return outline
-
-
 def buds(rng: Rng, size: int, diameter: float) -> Int32:
     """Draw round cells with buds that touch them, as yeast grows: each bud is a ROI of its own."""
     labels = np.zeros((size, size), np.int32)
@@ -202,14 +160,14 @@ def buds(rng: Rng, size: int, diameter: float) -> Int32:
         spread = diameter * rng.uniform(0.3, 2.2)
         at = centres[rng.integers(len(centres))] + rng.normal(0, spread, 2)
         mother = diameter / 2 * rng.lognormal(0, 0.12)
-        if not _place(labels, _ellipse(rng, mother), at, count + 1, 0.06):
+        if not place(labels, _ellipse(rng, mother), at, count + 1, 0.06):
             continue
         count += 1
         if rng.random() < 0.4:
             bud, angle = mother * rng.uniform(0.35, 0.85), rng.uniform(0, 2 * math.pi)
             away = (mother + bud) * 0.97
             at = at + away * np.array([math.sin(angle), math.cos(angle)])
-            count += _place(labels, _ellipse(rng, bud), at, count + 1, 0.15)
+            count += place(labels, _ellipse(rng, bud), at, count + 1, 0.15)
     return labels
 
 
@@ -239,12 +197,12 @@ def _scattered(
         at = rng.uniform(0, size, 2)
         if are_clumped:
             at = centres[rng.integers(len(centres))] + rng.normal(0, diameter * 1.1, 2)
-        count += _place(labels, shape(), at, count + 1, overlap)
+        count += place(labels, shape(), at, count + 1, overlap)
     return labels
 
 
-def _place(labels: Int32, shape: Shape, at: object, number: int, overlap: float) -> bool:
-    # Draw a shape where it covers no more than a part of it that is taken; say whether it was.
+def place(labels: Int32, shape: Shape, at: object, number: int, overlap: float) -> bool:
+    """Draw a shape, unless more than a part of it is taken already; say whether it was drawn."""
     (cy, cx), (reach, outline) = np.asarray(at, float), shape
     size = labels.shape[0]
     y0, x0 = max(0, int(cy - reach) - 1), max(0, int(cx - reach) - 1)
@@ -275,3 +233,14 @@ def tidied(labels: Int32, diameter: float) -> Int32:
             number += 1
             kept[place][mask] = number
     return kept
+
+
+def ragged(rng: Rng, labels: Int32, diameter: float) -> Int32:
+    """Fray the edges of ROIs, as lamellae and sections are: each pixel from a few px beside it."""
+    size = labels.shape[0]
+    y, x = np.mgrid[:size, :size].astype(np.float64)
+    scale, far = rng.uniform(0.04, 0.2) * diameter, rng.uniform(0.02, 0.06) * diameter
+    y += far * smooth(rng, size, scale)
+    x += far * smooth(rng, size, scale)
+    rows, columns = (np.clip(np.rint(v), 0, size - 1).astype(np.intp) for v in (y, x))
+    return np.asarray(labels[rows, columns], np.int32)
