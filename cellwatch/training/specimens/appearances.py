@@ -143,7 +143,6 @@ def nuclei_in_pale_cells(cells: Anatomy, rng: Rng) -> Float32:
 
 def _sheet(rng: Rng, size: int, reach: float, cells: Anatomy) -> Float32:
     # Of flat cells with straight, crisp borders, folds, and grains; some are much darker.
-    there = cells.outer + reach * 0.5 * smooth(rng, size, reach * 0.3) if rng.random() < 0.4 else 0
     y, x = np.mgrid[:size, :size].astype(np.float32)
     points = rng.uniform(-reach, size + reach, (int((size / reach + 2) ** 2 * 1.2) + 2, 2))
     bent = np.stack([y, x], -1) + 0.08 * reach * smooth(rng, size, reach * 0.25)[..., None]
@@ -158,7 +157,8 @@ def _sheet(rng: Rng, size: int, reach: float, cells: Anatomy) -> Float32:
     hem = np.exp(-((to_border - 0.1 * reach) ** 2) / rng.uniform(1, 8)) * rng.uniform(0, 0.8)
     grains = spots(rng, size, int(size * size * rng.uniform(0, 0.02)), (0.6, 1.3))
     level = level * (1 + hem + rng.uniform(0, 1) * grains + 0.3 * texture(rng, size, 1, reach / 4))
-    level = level * (there < reach) if np.ndim(there) else level
+    if rng.random() < 0.4:  # nowhere but around the nuclei
+        level = level * (cells.outer + reach * 0.5 * smooth(rng, size, reach * 0.3) < reach)
     return gaussian_filter(np.clip(level, 0, None), rng.uniform(0.4, 1)).astype(np.float32)
 
 
