@@ -103,7 +103,7 @@ def build(
         tell(f"the clusters are in {out / CLUSTERS}, the map of the styles in {out / MAP}")
         return
     against = hold_model(request.generalist, out) if request.generalist else GENERALIST
-    results = score_zoo(request.sets, table, out, against, chosen, tell)
+    results = score_zoo(request.sets, out, against, chosen, plan.precision, tell)
     draw_comparison(results, against, out / COMPARISON)
     means = mean_scores(results, against)
     if as_json:

@@ -23,6 +23,7 @@ from cellwatch.storage.maskstore import count_rois
 # px; from here on freed memory is given back before each pass of the network: what was left between
 # arrays of other sizes fits nothing, and would add up.
 LARGE = 512 * 512
+UNSURE = 0.7  # confidence; below it a chosen model is compared with the general network
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,48 +75,42 @@ def segment_acquisition(
         When a parameter is in µm and the pixel size is missing or nonsensical.
     """
     pixel_size = pixel_size_um if pixel_size_um is not None else image.info.pixel_size_um
-    why = None
-    chooser = model if isinstance(model, Chooser) else None
+    task = _Task(image, params, choice, pixel_size, on_plane)
     if isinstance(model, Chooser):
-        diameter = params.diameter.in_px(pixel_size)
-        model, why = model.choose(image, choice, diameter, params)
-    chosen, notes = channels_for(image, model.card, choice)
-    labels, planes = _segment_planes(image, model, params, chosen, pixel_size, on_plane)
-    if chooser is not None and why is not None:
-        rival = chooser.rival_of(model, why, is_in_vain=_is_in_vain(labels, planes))
-        if rival is not None:
-            other = _segment_planes(image, rival, params, chosen, pixel_size, on_plane)
-            is_better = _weight(other[1]) > _weight(planes)
-            why = _compared(why, (model, labels), (rival, other[0]), is_better=is_better)
-            if is_better:
-                model, (labels, planes) = rival, other
-                chosen, notes = channels_for(image, model.card, choice)
-    notes = [*image.info.notes, *notes, *([why.why] if why and why.why else [])]
+        found, why = _chosen_by(model, task)
+    else:
+        found, why = task.with_model(model), None
+    return _target(task, found, why, target)
+
+
+def _target(task: "_Task", found: "_Found", why: ModelChoice | None, name: str) -> SegmentedTarget:
+    labels, planes, card, params = found.labels, found.planes, found.model.card, task.params
+    n_apart = _planes_apart(labels, params)
+    notes = [*task.image.info.notes, *found.notes, *([why.why] if why and why.why else [])]
     for index, plane in enumerate(planes):
         where = f"plane {index}: " if len(planes) > 1 else ""
         notes += [where + note for note in plane.notes]
-    n_apart = _planes_apart(labels, params)
     if n_apart:
         notes.append(_told_apart(labels, n_apart))
     result = TargetResult(
-        name=target,
+        name=name,
         rois=count_rois(labels, is_joined=not n_apart),
         diameter=round(float(np.median([plane.diameter for plane in planes])), 3),
-        channels=tuple({"index": channel.index, "name": channel.name} for channel in chosen),
+        channels=tuple({"index": channel.index, "name": channel.name} for channel in found.chosen),
         notes=tuple(notes),
-        model_id=model.card.id,
-        model_sha256=model.card.sha256,
-        novelty=_novelty(model, [plane.style for plane in planes]),
+        model_id=card.id,
+        model_sha256=card.sha256,
+        novelty=_novelty(found.model, [plane.style for plane in planes]),
         choice=why,
-        confidence=_confidence([plane.confidences for plane in planes]),
+        confidence=found.confidence,
         planes_apart=n_apart,
         precision=params.precision,
     )
     provenance = {
-        "model": {"id": model.card.id, "sha256": model.card.sha256},
+        "model": {"id": card.id, "sha256": card.sha256},
         "params": params.to_json(),
         "channels": list(result.channels),
-        "pixel_size_um": pixel_size,
+        "pixel_size_um": task.pixel_size_um,
         "diameters_px": [round(plane.diameter, 3) for plane in planes],
         "novelty": result.novelty,
         "confidence": result.confidence,
@@ -137,66 +132,100 @@ class _PlaneFacts:
     confidences: Float64  # of its ROIs
 
 
-def _segment_planes(
-    image: Image,
-    model: Model,
-    params: SegmentationParams,
-    chosen: Sequence[Channel],
-    pixel_size_um: float | None,
-    on_plane: Callable[[], None],
-) -> tuple[Int32, list[_PlaneFacts]]:
-    pixels = image.pixels.reshape(-1, *image.pixels.shape[3:])  # (P * T * Z, C, Y, X)
-    limits = None
-    if params.normalisation.over == "acquisition":
-        whole = [cleaned(take_channels(plane, chosen))[0] for plane in pixels]
-        limits = percentiles(np.stack(whole, axis=1), params.normalisation)
-    labels = np.zeros((len(pixels), *image.pixels.shape[-2:]), np.int32)
-    planes = []
-    for index, plane in enumerate(pixels):
-        found = segment(
-            take_channels(plane, chosen),
-            model.network,
-            params,
-            pixel_size_um=pixel_size_um,
-            limits=limits,
-            size_model=model.styles.size,
-            between=_nothing if plane[0].size < LARGE else trim_memory,
-        )
-        labels[index] = found.labels
-        confidences = roi_confidences(found.labels, found.cellprob)
-        planes.append(_PlaneFacts(found.diameter, found.style, found.notes, confidences))
-        on_plane()
-    shape = (*image.pixels.shape[:3], *image.pixels.shape[-2:])
-    return _stitched(labels.reshape(shape), params.stitch_threshold), planes
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a model made of an image."""
+
+    model: Model
+    chosen: Sequence[Channel]
+    notes: Sequence[str]
+    labels: Int32  # (P, T, Z, Y, X)
+    planes: Sequence[_PlaneFacts]
+
+    @property
+    def confidences(self) -> Float64:
+        """Return those of all ROIs of all planes."""
+        return np.concatenate([plane.confidences for plane in self.planes])
+
+    @property
+    def confidence(self) -> float | None:
+        """Return the mean; None: there are no ROIs."""
+        each = self.confidences
+        return round(float(each.mean()), 4) if each.size else None
+
+    @property
+    def weight(self) -> float:
+        """Return how much was found: a ROI of confidence 1 counts 1, one of a half nothing."""
+        return float(np.maximum(0.0, 2 * self.confidences - 1).sum())
+
+    @property
+    def doubt(self) -> str:
+        """Return why another model should be asked too; "": nothing speaks for it."""
+        if self.confidence is None:  # but not where the image is constant or nothing but noise
+            return "it found nothing" if any(plane.style.any() for plane in self.planes) else ""
+        if self.confidence < UNSURE:
+            return f"it is not sure of what it found (confidence {self.confidence:.2f})"
+        return ""
 
 
-def _is_in_vain(labels: Int32, planes: Sequence[_PlaneFacts]) -> bool:
-    # Nothing was found, and not because the image is constant or nothing but noise.
-    return not labels.any() and any(plane.style.any() for plane in planes)
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """An image, and all about its segmentation but the model."""
+
+    image: Image
+    params: SegmentationParams
+    choice: ChannelChoice
+    pixel_size_um: float | None
+    on_plane: Callable[[], None]
+
+    def with_model(self, model: Model) -> _Found:
+        image, params = self.image, self.params
+        chosen, notes = channels_for(image, model.card, self.choice)
+        pixels = image.pixels.reshape(-1, *image.pixels.shape[3:])  # (P * T * Z, C, Y, X)
+        limits = None
+        if params.normalisation.over == "acquisition":
+            whole = [cleaned(take_channels(plane, chosen))[0] for plane in pixels]
+            limits = percentiles(np.stack(whole, axis=1), params.normalisation)
+        labels = np.zeros((len(pixels), *image.pixels.shape[-2:]), np.int32)
+        planes = []
+        for index, plane in enumerate(pixels):
+            found = segment(
+                take_channels(plane, chosen),
+                model.network,
+                params,
+                pixel_size_um=self.pixel_size_um,
+                limits=limits,
+                size_model=model.styles.size,
+                between=_nothing if plane[0].size < LARGE else trim_memory,
+            )
+            labels[index] = found.labels
+            confidences = roi_confidences(found.labels, found.cellprob)
+            planes.append(_PlaneFacts(found.diameter, found.style, found.notes, confidences))
+            self.on_plane()
+        shape = (*image.pixels.shape[:3], *image.pixels.shape[-2:])
+        joined = _stitched(labels.reshape(shape), params.stitch_threshold)
+        return _Found(model, chosen, notes, joined, planes)
 
 
-def _weight(planes: Sequence[_PlaneFacts]) -> float:
-    # The ROIs of an image, each by how sure the network is of it.
-    return float(sum(plane.confidences.sum() for plane in planes))
+def _chosen_by(chooser: Chooser, task: _Task) -> tuple[_Found, ModelChoice]:
+    # With the model that the style calls for; where its result is in doubt also with the general
+    # network, and then the better one. Both are recorded.
+    diameter = task.params.diameter.in_px(task.pixel_size_um)
+    model, why = chooser.choose(task.image, task.choice, diameter, task.params)
+    first = task.with_model(model)
+    general = chooser.style_model
+    if not first.doubt or model.card.sha256 == general.card.sha256:
+        return first, why
+    second = task.with_model(general)
+    better, other = (second, first) if second.weight > first.weight else (first, second)
+    text = f"its style calls for '{model.card.id}', but {first.doubt}: compared with "
+    text += f"'{general.card.id}'; '{better.model.card.id}' is used ({_n_rois(better)} ROIs, the "
+    text += f"other found {_n_rois(other)})"
+    return better, replace(why, why=text, instead_of="" if better is first else first.model.card.id)
 
 
-def _compared(
-    why: ModelChoice,
-    first: tuple[Model, Int32],
-    second: tuple[Model, Int32],
-    *,
-    is_better: bool,
-) -> ModelChoice:
-    # Both are recorded: what the style called for, and what it was compared with.
-    name, other = first[0].card.id, second[0].card.id
-    found, more = count_rois(first[1]), count_rois(second[1])
-    reason = "it found nothing"
-    if found:
-        reason = f"the image is unlike those that '{why.cluster}' knows (novelty {why.novelty:.1f})"
-    text = f"its style calls for '{name}', but {reason}: compared with '{other}'"
-    used = f"'{other if is_better else name}' is used ({more if is_better else found} ROIs"
-    text += f"; {used}, the other found {found if is_better else more})"
-    return replace(why, why=text, instead_of=name if is_better else "")
+def _n_rois(found: _Found) -> int:
+    return count_rois(found.labels)
 
 
 def _planes_apart(labels: Int32, params: SegmentationParams) -> int:
@@ -215,11 +244,6 @@ def _told_apart(labels: Int32, n_apart: int) -> str:
 
 def _nothing() -> None:
     pass
-
-
-def _confidence(each: Sequence[Float64]) -> float | None:
-    all_rois = np.concatenate(each)
-    return round(float(all_rois.mean()), 4) if all_rois.size else None
 
 
 def _novelty(model: Model, styles: Sequence[Float32]) -> float | None:

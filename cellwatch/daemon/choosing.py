@@ -71,8 +71,8 @@ class Chooser:
     ) -> tuple[Model, ModelChoice]:
         """Return the model that an image's style calls for, and why.
 
-        An image of nothing but noise has no style and so no neighbours: its model is that of the
-        largest cluster.
+        An image that is constant, or nothing but noise, has no style and so no neighbours: its
+        model is that of the largest cluster.
 
         Parameters
         ----------
@@ -93,23 +93,21 @@ class Chooser:
         return self.choose_by(style)
 
     def choose_by(self, style: Float32) -> tuple[Model, ModelChoice]:
-        """Return the model that a style calls for, and why."""
+        """Return the model that a style calls for, and why.
+
+        Beyond the reach of the styles of its cluster a model knows nothing like the image; then it
+        is the network that gives the styles, which was trained on images of every cluster.
+        """
         found = self.classifier.choose(style)
         cluster = self.card.clusters[found.cluster]
-        because = self._because(cluster.name, self._told(found))
-        return self.load(cluster.model), replace(because, novelty=found.novelty)
-
-    def rival_of(self, model: Model, why: ModelChoice, *, is_in_vain: bool) -> Model | None:
-        """Return the model to compare a chosen one with; None: there is no doubt, or no other.
-
-        There is where it found nothing, and where the image's style is beyond the reach of those
-        that the cluster knows. The rival is the network that gave the style: it was trained on
-        images of every cluster.
-        """
-        is_far = why.novelty is not None and why.novelty > FAR
-        if model.card.sha256 == self.style_model.card.sha256 or not (is_far or is_in_vain):
-            return None
-        return self.style_model
+        because = replace(self._because(cluster.name, self._told(found)), novelty=found.novelty)
+        if found.novelty is None or found.novelty <= FAR or cluster.model == self.card.style_model:
+            return self.load(cluster.model), because
+        text = (
+            f"its style is unlike those that '{cluster.name}' knows (novelty {found.novelty:.1f})"
+        )
+        text += f": the general network '{self.card.style_model}' is used"
+        return self.style_model, replace(because, instead_of=cluster.model, why=text)
 
     def _because(
         self,
@@ -133,7 +131,7 @@ class Chooser:
         for index in spread(len(planes), STYLE_PLANES):
             plane, _ = cleaned(take_channels(planes[index], chosen))
             limits = percentiles(plane, Normalisation())
-            if is_blank(plane[0]):
+            if is_blank(plane[0]) or plane[0].min() == plane[0].max():
                 continue
             scaled = normalise(plane, limits)
             if zoom != 1:

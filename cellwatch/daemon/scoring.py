@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from cellwatch.core.channels import take_channels
 from cellwatch.core.diameter import median_diameter
 from cellwatch.core.matching import IOU_STEPS, IOU_THRESHOLDS
 from cellwatch.core.parameters import Diameter, SegmentationParams
-from cellwatch.core.segment import segment
+from cellwatch.daemon.acquisition import segment_acquisition
 from cellwatch.daemon.choosing import Chooser, Model, channels_for
 from cellwatch.errors import BadTrainingData
 from cellwatch.records import ChannelChoice, ModelCard
@@ -174,16 +173,7 @@ def _scored(
     true_diameter = median_diameter(labels)
     if is_true_diameter and true_diameter:
         params = replace(params, diameter=Diameter("fixed", true_diameter))
-    if isinstance(model, Chooser):
-        diameter = params.diameter.in_px(image.info.pixel_size_um)
-        model, _ = model.choose(image, choice, diameter)
-    chosen, _ = channels_for(image, model.card, choice)
-    found = segment(
-        take_channels(image.pixels[0, 0, 0], chosen),
-        model.network,
-        params,
-        pixel_size_um=image.info.pixel_size_um,
-        size_model=model.styles.size,
-    )
-    score = score_image(pair.name, labels, found.labels, IOU_STEPS)
-    return ScoredImage(score, model.card.id, found.diameter)
+    plane = replace(image, pixels=image.pixels[:1, :1, :1])
+    found = segment_acquisition(plane, model, params, choice)  # as a station does
+    score = score_image(pair.name, labels, found.labels[0, 0, 0], IOU_STEPS)
+    return ScoredImage(score, found.result.model_id, found.result.diameter)

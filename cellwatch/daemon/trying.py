@@ -17,6 +17,7 @@ from cellwatch.core.image import normalise, percentiles
 from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.core.segment import segment
 from cellwatch.core.styles import novelty_of
+from cellwatch.daemon.acquisition import segment_acquisition
 from cellwatch.daemon.choosing import Chooser, Model, channels_for
 from cellwatch.records import ChannelChoice, ModelChoice
 from cellwatch.storage.images import Image
@@ -75,12 +76,12 @@ def estimate_diameter(
     image: Image, chooser: Chooser, choice: ChannelChoice, params: SegmentationParams = DEFAULTS
 ) -> tuple[float, ModelChoice]:
     """Return the diameter that the model chosen by style finds in an image, and that choice."""
-    model, why = chooser.choose(image, choice)
-    chosen, _ = channels_for(image, model.card, choice)
-    plane = take_channels(image.pixels[0, 0, 0], chosen)
     params = replace(params, diameter=Diameter("auto"))
-    found = segment(plane, model.network, params, size_model=model.styles.size)
-    return median_diameter(found.labels) or found.diameter, why
+    found = segment_acquisition(image, chooser, params, choice)
+    why = found.result.choice
+    if why is None:
+        raise AssertionError("a chooser always says why")
+    return median_diameter(found.labels[0, 0, 0]) or found.result.diameter, why
 
 
 def try_models(

@@ -12,21 +12,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from cellwatch.core.parameters import ALGORITHM_VERSION, Diameter, SegmentationParams
-from cellwatch.core.styles import StyleClassifier
-from cellwatch.daemon.choosing import ready_model
+from cellwatch.daemon.choosing import ready_either
 from cellwatch.daemon.scoring import evaluate_folder, folder_digest
-from cellwatch.daemon.zooclusters import StyleTable
 from cellwatch.daemon.zoorequest import AUTO
 from cellwatch.errors import UsageError
 from cellwatch.records import ChannelChoice, ClassifierCard
 from cellwatch.zoo.cards import ModelPlace, find_model
-from cellwatch.zoo.classifiers import load_classifier, require_classifier
+from cellwatch.zoo.classifiers import ClassifierPlace, require_classifier
 
 SCORES = "scores.json"
 TABLE = "scores.csv"
@@ -44,9 +42,9 @@ class SetScore:
     by_model : mapping of str to float
         Each network on the whole set.
     auto : float
-        Each image with the network that its style chooses.
+        Each image as `auto` segments it: with the network that its style chooses, or another.
     chosen : mapping of str to int
-        How often each was chosen.
+        How many images each segmented under `auto`.
     """
 
     name: str
@@ -63,10 +61,10 @@ class SetScore:
 
 def score_zoo(
     sets: Sequence[str],
-    table: StyleTable,
     zoo: Path,
     generalist: str,
     device: torch.device,
+    precision: Literal["float32", "bfloat16"],
     tell: Callable[[str], None],
 ) -> list[SetScore]:
     """Score every network of a zoo on the `test` folder of every set.
@@ -77,26 +75,35 @@ def score_zoo(
     Parameters
     ----------
     sets : sequence of str
-    table : StyleTable
-        Of the zoo's images, tests included.
     zoo : Path
     generalist : str
         The id of the network that the ensemble is measured against.
     device : torch.device
+    precision : "float32" or "bfloat16"
     tell : callable
     """
     place = require_classifier(str(zoo / AUTO))
     places = {name: p for name, p in place.models().items() if _is_used(name, place.card)}
     places[generalist] = find_model(generalist, zoo)
-    classifier = load_classifier(place)
+    scorer = _Scorer(zoo, device, precision, tell)
     results = []
     for folder in sets:
         test = Path(folder) / "test"
         if not test.is_dir():
             tell(f"{folder} has no folder 'test' and is not scored")
             continue
-        each = {name: _scores_of(p, test, zoo, device, tell) for name, p in places.items()}
-        results.append(_set_score(Path(folder).name, each, table, classifier, place.card))
+        each = {name: scorer.means(model, test) for name, model in places.items()}
+        scored = scorer.each_image(place, test)
+        chosen = Counter(model for _, model in scored.values())
+        results.append(
+            SetScore(
+                name=Path(folder).name,
+                images=len(scored),
+                by_model=each,
+                auto=float(np.mean([score for score, _ in scored.values()])),
+                chosen=dict(chosen.most_common()),
+            )
+        )
     if not results:
         raise UsageError("no set has a folder 'test', so there is nothing to score on")
     _write_table(zoo / TABLE, results, generalist)
@@ -116,64 +123,44 @@ def _is_used(name: str, card: ClassifierCard) -> bool:
     return any(cluster.model == name for cluster in card.clusters)
 
 
-def _scores_of(
-    place: ModelPlace, test: Path, zoo: Path, device: torch.device, tell: Callable[[str], None]
-) -> dict[str, float]:
-    path = zoo / SCORES
-    kept: dict[str, Any] = (  # Any: JSON
-        json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    )
-    key = f"{place.card.sha256}/{ALGORITHM_VERSION}/{folder_digest(test)}"
-    if key not in kept:
-        scored = evaluate_folder(
-            test,
-            ready_model(place, device),
-            SegmentationParams(diameter=Diameter("model")),
-            ChannelChoice(),
-            is_true_diameter=True,
+@dataclass(frozen=True, slots=True)
+class _Scorer:
+    zoo: Path
+    device: torch.device
+    precision: Literal["float32", "bfloat16"]
+    tell: Callable[[str], None]
+
+    def means(self, place: ModelPlace, test: Path) -> float:
+        """Return the mean AP@0.5 of a model on a folder."""
+        return float(np.mean([score for score, _ in self.each_image(place, test).values()]))
+
+    def each_image(
+        self, place: ModelPlace | ClassifierPlace, test: Path
+    ) -> dict[str, tuple[float, str]]:
+        """Return of each image of a folder its AP@0.5 and the model that segmented it."""
+        path = self.zoo / SCORES
+        kept: dict[str, Any] = (  # Any: JSON
+            json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         )
-        kept[key] = {one.score.name: one.score.average_precision[IOU] for one in scored}
-        aside = path.with_name(f".{SCORES}.partial")
-        aside.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-        aside.replace(path)
-        mean = np.mean(list(kept[key].values()))
-        tell(f"{place.card.id} on {test.parent.name}: AP@0.5 {mean:.3f}")
-    return {name: float(score) for name, score in kept[key].items()}
-
-
-def _set_score(
-    name: str,
-    each: Mapping[str, Mapping[str, float]],
-    table: StyleTable,
-    classifier: StyleClassifier,
-    card: ClassifierCard,
-) -> SetScore:
-    chosen: Counter[str] = Counter()
-    scores = []
-    for image, kind, test, style in zip(
-        table.names, table.kinds, table.is_test, table.styles, strict=True
-    ):
-        if not test or kind != name:
-            continue
-        model = card.clusters[classifier.choose(style).cluster].model
-        chosen[model] += 1
-        scores.append(each[model][_stem(image, each[model])])
-    return SetScore(
-        name=name,
-        images=len(scores),
-        by_model={model: float(np.mean(list(each[model].values()))) for model in each},
-        auto=float(np.mean(scores)),
-        chosen=dict(chosen.most_common()),
-    )
-
-
-def _stem(image: str, scores: Mapping[str, float]) -> str:
-    from cellwatch.storage.stems import stem_of
-
-    stem = stem_of(image.rsplit("/", 1)[1])
-    if stem not in scores:
-        raise UsageError(f"{image} was not scored: the test folder changed while the zoo was built")
-    return stem
+        how = f"{ALGORITHM_VERSION}/{self.precision}/by image"
+        key = f"{place.card.sha256}/{how}/{folder_digest(test)}"
+        if key not in kept:
+            scored = evaluate_folder(
+                test,
+                ready_either(place, self.device),
+                SegmentationParams(diameter=Diameter("model"), precision=self.precision),
+                ChannelChoice(),
+                is_true_diameter=True,
+            )
+            kept[key] = {
+                one.score.name: [one.score.average_precision[IOU], one.model_id] for one in scored
+            }
+            aside = path.with_name(f".{SCORES}.partial")
+            aside.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+            aside.replace(path)
+            mean = np.mean([score for score, _ in kept[key].values()])
+            self.tell(f"{place.card.id} on {test.parent.name}: AP@0.5 {mean:.3f}")
+        return {name: (float(score), str(model)) for name, (score, model) in kept[key].items()}
 
 
 def _write_table(path: Path, results: Sequence[SetScore], generalist: str) -> None:

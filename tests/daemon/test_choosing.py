@@ -1,6 +1,8 @@
 """A station whose models are chosen by style, as a person sees it."""
 
+import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +10,15 @@ import tifffile
 import torch
 
 from cellwatch.core.parameters import SegmentationParams
-from cellwatch.daemon.choosing import ready_model
+from cellwatch.daemon.acquisition import segment_acquisition
+from cellwatch.daemon.choosing import Model, ready_either, ready_model
+from cellwatch.daemon.scoring import evaluate_folder
 from cellwatch.records import ChannelChoice
+from cellwatch.storage.images import load
 from cellwatch.storage.maskstore import check_store
+from cellwatch.zoo.cards import find_model
 from cellwatch.zoo.catalog import hold_model
+from cellwatch.zoo.classifiers import find_classifier
 from tests.daemon.stations import Station
 from tests.daemon.stylezoo import write_style_zoo
 from tests.discs import disc_picture
@@ -46,11 +53,106 @@ def test_a_style_chooses_the_model_and_explain_says_why(zoo, tmp_path):
     assert said["novelty"] == target["novelty"]
 
 
-def test_a_picture_unlike_the_training_images_is_novel(zoo, tiny_model, tmp_path):
-    from cellwatch.daemon.acquisition import segment_acquisition
-    from cellwatch.storage.images import load
-    from cellwatch.zoo.cards import find_model
+@pytest.fixture(scope="module")
+def two_models(zoo):
+    """Give a chooser whose cluster has a model of its own, made by a change of the general one."""
+    chooser = ready_either(find_classifier("auto", zoo), torch.device("cpu"))
+    (cluster,) = chooser.card.clusters
+    card = replace(chooser.card, clusters=(replace(cluster, model="special"),))
 
+    def with_special(change):
+        network = copy.deepcopy(chooser.style_model.network)
+        with torch.no_grad():
+            change(network.output[-1])
+        model_card = replace(chooser.style_model.card, id="special", sha256="another")
+        special = Model(network, model_card, chooser.style_model.styles)
+        return replace(chooser, card=card, load={"special": special}.__getitem__)
+
+    return with_special
+
+
+def segmented(chooser, picture, folder):
+    tifffile.imwrite(folder / "a.tif", picture)
+    image = load(folder / "a.tif")
+    return segment_acquisition(image, chooser, SegmentationParams(), ChannelChoice()).result
+
+
+def unchanged(_):
+    pass
+
+
+def blind(output):
+    output.bias[2] -= 1000
+
+
+def unsure(output):
+    output.weight[2] *= 0.02
+    output.bias[2] *= 0.02
+
+
+def test_the_model_that_a_style_calls_for_segments_alone_while_nothing_speaks_against_it(
+    two_models, tmp_path
+):
+    found = segmented(two_models(unchanged), disc_picture(99)[0], tmp_path)
+
+    assert found.model_id == "special"
+    assert found.rois > 0
+    assert (found.choice.why, found.choice.instead_of) == ("", "")
+
+
+def test_beyond_the_reach_of_a_clusters_styles_the_general_network_segments_and_says_so(
+    two_models, tmp_path
+):
+    stripes = (500 + 400 * np.sin(np.arange(128) / 2))[None].repeat(128, 0).astype(np.uint16)
+
+    found = segmented(two_models(unchanged), stripes, tmp_path)
+
+    assert found.model_id == "discs"
+    assert found.choice.instead_of == "special"
+    assert found.choice.novelty > 1
+    (told,) = [note for note in found.notes if "unlike those that 'round things' knows" in note]
+    assert told == found.choice.why
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [(blind, "it found nothing"), (unsure, "it is not sure of what it found")]
+)
+def test_where_the_chosen_model_is_in_doubt_the_general_network_is_tried_and_both_are_told(
+    two_models, tmp_path, change, reason
+):
+    found = segmented(two_models(change), disc_picture(99)[0], tmp_path)
+
+    assert found.model_id == "discs"
+    assert found.rois > 0
+    assert found.choice.instead_of == "special"
+    assert reason in found.choice.why
+    assert "compared with 'discs'; 'discs' is used" in found.choice.why
+
+
+@pytest.mark.parametrize("noise", [0, 9])
+def test_an_empty_field_raises_no_doubt(two_models, tmp_path, noise):
+    field = np.random.default_rng(0).normal(100, noise, (160, 160)).astype(np.uint16)
+
+    found = segmented(two_models(blind), field, tmp_path)
+
+    assert found.rois == 0
+    assert found.choice.why == ""
+
+
+def test_evaluate_scores_what_a_station_would_segment(two_models, tmp_path):
+    picture, labels = disc_picture(99)
+    tifffile.imwrite(tmp_path / "a_img.tif", picture)
+    tifffile.imwrite(tmp_path / "a_masks.tif", labels.astype(np.uint16))
+
+    (scored,) = evaluate_folder(
+        tmp_path, two_models(blind), SegmentationParams(), ChannelChoice(), is_true_diameter=True
+    )
+
+    assert scored.model_id == "discs"
+    assert scored.score.average_precision[0.5] > 0.8
+
+
+def test_a_picture_unlike_the_training_images_is_novel(zoo, tiny_model, tmp_path):
     model = ready_model(find_model("discs", zoo), torch.device("cpu"))
     like, _ = disc_picture(99)
     stripes = (500 + 400 * np.sin(np.arange(128) / 2))[None].repeat(128, 0).astype(np.uint16)

@@ -60,7 +60,7 @@ def built(sets, tiny_model, tmp_path_factory):
     )
     told = []
     table, found = build_zoo(request, out, CPU, told.append)
-    results = score_zoo(request.sets, table, out, "generalist", CPU, told.append)
+    results = score_zoo(request.sets, out, "generalist", CPU, "float32", told.append)
     return request, out, table, found, results, told
 
 
@@ -84,8 +84,8 @@ def test_nothing_is_done_twice(built):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("weights.safetensors")}
     told = []
 
-    table, again = build_zoo(request, out, CPU, told.append)
-    scored = score_zoo(request.sets, table, out, "generalist", CPU, told.append)
+    _, again = build_zoo(request, out, CPU, told.append)
+    scored = score_zoo(request.sets, out, "generalist", CPU, "float32", told.append)
 
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("weights.safetensors")}
     assert len(before) == len({*found.kinds}) + 1  # with the generalist and the reused one
