@@ -1,10 +1,12 @@
-"""Score built-in models on every kind of image there is, also those they never saw.
+"""Score the built-in models on every kind of image there is, also on those they never saw.
 
-    python bench/zoo_scores.py --data DATA [--models general,cells] [--out bench/zoo_scores.json]
+    python bench/zoo_scores.py --data DATA [--models auto,general] [--out bench/zoo_scores.json]
+    python bench/zoo_scores.py --pages          # write the tables into README.md and docs
 
-DATA holds `base` and `adapt`, folders of sets with `test` pairs each. Scored at the true diameter,
-flow threshold 0.4, AP at IoU 0.5 and 0.75, mean over images. Prints a Markdown table, the worst
-rows too; with --out what is there already is kept, and only what is missing is scored.
+DATA holds `base` and `adapt`, folders of sets with `test` pairs each. Every model is scored at the
+true diameter and with `diameter: auto`, flow threshold 0.4, AP at IoU 0.5 and 0.75, mean over
+images; with `auto` the error of the diameter is kept too. With --out, only what is missing there is
+scored.
 """
 
 import argparse
@@ -12,69 +14,176 @@ import json
 import statistics
 from pathlib import Path
 
-import torch
-
 from cellwatch.core.parameters import Diameter, SegmentationParams
-from cellwatch.daemon.choosing import ready_model
-from cellwatch.daemon.device import precision_on, reuse_small_memory
-from cellwatch.daemon.scoring import evaluate_folder
-from cellwatch.records import ChannelChoice
-from cellwatch.training.evaluate import summarise
 from cellwatch.zoo.cards import find_model
 
-MODELS = "nuclei,phase,histology,general,cells"
+HERE = Path(__file__).parent
+PAGES = (HERE.parent / "README.md", HERE.parent / "docs/explanation/built-in-models.md")
+MODELS = "auto,general,nuclei,phase,histology"
+KINDS = {
+    "base/nuclei_dsb2018": "fluorescent nuclei (BBBC038)",
+    "base/nuclei_bbbc039": "fluorescent nuclei (BBBC039)",
+    "base/phase_t98g": "T98G cells in phase contrast",
+    "base/histology_purple": "purple histology",
+    "adapt/bacteria_timelapse": "bacteria, time-lapse",
+    "adapt/ecoli_fluorescence": "*E. coli*, fluorescence",
+    "adapt/ecoli_phase": "*E. coli*, phase contrast",
+    "adapt/hela_phase_2ch": "HeLa cells, phase contrast and nuclei",
+    "adapt/cytology_brightfield": "cytology, bright field",
+    "adapt/histology_pink": "pink histology",
+    "adapt/quantitative_phase": "cells, quantitative phase",
+    "adapt/yeast_traps": "yeast in traps",
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--models", default=MODELS)
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=HERE / "zoo_scores.json")
+    parser.add_argument("--pages", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.data:
+        score_all(arguments.data, arguments.models.split(","), arguments.out)
+    if arguments.pages:
+        for page in PAGES:
+            page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def score_all(data: Path, models: list[str], out: Path) -> None:
+    from cellwatch.daemon.device import reuse_small_memory
+    from cellwatch.zoo.classifiers import find_either
+
     reuse_small_memory()
-    folders = [p for group in ("base", "adapt") for p in sorted((given.data / group).iterdir())]
-    names = given.models.split(",")
-    known = json.loads(given.out.read_text()) if given.out and given.out.exists() else {}
-    for name in names:
-        place = find_model(name)
-        rows = known.setdefault(name, {"sha256": place.card.sha256, "sets": {}})
-        if rows["sha256"] != place.card.sha256:
-            rows = known[name] = {"sha256": place.card.sha256, "sets": {}}
-        for folder in folders:
-            key = f"{folder.parent.name}/{folder.name}"
-            if key not in rows["sets"]:
-                rows["sets"][key] = scored(name, folder / "test")
-                print(name, key, rows["sets"][key], flush=True)
-        if given.out:
-            given.out.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-    print(table(known, names, [f"{p.parent.name}/{p.name}" for p in folders]))
+    known = json.loads(out.read_text()) if out.exists() else {}
+    for name in models:
+        sha256 = find_either(name).card.sha256
+        if known.get(name, {}).get("sha256") != sha256:
+            known[name] = {"sha256": sha256, "sets": {}}
+        for key in KINDS:
+            if key not in known[name]["sets"]:
+                known[name]["sets"][key] = scored(name, data / key / "test")
+                print(name, key, known[name]["sets"][key], flush=True)
+                out.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
-def scored(name: str, folder: Path) -> dict[str, float]:
+def scored(name: str, folder: Path) -> dict:
+    import torch
+
+    from cellwatch.daemon.choosing import ready_either
+    from cellwatch.daemon.device import precision_on
+    from cellwatch.daemon.scoring import evaluate_folder
+    from cellwatch.records import ChannelChoice
+    from cellwatch.zoo.classifiers import find_either
+
     device = torch.device("cpu")
-    model = ready_model(find_model(name), device)
-    params = SegmentationParams(diameter=Diameter("model"), precision=precision_on(device, "auto"))
-    found = evaluate_folder(folder, model, params, ChannelChoice(), is_true_diameter=True)
-    summary = summarise([one.score for one in found])
-    ap = {f"{t:g}": round(summary.average_precision[t], 3) for t in (0.5, 0.75)}
-    return {"images": summary.images, **ap}
+    model = ready_either(find_either(name), device)
+    rules = {}
+    for rule in ("truth", "auto"):
+        params = SegmentationParams(
+            diameter=Diameter("model" if rule == "truth" else "auto"),
+            precision=precision_on(device, "auto"),
+        )
+        is_true = rule == "truth"
+        each = evaluate_folder(folder, model, params, ChannelChoice(), is_true_diameter=is_true)
+        rules[rule] = {
+            f"{t:g}": round(statistics.mean(one.score.average_precision[t] for one in each), 3)
+            for t in (0.5, 0.75)
+        }
+    return {"images": len(each), **rules, **diameter_errors(folder, each)}
 
 
-def table(known: dict, names: list[str], sets: list[str]) -> str:
-    lines = [f"| images (n) | {' | '.join(f'`{name}`' for name in names)} |"]
-    lines.append("|---" * (len(names) + 1) + "|")
-    for key in sets:
-        cells = [known[name]["sets"][key] for name in names]
-        shown = " | ".join(f"{c['0.5']:.3f} / {c['0.75']:.3f}" for c in cells)
-        lines.append(f"| {key} ({cells[0]['images']}) | {shown} |")
-    for group in ("base", "adapt"):
-        means = [
-            statistics.mean(c["0.5"] for k, c in known[n]["sets"].items() if k.startswith(group))
-            for n in names
-        ]
-        lines.append(f"| mean of {group}, AP@0.5 | {' | '.join(f'{m:.3f}' for m in means)} |")
+def diameter_errors(folder: Path, each: list) -> dict:
+    """Return how far the diameters are off that were used, of the images that have ROIs."""
+    from cellwatch.core.diameter import median_diameter
+    from cellwatch.storage.pairs import find_pairs, load_pair
+
+    true = {pair.name: median_diameter(load_pair(pair)[1]) for pair in find_pairs(folder)}
+    off = [abs(o.diameter / true[o.score.name] - 1) for o in each if true[o.score.name]]
+    return {
+        "diameter_off": round(statistics.median(off), 3),
+        "within_20": round(statistics.mean(error <= 0.2 for error in off), 3),
+    }
+
+
+def filled(page: str) -> str:
+    """Return a page with its tables, between the marks that name them, as the files have them."""
+    scores = json.loads((HERE / "zoo_scores.json").read_text(encoding="utf-8"))
+    nights = json.loads((HERE / "one_night.json").read_text(encoding="utf-8"))
+    tables = {
+        "how good": how_good(scores, nights),
+        "scores": every_model(scores),
+        "cards": cards(),
+        "diameters": diameters(scores),
+    }
+    for name, table in tables.items():
+        begin, end = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->"
+        if begin in page:
+            before, rest = page.split(begin)
+            page = f"{before}{begin}{table}\n{end}{rest.split(end)[1]}"
+    return page
+
+
+def how_good(scores: dict, nights: dict) -> str:
+    """Return the table for readers: each kind as it comes, and after one night of corrections."""
+    lines = ["| images (number) | first masks | after one night |", "|---|---|---|"]
+    for key, title in KINDS.items():
+        row = scores["auto"]["sets"][key]
+        night = nights.get(key.split("/")[1])
+        after = ""
+        if night:
+            n_rois = sum(night["corrected"].values())
+            score = night["test"]["candidate"]["ap50"]
+            after = f"{score:.2f} ({night['verdict']}; {n_rois} ROIs corrected)"
+        lines.append(f"| {title} ({row['images']}) | {row['auto']['0.5']:.2f} | {after} |")
     return "\n".join(lines)
 
+
+def every_model(scores: dict) -> str:
+    names = [name for name in MODELS.split(",") if name in scores]
+    lines = [f"| images (number) | {' | '.join(f'`{name}`' for name in names)} |"]
+    lines.append("|---" * (len(names) + 1) + "|")
+    for key, title in KINDS.items():
+        cells = [scores[name]["sets"].get(key) for name in names]
+        shown = [f"{c['truth']['0.5']:.3f} / {c['truth']['0.75']:.3f}" if c else "" for c in cells]
+        count = next(c["images"] for c in cells if c)
+        lines.append(f"| {title} ({count}) | {' | '.join(shown)} |")
+    for group, title in (("base", "kinds it was trained on"), ("adapt", "kinds it never saw")):
+        means = [mean_of(scores[name], group) for name in names]
+        lines.append(f"| mean of the {title}, AP@0.5 | {' | '.join(means)} |")
+    return "\n".join(lines)
+
+
+def mean_of(rows: dict, group: str) -> str:
+    each = [row["truth"]["0.5"] for key, row in rows["sets"].items() if key.startswith(group)]
+    return f"{statistics.mean(each):.3f}" if each else ""
+
+
+def diameters(scores: dict) -> str:
+    lines = ["| images | AP@0.5 with `diameter: auto` | median error | within 20 % |"]
+    lines.append("|---|---|---|---|")
+    for key, title in KINDS.items():
+        row = scores["auto"]["sets"][key]
+        share, error = row["within_20"], row["diameter_off"]
+        lines.append(f"| {title} | {row['auto']['0.5']:.3f} | {error:.0%} | {share:.0%} |")
+    return "\n".join(lines)
+
+
+def cards() -> str:
+    """Return what the cards of the built-in models say: data, steps, scores."""
+    lines = ["| model | for | steps | set (images) | true diameter | `diameter: model` |"]
+    lines.append("|---|---|---|---|---|---|")
+    for name in MODELS.split(",")[1:]:
+        card = find_model(name).card
+        first = f"`{name}` | {card.about} | {card.steps}"
+        for data, score in card.scores.items():
+            cells = [f"{score[rule]['0.5']:.3f} / {score[rule]['0.75']:.3f}" for rule in RULES]
+            lines.append(f"| {first} | {data} ({score['images']}) | {' | '.join(cells)} |")
+            first = "| | "
+    return "\n".join(lines)
+
+
+RULES = ("truth", "model")
 
 if __name__ == "__main__":
     main()

@@ -1,5 +1,12 @@
 """What tests share: the real data (when it is there), tiny networks, and compiled kernels."""
 
+# The threads are set before torch is loaded.
+import os
+
+# Networks of tests are small: several threads would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+
 import math
 import statistics
 import time

@@ -28,14 +28,16 @@ def register(parent: typer.Typer) -> None:
 
 @app.command("list")
 def corrections_list(
-    group: Annotated[str, typer.Option(help="Of one group alone.")] = "",
-    every: Annotated[bool, typer.Option("--all", help="Also superseded and withdrawn.")] = False,
+    group: Annotated[str, typer.Option(help="Only this group.")] = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="Include superseded and withdrawn ones.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List what was dropped, newest first.
+    """List the dropped corrections, newest first.
 
-    Of several that speak of the same pixels one counts; those that say nothing beside it do not.
+    Of several corrections that cover the same pixels, one is used.
     """
     from cellwatch.storage.weighing import counting_ids
 
@@ -64,11 +66,11 @@ def corrections_list(
 
 @app.command("show")
 def corrections_show(
-    key: Annotated[int, typer.Argument(metavar="ID", help="As `corrections list` has it.")],
+    key: Annotated[int, typer.Argument(metavar="ID", help="Id, as `corrections list` shows it.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show all that is known of one correction."""
+    """Show everything that is known about one correction."""
     from cellwatch.storage.weighing import counting_ids
 
     station = read_station(config)
@@ -87,36 +89,40 @@ def corrections_show(
 
 @app.command("withdraw")
 def corrections_withdraw(
-    key: Annotated[int, typer.Argument(metavar="ID", help="As `corrections list` has it.")],
+    key: Annotated[int, typer.Argument(metavar="ID", help="Id, as `corrections list` shows it.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a correction back: no later training uses it. The file stays where it is."""
+    """Withdraw a correction: no later training uses it. The file stays where it is."""
     show(ask(read_station(config), "withdraw", {"id": key}), as_json=as_json)
 
 
 @app.command("confirm")
 def corrections_confirm(
-    key: Annotated[int, typer.Argument(metavar="ID", help="As its .rejected.txt names it.")],
+    key: Annotated[
+        int, typer.Argument(metavar="ID", help="Id, as the .rejected.txt file shows it.")
+    ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say that a dropped file is right that was rejected for a doubt; it is taken then.
+    """Confirm a dropped file that was rejected because of a doubt, so that it is accepted.
 
-    A doubt is: nothing was changed in it, or its ROIs seem to lie elsewhere in the image.
+    A doubt means: nothing was changed, or the ROIs seem to lie elsewhere in the image.
     """
     show(ask(read_station(config), "confirm", {"id": key}), as_json=as_json)
 
 
 @app.command("import")
 def corrections_import(
-    folder: Annotated[Path, typer.Argument(help="Masks that were made before, named as here.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of existing masks with the names of this project.")
+    ],
     config: ConfigOption = None,
 ) -> None:
     """Copy existing masks, with their sub-folders, into the corrections folder.
 
-    The daemon answers each, also those whose image it does not know. Where a file of that name
-    lies there already it is left alone.
+    The daemon answers each file, also those whose image it does not know. Existing files of the
+    same name are left alone.
     """
     from cellwatch.daemon.requests import folder_of
     from cellwatch.storage.corrections.kept import content_digest
@@ -150,16 +156,16 @@ def corrections_import(
 
 @app.command("export")
 def corrections_export(
-    folder: Annotated[Path, typer.Argument(help="Where the pairs go; made if needed.")],
-    group: Annotated[str, typer.Option(help="Of one group alone.")] = "",
+    folder: Annotated[Path, typer.Argument(help="Folder for the pairs; created if needed.")],
+    group: Annotated[str, typer.Option(help="Only this group.")] = "",
     config: ConfigOption = None,
 ) -> None:
-    """Write the standing corrections as pairs NAME_img.tif and NAME_masks.tif, to train on.
+    """Write the active corrections as pairs NAME_img.tif and NAME_masks.tif, to train on.
 
-    Where only a part was checked, it is marked in NAME_region.tif. Those that are held out go to
-    a sub-folder held_out: what is trained on them cannot be judged by them. Those that do not count
-    beside another of the same pixels go to a sub-folder others. What an earlier export wrote of
-    corrections that stand no more is moved to a sub-folder .superseded.
+    Where only a part was checked, NAME_region.tif marks it. Held-out corrections go to the
+    sub-folder held_out: a model that is trained on them cannot be judged by them. Corrections that
+    are not used because another covers the same pixels go to the sub-folder others. Pairs of an
+    earlier export that are no longer active move to the sub-folder .superseded.
     """
     from cellwatch.storage.corrections.kept import read_kept
     from cellwatch.storage.export import write_image, write_tiff

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from cellwatch.storage.datasets import MadePair
 
 dataset_app = typer.Typer(
-    help="Make folders of NAME_img.tif and NAME_masks.tif from other data.", no_args_is_help=True
+    help="Convert or download annotated images, as NAME_img.tif and NAME_masks.tif.",
+    no_args_is_help=True,
 )
 
-OutOption = Annotated[Path, typer.Option("--out", "-o", help="A folder for the pairs.")]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the pairs.")]
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of images and masks.")]
 
 
@@ -28,11 +29,11 @@ def register(app: typer.Typer) -> None:
 @dataset_app.command("coco")
 def coco(
     annotations: Annotated[Path, typer.Argument(help="COCO annotation file (JSON).")],
-    images: Annotated[Path, typer.Option(help="Folder of the images it names.")],
+    images: Annotated[Path, typer.Option(help="Folder of the images that the file names.")],
     out: OutOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn COCO polygons or run lengths into label images.
+    """Convert COCO polygons or run lengths to label images.
 
     As the paper did with LiveCell: overlapping pixels go to the ROI with the nearest centroid, and
     ROIs with more than 75 % of their pixels overlapping others are removed.
@@ -44,7 +45,7 @@ def coco(
 
 @dataset_app.command("stacks")
 def stacks(folder: FolderArgument, out: OutOption, as_json: JsonOption = False) -> None:
-    """Turn NAME_masks.tif with a plane for each ROI into label images, by the rule of `coco`."""
+    """Convert NAME_masks.tif with one plane per ROI to label images, by the rule of `coco`."""
     from cellwatch.storage.datasets import pairs_from_stacks
 
     _show(pairs_from_stacks(folder, out), out, as_json=as_json)
@@ -62,11 +63,13 @@ def quarters(folder: FolderArgument, out: OutOption, as_json: JsonOption = False
 def subsets(
     folder: FolderArgument,
     out: OutOption,
-    sizes: Annotated[str, typer.Option(help="Numbers of images; ¼ is 0.25.")] = "0.25,0.5,1,2,4",
-    seeds: Annotated[int, typer.Option(min=1, help="Random subsets of each size.")] = 5,
+    sizes: Annotated[
+        str, typer.Option(help="Numbers of images; 0.25 is a quarter of one.")
+    ] = "0.25,0.5,1,2,4",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of subsets of each size.")] = 5,
     as_json: JsonOption = False,
 ) -> None:
-    """Make random subsets of a folder, for learning curves; a larger one holds the smaller."""
+    """Draw random subsets of a folder, for learning curves. Larger ones contain smaller ones."""
     from cellwatch.storage.datasets import subsets as make
 
     try:
@@ -84,17 +87,17 @@ def subsets(
 
 @dataset_app.command("fetch")
 def fetch(
-    name: Annotated[str, typer.Argument(help="A public set; none: list them.")] = "",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="A folder for the pairs.")] = None,
+    name: Annotated[str, typer.Argument(help="Public set; without it: list them.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the pairs.")] = None,
     from_file: Annotated[
-        list[Path] | None, typer.Option(help="A file you carried over; repeat for each.")
+        list[Path] | None, typer.Option(help="File that was copied here by hand; repeatable.")
     ] = None,
-    mirror: Annotated[str, typer.Option(help="Another server that holds the files.")] = "",
+    mirror: Annotated[str, typer.Option(help="Another server with the same files.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch a public set of annotated images and write it as pairs, to train on.
+    """Download a public set of annotated images and write it as pairs to train on.
 
-    Look at its licence first: networks trained on a set may inherit what it forbids.
+    Read its licence first: what it forbids may also bind networks trained on the set.
     """
     from cellwatch.storage.publicsets import SETS, fetch_set, set_named
     from cellwatch.zoo.cards import user_zoo

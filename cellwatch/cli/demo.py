@@ -33,14 +33,14 @@ def simulate(
         str, typer.Argument(help="burst, slow, rename or timelapse: how the images are written.")
     ],
     to: Annotated[Path, typer.Option(help="Folder to write into.")],
-    n: Annotated[int, typer.Option(min=1, help="Images, or time points.")] = 10,
+    n: Annotated[int, typer.Option(min=1, help="Number of images, or of time points.")] = 10,
     size: Annotated[int, typer.Option(min=64, max=8192, help="Side of the field, px.")] = 512,
-    seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same images.")] = 0,
     manifest: Annotated[
-        Path | None, typer.Option(help="Write down what was written, for verify.")
+        Path | None, typer.Option(help="Write a manifest of the images, for verify.")
     ] = None,
 ) -> None:
-    """Be a microscope: render cells and write them as instruments do."""
+    """Act as a microscope: render cells and write them as instruments do."""
     from cellwatch.daemon.simulate import SCENARIOS, write_manifest
     from cellwatch.daemon.simulate import simulate as write_images
 
@@ -55,9 +55,9 @@ def simulate(
 
 
 def demo(
-    keep: Annotated[bool, typer.Option(help="Leave the station for a closer look.")] = False,
+    keep: Annotated[bool, typer.Option(help="Keep the station for a closer look.")] = False,
 ) -> None:
-    """See it work: a throw-away station, a simulated microscope, real masks."""
+    """See it work: a temporary station, a simulated microscope, real masks."""
     folder = Path(tempfile.mkdtemp(prefix="cellwatch-demo-"))
     try:
         _demo_in(folder, is_kept=keep)

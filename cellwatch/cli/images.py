@@ -35,17 +35,19 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Zoo id, model folder, Cellpose checkpoint, or auto: chosen by each image's style.",
+        help="Model id, model folder, Cellpose checkpoint, or auto: by the style of each image.",
     ),
 ]
-DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
+DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Device that computes.")]
 PrecisionOption = Annotated[
     Literal["auto", "float32", "bfloat16"],
-    typer.Option(help="In which to compute; auto: bfloat16 where the device has it."),
+    typer.Option(help="Precision of the network; auto: bfloat16 where the device supports it."),
 ]
-AxesOption = Annotated[str, typer.Option(help="As in ZCYX, where a file does not say itself.")]
+AxesOption = Annotated[
+    str, typer.Option(help="Axes such as ZCYX, for files that do not name theirs.")
+]
 ChannelsOption = Annotated[
-    str, typer.Option(help="CELL[,NUCLEUS]: names (globs allowed) or indices from 0.")
+    str, typer.Option(help="CELL[,NUCLEUS]: channel names (globs allowed) or indices from 0.")
 ]
 
 
@@ -88,23 +90,27 @@ def segment(
         str, typer.Option("--diameter", "-d", help="auto, model, 30 px or 18 um.")
     ] = "auto",
     channels: ChannelsOption = "",
-    min_size: Annotated[str, typer.Option(help="15 px or 20 um2.")] = "15 px",
-    flow_threshold: Annotated[float, typer.Option(min=0, help="Largest flow error; 0: off.")] = 0.4,
-    cellprob_threshold: Annotated[float, typer.Option(help="Least cell logit.")] = 0.0,
+    min_size: Annotated[str, typer.Option(help="Drop smaller ROIs; 15 px or 20 um2.")] = "15 px",
+    flow_threshold: Annotated[
+        float, typer.Option(min=0, help="Drop ROIs with a larger flow error; 0: keep all.")
+    ] = 0.4,
+    cellprob_threshold: Annotated[
+        float, typer.Option(help="Pixels above this logit belong to an ROI.")
+    ] = 0.0,
     file_format: Annotated[
         Literal["tif", "zarr"], typer.Option("--format", help="What to write.")
     ] = "tif",
-    recursive: Annotated[bool, typer.Option(help="Also folders within folders.")] = False,
+    recursive: Annotated[bool, typer.Option(help="Include sub-folders.")] = False,
     mirror: Annotated[
-        Path | None, typer.Option(help="Keep the folders below this one in --out.")
+        Path | None, typer.Option(help="Repeat the folder structure below this folder in --out.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace masks that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace existing masks.")] = False,
     axes: AxesOption = "",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     zoo: ZooOption = None,
 ) -> None:
-    """Segment images and write NAME_masks.tif for each. An image that fails stops no other."""
+    """Segment images and write NAME_masks.tif for each. One that fails does not stop the others."""
     params = SegmentationParams(
         diameter=Diameter.parse(diameter),
         min_size=MinSize.parse(min_size),
@@ -140,9 +146,9 @@ def inspect(
     paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     as_json: JsonOption = False,
     axes: AxesOption = "",
-    recursive: Annotated[bool, typer.Option(help="Also folders within folders.")] = False,
+    recursive: Annotated[bool, typer.Option(help="Include sub-folders.")] = False,
 ) -> None:
-    """Say what files hold, without reading pixels. Exit code 1 when one is not whole."""
+    """Show what files contain, without reading pixels. Exit code 1 if one is incomplete."""
     infos = [inspected(path, axes) for path in find_images(paths, is_recursive=recursive)]
     if as_json:
         print_json([_facts(info) for info in infos])

@@ -60,59 +60,62 @@ def train(
         int | None,
         typer.Option(
             min=LEAST_EPOCHS,
-            help="Batches in all, filled up to whole epochs; the schedule is scaled to it.",
+            help="Number of batches, rounded up to whole epochs; the schedule is scaled to it.",
         ),
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(help="Of the training, as in 90 min; the schedule is scaled to it."),
+        typer.Option(help="Length of the training, such as 90 min; the schedule is scaled to it."),
     ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
     channels: ChannelsOption = "",
     images_per_epoch: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Drawn for each epoch; else all, at least 8, fewer in a short run."
-        ),
+        typer.Option(min=1, help="Images per epoch; else all, at least 8, fewer in a short run."),
     ] = None,
     diam_mean: Annotated[
         float | None,
-        typer.Option(min=1, help="Network diameter, px, when from scratch: 30 (nuclei: 17)."),
+        typer.Option(
+            min=1, help="Network diameter in px when training from scratch: 30 (nuclei: 17)."
+        ),
     ] = None,
     min_rois: Annotated[
         int | None, typer.Option(min=0, help="Leave out images with fewer ROIs.")
     ] = None,
     balanced: Annotated[
-        bool, typer.Option("--balanced", help="Draw from each --data with the same probability.")
+        bool, typer.Option("--balanced", help="Draw from each --data folder equally often.")
     ] = False,
     validation: Annotated[
         float,
-        typer.Option(min=0, max=0.9, help="Part of the images to choose the best epoch by."),
+        typer.Option(min=0, max=0.9, help="Fraction of the images that chooses the best epoch."),
     ] = 0.0,
     simulated: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Part of the crops that simulated specimens give."),
+        typer.Option(min=0, max=1, help="Fraction of the crops taken from simulated specimens."),
     ] = 0.0,
     kind: Annotated[
-        list[str] | None, typer.Option(help="Of specimens; may be repeated. None: all kinds.")
+        list[str] | None, typer.Option(help="Kind of specimen; repeatable. Without it: all kinds.")
     ] = None,
     vary_intensities: Annotated[
         bool,
-        typer.Option("--vary-intensities", help="Vary brightness, contrast, blur and noise too."),
+        typer.Option("--vary-intensities", help="Also vary brightness, contrast, blur and noise."),
     ] = False,
     precision: PrecisionOption = "auto",
     flow_cache: Annotated[
-        Path | None, typer.Option(help="Folder that keeps flow targets between runs.")
+        Path | None, typer.Option(help="Folder that caches flow targets between runs.")
     ] = None,
     seed: Annotated[int, typer.Option()] = 0,
-    model_id: Annotated[str, typer.Option("--id", help="Name for the card.")] = "",
-    about: Annotated[str, typer.Option(help="What it is for, in a line, for the card.")] = "",
+    model_id: Annotated[str, typer.Option("--id", help="Id on the model card.")] = "",
+    about: Annotated[
+        str, typer.Option(help="What the model is for, in one line, for its card.")
+    ] = "",
     licence: Annotated[
-        list[str] | None, typer.Option(help="Of the data, for the card: one, or one for each.")
+        list[str] | None,
+        typer.Option(help="Licence of the data, for the card: one for all, or one for each."),
     ] = None,
     test: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder to score the result on, for the card; repeatable."),
+        typer.Option(help="Folder to score the model on, for its card; repeatable."),
     ] = None,
     device: DeviceOption = "auto",
     zoo: ZooOption = None,

@@ -26,21 +26,27 @@ def register(app: typer.Typer) -> None:
 
 
 def retrain(
-    group: Annotated[str, typer.Argument(help="Of one group; else of all that have news.")] = "",
-    now: Annotated[bool, typer.Option("--now", help="Begin at once.")] = False,
+    group: Annotated[
+        str, typer.Argument(help="Group to train; else all with new corrections.")
+    ] = "",
+    now: Annotated[bool, typer.Option("--now", help="Start immediately.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what a training would take.")
+        bool, typer.Option("--dry-run", help="Only show what a training would use.")
     ] = False,
     cancel: Annotated[
-        bool, typer.Option("--cancel", help="Give up what is under way or waits, of GROUP or all.")
+        bool,
+        typer.Option(
+            "--cancel",
+            help="Cancel the running and the waiting trainings, of GROUP or of all groups.",
+        ),
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a group from its corrections, as every night does.
+    """Train a group on its corrections, as it happens every night.
 
-    A --dry-run tells the use of each: it trains, or it is held out and judges, for good; whether a
-    new one will be held out is decided when the next training begins.
+    --dry-run shows the use of each correction: it trains, or it is held out for good and judges.
+    Whether a new one will be held out is decided when the next training begins.
     """
     station = _learning_station(config)
     if now + dry_run + cancel != 1:
@@ -73,30 +79,36 @@ def retrain(
 
 
 def rerun(
-    experiment: Annotated[str, typer.Argument(help="As `explain` names it.")],
-    model: Annotated[str, typer.Option("--model", help="Else the one its group uses now.")] = "",
-    watch: Annotated[str, typer.Option(help="Which watched folder, of several.")] = "",
-    target: Annotated[str, typer.Option(help="Which target gets the model, of several.")] = "",
+    experiment: Annotated[
+        str, typer.Argument(help="Name of the experiment, as `explain` shows it.")
+    ],
+    model: Annotated[
+        str, typer.Option("--model", help="Model; else the group's current model.")
+    ] = "",
+    watch: Annotated[str, typer.Option(help="Watched folder, where there are several.")] = "",
+    target: Annotated[
+        str, typer.Option(help="Target that gets the model, where there are several.")
+    ] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Segment a whole experiment again, with one model, behind new images.
+    """Segment a whole experiment again with one model. New images go first.
 
-    Its masks stay in place until the new ones are there; the old ones go to .superseded.
+    Its masks stay in place until the new ones are there; the old ones move to .superseded.
     """
     said = {"experiment": experiment, "model": model, "watch": watch or None, "target": target}
     show(ask(read_station(config), "rerun", said), as_json=as_json)
 
 
 def effort(
-    group: Annotated[str, typer.Argument(help="Else all groups.")] = "",
+    group: Annotated[str, typer.Argument(help="Group; else all groups.")] = "",
     plot: Annotated[
-        Path | None, typer.Option(help="Also draw it: a .png, .pdf or .svg file.")
+        Path | None, typer.Option(help="Also draw it into a .png, .pdf or .svg file.")
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what correcting cost and what it was worth, and whether more of it pays."""
+    """Show what correcting cost and gained, and whether more of it pays off."""
     station = _learning_station(config)
     found = []
     with ledger_of(station) as db:
@@ -172,11 +184,11 @@ def _without_a_score(
 
 
 def models_history(
-    group: Annotated[str, typer.Argument(help="Else of all groups.")] = "",
+    group: Annotated[str, typer.Argument(help="Group; else all groups.")] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what was decided of models, by what numbers, newest first."""
+    """List the decisions on models with their numbers, newest first."""
     station = read_station(config)
     with ledger_of(station) as db:
         rows = reports.decisions(db, group)
@@ -197,24 +209,26 @@ def models_history(
 
 
 def models_promote(
-    model: Annotated[str, typer.Argument(help="Id in the station's zoo, or a built-in one.")],
-    group: Annotated[str, typer.Option(help="For which group; a nightly id names its own.")] = "",
-    why: Annotated[str, typer.Option(help="For the record.")] = "",
+    model: Annotated[
+        str, typer.Argument(help="Id of a model in the station's zoo, or of a built-in model.")
+    ],
+    group: Annotated[str, typer.Option(help="Group; a nightly id names its own.")] = "",
+    why: Annotated[str, typer.Option(help="Reason, for the ledger.")] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Use a model for a group's new experiments, whatever the gate said."""
+    """Use a model for a group's new experiments, whatever the gate decided."""
     said = {"model": model, "group": group, "why": why}
     show(ask(read_station(config), "promote", said), as_json=as_json)
 
 
 def models_rollback(
-    group: Annotated[str, typer.Argument(help="The group whose last promotion is taken back.")],
-    why: Annotated[str, typer.Option(help="For the record.")] = "",
+    group: Annotated[str, typer.Argument(help="Group whose last promotion is undone.")],
+    why: Annotated[str, typer.Option(help="Reason, for the ledger.")] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Go back to the model that a group used before."""
+    """Return to the model that a group used before."""
     show(ask(read_station(config), "rollback", {"group": group, "why": why}), as_json=as_json)
 
 

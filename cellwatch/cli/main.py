@@ -45,7 +45,7 @@ def app_for(command: str = "") -> typer.Typer:
     """
     app = typer.Typer(
         name="cellwatch",
-        help="Watch a microscope's folders, segment every new image with Cellpose.",
+        help="Watch a microscope's folders and segment every new image with a Cellpose network.",
         no_args_is_help=True,
         invoke_without_command=True,
         pretty_exceptions_enable=False,

@@ -24,7 +24,7 @@ from cellwatch.zoo.cards import (
 if TYPE_CHECKING:
     from cellwatch.zoo.fetchable import Published
 
-models_app = typer.Typer(help="Look at models; pull, add and export them.", no_args_is_help=True)
+models_app = typer.Typer(help="List, show, download, add and export models.", no_args_is_help=True)
 
 
 models_app.command("history")(models_history)
@@ -61,7 +61,7 @@ def models_list(as_json: JsonOption = False, zoo: ZooOption = None) -> None:
 
 @models_app.command("show")
 def models_show(
-    model: Annotated[str, typer.Argument(help="Zoo id or model folder.")],
+    model: Annotated[str, typer.Argument(help="Model id or model folder.")],
     as_json: JsonOption = False,
     zoo: ZooOption = None,
 ) -> None:
@@ -82,21 +82,19 @@ def _plain(value: object) -> str:
 
 @models_app.command("pull")
 def models_pull(
-    name: Annotated[str, typer.Argument(help="A published model, as in cyto2; or style_choice.")],
+    name: Annotated[str, typer.Argument(help="Published model such as cyto2, or style_choice.")],
     zoo: ZooOption = None,
-    mirror: Annotated[
-        str | None, typer.Option(help="Address of a folder that holds the same files.")
-    ] = None,
+    mirror: Annotated[str | None, typer.Option(help="URL of a folder with the same files.")] = None,
     from_file: Annotated[
-        Path | None, typer.Option(help="The file itself, on machines without network.")
+        Path | None, typer.Option(help="The file itself, for machines without a network.")
     ] = None,
     size_file: Annotated[
         Path | None, typer.Option(help="With --from-file: its size model, size_*.npy.")
     ] = None,
 ) -> None:
-    """Fetch a model of Cellpose's published zoo; its id here is cellpose/NAME.
+    """Download a model of Cellpose's published zoo. Its id is cellpose/NAME.
 
-    `style_choice` fetches the published ensemble: the classifier cellpose/auto and all its models.
+    `style_choice` downloads the published ensemble: cellpose/auto and all its models.
     """
     from cellwatch.zoo.fetchable import STYLE_CHOICE
     from cellwatch.zoo.published import SITE
@@ -113,23 +111,22 @@ def models_pull(
 
 @models_app.command("add")
 def models_add(
-    source: Annotated[
-        Path, typer.Argument(help="A model folder, or a checkpoint of Cellpose 1 to 3.")
-    ],
-    model_id: Annotated[str, typer.Option("--id", help="Its id in the zoo.")],
+    source: Annotated[Path, typer.Argument(help="Model folder, or checkpoint of Cellpose 1 to 3.")],
+    model_id: Annotated[str, typer.Option("--id", help="Id in the zoo.")],
     zoo: ZooOption = None,
     diam_mean: Annotated[
-        float | None, typer.Option(min=1, help="For files of Cellpose 1, which do not say.")
+        float | None,
+        typer.Option(min=1, help="Mean diameter, which files of Cellpose 1 do not contain."),
     ] = None,
     size_file: Annotated[Path | None, typer.Option(help="Its size model, size_*.npy.")] = None,
     nucleus: Annotated[
         bool,
-        typer.Option("--nucleus", help="It was trained with a nucleus channel beside the cells."),
+        typer.Option("--nucleus", help="The model was trained with a nucleus channel."),
     ] = False,
 ) -> None:
-    """Add a model of your own to the zoo: one trained here, or a checkpoint of Cellpose.
+    """Add your own model to the zoo: one trained here, or a Cellpose checkpoint.
 
-    A checkpoint is read once, executing nothing that it holds.
+    A checkpoint is read once, and nothing in it is executed.
     """
     from cellwatch.watching.names import is_plain_name
     from cellwatch.zoo.importing import import_checkpoint
@@ -171,7 +168,7 @@ def _add_folder(source: Path, root: Path, model_id: str) -> None:
 
 @models_app.command("export")
 def models_export(
-    model: Annotated[str, typer.Argument(help="Zoo id or model folder.")],
+    model: Annotated[str, typer.Argument(help="Model id or model folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")],
     file_format: Annotated[Literal["cellpose"], typer.Option("--format")] = "cellpose",
     zoo: ZooOption = None,

@@ -43,11 +43,11 @@ def register(app: typer.Typer) -> None:
 def flag(
     image: Annotated[str, typer.Argument(help="Path, file name or stem of an image.")],
     why: Annotated[str, typer.Option("--why", help="What is wrong with its masks.")] = "",
-    roi: Annotated[int | None, typer.Option(min=1, help="Number of the ROI you mean.")] = None,
+    roi: Annotated[int | None, typer.Option(min=1, help="Number of the ROI that is meant.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say that a person should look at an image. It may still be to come."""
+    """Mark an image that a person should look at, even before it arrives."""
     station = read_station(config)
     show(
         ask(station, "flag", {"name": as_known(station, image), "why": why, "roi": roi}),
@@ -60,17 +60,17 @@ def unflag(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take the flags off an image."""
+    """Remove the flags of an image."""
     station = read_station(config)
     show(ask(station, "unflag", {"name": as_known(station, image)}), as_json=as_json)
 
 
 def review(
-    limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Number of images to list.")] = 20,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which images wait for a person: flagged ones first, then suggested ones, and why."""
+    """List the images that need a person, and why: flagged ones first, then suggested ones."""
     station = read_station(config)
     with ledger_of(station) as db:
         rows = doubts.review_queue(db, limit)
@@ -97,20 +97,23 @@ def review(
 def checkout(
     image: Annotated[str | None, typer.Argument(help="Path, file name or stem.")] = None,
     take_next: Annotated[
-        int, typer.Option("--next", min=0, help="Take the next N that wait for review.")
+        int, typer.Option("--next", min=0, help="Take the next N images of the review list.")
     ] = 0,
-    crop: Annotated[int, typer.Option(min=0, help="Side of a part, px; 0: the whole plane.")] = 0,
-    tool: Annotated[Tool, typer.Option("--format", help="For which tool.")] = "napari",
-    to: Annotated[Path, typer.Option(help="Where the folders are made.")] = Path("checkout"),
-    target: Annotated[str, typer.Option(help="Which target, of several.")] = "",
+    crop: Annotated[int, typer.Option(min=0, help="Side of a crop in px; 0: the whole plane.")] = 0,
+    tool: Annotated[Tool, typer.Option("--format", help="Tool that will correct them.")] = "napari",
+    to: Annotated[Path, typer.Option(help="Parent of the new folders.")] = Path("checkout"),
+    target: Annotated[str, typer.Option(help="Target, where an image has several.")] = "",
     plane: Annotated[str, typer.Option(help="POSITION,T,Z of a stack, from 0.")] = "0,0,0",
     again: Annotated[
-        bool, typer.Option("--again", help="A corrected image once more, mirrored and nameless.")
+        bool,
+        typer.Option(
+            "--again", help="Hand a corrected image out again, mirrored and without its name."
+        ),
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take images out to correct them in napari, Cellpose, Fiji or QuPath."""
+    """Copy images and masks into a folder, to correct them in napari, Cellpose, Fiji or QuPath."""
     from cellwatch.daemon.requests import folder_of
 
     station = read_station(config)

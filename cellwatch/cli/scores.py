@@ -40,13 +40,17 @@ def evaluate(
         typer.Option(
             "--diameter",
             "-d",
-            help="truth (each image's own), train-mean (model), auto, px or um.",
+            help="truth (of each image), train-mean (of the model), auto, px or um.",
         ),
     ] = "auto",
     channels: ChannelsOption = "",
-    flow_threshold: Annotated[float, typer.Option(min=0, help="Largest flow error; 0: off.")] = 0.4,
-    cellprob_threshold: Annotated[float, typer.Option(help="Least cell logit.")] = 0.0,
-    per_image: Annotated[bool, typer.Option(help="Also each image's scores.")] = False,
+    flow_threshold: Annotated[
+        float, typer.Option(min=0, help="Drop ROIs with a larger flow error; 0: keep all.")
+    ] = 0.4,
+    cellprob_threshold: Annotated[
+        float, typer.Option(help="Pixels above this logit belong to an ROI.")
+    ] = 0.0,
+    per_image: Annotated[bool, typer.Option(help="Also show the scores of each image.")] = False,
     as_json: JsonOption = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -91,7 +95,7 @@ def evaluate(
 def compare(
     predicted: Annotated[Path, typer.Argument(help="Folder of label images.")],
     truth: Annotated[Path, typer.Argument(help="Folder of the true label images.")],
-    per_image: Annotated[bool, typer.Option(help="Also each image's scores.")] = False,
+    per_image: Annotated[bool, typer.Option(help="Also show the scores of each image.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score label images of any tool against the truth, matched by name."""

@@ -27,17 +27,21 @@ def register(app: typer.Typer) -> None:
 
 
 def session(
-    group: Annotated[str, typer.Argument(help="The group that learns.")],
-    images: Annotated[int, typer.Option("--images", "-n", min=1, help="How many to annotate.")] = 5,
-    crop: Annotated[int, typer.Option(min=0, help="Side of a part, px; 0: the whole plane.")] = 512,
-    tool: Annotated[Tool, typer.Option("--format", help="For which tool.")] = "napari",
-    to: Annotated[Path, typer.Option(help="Where the folders are made.")] = Path("session"),
+    group: Annotated[str, typer.Argument(help="Group that learns.")],
+    images: Annotated[
+        int, typer.Option("--images", "-n", min=1, help="Number of images to correct.")
+    ] = 5,
+    crop: Annotated[
+        int, typer.Option(min=0, help="Side of a crop in px; 0: the whole plane.")
+    ] = 512,
+    tool: Annotated[Tool, typer.Option("--format", help="Tool that will correct them.")] = "napari",
+    to: Annotated[Path, typer.Option(help="Parent of the new folders.")] = Path("session"),
     config: ConfigOption = None,
 ) -> None:
-    """Annotate a few images in turns with training: each is segmented by what the last one taught.
+    """Correct and train in turns: each image is segmented with what the previous ones taught.
 
-    The daemon must run: it takes the corrections in. Ctrl-C ends the session; nothing is lost: an
-    image that is out can still be corrected and dropped, and is not handed out again.
+    The daemon must run, because it reads the corrections. Ctrl-C ends the session and nothing is
+    lost: an image that was handed out can still be corrected and dropped.
     """
     from cellwatch.daemon.lineup import groups_of
     from cellwatch.daemon.requests import folder_of

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cellwatch.config.schema import Config
     from cellwatch.storage.maskstore import StoreReport
 
-config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+config_app = typer.Typer(help="Check the configuration.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -44,9 +44,9 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where the station goes; made if needed.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the new station; created if needed.")],
 ) -> None:
-    """Make a station: a folder with config.yaml and the folders that it names."""
+    """Create a station: a folder with config.yaml and the folders that it names."""
     config = folder / "config.yaml"
     if config.exists():
         raise UsageError(f"{config} exists; it is left as it is")
@@ -89,7 +89,7 @@ def _known_of(config: "Config") -> tuple[list[str], dict[str, str]]:
 
 @config_app.command("check")
 def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check the configuration and say what would be watched."""
+    """Check the configuration and show what would be watched."""
     from cellwatch.config.parse import read_config
     from cellwatch.zoo.classifiers import check_weights, find_either
 
@@ -131,7 +131,9 @@ def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> No
 
 def run(
     config: ConfigOption = None,
-    once: Annotated[bool, typer.Option("--once", help="Process what is there, then end.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Process the images that are there, then exit.")
+    ] = False,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="With --once: exit 1 if a file failed or a folder is gone."),
@@ -159,7 +161,7 @@ def explain(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell everything that is known about one image."""
+    """Show everything that is known about one image."""
     from cellwatch.config.parse import read_config
 
     checked = read_config(find_config(config))
@@ -192,11 +194,11 @@ def _by_name(config: "Config", name: str) -> Path | None:
 def verify(
     config: ConfigOption = None,
     manifest: Annotated[
-        Path | None, typer.Option(help="A simulation's list of what must be there.")
+        Path | None, typer.Option(help="Manifest of a simulation: what must be there.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every mask store that the ledger names. Exit code 1 when anything is wrong."""
+    """Compare every mask store with the ledger. Exit code 1 if anything is wrong."""
     from cellwatch.config.parse import read_config
 
     checked = read_config(find_config(config))

@@ -26,9 +26,9 @@ CLEAR = "\x1b[2J\x1b[H"  # the screen, and home
 def status(
     config: ConfigOption = None,
     as_json: JsonOption = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every 2 s.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh every 2 s.")] = False,
 ) -> None:
-    """Say how the station fares. Exit code 3 when the daemon does not run."""
+    """Show the station's status. Exit code 3 if the daemon does not run."""
     place = find_config(config)
     state = state_folder(place)
     while True:

@@ -33,25 +33,28 @@ def register(app: typer.Typer) -> None:
 
 
 def try_image(
-    image: Annotated[Path, typer.Argument(help="An image of yours.")],
+    image: Annotated[Path, typer.Argument(help="One of your images.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The picture; else NAME_try.png here.")
+        Path | None,
+        typer.Option("--out", "-o", help="File for the picture; else NAME_try.png in this folder."),
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="Only these; repeatable.")
+        list[str] | None, typer.Option("--model", "-m", help="Only this model; repeatable.")
     ] = None,
     diameter: Annotated[
-        str, typer.Option("--diameter", "-d", help="The middle one, px; auto: estimated.")
+        str, typer.Option("--diameter", "-d", help="Middle diameter in px; auto: estimated.")
     ] = "auto",
     channels: ChannelsOption = "",
-    crop: Annotated[int, typer.Option(min=0, help="Side of the middle shown, px; 0: all.")] = 512,
-    plane: Annotated[int, typer.Option(min=0, help="Of a stack or a series, from 0.")] = 0,
+    crop: Annotated[
+        int, typer.Option(min=0, help="Side of the central part in px; 0: the whole plane.")
+    ] = 512,
+    plane: Annotated[int, typer.Option(min=0, help="Plane of a stack or a series, from 0.")] = 0,
     as_json: JsonOption = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     zoo: ZooOption = None,
 ) -> None:
-    """Show an image of yours under every model at three diameters: how an experiment begins."""
+    """Segment one of your images with every model at three diameters, and draw the results."""
     from cellwatch.daemon.choosing import ready_chooser, ready_model
     from cellwatch.daemon.device import choose_device, reuse_small_memory
     from cellwatch.daemon.trying import (

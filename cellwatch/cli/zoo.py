@@ -15,7 +15,10 @@ from cellwatch.training.plans import LEAST_EPOCHS, SCHEDULES, FitPlan, with_step
 if TYPE_CHECKING:
     from cellwatch.daemon.zooscore import SetScore
 
-zoo_app = typer.Typer(help="Zoos of models, one for each style of images.", no_args_is_help=True)
+zoo_app = typer.Typer(
+    help="Build and show zoos: several models, chosen by the style of an image.",
+    no_args_is_help=True,
+)
 
 IMAGES_PER_EPOCH = 16
 _REUSE = re.compile(r"([^=]+)=([^=]+)$")
@@ -30,37 +33,39 @@ def register(app: typer.Typer) -> None:
 def build(
     data: Annotated[
         list[Path],
-        typer.Option(help="A set (folders train and test below), or a folder of sets; repeatable."),
+        typer.Option(
+            help="A set (with sub-folders train and test), or a folder of sets; repeatable."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The zoo's folder.")],
-    style_model: Annotated[str, typer.Option(help="The network that gives styles.")] = "general",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the zoo.")],
+    style_model: Annotated[str, typer.Option(help="Network that computes the styles.")] = "general",
     generalist: Annotated[
-        str, typer.Option(help="To compare with; 'train': one trained on all clusters alike.")
+        str, typer.Option(help="Network to compare with; 'train': one trained on all clusters.")
     ] = "general",
     reuse: Annotated[
         list[str] | None,
-        typer.Option(help="SET=MODEL: clusters mostly of that set use the model; repeatable."),
+        typer.Option(help="SET=MODEL: clusters that are mostly of SET use MODEL; repeatable."),
     ] = None,
     kind: Annotated[
-        Literal["cyto", "nuclei"], typer.Option(help="Which of the paper's clusterings.")
+        Literal["cyto", "nuclei"], typer.Option(help="Which clustering of the paper.")
     ] = "cyto",
     subset: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Part of each set that is clustered.")
+        float, typer.Option(min=0.01, max=1, help="Fraction of each set that is clustered.")
     ] = 1.0,
     steps: Annotated[
         int | None,
-        typer.Option(min=LEAST_EPOCHS, help="Batches of each network trained here."),
+        typer.Option(min=LEAST_EPOCHS, help="Number of batches for each network that is trained."),
     ] = None,
     images_per_epoch: Annotated[
         int | None,
-        typer.Option(min=8, help="Drawn for each epoch; else 16, or 8 in a short run."),
+        typer.Option(min=8, help="Images per epoch; else 16, or 8 in a short run."),
     ] = None,
-    diam_mean: Annotated[float, typer.Option(min=1, help="Network diameter, px.")] = 30.0,
+    diam_mean: Annotated[float, typer.Option(min=1, help="Network diameter in px.")] = 30.0,
     seed: Annotated[int, typer.Option()] = 0,
     precision: PrecisionOption = "auto",
-    licence: Annotated[str, typer.Option(help="Of the data, for the cards.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the data, for the cards.")] = "",
     cluster_only: Annotated[
-        bool, typer.Option("--cluster-only", help="Stop after the clusters and their map.")
+        bool, typer.Option("--cluster-only", help="Stop after the clustering and its map.")
     ] = False,
     as_json: JsonOption = False,
     device: DeviceOption = "auto",
@@ -117,11 +122,11 @@ def build(
 
 @zoo_app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="A classifier: auto, or its folder.")] = "auto",
+    name: Annotated[str, typer.Argument(help="Classifier: auto, or its folder.")] = "auto",
     as_json: JsonOption = False,
     zoo: ZooOption = None,
 ) -> None:
-    """Show what a classifier chooses from."""
+    """Show the models that a classifier chooses from."""
     from cellwatch.zoo.classifiers import require_classifier
 
     card = require_classifier(name, zoo).card
