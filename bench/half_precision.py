@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from cellwatch.compute.device import keep_freed_memory, optimised
+from cellwatch.compute.models import Model
 from cellwatch.core.parameters import Diameter, SegmentationParams
-from cellwatch.daemon.choosing import Model
-from cellwatch.daemon.device import keep_freed_memory, optimised
-from cellwatch.daemon.scoring import evaluate_folder
 from cellwatch.records import ChannelChoice
 from cellwatch.training.evaluate import summarise
+from cellwatch.workflows.evaluate import evaluate_folder
 from cellwatch.zoo.cards import find_model
 from cellwatch.zoo.catalog import load_model
 from cellwatch.zoo.weights import network_from

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cellwatch.storage.pairs import find_pairs
+from cellwatch.storage.datasets.pairs import find_pairs
 
 CONFIG = """
 watch: [{{folder: images, model: {model}, diameter: model, settle: 0.5 s, group: lab}}]

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from cellwatch.storage.maskstore import read_labels
+from cellwatch.storage.masks.store import read_labels
 
 COMMAND = [sys.executable, "-m", "cellwatch"]
 

@@ -25,21 +25,21 @@ from pathlib import Path
 
 import numpy as np
 
+from cellwatch.compute.device import choose_device, keep_freed_memory, optimised, precision_on
+from cellwatch.compute.models import Model, channels_for
 from cellwatch.core.channels import take_channels
 from cellwatch.core.labels import iou_matrix, relabel
 from cellwatch.core.network import CPNet, NetworkConfig, fresh_network
 from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.core.segment import segment
-from cellwatch.daemon.choosing import Model, channels_for
-from cellwatch.daemon.device import choose_device, keep_freed_memory, optimised, precision_on
-from cellwatch.daemon.learning import read_images
-from cellwatch.daemon.scoring import evaluate_folder
 from cellwatch.records import ChannelChoice, ModelCard
-from cellwatch.storage.pairs import find_pairs, load_pair
+from cellwatch.storage.datasets.pairs import find_pairs, load_pair
 from cellwatch.training.dataset import TrainingImage, mean_diameter
 from cellwatch.training.evaluate import summarise
 from cellwatch.training.fit import fit
 from cellwatch.training.plans import FitPlan, schedule_named
+from cellwatch.workflows.evaluate import evaluate_folder
+from cellwatch.workflows.train import read_images
 from cellwatch.zoo.cards import find_model
 from cellwatch.zoo.catalog import load_model
 from cellwatch.zoo.weights import with_diameters

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from cellwatch.daemon.simulate import Optics, expose, render_cells
+from cellwatch.workflows.simulate import Optics, expose, render_cells
 
 SIZE = (1024, 1344)
 DIAMETERS = (24.0, 60.0)

@@ -25,17 +25,17 @@ from pathlib import Path
 
 import numpy as np
 
+from cellwatch.compute.device import choose_device, keep_freed_memory
+from cellwatch.compute.models import ready_either
 from cellwatch.core.labels import relabel
 from cellwatch.core.parameters import SegmentationParams
-from cellwatch.daemon.choosing import ready_either
-from cellwatch.daemon.device import choose_device, keep_freed_memory
-from cellwatch.daemon.scoring import evaluate_folder
+from cellwatch.files.stems import stem_of
 from cellwatch.records import ChannelChoice, Crop
+from cellwatch.storage.corrections.export import write_tiff
 from cellwatch.storage.corrections.names import CorrectionName, correction_name
-from cellwatch.storage.export import write_tiff
-from cellwatch.storage.pairs import find_pairs, read_label_file
-from cellwatch.storage.stems import stem_of
+from cellwatch.storage.datasets.pairs import find_pairs, read_label_file
 from cellwatch.training.evaluate import summarise
+from cellwatch.workflows.evaluate import evaluate_folder
 from cellwatch.zoo.classifiers import find_either
 
 CONFIG = """

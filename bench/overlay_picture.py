@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from PIL import Image as Picture
 
+from cellwatch.compute.acquisition import segment_acquisition
+from cellwatch.compute.models import ready_either
 from cellwatch.core.image import normalise, percentiles
 from cellwatch.core.parameters import SegmentationParams
-from cellwatch.daemon.acquisition import segment_acquisition
-from cellwatch.daemon.choosing import ready_either
+from cellwatch.images import Image
 from cellwatch.records import ChannelChoice, ImageInfo
-from cellwatch.storage.images import Image
 from cellwatch.training.specimens.draw import draw_specimen
 from cellwatch.zoo.classifiers import find_either
 

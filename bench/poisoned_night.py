@@ -26,8 +26,8 @@ import numpy as np
 from one_night import correct, night
 from scipy.ndimage import distance_transform_edt
 
-from cellwatch.daemon.device import keep_freed_memory
-from cellwatch.storage.pairs import find_pairs
+from cellwatch.compute.device import keep_freed_memory
+from cellwatch.storage.datasets.pairs import find_pairs
 
 SHIFT = 10  # px
 

@@ -31,7 +31,7 @@ import numpy as np
 import tifffile
 
 from cellwatch.core.matching import match
-from cellwatch.daemon.simulate import Optics, expose, render_cells
+from cellwatch.workflows.simulate import Optics, expose, render_cells
 from cellwatch.zoo.cards import find_model
 from cellwatch.zoo.catalog import load_model
 from cellwatch.zoo.weights import save_checkpoint
@@ -61,7 +61,7 @@ import sys, time, tifffile
 from pathlib import Path
 from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.core.segment import segment
-from cellwatch.cli.images import load_for
+from cellwatch.cli.segment import load_for
 image, checkpoint, out = sys.argv[1:]
 pixels = tifffile.imread(image)
 model = load_for(checkpoint, None, "cpu")

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cellwatch.storage.ledger import open_ledger, transaction
+from cellwatch.storage.ledger.database import open_ledger, transaction
 
 STATES = ("done", "done", "done", "done", "queued", "failed", "waiting")
 

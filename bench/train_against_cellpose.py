@@ -28,16 +28,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cellwatch.compute.device import keep_freed_memory, optimised
+from cellwatch.compute.models import Model
 from cellwatch.core.parameters import Diameter, SegmentationParams
-from cellwatch.daemon.choosing import Model
-from cellwatch.daemon.device import keep_freed_memory, optimised
-from cellwatch.daemon.learning import read_images
-from cellwatch.daemon.scoring import evaluate_folder
 from cellwatch.records import ChannelChoice, ModelCard
 from cellwatch.training.batches import Batch, draw_batches
 from cellwatch.training.evaluate import summarise
 from cellwatch.training.fit import fit, make_optimiser, ready_to_train, train_step
 from cellwatch.training.plans import FitPlan
+from cellwatch.workflows.evaluate import evaluate_folder
+from cellwatch.workflows.train import read_images
 from cellwatch.zoo.weights import load_checkpoint
 
 TUNED = {

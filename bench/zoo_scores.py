@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def score_all(data: Path, models: list[str], out: Path) -> None:
-    from cellwatch.daemon.device import reuse_small_memory
+    from cellwatch.compute.device import reuse_small_memory
     from cellwatch.zoo.classifiers import find_either
 
     reuse_small_memory()
@@ -70,10 +70,10 @@ def score_all(data: Path, models: list[str], out: Path) -> None:
 def scored(name: str, folder: Path) -> dict:
     import torch
 
-    from cellwatch.daemon.choosing import ready_either
-    from cellwatch.daemon.device import precision_on
-    from cellwatch.daemon.scoring import evaluate_folder
+    from cellwatch.compute.device import precision_on
+    from cellwatch.compute.models import ready_either
     from cellwatch.records import ChannelChoice
+    from cellwatch.workflows.evaluate import evaluate_folder
     from cellwatch.zoo.classifiers import find_either
 
     device = torch.device("cpu")
@@ -96,7 +96,7 @@ def scored(name: str, folder: Path) -> dict:
 def diameter_errors(folder: Path, each: list) -> dict:
     """Return how far the diameters are off that were used, of the images that have ROIs."""
     from cellwatch.core.diameter import median_diameter
-    from cellwatch.storage.pairs import find_pairs, load_pair
+    from cellwatch.storage.datasets.pairs import find_pairs, load_pair
 
     true = {pair.name: median_diameter(load_pair(pair)[1]) for pair in find_pairs(folder)}
     off = [abs(o.diameter / true[o.score.name] - 1) for o in each if true[o.score.name]]

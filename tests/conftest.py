@@ -28,8 +28,8 @@ NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiled_kernels() -> None:
+    from cellwatch.compute.worker import warm_up
     from cellwatch.core.augment import Warp, warp_plane, warp_targets
-    from cellwatch.daemon.worker import warm_up
 
     warm_up(torch.device("cpu"))
     labels = np.ones((8, 8), np.int32)
@@ -74,10 +74,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> ModelPlace:
 @pytest.fixture(scope="session")
 def night_budget(tiny_model: ModelPlace) -> int:
     """Seconds in which a group of three images learns a little, as busy as this machine is now."""
-    from cellwatch.daemon.learning import TIMED_STEPS
     from cellwatch.training.batches import draw_batches
     from cellwatch.training.fit import make_optimiser, ready_to_train, train_step
     from cellwatch.training.plans import LEAST_EPOCHS, FitPlan
+    from cellwatch.workflows.train import TIMED_STEPS
     from tests.discs import disc_images
 
     plan = FitPlan("online", 100)

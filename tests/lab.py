@@ -12,28 +12,28 @@ import numpy as np
 import tifffile
 import torch
 
+from cellwatch.compute.worker import ModelCache, outcome_of
 from cellwatch.config.parse import parse_config
 from cellwatch.core.labels import relabel
-from cellwatch.daemon.answering import record
-from cellwatch.daemon.choice import models_for, pin_chosen, pin_models
-from cellwatch.daemon.decisions import add_candidate, decisions_of
-from cellwatch.daemon.desk import _Desk
+from cellwatch.daemon.corrections.answers import record
+from cellwatch.daemon.corrections.drop_watcher import _Desk
+from cellwatch.daemon.corrections.reader import Reader
 from cellwatch.daemon.intake import FromWatcher, take_in
 from cellwatch.daemon.jobs import facts_of, job_for, models_of
-from cellwatch.daemon.lineup import KEY, groups_of, job_of
-from cellwatch.daemon.pacing import Pacer
-from cellwatch.daemon.reader import Reader
-from cellwatch.daemon.retrain import retrain
-from cellwatch.daemon.runfolder import CANDIDATE
-from cellwatch.daemon.worker import ModelCache, outcome_of
+from cellwatch.daemon.model_choice import models_for, pin_chosen, pin_models
+from cellwatch.daemon.retraining.outcome import add_candidate, decisions_of
+from cellwatch.daemon.retraining.pacing import Pacer
+from cellwatch.daemon.retraining.run_folder import CANDIDATE
+from cellwatch.daemon.retraining.selection import KEY, groups_of, job_of
+from cellwatch.daemon.retraining.trainer import retrain
+from cellwatch.files.digests import fingerprint
+from cellwatch.files.stems import stem_of
+from cellwatch.images import describe
 from cellwatch.records import AskedRun, Crop, Trouble, Verdict
-from cellwatch.storage import promotions, queue, runs
+from cellwatch.storage.corrections.export import ENDINGS, write_labels
 from cellwatch.storage.corrections.names import CorrectionName, correction_name
-from cellwatch.storage.export import ENDINGS, write_labels
-from cellwatch.storage.images import describe
-from cellwatch.storage.ledger import open_ledger
-from cellwatch.storage.stems import stem_of
-from cellwatch.watching.identity import fingerprint
+from cellwatch.storage.ledger import promotions, queue, training_runs
+from cellwatch.storage.ledger.database import open_ledger
 from cellwatch.watching.settle import Sighting
 from cellwatch.watching.watcher import Finished
 from cellwatch.zoo.cards import find_model
@@ -160,11 +160,11 @@ class Lab:
     def night(self):
         """Run tonight's training; return its report, None when there was none."""
         date = self.now.date().isoformat()
-        run_id = runs.begin(self.db, AskedRun(self.group, "night", date), self.now)
+        run_id = training_runs.begin(self.db, AskedRun(self.group, "night", date), self.now)
         if run_id is None:
             return None
-        if not runs.new_rois(self.db, self.group):
-            runs.skip(self.db, run_id, "no new corrections", self.now)
+        if not training_runs.new_rois(self.db, self.group):
+            training_runs.skip(self.db, run_id, "no new corrections", self.now)
             return None
         group = groups_of(self.config)[self.group]
         asked = AskedRun(self.group, "night", date)
@@ -172,13 +172,13 @@ class Lab:
         rule = job.rule if self.has_gate else {**job.rule, "enough_images": 0}  # no twins then
         job = replace(job, plan={**job.plan, **self.plan}, rule=rule)
         Path(job.folder).mkdir(parents=True)
-        runs.plan(self.db, job)
+        training_runs.plan(self.db, job)
         with plain_convolutions():
             report = retrain(job, CPU, Pacer(lambda _: None))
         if not self.has_gate:
             report = replace(report, verdict=Verdict.PROMOTED, confirmation=None)
         add_candidate(Path(job.folder) / CANDIDATE, self.config.zoo / report.model_id)
-        runs.finish(self.db, run_id, report, decisions_of(self.db, job, report), self.now)
+        training_runs.finish(self.db, run_id, report, decisions_of(self.db, job, report), self.now)
         return report
 
     def next_day(self):

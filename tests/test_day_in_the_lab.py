@@ -9,7 +9,7 @@ from cellwatch.core.matching import match
 from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.core.segment import segment
 from cellwatch.records import ModelCard
-from cellwatch.storage import reviews, runs
+from cellwatch.storage.ledger import corrections, training_runs
 from cellwatch.zoo.catalog import add_model
 from tests.discs import disc_picture
 from tests.lab import Lab
@@ -82,7 +82,7 @@ def one_day(lab, day, poisons):
         if poisons.get(day) is shifted and row["state"] == "rejected":
             # Seen through at once; the gate is to hold against a person who insists, too.
             assert "would fit the image far better moved by -10 rows" in row["reason"]
-            reviews.confirm(lab.db, row["id"], "anna", lab.now)
+            corrections.confirm(lab.db, row["id"], "anna", lab.now)
             row = lab.drop(row["file"])
         assert row["state"] == "trainable", row["reason"]
     lab.night()
@@ -103,7 +103,11 @@ def test_a_week_with_the_gate_ends_better_than_it_began_and_better_than_without(
     with closing(Lab(tmp_path / "gated", base, now)) as lab:
         began = unseen_ap(lab.network())
         live(lab, 5, POISONED)
-        ended, decisions, leaks = unseen_ap(lab.network()), lab.decisions(), runs.leaks(lab.db)
+        ended, decisions, leaks = (
+            unseen_ap(lab.network()),
+            lab.decisions(),
+            training_runs.leaks(lab.db),
+        )
         held_by_the_ledger(lab)
     with closing(Lab(tmp_path / "ungated", base, now, has_gate=False)) as control:
         live(control, 5, POISONED)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tifffile
 
-from cellwatch.storage.maskstore import check_store
+from cellwatch.storage.masks.store import check_store
 from tests.daemon.stations import Station
 from tests.discs import disc_picture
 

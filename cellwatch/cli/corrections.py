@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellwatch.cli.asking import ask, ledger_of, read_station, refuse_station_folder, show
-from cellwatch.cli.talk import ConfigOption, JsonOption, print_json, print_table, progress, tell
+from cellwatch.cli.client import ask, ledger_of, read_station, refuse_station_folder, show
+from cellwatch.cli.console import ConfigOption, JsonOption, print_json, print_table, progress, tell
 from cellwatch.errors import EXIT_FAILED, BadTrainingData, RequestRefused, UsageError
-from cellwatch.storage import reports
-from cellwatch.storage.pathtext import text_path
+from cellwatch.storage.ledger.path_text import text_path
+from cellwatch.storage.reports import learning
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
@@ -39,13 +39,13 @@ def corrections_list(
 
     Of several corrections that cover the same pixels, one is used.
     """
-    from cellwatch.storage.weighing import counting_ids
+    from cellwatch.storage.ledger.precedence import counting_ids
 
     station = read_station(config)
     _refuse_unknown_group(station, group)
     with ledger_of(station) as db:
         counting = counting_ids(db, station.retrain.lead)
-        rows = [_weighed(row, counting) for row in reports.corrections(db, group, is_every=every)]
+        rows = [_weighed(row, counting) for row in learning.corrections(db, group, is_every=every)]
     if as_json:
         print_json(rows)
         return
@@ -71,11 +71,11 @@ def corrections_show(
     as_json: JsonOption = False,
 ) -> None:
     """Show everything that is known about one correction."""
-    from cellwatch.storage.weighing import counting_ids
+    from cellwatch.storage.ledger.precedence import counting_ids
 
     station = read_station(config)
     with ledger_of(station) as db:
-        row = reports.correction(db, key)
+        row = learning.correction(db, key)
         counting = counting_ids(db, station.retrain.lead)
     if row is None:
         raise RequestRefused(f"there is no correction {key}; see: cellwatch corrections list")
@@ -124,7 +124,7 @@ def corrections_import(
     The daemon answers each file, also those whose image it does not know. Existing files of the
     same name are left alone.
     """
-    from cellwatch.daemon.requests import folder_of
+    from cellwatch.daemon.requests.dispatch import folder_of
     from cellwatch.storage.corrections.kept import content_digest
     from cellwatch.storage.corrections.names import read_name
 
@@ -167,16 +167,16 @@ def corrections_export(
     are not used because another covers the same pixels go to the sub-folder others. Pairs of an
     earlier export that are no longer active move to the sub-folder .superseded.
     """
+    from cellwatch.storage.corrections.export import write_image, write_tiff
+    from cellwatch.storage.corrections.export_manifest import SUPERSEDED, Exported
     from cellwatch.storage.corrections.kept import read_kept
-    from cellwatch.storage.export import write_image, write_tiff
-    from cellwatch.storage.exported import SUPERSEDED, Exported
-    from cellwatch.storage.weighing import counting_ids
+    from cellwatch.storage.ledger.precedence import counting_ids
 
     station = read_station(config)
     refuse_station_folder(station, folder, "the folder")
     with ledger_of(station) as db:
         counting = counting_ids(db, station.retrain.lead)
-        standing = [_weighed(row, counting) for row in reports.corrections(db)]
+        standing = [_weighed(row, counting) for row in learning.corrections(db)]
     places = {row["id"]: _exported(row) for row in standing if row["counts"] is not None}
     rows = [row for row in standing if row["id"] in places and group in ("", row["group_name"])]
     folder.mkdir(parents=True, exist_ok=True)
@@ -208,8 +208,8 @@ def corrections_export(
 @app.command("audit")
 def corrections_audit(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Prove from the ledger that no score used an image its network was trained on."""
-    from cellwatch.storage.ledger import open_ledger
-    from cellwatch.storage.runs import leaks
+    from cellwatch.storage.ledger.database import open_ledger
+    from cellwatch.storage.ledger.training_runs import leaks
 
     station = read_station(config)
     with ledger_of(station) as db:

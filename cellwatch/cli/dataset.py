@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cellwatch.cli.talk import JsonOption, byte_progress, print_json, print_table, tell
+from cellwatch.cli.console import JsonOption, byte_progress, print_json, print_table, tell
 from cellwatch.errors import UsageError
 
 if TYPE_CHECKING:
-    from cellwatch.storage.datasets import MadePair
+    from cellwatch.storage.datasets.convert import MadePair
 
 dataset_app = typer.Typer(
     help="Convert or download annotated images, as NAME_img.tif and NAME_masks.tif.",
@@ -38,7 +38,7 @@ def coco(
     As the paper did with LiveCell: overlapping pixels go to the ROI with the nearest centroid, and
     ROIs with more than 75 % of their pixels overlapping others are removed.
     """
-    from cellwatch.storage.datasets import pairs_from_coco
+    from cellwatch.storage.datasets.convert import pairs_from_coco
 
     _show(pairs_from_coco(annotations, images, out), out, as_json=as_json)
 
@@ -46,7 +46,7 @@ def coco(
 @dataset_app.command("stacks")
 def stacks(folder: FolderArgument, out: OutOption, as_json: JsonOption = False) -> None:
     """Convert NAME_masks.tif with one plane per ROI to label images, by the rule of `coco`."""
-    from cellwatch.storage.datasets import pairs_from_stacks
+    from cellwatch.storage.datasets.convert import pairs_from_stacks
 
     _show(pairs_from_stacks(folder, out), out, as_json=as_json)
 
@@ -54,7 +54,7 @@ def stacks(folder: FolderArgument, out: OutOption, as_json: JsonOption = False) 
 @dataset_app.command("quarters")
 def quarters(folder: FolderArgument, out: OutOption, as_json: JsonOption = False) -> None:
     """Split every image and its masks into four, as the paper did with TissueNet."""
-    from cellwatch.storage.datasets import quarters as split
+    from cellwatch.storage.datasets.convert import quarters as split
 
     _show(split(folder, out), out, as_json=as_json)
 
@@ -70,7 +70,7 @@ def subsets(
     as_json: JsonOption = False,
 ) -> None:
     """Draw random subsets of a folder, for learning curves. Larger ones contain smaller ones."""
-    from cellwatch.storage.datasets import subsets as make
+    from cellwatch.storage.datasets.convert import subsets as make
 
     try:
         numbers = [float(size) for size in sizes.split(",")]
@@ -99,7 +99,7 @@ def fetch(
 
     Read its licence first: what it forbids may also bind networks trained on the set.
     """
-    from cellwatch.storage.publicsets import SETS, fetch_set, set_named
+    from cellwatch.storage.datasets.fetch import SETS, fetch_set, set_named
     from cellwatch.zoo.cards import user_zoo
 
     if not name:

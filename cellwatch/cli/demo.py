@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
+from cellwatch.cli.console import progress, tell
 from cellwatch.cli.station import example_config
-from cellwatch.cli.talk import progress, tell
 from cellwatch.errors import CellwatchError, UsageError
 
 DEMO_IMAGES = 5
@@ -41,8 +41,8 @@ def simulate(
     ] = None,
 ) -> None:
     """Act as a microscope: render cells and write them as instruments do."""
-    from cellwatch.daemon.simulate import SCENARIOS, write_manifest
-    from cellwatch.daemon.simulate import simulate as write_images
+    from cellwatch.workflows.simulate import SCENARIOS, write_manifest
+    from cellwatch.workflows.simulate import simulate as write_images
 
     if scenario not in SCENARIOS:
         listed = "; ".join(f"{name}: {what}" for name, what in SCENARIOS.items())

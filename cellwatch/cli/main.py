@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cellwatch import __version__
-from cellwatch.cli.talk import complain
+from cellwatch.cli.console import complain
 from cellwatch.errors import CellwatchError
 
 # Read when torch is loaded; the reasons stand beside the worker's environment.
@@ -20,18 +20,18 @@ BEFORE_TORCH = {"OMP_WAIT_POLICY": "PASSIVE", "ONEDNN_PRIMITIVE_CACHE_CAPACITY":
 # `status` is to answer within a blink on a machine that is busy.
 MODULES: Mapping[str, tuple[str, ...]] = {
     "station": ("init", "run", "status", "explain", "verify", "config"),
-    "images": ("segment", "inspect"),
-    "learn": ("train",),
-    "scores": ("evaluate", "compare"),
+    "segment": ("segment", "inspect"),
+    "train": ("train",),
+    "evaluate": ("evaluate", "compare"),
     "demo": ("simulate", "demo"),
     "models": ("models",),
     "dataset": ("dataset",),
-    "trying": ("try",),
+    "try_models": ("try",),
     "zoo": ("zoo",),
     "review": ("flag", "unflag", "review", "checkout"),
     "corrections": ("corrections",),
     "session": ("session",),
-    "loop": ("retrain", "rerun", "effort"),
+    "retrain": ("retrain", "rerun", "effort"),
 }
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cellwatch.cli.images import ZooOption
-from cellwatch.cli.loop import models_history, models_promote, models_rollback
-from cellwatch.cli.talk import JsonOption, byte_progress, print_json, print_table, tell
+from cellwatch.cli.console import JsonOption, byte_progress, print_json, print_table, tell
+from cellwatch.cli.retrain import models_history, models_promote, models_rollback
+from cellwatch.cli.segment import ZooOption
 from cellwatch.errors import DownloadError, UsageError
 from cellwatch.zoo.cards import (
     BUILTIN,

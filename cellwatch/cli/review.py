@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cellwatch.cli.asking import (
+from cellwatch.cli.client import (
     as_known,
     ask,
     ledger_of,
@@ -14,16 +14,16 @@ from cellwatch.cli.asking import (
     refuse_station_folder,
     show,
 )
-from cellwatch.cli.talk import ConfigOption, JsonOption, print_json, print_table, progress, tell
+from cellwatch.cli.console import ConfigOption, JsonOption, print_json, print_table, progress, tell
 from cellwatch.errors import CellwatchError, RequestRefused, UsageError
-from cellwatch.storage import doubts, reports
+from cellwatch.storage.reports import doubts, learning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cellwatch.config.schema import Config, Target, Watch
-    from cellwatch.daemon.checkout import Wanted
     from cellwatch.records import PlaneIndex
+    from cellwatch.storage.corrections.checkout import Wanted
 
 STANDING = ("trainable", "used")
 LEAST_CROP = 32  # px
@@ -114,7 +114,7 @@ def checkout(
     as_json: JsonOption = False,
 ) -> None:
     """Copy images and masks into a folder, to correct them in napari, Cellpose, Fiji or QuPath."""
-    from cellwatch.daemon.requests import folder_of
+    from cellwatch.daemon.requests.dispatch import folder_of
 
     station = read_station(config)
     corrections = folder_of(station)
@@ -165,7 +165,7 @@ def _asked_for(
         else:
             rows = _named(station, db, str(image))
         keys = [row["id"] for row in rows]
-        looks = reports.corrections(db) if again else reports.standing_on(db, keys)
+        looks = learning.corrections(db) if again else learning.standing_on(db, keys)
     if not rows:
         raise RequestRefused(
             "nothing waits that was not corrected or taken out; name an image to take it out again"
@@ -180,7 +180,7 @@ def _part(
     tool: str,
     where: "tuple[PlaneIndex, int]",
 ) -> "Wanted":
-    from cellwatch.daemon.checkout import Wanted
+    from cellwatch.storage.corrections.checkout import Wanted
 
     watched, found = _target(station, row, target)
     return Wanted(row, found.name, watched.axes, tool, *where)
@@ -193,7 +193,7 @@ def _hand_out(
     folders: tuple[Path, Path],
     take_next: int,
 ) -> list[dict[str, Any]]:
-    from cellwatch.daemon.checkout import take_out
+    from cellwatch.storage.corrections.checkout import take_out
 
     made: list[dict[str, Any]] = []
     try:
@@ -249,7 +249,7 @@ def _named(
     db: Any,  # Any: sqlite3, light to import
     image: str,
 ) -> list[dict[str, Any]]:
-    rows = reports.acquisitions_named(db, as_known(station, image))
+    rows = learning.acquisitions_named(db, as_known(station, image))
     done = [row for row in rows if row["state"] == "done" or row["finished_at"]]
     if not rows:
         raise RequestRefused(f"no image '{image}' is known; see: cellwatch explain {image}")

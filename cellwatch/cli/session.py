@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellwatch.cli.asking import ask, ledger_of, read_station
+from cellwatch.cli.client import ask, ledger_of, read_station
+from cellwatch.cli.console import ConfigOption, tell
 from cellwatch.cli.review import SPARE, Tool
-from cellwatch.cli.talk import ConfigOption, tell
 from cellwatch.errors import CellwatchError, RequestRefused
-from cellwatch.storage import doubts
+from cellwatch.storage.reports import doubts
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
@@ -43,11 +43,11 @@ def session(
     The daemon must run, because it reads the corrections. Ctrl-C ends the session and nothing is
     lost: an image that was handed out can still be corrected and dropped.
     """
-    from cellwatch.daemon.lineup import groups_of
-    from cellwatch.daemon.requests import folder_of
-    from cellwatch.daemon.sessions import forget, train_on_all
+    from cellwatch.daemon.requests.dispatch import folder_of
+    from cellwatch.daemon.retraining.selection import groups_of
+    from cellwatch.daemon.retraining.session import forget, train_on_all
     from cellwatch.records import TrainJob
-    from cellwatch.storage.locking import is_locked
+    from cellwatch.storage.ledger.locking import is_locked
 
     station = read_station(config)
     groups = groups_of(station)
@@ -100,9 +100,9 @@ def _hand_out(
     folders: tuple[Path, Path],
     network: Path | None,
 ) -> tuple[int, dict[str, Any]]:  # Any: JSON
-    from cellwatch.daemon.checkout import Given, Wanted, take_out
-    from cellwatch.daemon.sessions import segmented_by
+    from cellwatch.daemon.retraining.session import segmented_by
     from cellwatch.records import PlaneIndex
+    from cellwatch.storage.corrections.checkout import Given, Wanted, take_out
 
     members = {watched.name: (watched, target) for watched, target in group.members}
     with ledger_of(station) as db:

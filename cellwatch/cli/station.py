@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellwatch.cli.asking import as_known
-from cellwatch.cli.learningstatus import show_people
-from cellwatch.cli.status import status
-from cellwatch.cli.talk import (
+from cellwatch.cli.client import as_known
+from cellwatch.cli.console import (
     ConfigOption,
     JsonOption,
     complain,
@@ -21,14 +19,16 @@ from cellwatch.cli.talk import (
     start_logging,
     tell,
 )
+from cellwatch.cli.status import status
+from cellwatch.cli.status_training import show_people
 from cellwatch.config.locate import find_config
 from cellwatch.errors import EXIT_FAILED, UsageError
-from cellwatch.storage import doubts, reading, reports
-from cellwatch.storage.pathtext import path_text, printable
+from cellwatch.storage.ledger.path_text import path_text, printable
+from cellwatch.storage.reports import doubts, learning, station
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
-    from cellwatch.storage.maskstore import StoreReport
+    from cellwatch.storage.masks.store import StoreReport
 
 config_app = typer.Typer(help="Check the configuration.", no_args_is_help=True)
 
@@ -69,14 +69,14 @@ def example_config() -> str:
 
 def _known_of(config: "Config") -> tuple[list[str], dict[str, str]]:
     # Warnings, and by group the model that was promoted for it.
-    from cellwatch.daemon.lineup import groups_of, overruled, unserved
-    from cellwatch.storage import promotions
+    from cellwatch.daemon.retraining.selection import groups_of, overruled, unserved
+    from cellwatch.storage.ledger import promotions
 
-    ledger = config.state.folder / reading.LEDGER
+    ledger = config.state.folder / station.LEDGER
     if not ledger.is_file():
         return [], {}
-    with reading.reader(ledger) as db:
-        if not reports.has_loop(db):
+    with station.reader(ledger) as db:
+        if not learning.has_loop(db):
             return [], {}
         used = {name: promotions.in_use(db, name) for name in groups_of(config)}
         promoted = {
@@ -166,15 +166,15 @@ def explain(
 
     checked = read_config(find_config(config))
     whole = Path(as_known(checked, str(path))).absolute()
-    with reading.reader(checked.state.folder / reading.LEDGER) as db:
-        rows = reading.acquisitions_at(db, path_text(str(whole)))
+    with station.reader(checked.state.folder / station.LEDGER) as db:
+        rows = station.acquisitions_at(db, path_text(str(whole)))
         if not rows and not path.exists():
-            rows = reading.acquisitions_named(db, path.as_posix())
-        if reports.has_loop(db):
+            rows = station.acquisitions_named(db, path.as_posix())
+        if learning.has_loop(db):
             if not rows:
-                named = reports.acquisitions_named(db, str(path))
-                rows = [row for each in named for row in reading.acquisitions_at(db, each["path"])]
-            rows = [{**row, **reports.of_acquisition(db, row["id"])} for row in rows]
+                named = learning.acquisitions_named(db, str(path))
+                rows = [row for each in named for row in station.acquisitions_at(db, each["path"])]
+            rows = [{**row, **learning.of_acquisition(db, row["id"])} for row in rows]
     if as_json:
         print_json(rows)
     for row in rows if not as_json else []:
@@ -203,9 +203,9 @@ def verify(
 
     checked = read_config(find_config(config))
     problems: list[str] = []
-    with reading.reader(checked.state.folder / reading.LEDGER) as db:
-        rows = [row for row in reading.finished(db) if row["superseded_by"] is None]
-        paths = reading.all_paths(db)
+    with station.reader(checked.state.folder / station.LEDGER) as db:
+        rows = [row for row in station.finished(db) if row["superseded_by"] is None]
+        paths = station.all_paths(db)
         n_outdated = db.execute(doubts.OUTDATED).fetchone()[0]
     with progress("checking", len(rows)) as advance:
         for row in rows:
@@ -227,8 +227,8 @@ def verify(
 
 
 def _problems_of(row: dict[str, Any], *, has_tiff: bool) -> list[str]:  # Any: what SQLite holds
-    from cellwatch.storage.labelfiles import check_label_tiffs
-    from cellwatch.storage.maskstore import check_store
+    from cellwatch.storage.masks.label_tiff import check_label_tiffs
+    from cellwatch.storage.masks.store import check_store
 
     report = check_store(Path(row["store"]))
     if report.problems:
@@ -344,7 +344,7 @@ def _counted(target: dict[str, Any]) -> str:  # Any: JSON
 
 
 def _why_unknown(config: "Config", path: Path) -> str:
-    from cellwatch.storage.suffixes import SUFFIXES, how_to_read
+    from cellwatch.images.suffixes import SUFFIXES, how_to_read
     from cellwatch.watching.names import is_wanted
 
     for watched in config.watch:

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from cellwatch.cli.learningstatus import learning_facts, show_learning
-from cellwatch.cli.talk import ConfigOption, JsonOption, print_json
+from cellwatch.cli.console import ConfigOption, JsonOption, print_json
+from cellwatch.cli.status_training import learning_facts, show_learning
 from cellwatch.config.locate import find_config, state_folder
 from cellwatch.errors import EXIT_NOT_RUNNING
 from cellwatch.records import AcquisitionState, DaemonState
-from cellwatch.storage import doubts, reading, reports
-from cellwatch.storage.locking import DAEMON, holder
-from cellwatch.storage.pathtext import printable
+from cellwatch.storage.ledger.locking import DAEMON, holder
+from cellwatch.storage.ledger.path_text import printable
+from cellwatch.storage.reports import doubts, learning, station
 
 REFRESH_S = 2.0
 RUNS = (DaemonState.RUNNING, DaemonState.DEGRADED)
@@ -51,7 +51,7 @@ def station_status(
     state_path: Path, now: datetime, config: Path | None = None
 ) -> dict[str, Any]:  # Any: JSON
     """Read what there is to say about a station; works whether or not the daemon runs."""
-    ledger = state_path / reading.LEDGER
+    ledger = state_path / station.LEDGER
     if not ledger.is_file():
         nothing = dict.fromkeys(AcquisitionState, 0)
         return {
@@ -71,26 +71,26 @@ def station_status(
             "reload_error": "",
             "ledger_mended": "",
         }
-    with reading.reader(ledger) as db:
-        daemon = reading.daemon(db)
+    with station.reader(ledger) as db:
+        daemon = station.daemon(db)
         held = holder(state_path)
-        state = reading.daemon_state(daemon, now, is_locked=bool(held))
+        state = station.daemon_state(daemon, now, is_locked=bool(held))
         return {
             "state": state,
-            "counts": reading.counts(db),
+            "counts": station.counts(db),
             "daemon": daemon,
-            "folders": reading.folders(db),
-            "running": reading.in_flight(db),
-            "waiting": reading.waiting(db),
-            "failures": reading.recent_failures(db),
-            "speed": reading.speed(db),
+            "folders": station.folders(db),
+            "running": station.in_flight(db),
+            "waiting": station.waiting(db),
+            "failures": station.recent_failures(db),
+            "speed": station.speed(db),
             "learning": learning_facts(db),
             "holder": held,
             "is_config_newer": _is_newer(config, held, daemon),
-            "doubts": doubts.doubts(db) if reports.has_loop(db) else {},
-            "unread": reports.unread(db),
-            "reload_error": reading.told(db, reading.RELOAD_ERROR),
-            "ledger_mended": reading.told(db, reading.LEDGER_MENDED),
+            "doubts": doubts.doubts(db) if learning.has_loop(db) else {},
+            "unread": learning.unread(db),
+            "reload_error": station.told(db, station.RELOAD_ERROR),
+            "ledger_mended": station.told(db, station.LEDGER_MENDED),
         }
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cellwatch.cli.images import DeviceOption, PrecisionOption, ZooOption
-from cellwatch.cli.talk import JsonOption, print_json, print_table, tell
+from cellwatch.cli.console import JsonOption, print_json, print_table, tell
+from cellwatch.cli.segment import DeviceOption, PrecisionOption, ZooOption
 from cellwatch.errors import UsageError
 from cellwatch.training.plans import LEAST_EPOCHS, SCHEDULES, FitPlan, with_steps
 
 if TYPE_CHECKING:
-    from cellwatch.daemon.zooscore import SetScore
+    from cellwatch.workflows.zoo.scores import SetScore
 
 zoo_app = typer.Typer(
     help="Build and show zoos: several models, chosen by the style of an image.",
@@ -71,12 +71,12 @@ def build(
     device: DeviceOption = "auto",
 ) -> None:
     """Cluster images by style, train a network for each cluster, and score them together."""
-    from cellwatch.daemon.device import choose_device, keep_freed_memory, precision_on
-    from cellwatch.daemon.zoobuild import build_zoo
-    from cellwatch.daemon.zooclusters import CLUSTERS
-    from cellwatch.daemon.zooplots import COMPARISON, MAP, draw_comparison, draw_map
-    from cellwatch.daemon.zoorequest import GENERALIST, ZooRequest, find_sets
-    from cellwatch.daemon.zooscore import mean_scores, score_zoo
+    from cellwatch.compute.device import choose_device, keep_freed_memory, precision_on
+    from cellwatch.workflows.zoo.build import build_zoo
+    from cellwatch.workflows.zoo.clusters import CLUSTERS
+    from cellwatch.workflows.zoo.plots import COMPARISON, MAP, draw_comparison, draw_map
+    from cellwatch.workflows.zoo.request import GENERALIST, ZooRequest, find_sets
+    from cellwatch.workflows.zoo.scores import mean_scores, score_zoo
     from cellwatch.zoo.catalog import hold_model
 
     keep_freed_memory()

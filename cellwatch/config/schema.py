@@ -20,8 +20,8 @@ from cellwatch.core.parameters import (
     checked_pixel_size,
 )
 from cellwatch.errors import CalibrationError, ParameterError
+from cellwatch.files.mounts import is_network
 from cellwatch.records import ChannelChoice
-from cellwatch.storage.mounts import is_network
 from cellwatch.watching.names import ALWAYS_EXCLUDED, is_plain_name
 from cellwatch.watching.settle import NETWORK_SETTLE_S, SETTLE_S
 

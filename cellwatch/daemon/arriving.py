@@ -5,13 +5,13 @@ import sqlite3
 import time
 from datetime import UTC, datetime
 
-from cellwatch.daemon import office
+from cellwatch.daemon.corrections import inbox
 from cellwatch.daemon.intake import FromWatcher, take_in
 from cellwatch.daemon.life import Life, Ordinary
 from cellwatch.daemon.results import EDITED, ResultChanged
 from cellwatch.daemon.summaries import Later, Summaries
-from cellwatch.storage import revisits
-from cellwatch.storage.ledger import transaction
+from cellwatch.storage.ledger import revisits
+from cellwatch.storage.ledger.database import transaction
 from cellwatch.watching.watcher import Scanned
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def _take(life: Life, event: Ordinary) -> None:
     if isinstance(event, FromWatcher):
         _take_arrival(life, event, life.summaries)
     else:
-        office.take(life.office, event, _now())
+        inbox.take(life.office, event, _now())
 
 
 def _take_arrival(life: Life, event: FromWatcher, summaries: Summaries | Later) -> None:

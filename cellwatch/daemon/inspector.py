@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from cellwatch.daemon.guarded import Guarded, begin, limit_memory
-from cellwatch.daemon.pipe import Message, receive, send
+from cellwatch.compute.guarded import Guarded, begin, limit_memory
+from cellwatch.compute.pipe import Message, receive, send
 from cellwatch.errors import UnreadableImage
 from cellwatch.records import ImageInfo
-from cellwatch.storage.pathtext import path_text, text_path
+from cellwatch.storage.ledger.path_text import path_text, text_path
 
 MODULE = "cellwatch.daemon.inspector"
 MEMORY = 3 << 29  # bytes of address space: headers and tags, never pixels
@@ -80,14 +80,14 @@ def answer_to(question: Message) -> Message:
 
 
 def _why_not_whole(path: Path) -> str:
-    from cellwatch.watching.structure import why_not_whole
+    from cellwatch.images.tiff_structure import why_not_whole
 
     return why_not_whole(path)
 
 
 def _described(path: Path, axes: str) -> Message:
-    from cellwatch.storage.images import describe
-    from cellwatch.watching.identity import fingerprint
+    from cellwatch.files.digests import fingerprint
+    from cellwatch.images import describe
 
     name = ""
     try:
@@ -105,8 +105,8 @@ def _described(path: Path, axes: str) -> Message:
 
 
 def _store_problems(path: Path) -> tuple[str, ...]:
-    from cellwatch.storage.labelfiles import DIFFER, check_label_tiffs
-    from cellwatch.storage.maskstore import check_store
+    from cellwatch.storage.masks.label_tiff import DIFFER, check_label_tiffs
+    from cellwatch.storage.masks.store import check_store
 
     with suppress(MemoryError):
         report = check_store(path)

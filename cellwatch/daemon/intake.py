@@ -14,15 +14,15 @@ from sqlite_utils import Database
 from cellwatch.config.schema import Watch
 from cellwatch.daemon.inspector import Inspector
 from cellwatch.daemon.summaries import Later, Summaries
+from cellwatch.images.suffixes import LIKE_IMAGES, SUFFIXES
+from cellwatch.images.tiff_structure import why_not_whole
 from cellwatch.records import AcquisitionState, ImageInfo
-from cellwatch.storage import arrivals, history
-from cellwatch.storage.pathtext import text_path
-from cellwatch.storage.places import store_path
-from cellwatch.storage.suffixes import LIKE_IMAGES, SUFFIXES
+from cellwatch.storage.ledger import acquisitions, service
+from cellwatch.storage.ledger.path_text import text_path
+from cellwatch.storage.masks.paths import store_path
 from cellwatch.watching.names import experiment_of
 from cellwatch.watching.scanner import scan, unread_in
 from cellwatch.watching.settle import Sighting
-from cellwatch.watching.structure import why_not_whole
 from cellwatch.watching.watcher import (
     INTERRUPTED_AFTER_S,
     Event,
@@ -173,7 +173,7 @@ def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
         if since is None or sighting.mtime_ns < since
     ]
     reason = f"it was there before the folder was watched (existing: {watched.existing})"
-    arrivals.skip_all(db, old, reason, now)
+    acquisitions.skip_all(db, old, reason, now)
     return len(old)
 
 
@@ -191,11 +191,11 @@ def take_in(
         # The first scan ends before any file of it can have settled.
         if not event.reason and (skipped := skip_existing(db, watched, now)):
             logger.info("%s: %d files were there before; skipped", watched.folder, skipped)
-        history.folder_scanned(
+        service.folder_scanned(
             db, watched.name, str(watched.folder), files=event.files, reason=event.reason, now=now
         )
         if report.unread is not None and not event.reason:
-            for suffix in history.unread_found(db, watched.name, report.unread):
+            for suffix in service.unread_found(db, watched.name, report.unread):
                 files = report.unread[suffix]
                 what = "file" if len(files) == 1 else "files"
                 logger.warning(
@@ -207,12 +207,12 @@ def take_in(
                     files[0],
                 )
     elif isinstance(event, Gone):
-        arrivals.note_gone(db, watched.name, str(watched.folder / event.path), now)
+        acquisitions.note_gone(db, watched.name, str(watched.folder / event.path), now)
     elif isinstance(event, Unfinished):
         given_up = event.is_given_up
         state = AcquisitionState.INTERRUPTED if given_up else AcquisitionState.WAITING
         arrival = _arrival(watched, event.sighting, "", ImageInfo(event.sighting.path))
-        arrivals.note_waiting(db, arrival, state, event.reason, now)
+        acquisitions.note_waiting(db, arrival, state, event.reason, now)
         if given_up:
             line = f"{event.sighting.path} is not whole: {event.reason}"
             summaries.say(logging.WARNING, "files that are not whole", line, time.monotonic())
@@ -230,25 +230,25 @@ def _take_finished(
     watched, (output, now, summaries) = report.watch, where
     arrival = _arrival(watched, sighting, report.fingerprint, info)
     if info.reason:
-        arrivals.note_waiting(db, arrival, AcquisitionState.FAILED, info.reason, now)
+        acquisitions.note_waiting(db, arrival, AcquisitionState.FAILED, info.reason, now)
         line = f"{arrival.path} cannot be used: {info.reason}"
         summaries.say(logging.WARNING, "files that cannot be used", line, time.monotonic())
         return
-    if experiment := arrivals.experiment_before(db, arrival):
+    if experiment := acquisitions.experiment_before(db, arrival):
         arrival = replace(arrival, experiment=experiment)
     place = _place(db, arrival, output)
     names = [target.name for target in watched.targets()]
-    if arrivals.enqueue(db, arrival, place, names, now) is not None:
+    if acquisitions.enqueue(db, arrival, place, names, now) is not None:
         line = f"queued {arrival.path}"
         summaries.say(logging.INFO, "files that are queued", line, time.monotonic())
 
 
-def _place(db: Database, arrival: arrivals.Arrival, output: Path) -> str:
-    if before := arrivals.place_of(db, arrival.watch, arrival.path):
+def _place(db: Database, arrival: acquisitions.Arrival, output: Path) -> str:
+    if before := acquisitions.place_of(db, arrival.watch, arrival.path):
         return before
     watched, relative = arrival.watch, arrival.relative_path
     plain = str(output / store_path(watched, relative, arrival.fingerprint, is_free=True))
-    if arrivals.place_is_free(db, plain, arrival.path):
+    if acquisitions.place_is_free(db, plain, arrival.path):
         return plain
     return str(output / store_path(watched, relative, arrival.fingerprint, is_free=False))
 
@@ -260,8 +260,10 @@ def _looked_into(watched: Watch, event: Event, inspector: Inspector) -> FromWatc
     return FromWatcher(watched, event, name, info)
 
 
-def _arrival(watched: Watch, sighting: Sighting, content: str, info: ImageInfo) -> arrivals.Arrival:
-    return arrivals.Arrival(
+def _arrival(
+    watched: Watch, sighting: Sighting, content: str, info: ImageInfo
+) -> acquisitions.Arrival:
+    return acquisitions.Arrival(
         watch=watched.name,
         path=str(watched.folder / sighting.path),
         relative_path=sighting.path,
@@ -276,5 +278,5 @@ def _arrival(watched: Watch, sighting: Sighting, content: str, info: ImageInfo) 
 
 def _local_date(sighting: Sighting) -> str:
     # By the file's own time: a scan after a night of being switched off finds yesterday's images.
-    seconds = min(sighting.mtime_ns, arrivals.LATEST_NS) / 1e9
+    seconds = min(sighting.mtime_ns, acquisitions.LATEST_NS) / 1e9
     return datetime.fromtimestamp(seconds, UTC).astimezone().date().isoformat()

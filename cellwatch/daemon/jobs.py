@@ -7,7 +7,7 @@ from datetime import datetime
 
 from cellwatch.config.schema import Config, Watch
 from cellwatch.records import Job, ModelCard, TargetJob
-from cellwatch.storage.queue import Claim
+from cellwatch.storage.ledger.queue import Claim
 from cellwatch.zoo.cards import ModelPlace
 from cellwatch.zoo.classifiers import ClassifierPlace, find_either
 

@@ -9,23 +9,23 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
+from cellwatch.compute.deadlines import Deadlines
+from cellwatch.compute.executor import FromWorker, Worker
 from cellwatch.config.schema import Config, Watch
-from cellwatch.daemon import desk
-from cellwatch.daemon import nights as training
-from cellwatch.daemon.deadlines import Deadlines
+from cellwatch.daemon.corrections import drop_watcher
+from cellwatch.daemon.corrections.inbox import Office
 from cellwatch.daemon.diskspace import DiskSpace
-from cellwatch.daemon.executor import FromWorker, Worker
-from cellwatch.daemon.inbox import Inbox
+from cellwatch.daemon.event_queue import Inbox
 from cellwatch.daemon.intake import FromWatcher
-from cellwatch.daemon.office import Office
 from cellwatch.daemon.results import ResultChanged
+from cellwatch.daemon.retraining import scheduler as training
 from cellwatch.daemon.summaries import Summaries
-from cellwatch.storage.places import SUPERSEDED
-from cellwatch.storage.queue import Claim
+from cellwatch.storage.ledger.queue import Claim
+from cellwatch.storage.masks.paths import SUPERSEDED
 from cellwatch.zoo.cards import ModelPlace
 from cellwatch.zoo.classifiers import ClassifierPlace
 
-Ordinary = FromWatcher | desk.Event | ResultChanged
+Ordinary = FromWatcher | drop_watcher.Event | ResultChanged
 
 
 @dataclass

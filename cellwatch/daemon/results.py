@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 
 from cellwatch.daemon.inspector import Inspector
-from cellwatch.storage.places import label_tiffs_of
-from cellwatch.storage.reading import LEDGER, finished_stores, reader
+from cellwatch.storage.masks.paths import label_tiffs_of
+from cellwatch.storage.reports.station import LEDGER, finished_stores, reader
 
 logger = logging.getLogger(__name__)
 

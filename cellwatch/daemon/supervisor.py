@@ -17,19 +17,20 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from cellwatch import __version__
+from cellwatch.compute.executor import boot_id, wait_for_stranded
 from cellwatch.config.parse import read_config
 from cellwatch.config.schema import Config
-from cellwatch.daemon import arriving, desk, office, workers
-from cellwatch.daemon import nights as training
-from cellwatch.daemon.executor import boot_id, wait_for_stranded
+from cellwatch.daemon import arriving, workers
+from cellwatch.daemon.corrections import drop_watcher, inbox
 from cellwatch.daemon.intake import known_files, start_watching, waiting_files
 from cellwatch.daemon.jobs import models_of
 from cellwatch.daemon.life import Life, Ordinary
-from cellwatch.daemon.lineup import groups_of, overruled, unserved
 from cellwatch.daemon.results import start_watching_results
-from cellwatch.daemon.sdnotify import notify
-from cellwatch.daemon.signals import Signals, handle_signals
-from cellwatch.daemon.startup import (
+from cellwatch.daemon.retraining import scheduler as training
+from cellwatch.daemon.retraining.selection import groups_of, overruled, unserved
+from cellwatch.daemon.service.sdnotify import notify
+from cellwatch.daemon.service.signals import Signals, handle_signals
+from cellwatch.daemon.service.startup import (
     LEDGER_AGAIN_S,
     claimed_output,
     let_kernels_be_kept,
@@ -39,11 +40,11 @@ from cellwatch.daemon.startup import (
     when_writable,
 )
 from cellwatch.errors import CellwatchError, ConfigError
+from cellwatch.files.digests import has_fingerprint
 from cellwatch.records import AcquisitionState
-from cellwatch.storage import backups, history, queue, revisits
-from cellwatch.storage.locking import state_lock
-from cellwatch.storage.reading import LEDGER_MENDED, RELOAD_ERROR
-from cellwatch.watching.identity import has_fingerprint
+from cellwatch.storage.ledger import backups, queue, revisits, service
+from cellwatch.storage.ledger.locking import state_lock
+from cellwatch.storage.reports.station import LEDGER_MENDED, RELOAD_ERROR
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
         db = opened_ledger(config.state.folder)
         handlers = handle_signals(signals)
         try:
-            when_writable(signals, lambda: history.told(db, LEDGER_MENDED, mended))
+            when_writable(signals, lambda: service.told(db, LEDGER_MENDED, mended))
             while True:
                 life = _begin_life(db, config, config_path, is_once=is_once)
                 counts = _live(life, signals)
@@ -114,7 +115,7 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
 def _begin_life(db: Database, config: Config, config_path: Path, *, is_once: bool) -> Life:
     models = models_of(config)
     nights = training.Nights(db, config, models)
-    people = office.Office(db, config, nights)
+    people = inbox.Office(db, config, nights)
     return Life(db, config, config_path, models, is_once, nights, people)
 
 
@@ -160,7 +161,7 @@ def _start_threads(life: Life) -> list[threading.Thread]:
         )
         for watched in config.watch
     ]
-    threads += office.open_office(life.office, stop, put, _now())
+    threads += inbox.open_office(life.office, stop, put, _now())
     if not life.is_once:
         state, output = config.state.folder, config.output.folder
         threads.append(start_watching_results(state, output, stop, put))
@@ -170,7 +171,7 @@ def _start_threads(life: Life) -> list[threading.Thread]:
 
 def _begin(life: Life) -> None:
     now, config = _now(), life.config
-    facts = history.DaemonFacts(
+    facts = service.DaemonFacts(
         pid=os.getpid(),
         host=socket.gethostname(),
         boot_id=boot_id(),
@@ -178,15 +179,15 @@ def _begin(life: Life) -> None:
         device=config.device,
         config=str(life.config_path.absolute()),
     )
-    stranded = history.daemon_started(life.db, facts, now)
-    history.told(life.db, RELOAD_ERROR, "")
+    stranded = service.daemon_started(life.db, facts, now)
+    service.told(life.db, RELOAD_ERROR, "")
     for watched in config.watch:
         folder = str(watched.folder)
-        if moved := history.root_moved(life.db, watched.name, folder, has_fingerprint):
+        if moved := service.root_moved(life.db, watched.name, folder, has_fingerprint):
             logger.info("'%s' lies in %s now: %d images known", watched.name, folder, moved)
-    history.folders_named(life.db, [*(w.name for w in config.watch), *desk.named(config)])
+    service.folders_named(life.db, [*(w.name for w in config.watch), *drop_watcher.named(config)])
     groups = groups_of(config)
-    history.groups_named(life.db, {name: group.target.model for name, group in groups.items()})
+    service.groups_named(life.db, {name: group.target.model for name, group in groups.items()})
     for told in [*unserved(life.db, config), *overruled(life.db, config)]:
         logger.warning("%s", told)
     wait_for_stranded(stranded)
@@ -209,7 +210,7 @@ def _reload(life: Life) -> None:
         claimed_output(config)
     except CellwatchError as error:
         logger.warning("the configuration is wrong, and the old one stays in force: %s", error)
-        history.told(life.db, RELOAD_ERROR, str(error))
+        service.told(life.db, RELOAD_ERROR, str(error))
         return
     life.next_config = config
 
@@ -250,8 +251,8 @@ def _turn(life: Life) -> None:
     arriving.take_ordinary(life)
     workers.listen(life)
     workers.look_after(life)
-    office.answer_requests(life.office, _now())
-    office.look_after(life.office)
+    inbox.answer_requests(life.office, _now())
+    inbox.look_after(life.office)
     if not life.is_once:
         is_busy = life.worker is None or not life.worker.is_idle
         training.turn(life.nights, is_busy=is_busy, now=_now(), local_now=_now().astimezone())
@@ -262,7 +263,7 @@ def _turn(life: Life) -> None:
         _look_at_clock(life, time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
         if not life.is_output_claimed:
             life.is_output_claimed = claimed_output(life.config)
-        history.heartbeat(life.db, _now())
+        service.heartbeat(life.db, _now())
         life.heartbeat_at = now + HEARTBEAT_S
 
 
@@ -282,7 +283,7 @@ def _look_at_clock(life: Life, ahead: float) -> None:
 
 def _is_everything_done(life: Life) -> bool:
     all_quiet = all(life.quiet.get(w.name, False) for w in life.config.watch)
-    if not all_quiet or not life.inbox.is_empty() or not office.is_quiet(life.office):
+    if not all_quiet or not life.inbox.is_empty() or not inbox.is_quiet(life.office):
         return False
     return life.claimed is None and not queue.has_work(life.db)
 
@@ -304,7 +305,7 @@ def _end(life: Life) -> None:
         if life.claimed is not None:
             queue.hand_back(life.db, life.claimed.acquisition_id, _now())
         if life.next_config is None:
-            history.daemon_stopped(life.db, _now())
+            service.daemon_stopped(life.db, _now())
     except sqlite3.OperationalError as error:
         # The next start finds what was in flight, and masks that were not recorded yet.
         logger.warning("the end cannot be recorded in the ledger: %s", error)

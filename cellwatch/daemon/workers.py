@@ -5,18 +5,18 @@ import math
 import time
 from datetime import UTC, datetime, timedelta
 
-from cellwatch.daemon import nights as training
-from cellwatch.daemon import office
-from cellwatch.daemon.choice import models_for, pin_chosen, pin_models, redo_if_repinned
-from cellwatch.daemon.deadlines import STARTING_S
-from cellwatch.daemon.executor import FromWorker, Worker, process_started
+from cellwatch.compute.deadlines import STARTING_S
+from cellwatch.compute.executor import FromWorker, Worker, process_started
+from cellwatch.daemon.corrections import inbox
 from cellwatch.daemon.jobs import are_zeros_final, cards_of, facts_of, job_for, plane_of, why_no_job
 from cellwatch.daemon.life import InFlight, Life
+from cellwatch.daemon.model_choice import models_for, pin_chosen, pin_models, redo_if_repinned
+from cellwatch.daemon.retraining import scheduler as training
 from cellwatch.errors import CellwatchError, DeviceError, OutputError
 from cellwatch.records import Outcome, Trouble
-from cellwatch.storage import history, queue
-from cellwatch.storage.pathtext import text_path
-from cellwatch.storage.queue import Claim
+from cellwatch.storage.ledger import queue, service
+from cellwatch.storage.ledger.path_text import text_path
+from cellwatch.storage.ledger.queue import Claim
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def give_job(life: Life, worker: Worker) -> None:
         return
     pin_models(life.db, claim, models, life.config, _now())
     for card in cards:
-        history.model_used(life.db, card, _now())
+        service.model_used(life.db, card, _now())
     final = are_zeros_final(claim, watched, _now())
     job = job_for(claim, watched, life.config, models, are_zeros_final=final)
     pixels, n_bytes = plane_of(claim), _size_of(life, claim)
@@ -103,7 +103,7 @@ def _has_space(life: Life) -> bool:
     trouble = life.space.why_none(output.folder, output.reserve, config.state.folder, now)
     life.space.warn([watched.folder for watched in config.watch], output.reserve, now)
     if trouble != before:
-        history.daemon_degraded(life.db, trouble)
+        service.daemon_degraded(life.db, trouble)
         logger.warning("%s", trouble or "there is room on the disk again")
     if trouble and life.is_once:
         raise OutputError(trouble)
@@ -122,7 +122,7 @@ def _spawn(life: Life) -> None:
         return
     life.ready_until = time.monotonic() + STARTING_S
     started = process_started(life.worker.pid)
-    history.daemon_workers(life.db, [{"pid": life.worker.pid, "started": started}])
+    service.daemon_workers(life.db, [{"pid": life.worker.pid, "started": started}])
 
 
 def _take(life: Life, event: FromWorker) -> None:
@@ -133,7 +133,7 @@ def _take(life: Life, event: FromWorker) -> None:
         worker.is_ready = True
         worker.device = message["device"]
         life.deaths_at_start, life.ready_until = 0, float("inf")
-        history.worker_ready(life.db, message["device"], message["precision"])
+        service.worker_ready(life.db, message["device"], message["precision"])
         logger.info("the worker on %s is ready (%s)", message["device"], message["precision"])
     elif message["kind"] == "unfit":
         _unfit(life, str(message["reason"]))
@@ -179,7 +179,7 @@ def _record(life: Life, outcome: Outcome) -> None:
     if life.job is not None:
         pin_chosen(life.db, life.job.claim, outcome, life.config, now)
         redo_if_repinned(life.db, life.job.claim, outcome, life.config, now)
-    office.segmented(life.office, outcome.acquisition_id)
+    inbox.segmented(life.office, outcome.acquisition_id)
     rois = ", ".join(result.counted for result in outcome.targets)
     notes = "; ".join(note for result in outcome.targets for note in result.notes)
     line = f"segmented {path}: {rois} in {outcome.seconds:.1f} s{f' ({notes})' if notes else ''}"
@@ -189,7 +189,7 @@ def _record(life: Life, outcome: Outcome) -> None:
 def _ended(life: Life, worker: Worker) -> None:
     how = worker.how_it_ended()
     now = time.monotonic()
-    history.daemon_workers(life.db, [])
+    service.daemon_workers(life.db, [])
     if worker.acquisition_id is not None:
         state = queue.worker_died(life.db, worker.acquisition_id, how, _now())
         worker.acquisition_id = None
@@ -221,7 +221,7 @@ def _unfit(life: Life, reason: str) -> None:
     # place unasked. It may come: a driver is updated, another program ends.
     if life.is_once:
         raise DeviceError(reason)
-    history.daemon_degraded(life.db, reason)
+    service.daemon_degraded(life.db, reason)
     if life.worker is not None:
         life.worker.is_unfit = True
         life.worker, life.job = None, None

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from cellwatch.core.network import CPNet
 from cellwatch.errors import TrainingError
+from cellwatch.files.atomic import put_in_place
 from cellwatch.training.plans import FitPlan, plan_from
-from cellwatch.zoo.whole import put_in_place
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"

@@ -15,9 +15,9 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
+from cellwatch.images.tiff_structure import why_not_whole
 from cellwatch.watching.scanner import is_bare, item_of, look, scan
 from cellwatch.watching.settle import SETTLE_S, Settler, Sighting
-from cellwatch.watching.structure import why_not_whole
 
 logger = logging.getLogger(__name__)
 

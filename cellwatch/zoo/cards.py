@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from cellwatch.errors import UnknownModel, WeightsError
+from cellwatch.files.atomic import put_in_place
 from cellwatch.records import ModelCard
 from cellwatch.zoo.fetchable import PUBLISHED
 from cellwatch.zoo.hashes import file_sha256
-from cellwatch.zoo.whole import put_in_place
 
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"

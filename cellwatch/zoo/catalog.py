@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cellwatch.core.network import CPNet
 from cellwatch.errors import UnknownModel, WeightsError
+from cellwatch.files.atomic import flush, put_in_place
 from cellwatch.records import ModelCard
 from cellwatch.zoo.cards import (
     BUILTIN,
@@ -24,7 +25,6 @@ from cellwatch.zoo.cards import (
 from cellwatch.zoo.limited import in_child
 from cellwatch.zoo.stylefile import STYLES, StyleFacts, load_styles, save_styles
 from cellwatch.zoo.weights import load_network, save_network
-from cellwatch.zoo.whole import flush, put_in_place
 
 _IDS = re.compile(r"(cellpose/)?[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 

@@ -16,10 +16,10 @@ from safetensors.numpy import load_file, save_file
 
 from cellwatch.core.styles import StyleClassifier
 from cellwatch.errors import UnknownModel, WeightsError
+from cellwatch.files.atomic import put_in_place
 from cellwatch.records import ClassifierCard, ClusterCard
 from cellwatch.zoo.cards import WEIGHTS, ModelPlace, find_model, is_path, zoo_roots
 from cellwatch.zoo.hashes import file_sha256
-from cellwatch.zoo.whole import put_in_place
 
 CARD = "classifier.json"
 STYLES = "classifier.safetensors"

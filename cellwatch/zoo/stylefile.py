@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 from cellwatch.core.diameter import SizeModel
 from cellwatch.core.styles import KnownStyles
 from cellwatch.errors import WeightsError
+from cellwatch.files.atomic import put_in_place
 from cellwatch.zoo.hashes import file_sha256
-from cellwatch.zoo.whole import put_in_place
 
 STYLES = "styles.safetensors"
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from cellwatch.core.network import CPNet, NetworkConfig
 from cellwatch.errors import WeightsError
+from cellwatch.files.atomic import put_in_place
 from cellwatch.zoo.hashes import file_sha256
-from cellwatch.zoo.whole import put_in_place
 
 _UNSAFE = re.compile(r"GLOBAL (\w[\w.]*)")  # how torch names what it refuses to call
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cellwatch.cli.asking import as_known, refuse_station_folder
-from cellwatch.cli.learningstatus import show_learning
-from cellwatch.cli.loop import verdict
+from cellwatch.cli.client import as_known, refuse_station_folder
+from cellwatch.cli.retrain import verdict
+from cellwatch.cli.status_training import show_learning
 from cellwatch.config.parse import parse_config
 from cellwatch.errors import UsageError
 

@@ -15,13 +15,13 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from cellwatch.cli.learn import _tell_elsewhere
 from cellwatch.cli.main import app_for
 from cellwatch.cli.status import station_status
+from cellwatch.cli.train import _tell_elsewhere
 from cellwatch.errors import CellwatchError
 from cellwatch.records import AcquisitionState
-from cellwatch.storage.ledger import open_ledger
-from cellwatch.storage.locking import DAEMON, state_lock
+from cellwatch.storage.ledger.database import open_ledger
+from cellwatch.storage.ledger.locking import DAEMON, state_lock
 from cellwatch.training.dataset import training_image
 from tests.discs import disc_picture
 

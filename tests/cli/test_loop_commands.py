@@ -12,8 +12,8 @@ import pytest
 import tifffile
 
 from cellwatch.cli.main import MODULES, app_for
-from cellwatch.storage.pairs import find_pairs
-from tests.daemon.test_desk import Desk, truth
+from cellwatch.storage.datasets.pairs import find_pairs
+from tests.daemon.corrections.test_drop_watcher import Desk, truth
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -8,8 +8,8 @@ import pytest
 import tifffile
 import yaml
 
-from cellwatch.cli.trying import doubt_of
-from cellwatch.daemon.trying import Trial
+from cellwatch.cli.try_models import doubt_of
+from cellwatch.workflows.try_models import Trial
 from cellwatch.zoo.weights import save_checkpoint
 from tests.cli.test_commands import cellwatch, in_process, write_pair
 from tests.conftest import tiny_network

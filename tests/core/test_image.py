@@ -12,8 +12,8 @@ from cellwatch.core.image import (
     with_channels,
 )
 from cellwatch.core.parameters import Normalisation
-from cellwatch.daemon.simulate import Optics, expose
-from cellwatch.storage.images import load
+from cellwatch.images import load
+from cellwatch.workflows.simulate import Optics, expose
 
 
 def test_percentiles_become_zero_and_one():

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from cellwatch.compute.models import ready_model
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.core.styles import classifier_of
-from cellwatch.daemon.choosing import ready_model
 from cellwatch.records import ClassifierCard, ClusterCard
 from cellwatch.training.plans import FitPlan
 from cellwatch.training.styling import native_style, style_facts

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from cellwatch.daemon.device import choose_device, keep_freed_memory
-from cellwatch.daemon.executor import process_started
-from cellwatch.daemon.pipe import receive, send
-from cellwatch.daemon.sdnotify import notify
-from cellwatch.daemon.simulate import Optics, expose, render_cells, simulate, write_manifest
+from cellwatch.compute.device import choose_device, keep_freed_memory
+from cellwatch.compute.executor import process_started
+from cellwatch.compute.pipe import receive, send
+from cellwatch.daemon.service.sdnotify import notify
 from cellwatch.errors import DeviceError, UsageError
-from cellwatch.storage.images import load
-from cellwatch.watching.structure import why_not_whole
+from cellwatch.images import load
+from cellwatch.images.tiff_structure import why_not_whole
+from cellwatch.workflows.simulate import Optics, expose, render_cells, simulate, write_manifest
 
 
 def test_a_device_that_is_not_there_is_an_error_not_another_device():

@@ -8,15 +8,15 @@ import time
 import numpy as np
 import pytest
 
-from cellwatch.daemon import memory
-from cellwatch.daemon.deadlines import FIRST_RATE, LEAST_S, Deadlines
-from cellwatch.daemon.device import is_out_of_memory
-from cellwatch.daemon.inbox import Inbox
+from cellwatch.compute import memory
+from cellwatch.compute.deadlines import FIRST_RATE, LEAST_S, Deadlines
+from cellwatch.compute.device import is_out_of_memory
+from cellwatch.daemon.event_queue import Inbox
 from cellwatch.daemon.inspector import Inspector
 from cellwatch.daemon.summaries import SINGLY, Summaries
 from cellwatch.errors import TooLittleMemory
 from cellwatch.records import ImageInfo, TargetResult
-from cellwatch.storage.maskstore import count_rois
+from cellwatch.storage.masks.store import count_rois
 
 
 def test_f54_a_deadline_follows_the_pixels_and_the_rate_of_this_machine():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellwatch.storage.maskstore import check_store
+from cellwatch.storage.masks.store import check_store
 from tests.daemon.stations import Station
 from tests.discs import disc_picture
 

@@ -5,9 +5,9 @@ import sqlite3
 
 import pytest
 
-from cellwatch.daemon.adoption import asked_for, choice_of
-from cellwatch.storage import reading
-from cellwatch.storage.ledger import open_ledger
+from cellwatch.compute.adoption import asked_for, choice_of
+from cellwatch.storage.ledger.database import open_ledger
+from cellwatch.storage.reports import station
 
 
 def test_a_store_of_the_first_version_names_what_was_asked_for():
@@ -32,9 +32,9 @@ def test_a_ledger_that_no_daemon_has_migrated_yet_can_be_read(tmp_path):
     """)
     db.close()
 
-    with reading.reader(next(tmp_path.glob("*.db"))) as connection:
+    with station.reader(next(tmp_path.glob("*.db"))) as connection:
         assert isinstance(connection, sqlite3.Connection)
-        row = reading.acquisitions_at(connection, "/a.tif")[0]
+        row = station.acquisitions_at(connection, "/a.tif")[0]
 
     assert row["targets"][0]["choice"] is None
     assert json.dumps(row["targets"][0]["params"]) == "{}"

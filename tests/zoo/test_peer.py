@@ -14,7 +14,7 @@ import torch
 
 from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.core.segment import segment
-from cellwatch.daemon.simulate import Optics, expose, render_cells
+from cellwatch.workflows.simulate import Optics, expose, render_cells
 from cellwatch.zoo.cards import find_model
 from cellwatch.zoo.catalog import load_model
 from cellwatch.zoo.importing import export_checkpoint, import_checkpoint

@@ -15,8 +15,8 @@ import numpy as np
 
 from cellwatch.core.arrays import Bool, Float32, Int32
 from cellwatch.errors import BadTrainingData
-from cellwatch.storage.publish import sync_tree
-from cellwatch.zoo.whole import flush
+from cellwatch.files.atomic import flush
+from cellwatch.files.publish import sync_tree
 
 ARRAYS = "arrays.npz"
 ORIGINAL = "original"

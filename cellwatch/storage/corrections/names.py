@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from cellwatch.files.stems import stem_of
 from cellwatch.records import Crop, PlaneIndex
-from cellwatch.storage.stems import stem_of
 
 ENDINGS = ("_cp_masks", "_masks", "_seg", "_labels", "_rois", "_roiset", "-roiset", "roiset")
 REGION = "_region"

@@ -1,0 +1,131 @@
+"""What `status` says of learning: flags, corrections, models, the training under way."""
+
+import json
+import sqlite3
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import typer
+
+from cellwatch.storage.reports import learning
+
+PROGRESS = "progress.json"
+NOTHING_NEW = "no new corrections"  # no news to a person
+
+
+def learning_facts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
+    """Return what there is to say; empty for a ledger of an earlier version."""
+    if not learning.has_loop(db):
+        return {}
+    sql = """
+        SELECT group_name FROM corrections WHERE group_name IS NOT NULL
+        UNION SELECT group_name FROM promotions
+    """
+    configured = learning.models_configured(db)
+    names = sorted({*(name for (name,) in db.execute(sql).fetchall()), *configured})
+    sql = """
+        SELECT count(DISTINCT coalesce(acquisition_id, name)) FROM flags WHERE lowered_at IS NULL
+    """
+    flagged = db.execute(sql).fetchone()[0]
+    served = learning.groups_configured(db)
+    facts = learning.group_facts(db, names)
+    groups = [
+        {
+            **g,
+            "is_served": served is None or g["group"] in served,
+            "configured": configured.get(g["group"]),
+        }
+        for g in facts
+    ]
+    return {
+        "flagged": flagged,
+        "dropped": learning.dropped_in_vain(db),
+        "groups": [{**g, "last_skip": learning.last_skip(db, g["group"])} for g in groups],
+        "training": _under_way(learning.running(db)),
+        "waiting": learning.waiting(db),
+        "mixed_experiments": learning.mixed_experiments(db),
+    }
+
+
+def show_learning(facts: dict[str, Any], *, is_running: bool) -> None:  # Any: JSON
+    """Print it, as far as there is anything."""
+    if not facts:
+        return
+    if facts["flagged"]:
+        typer.echo(f"{facts['flagged']} flagged (cellwatch review)")
+    if dropped := ", ".join(f"{n} {state}" for state, n in facts["dropped"].items()):
+        typer.echo(f"dropped files: {dropped} (cellwatch corrections list)")
+    for group in facts["groups"]:
+        _show_group(group)
+    if (training := facts["training"]) and not is_running:
+        typer.echo(f"training {training['model_id']} goes on when the daemon runs again")
+    elif training:
+        of = f" of {training['steps']}" if training.get("steps") else ""
+        stage = training.get("stage") or "starting"
+        typer.echo(f"training {training['model_id']}: {stage}, step {training.get('step', 0)}{of}")
+    for run in facts["waiting"]:
+        typer.echo(f"the training of {run['group_name']} waits for its turn")
+    for mixed in facts["mixed_experiments"]:
+        rerun = f"cellwatch rerun {quote(mixed['experiment'])} --watch {quote(mixed['watch'])}"
+        to_redo = mixed["to_redo"]
+        typer.echo(
+            f"experiment {mixed['watch']}/{mixed['experiment']} has {mixed['target']} of "
+            f"{mixed['models']} models ({mixed['model_ids']}); "
+            + (f"{to_redo} of its images are being redone" if to_redo else f"make it one: {rerun}")
+        )
+
+
+def _show_group(group: dict[str, Any]) -> None:  # Any: JSON
+    configured = group.get("configured")
+    model = f"uses {configured} (as configured)" if configured else "uses its base"
+    if group["model"]:
+        other = f"; the configuration names {configured}" if configured else ""
+        model = f"uses {group['model']} ({group['verdict']} {group['since'][:10]}{other})"
+    counts = ", ".join(f"{n} {state}" for state, n in group["corrections"].items())
+    skip = group["last_skip"]
+    skipped = f"; its last night was skipped: {skip}" if skip not in ("", NOTHING_NEW) else ""
+    if (last := group["last_run"]) and last["state"] == "failed":
+        is_cancelled = last["reason"].startswith("cancelled")
+        how = f"was {last['reason']}" if is_cancelled else f"failed: {last['reason']}"
+        skipped += f"; its last training {how}"
+    if (said := group["last_decision"]) and said["model_id"] != group["model"]:
+        skipped += f"; {said['model_id']} was {said['verdict']} (cellwatch models history)"
+    if not group["is_served"]:
+        model += ", and is in the configuration no more (cellwatch config check)"
+    given = f"; corrections: {counts}" if counts else ""
+    typer.echo(f"group {group['group']} {model}{given}{skipped}")
+
+
+def show_people(row: dict[str, Any]) -> None:  # Any: what SQLite holds
+    """Print what people said and did about one acquisition, for `explain`."""
+    for flag in row.get("flags", []):
+        roi = f" ROI {flag['roi']}" if flag["roi"] else ""
+        lowered = f"; taken off: {flag['lowered_why']}" if flag["lowered_at"] else ""
+        why = f": {flag['why']}" if flag["why"] else ""
+        typer.echo(f"  flagged{roi} by {flag['raised_by']} at {flag['raised_at']}{why}{lowered}")
+    for out in row.get("checkouts", []):
+        kind = ", a second look" if out["is_mirrored"] else ""
+        typer.echo(f"  taken out at {out['checked_out_at']} for {out['format']}{kind}")
+    for given in row.get("corrections", []):
+        reason = f": {' '.join(given['reason'].split())}" if given["reason"] else ""
+        scored = ""
+        if given["ap50"] is not None:  # neither rejected nor a region
+            scored = f", {given['rois']} ROIs, AP@0.5 before {given['ap50']:.3f}"
+        typer.echo(f"  correction {given['id']} {given['file']}: {given['state']}{scored}{reason}")
+    for pin in row.get("pins", []):
+        typer.echo(
+            f"  {pin['target']} of {pin['experiment']} keeps {pin['model_id']} "
+            f"(since {pin['pinned_at']}, {pin['pinned_by']})"
+        )
+
+
+def _under_way(run: dict[str, Any] | None) -> dict[str, Any] | None:  # Any: what SQLite holds
+    if run is None:
+        return None
+    facts = {key: run[key] for key in ("id", "group_name", "kind", "model_id", "started_at")}
+    try:
+        said = json.loads((Path(run["folder"] or "") / PROGRESS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        said = {}
+    return {**facts, **said}

@@ -1,0 +1,267 @@
+"""Segment every plane of an image: what a worker does to an acquisition and `segment` to a file."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cellwatch.compute.device import trim_memory
+from cellwatch.compute.models import Chooser, Model, channels_for
+from cellwatch.core.arrays import Float32, Float64, Int32
+from cellwatch.core.channels import Channel, take_channels
+from cellwatch.core.confidence import roi_confidences
+from cellwatch.core.image import cleaned, percentiles
+from cellwatch.core.labels import stitch_planes
+from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
+from cellwatch.core.segment import segment
+from cellwatch.core.styles import novelty_of
+from cellwatch.images import Image
+from cellwatch.records import ChannelChoice, ModelChoice, TargetResult
+from cellwatch.storage.masks.store import count_rois
+
+# px; from here on freed memory is given back before each pass of the network: what was left between
+# arrays of other sizes fits nothing, and would add up.
+LARGE = 512 * 512
+UNSURE = 0.7  # confidence; below it a chosen model is compared with the general network
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentedTarget:
+    """One target of an acquisition.
+
+    Attributes
+    ----------
+    labels : (P, T, Z, Y, X) int32
+    result : TargetResult
+    provenance : mapping
+        JSON: what made the label image.
+    """
+
+    labels: Int32
+    result: TargetResult
+    provenance: Mapping[str, Any]  # Any: JSON
+
+
+def segment_acquisition(
+    image: Image,
+    model: Model | Chooser,
+    params: SegmentationParams,
+    choice: ChannelChoice,
+    *,
+    target: str = "cells",
+    pixel_size_um: float | None = None,
+    on_plane: Callable[[], None] = lambda: None,
+) -> SegmentedTarget:
+    """Segment all planes of an image with one model, named or chosen by the image's style.
+
+    Parameters
+    ----------
+    image : Image
+    model : Model or Chooser
+    params : SegmentationParams
+    choice : ChannelChoice
+    target : str
+    pixel_size_um : float or None
+        What a person declared; None: what the file says.
+    on_plane : callable
+        Called after each plane.
+
+    Raises
+    ------
+    ChannelError
+        When the choice does not fit the image.
+    CalibrationError
+        When a parameter is in µm and the pixel size is missing or nonsensical.
+    """
+    pixel_size = pixel_size_um if pixel_size_um is not None else image.info.pixel_size_um
+    task = _Task(image, params, choice, pixel_size, on_plane)
+    if isinstance(model, Chooser):
+        found, why = _chosen_by(model, task)
+    else:
+        found, why = task.with_model(model), None
+    return _target(task, found, why, target)
+
+
+def _target(task: "_Task", found: "_Found", why: ModelChoice | None, name: str) -> SegmentedTarget:
+    labels, planes, card, params = found.labels, found.planes, found.model.card, task.params
+    n_apart = _planes_apart(labels, params)
+    notes = [*task.image.info.notes, *found.notes, *([why.why] if why and why.why else [])]
+    for index, plane in enumerate(planes):
+        where = f"plane {index}: " if len(planes) > 1 else ""
+        notes += [where + note for note in plane.notes]
+    if n_apart:
+        notes.append(_told_apart(labels, n_apart))
+    result = TargetResult(
+        name=name,
+        rois=count_rois(labels, is_joined=not n_apart),
+        diameter=round(float(np.median([plane.diameter for plane in planes])), 3),
+        channels=tuple({"index": channel.index, "name": channel.name} for channel in found.chosen),
+        notes=tuple(notes),
+        model_id=card.id,
+        model_sha256=card.sha256,
+        novelty=_novelty(found.model, [plane.style for plane in planes]),
+        choice=why,
+        confidence=found.confidence,
+        planes_apart=n_apart,
+        precision=params.precision,
+    )
+    provenance = {
+        "model": {"id": card.id, "sha256": card.sha256},
+        "params": params.to_json(),
+        "channels": list(result.channels),
+        "pixel_size_um": task.pixel_size_um,
+        "diameters_px": [round(plane.diameter, 3) for plane in planes],
+        "novelty": result.novelty,
+        "confidence": result.confidence,
+        "planes_apart": n_apart,
+        "choice": asdict(why) if why else None,
+        "algorithm_version": ALGORITHM_VERSION,
+        "notes": notes,
+    }
+    return SegmentedTarget(labels, result, provenance)
+
+
+@dataclass(frozen=True, slots=True)
+class _PlaneFacts:
+    """What is kept of a plane's segmentation beside its labels."""
+
+    diameter: float
+    style: Float32
+    notes: tuple[str, ...]
+    confidences: Float64  # of its ROIs
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a model made of an image."""
+
+    model: Model
+    chosen: Sequence[Channel]
+    notes: Sequence[str]
+    labels: Int32  # (P, T, Z, Y, X)
+    planes: Sequence[_PlaneFacts]
+
+    @property
+    def confidences(self) -> Float64:
+        """Return those of all ROIs of all planes."""
+        return np.concatenate([plane.confidences for plane in self.planes])
+
+    @property
+    def confidence(self) -> float | None:
+        """Return the mean; None: there are no ROIs."""
+        each = self.confidences
+        return round(float(each.mean()), 4) if each.size else None
+
+    @property
+    def weight(self) -> float:
+        """Return how much was found: a ROI of confidence 1 counts 1, one of a half nothing."""
+        return float(np.maximum(0.0, 2 * self.confidences - 1).sum())
+
+    @property
+    def doubt(self) -> str:
+        """Return why another model should be asked too; "": nothing speaks for it."""
+        if self.confidence is None:  # but not where the image is constant or nothing but noise
+            return "it found nothing" if any(plane.style.any() for plane in self.planes) else ""
+        if self.confidence < UNSURE:
+            return f"it is not sure of what it found (confidence {self.confidence:.2f})"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """An image, and all about its segmentation but the model."""
+
+    image: Image
+    params: SegmentationParams
+    choice: ChannelChoice
+    pixel_size_um: float | None
+    on_plane: Callable[[], None]
+
+    def with_model(self, model: Model) -> _Found:
+        image, params = self.image, self.params
+        chosen, notes = channels_for(image, model.card, self.choice)
+        pixels = image.pixels.reshape(-1, *image.pixels.shape[3:])  # (P * T * Z, C, Y, X)
+        limits = None
+        if params.normalisation.over == "acquisition":
+            whole = [cleaned(take_channels(plane, chosen))[0] for plane in pixels]
+            limits = percentiles(np.stack(whole, axis=1), params.normalisation)
+        labels = np.zeros((len(pixels), *image.pixels.shape[-2:]), np.int32)
+        planes = []
+        for index, plane in enumerate(pixels):
+            found = segment(
+                take_channels(plane, chosen),
+                model.network,
+                params,
+                pixel_size_um=self.pixel_size_um,
+                limits=limits,
+                size_model=model.styles.size,
+                between=_nothing if plane[0].size < LARGE else trim_memory,
+            )
+            labels[index] = found.labels
+            confidences = roi_confidences(found.labels, found.cellprob)
+            planes.append(_PlaneFacts(found.diameter, found.style, found.notes, confidences))
+            self.on_plane()
+        shape = (*image.pixels.shape[:3], *image.pixels.shape[-2:])
+        joined = _stitched(labels.reshape(shape), params.stitch_threshold)
+        return _Found(model, chosen, notes, joined, planes)
+
+
+def _chosen_by(chooser: Chooser, task: _Task) -> tuple[_Found, ModelChoice]:
+    # With the model that the style calls for; where its result is in doubt also with the general
+    # network, and then the better one. Both are recorded.
+    diameter = task.params.diameter.in_px(task.pixel_size_um)
+    model, why = chooser.choose(task.image, task.choice, diameter, task.params)
+    first = task.with_model(model)
+    general = chooser.style_model
+    if not first.doubt or model.card.sha256 == general.card.sha256:
+        return first, why
+    second = task.with_model(general)
+    better, other = (second, first) if second.weight > first.weight else (first, second)
+    text = f"its style calls for '{model.card.id}', but {first.doubt}: compared with "
+    text += f"'{general.card.id}'; '{better.model.card.id}' is used ({_n_rois(better)} ROIs, the "
+    text += f"other found {_n_rois(other)})"
+    return better, replace(why, why=text, instead_of="" if better is first else first.model.card.id)
+
+
+def _n_rois(found: _Found) -> int:
+    return count_rois(found.labels)
+
+
+def _planes_apart(labels: Int32, params: SegmentationParams) -> int:
+    # P, T, Z, Y, X. Planes of one volume that were joined are no planes apart.
+    n_positions, n_t, n_z = labels.shape[:3]
+    is_joined = params.stitch_threshold > 0 and n_z > 1
+    n_planes = n_positions * n_t * (1 if is_joined else n_z)
+    return n_planes if n_planes > 1 else 0
+
+
+def _told_apart(labels: Int32, n_apart: int) -> str:
+    is_volume = labels.shape[2] > 1 and n_apart >= labels.shape[2]
+    remedy = "; stitch_threshold joins z planes" if is_volume else ""
+    return f"counted in {n_apart} planes, not joined: one ROI may be counted several times{remedy}"
+
+
+def _nothing() -> None:
+    pass
+
+
+def _novelty(model: Model, styles: Sequence[Float32]) -> float | None:
+    # The median plane's; planes of nothing but noise have no style.
+    known = model.styles.known
+    seen = [style for style in styles if style.any()]
+    if known is None or not seen:
+        return None
+    novelties = [novelty_of(style, known) for style in seen]
+    told = [novelty for novelty in novelties if novelty is not None]
+    return round(float(np.median(told)), 3) if told else None
+
+
+def _stitched(labels: Int32, threshold: float) -> Int32:
+    if threshold <= 0 or labels.shape[2] == 1:
+        return labels
+    joined = np.empty_like(labels)
+    for position in range(labels.shape[0]):
+        for time in range(labels.shape[1]):
+            joined[position, time] = stitch_planes(list(labels[position, time]), threshold)
+    return joined

@@ -1,0 +1,1 @@
+"""Dropped corrections and flags: seen, matched to an image, read, recorded, answered."""

@@ -1,0 +1,202 @@
+"""What was dropped is recorded, then answered beside the file: never before."""
+
+import json
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.daemon.corrections.drop_watcher import FromDesk
+from cellwatch.daemon.corrections.presence import FilesMoved
+from cellwatch.storage.corrections import answer_files
+from cellwatch.storage.corrections.names import TABLE
+from cellwatch.storage.ledger import annotations, corrections, precedence, superseding
+from cellwatch.storage.ledger.path_text import text_path
+
+logger = logging.getLogger(__name__)
+MOST_NAMED = 3  # corrections, in an answer
+LEAD = " (unless retrain.lead names this one's annotator)"
+
+
+def record(db: Database, folder: Path, event: FromDesk, now: datetime) -> dict[str, Any]:
+    """Record what the desk found, then write the answer; return the row."""
+    if event.read is None:
+        if event.orphan_id is not None and corrections.waits_still(
+            db, event.orphan_id, event.waiting
+        ):
+            return db.table("corrections").get(event.orphan_id)
+        key = corrections.wait_for_image(db, event.drop, event.waiting, event.remedy, now)
+    else:
+        key = corrections.receive(db, event.drop, event.read, now)
+    if event.orphan_id is not None:
+        corrections.retire_orphan(db, event.orphan_id, now)
+    row = db.table("corrections").get(key)
+    answer(db, folder, row)
+    answer_part(db, folder, key)
+    return row
+
+
+def answer_part(db: Database, folder: Path, correction_id: int) -> None:
+    """Write what other files are to be told of pixels that they share with a correction.
+
+    It came, or was taken back.
+    """
+    file = db.table("corrections").get(correction_id)["file"]
+    others = [
+        *superseding.of_part(db, correction_id),
+        *precedence.sharing(db, correction_id),
+        *annotations.regions_beside(db, correction_id),
+    ]
+    for other in {row["id"]: row for row in others if row["file"] != file}.values():
+        dropped = folder / text_path(other["file"])
+        is_told = other["state"] in ("trainable", "used", "superseded", "rejected")
+        is_told = is_told and superseding.is_latest_of_file(db, other["id"])
+        if is_told and not answer_files.has_answer(dropped, *_text(db, other)):
+            answer(db, folder, other)
+
+
+def answer(db: Database, folder: Path, row: dict[str, Any]) -> None:  # Any: what SQLite holds
+    """Write the answer that a row calls for beside the dropped file.
+
+    Where it cannot be written (a share that is gone) the row stands all the same; the answer is
+    written at the next start.
+    """
+    dropped = folder / text_path(row["file"])
+    text, is_accepted = _text(db, row)
+    try:
+        answer_files.write_answer(dropped, text, is_accepted=is_accepted)
+    except OSError as error:
+        logger.warning(
+            "the answer to %s cannot be written (%s); cellwatch corrections list has it",
+            row["file"],
+            error,
+        )
+
+
+def missing_answers(
+    db: Database, folder: Path, files: frozenset[str] | None = None
+) -> list[dict[str, Any]]:  # Any: what SQLite holds
+    """Return the rows whose file lies there without this answer: a crash came between the two.
+
+    Of these files alone; None: of all.
+    """
+    return [
+        row
+        for row in corrections.latest_of_files(db)
+        if (files is None or row["file"] in files)
+        and row["state"] != "withdrawn"
+        and not (row["state"] == "superseded" and row["superseded_by"] is None)
+        and (folder / text_path(row["file"])).exists()
+        and not answer_files.has_answer(folder / text_path(row["file"]), *_text(db, row))
+    ]
+
+
+def _text(db: Database, row: dict[str, Any]) -> tuple[str, bool]:  # Any: what SQLite holds
+    if row["state"] in ("rejected", "orphan"):
+        remedy = f"{row['remedy']}{_still(db, row)}"
+        return answer_files.rejected_text(row["reason"], remedy, TABLE), False
+    return answer_files.accepted_text(_told(db, row)), True
+
+
+def note_moved(
+    db: Database, folder: Path, event: FilesMoved, now: datetime
+) -> list[dict[str, Any]]:  # Any: what SQLite holds
+    """Record what was taken away: nobody waits for it any longer. Return what is to be read.
+
+    What came back has its answer again; one that was rejected, or waited, is looked at anew.
+    """
+    for row in [*corrections.standing_rejections(db), *corrections.orphans(db)]:
+        if row["file"] in event.gone:
+            corrections.taken_away(db, row["id"], now)
+    if not event.back:
+        return []
+    for row in missing_answers(db, folder, event.back):
+        answer(db, folder, row)
+    away = corrections.files_taken_away(db)
+    return [db.table("corrections").get(key) for file, key in away if file in event.back]
+
+
+def _told(db: Database, row: dict[str, Any]) -> dict[str, Any]:  # Any: what SQLite holds
+    path = db.table("acquisitions").get(row["acquisition_id"])["path"]
+    told = {
+        "accepted": row["received_at"],
+        "correction": row["id"],
+        "image": path,
+        "target": row["target"],
+        "group": row["group_name"],
+        "format": row["format"],
+        "use": _use(db, row),
+    }
+    if row["kind"] == "labels":
+        told |= {
+            "rois": row["rois"],
+            "against_the_prediction": {
+                "model": row["model_id"],
+                "rois": row["predicted"],
+                "added": row["added"],
+                "removed": row["removed"],
+                "changed": row["changed"],
+                "ap50": row["ap50"],
+            },
+        }
+        others = [o for o in superseding.of_part(db, row["id"]) if o["state"] == "superseded"]
+        if others and row["state"] in ("trainable", "used"):
+            told["replaces"] = [named([other]) for other in others]
+        if row["agreement"] is not None:
+            told["agreement_with_the_other_look"] = row["agreement"]
+    return {**told, "notes": json.loads(row["notes"] or "[]")}
+
+
+def _use(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
+    if row["state"] == "superseded":
+        now = superseding.standing_of_part(db, row["id"])
+        whose = (
+            f"correction {now['id']} ({now['file']}) took its place" if now else "it was replaced"
+        )
+        return f"none: {whose}; to have this one count again, save it again"
+    if row["kind"] == "region":
+        return _use_of_region(db, row)
+    if row["is_again"]:
+        return "a second look: it measures your agreement with yourself and is not trained on"
+    who = f" by {row['annotator']}" if row["annotator"] else ""
+    lead = LEAD if row["annotator"] else ""
+    over = precedence.above(db, row["id"])
+    if covering := next((o for o in over if precedence.is_covered(row, o)), None):
+        return f"none while {named([covering])} stands, which speaks of all of it{lead}"
+    use = f"the latest correction{who} of this part; the group learns from it in its next training"
+    return f"{use}, but for the pixels of {named(over)}{lead}" if over else use
+
+
+def _use_of_region(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
+    # A region speaks of the masks of its own hand and part, and of no others.
+    ours, beside = annotations.with_region(db, row["id"]), annotations.beside_region(db, row["id"])
+    if not ours and not beside:
+        return "none yet: it waits for masks of the same part; then only this region counts"
+    if not ours:
+        return (
+            f"none: it is not for {named(beside)}, which has another annotator or part; a region "
+            "counts for the masks whose name and sub-folder it has (NAME_region.tif beside "
+            "NAME_masks.tif)"
+        )
+    last = ours[-1]
+    if annotations.REGION_NOTE not in (last["notes"] or ""):
+        return f"only this region, once {named([last])} is read anew; if that fails, save it again"
+    over, lead = precedence.above(db, last["id"]), LEAD if last["annotator"] else ""
+    if covering := next((o for o in over if precedence.is_covered(last, o)), None):
+        return f"none while {named([covering])} stands in place of {named([last])}{lead}"
+    use = f"only this region of {named([last])} is learned from and scored"
+    return f"{use}, but for the pixels of {named(over)}{lead}" if over else use
+
+
+def named(rows: list[dict[str, Any]]) -> str:  # Any: what SQLite holds
+    """Name corrections for an answer, the latest few of many."""
+    names = [f"correction {row['id']} ({row['file']})" for row in rows[-MOST_NAMED:]]
+    more = f" and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
+    return f"{', '.join(names)}{more}"
+
+
+def _still(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
+    before = superseding.standing_of_file(db, row["file"])
+    return f". Until then correction {before} counts, which the file held before" if before else ""

@@ -1,0 +1,376 @@
+"""The desk where corrections and flags are taken in: dropped files are read, answers written.
+
+A thread watches the two folders. It matches a file by its name, has a child process read it, and
+puts what came of it into the supervisor's queue. The supervisor records it, then writes the answer
+beside the file: never before.
+"""
+
+import logging
+import queue as queues
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.config.schema import Config
+from cellwatch.daemon.corrections.matching import (
+    TAKE_NEW,
+    Matched,
+    Unmatched,
+    match_drop,
+    overwritten,
+)
+from cellwatch.daemon.corrections.presence import FilesMoved, Presence
+from cellwatch.daemon.corrections.reader import Reader
+from cellwatch.records import CorrectionAsked, CorrectionRead
+from cellwatch.storage.corrections import answer_files
+from cellwatch.storage.corrections.kept import ORIGINAL
+from cellwatch.storage.corrections.names import PICTURES, SUFFIXES, meant_ending, read_name
+from cellwatch.storage.ledger import annotations, corrections, dropped_files, flags
+from cellwatch.storage.ledger.path_text import path_text, text_path
+from cellwatch.storage.reports.station import LEDGER, reader
+from cellwatch.watching.names import ALWAYS_EXCLUDED
+from cellwatch.watching.scanner import look, scan
+from cellwatch.watching.settle import Sighting
+from cellwatch.watching.watcher import Finished, Scanned, Unfinished, WatchPlan, watch
+
+logger = logging.getLogger(__name__)
+
+SETTLE_S = 1.0  # people expect the answer within seconds; a copy that goes on starts it anew
+# Masks are wanted here, our own answers are not.
+HIDDEN = (
+    *(p for p in ALWAYS_EXCLUDED if "_" not in p and ".zarr" not in p),
+    f"*{answer_files.ACCEPTED}",
+    f"*{answer_files.REJECTED}",
+)
+DROPPED = (*SUFFIXES, *PICTURES)
+LOOK_EVERY_S = 60.0  # for files that were taken away
+FLAG_SUFFIXES = (".flag", ".txt")
+FIRST_LINE = 500  # characters of a flag's reason
+KEPT = "corrections"  # below the state folder
+FOLDERS = ("corrections/", "flags/")  # as `status` names them
+WAIT_REMEDY = (
+    "nothing, if the image is still to come: this file is then taken by itself. Else look whether "
+    "it is named after the image"
+)
+BLOCKED_REMEDY = "nothing: it is tried again every minute; the log of the daemon has the details"
+BLOCKED = "blocked: "  # begins the reason of a correction that waits for a disk, not for its image
+
+
+@dataclass(frozen=True, slots=True)
+class FromDesk:
+    """A dropped file and what was found.
+
+    Attributes
+    ----------
+    drop : Drop
+    read : CorrectionRead or None
+        None: its image is not there yet; `waiting` says why.
+    waiting, remedy : str
+    orphan_id : int or None
+        The row under which it waited before.
+    """
+
+    drop: dropped_files.Drop
+    read: CorrectionRead | None
+    waiting: str = ""
+    remedy: str = ""
+    orphan_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FlagDropped:
+    """A flag that was dropped as a file."""
+
+    flag: flags.Flag
+
+
+@dataclass(frozen=True, slots=True)
+class FolderLost:
+    """A folder that people drop files into could not be listed, or can be again.
+
+    Attributes
+    ----------
+    name : str
+    folder : Path
+    reason : str
+        "": it is there again.
+    files : int
+    """
+
+    name: str
+    folder: Path
+    reason: str
+    files: int
+
+
+Event = FromDesk | FlagDropped | FolderLost | FilesMoved
+
+
+def named(config: Config) -> list[str]:
+    """Return the folders that people drop into, as `status` names them."""
+    sections = (config.corrections, config.flags)
+    return [name for name, section in zip(FOLDERS, sections, strict=True) if section is not None]
+
+
+def start_desk(
+    config: Config,
+    stop: threading.Event,
+    again: "queues.Queue[dict[str, Any]]",
+    on_event: Callable[[Event], None],
+) -> list[threading.Thread]:
+    """Watch the folders of corrections and flags, each in a thread.
+
+    Parameters
+    ----------
+    config : Config
+    stop : threading.Event
+    again : Queue of rows
+        Corrections to be read again: orphans whose image has come, those that got a region.
+    on_event : callable
+    """
+    threads = []
+    if config.corrections is not None:
+        folder = config.corrections.folder
+        run = _guarded(lambda: _watch_corrections(config, folder, stop, again, on_event))
+        threads.append(threading.Thread(target=run, args=(stop,), daemon=True, name="corrections"))
+    if config.flags is not None:
+        place = config.flags.folder
+        run = _guarded(lambda: _watch_flags(place, stop, on_event))
+        threads.append(threading.Thread(target=run, args=(stop,), daemon=True, name="flags"))
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def _guarded(work: Callable[[], None]) -> Callable[[threading.Event], None]:
+    def run(stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                work()
+            except Exception:
+                logger.exception("taking corrections in failed; it starts anew")
+                stop.wait(5.0)
+
+    return run
+
+
+def _watch_corrections(
+    config: Config,
+    folder: Path,
+    stop: threading.Event,
+    again: "queues.Queue[dict[str, Any]]",
+    on_event: Callable[[Event], None],
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = WatchPlan(folder, ("**",), HIDDEN, DROPPED, SETTLE_S, SETTLE_S, is_archive=False)
+    desk = _Desk(config, folder)
+    with reader(config.state.folder / LEDGER) as db:
+        known = known_corrections(db)  # anew whenever the thread starts anew
+    lost, next_look = "", 0.0
+    presence = Presence(config.state.folder / LEDGER, folder)
+    try:
+        for event in watch(plan, stop, known):
+            if isinstance(event, Scanned) and event.reason != lost:
+                lost = event.reason
+                on_event(FolderLost(FOLDERS[0], folder, lost, event.files))
+            if isinstance(event, Scanned) and time.monotonic() >= next_look:
+                next_look = time.monotonic() + LOOK_EVERY_S
+                if moved := _moved(presence, folder):
+                    on_event(moved)
+            if isinstance(event, Finished):
+                on_event(desk.look(event.sighting))
+            elif isinstance(event, Unfinished) and event.is_given_up:
+                drop = desk.unnamed(event.sighting)
+                reason = f"the file is not whole: {event.reason}"
+                on_event(FromDesk(drop, CorrectionRead(reason=reason, remedy="save it again")))
+            while not again.empty():
+                row = again.get()
+                try:
+                    if found := desk.look_again(row):
+                        on_event(found)
+                finally:
+                    again.task_done()
+    finally:
+        desk.close()
+
+
+def _moved(presence: Presence, folder: Path) -> FilesMoved | None:
+    try:
+        known, away = presence.looked_up()
+        return presence.changes(known, away, list(scan(folder, ("**",), HIDDEN, DROPPED)))
+    except OSError:
+        return None  # it cannot be listed: `FolderLost` says so
+
+
+def _watch_flags(folder: Path, stop: threading.Event, on_event: Callable[[Event], None]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = WatchPlan(folder, ("**",), HIDDEN, FLAG_SUFFIXES, SETTLE_S, SETTLE_S, is_archive=False)
+    lost = ""
+    for event in watch(plan, stop, {}):
+        if isinstance(event, Scanned) and event.reason != lost:
+            lost = event.reason
+            on_event(FolderLost(FOLDERS[1], folder, lost, event.files))
+        if not isinstance(event, Finished | Unfinished):
+            continue  # an empty file is as good as any
+        relative = event.sighting.path
+        name = Path(relative).name
+        for ending in (".flag.txt", ".flag"):
+            if name.lower().endswith(ending):
+                why = _first_line(folder / relative)
+                by = ("flags folder", relative, event.sighting.mtime_ns)
+                on_event(FlagDropped(flags.Flag(name[: -len(ending)], why, None, *by)))
+                break
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.readline(FIRST_LINE).strip()
+    except OSError:
+        return ""
+
+
+class _Desk:
+    # What the corrections thread carries from file to file.
+    def __init__(self, config: Config, folder: Path) -> None:
+        self._config, self._folder = config, folder
+        self._reader = Reader()
+        self._ledger = config.state.folder / LEDGER
+        self._troubled: set[str] = set()
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def unnamed(self, sighting: Sighting) -> dropped_files.Drop:
+        return dropped_files.Drop(sighting.path, sighting.size, sighting.mtime_ns)
+
+    def look(
+        self, sighting: Sighting, orphan_id: int | None = None, was_of: int | None = None
+    ) -> FromDesk:
+        # One file that cannot be looked at waits, and holds up no other. `was_of`: the acquisition
+        # that it was of when it began to wait for it.
+        try:
+            found = self._look(sighting, orphan_id, was_of=was_of)
+        except Exception as error:  # noqa: BLE001  # whatever it is: others wait behind it
+            self._tell_once(sighting.path, error)
+            waiting = f"{BLOCKED}it could not be looked at ({type(error).__name__})"
+            return FromDesk(self.unnamed(sighting), None, waiting, BLOCKED_REMEDY, orphan_id)
+        self._troubled.discard(sighting.path)
+        return found
+
+    def _tell_once(self, path: str, error: Exception) -> None:
+        if path not in self._troubled:
+            text = "%s cannot be looked at; it is tried again every minute"
+            logger.error(text, path, exc_info=error)
+        self._troubled.add(path)
+
+    def _look(
+        self,
+        sighting: Sighting,
+        orphan_id: int | None,
+        kept: Path | None = None,
+        was_of: int | None = None,
+    ) -> FromDesk:
+        drop = self.unnamed(sighting)
+        name = read_name(Path(sighting.path).name)
+        if name is None:
+            reason = f"the name '{Path(sighting.path).name}' does not say what it is"
+            meant = meant_ending(Path(sighting.path).name)
+            remedy = f"did its name mean to end in {meant}? Name" if meant else "name"
+            if (suffix := Path(sighting.path).suffix.lower()) in PICTURES:
+                reason = f"a {suffix} file does not keep the numbers of all ROIs"
+                remedy = "save the label image as TIFF or as PNG of 16 bits, and name"
+            return FromDesk(drop, CorrectionRead(reason=reason, remedy=f"{remedy} it as below"))
+        drop = replace(drop, kind=name.kind)
+        with reader(self._ledger) as db:
+            found = match_drop(db, self._config, Path(sighting.path), name)
+            region = other = ""
+            if name.kind == "labels" and isinstance(found, Matched):
+                region = annotations.region_of(db, found.on(drop, ""))
+                other = annotations.other_look(db, found.on(drop, ""))
+            is_confirmed = corrections.is_confirmed(db, drop)
+        if isinstance(found, Unmatched):
+            if found.is_waiting:
+                return FromDesk(drop, None, found.reason, WAIT_REMEDY, orphan_id)
+            answer = CorrectionRead(reason=found.reason, remedy=found.remedy)
+            return FromDesk(drop, answer, orphan_id=orphan_id)
+        if was_of not in (None, found.acquisition_id) and not found.plane_sha256:
+            answer = CorrectionRead(reason=overwritten(found.image), remedy=TAKE_NEW)
+            return FromDesk(drop, answer, orphan_id=orphan_id)
+        keep = self._config.state.folder / KEPT / uuid.uuid4().hex[:16]
+        asked = CorrectionAsked(
+            path=str(kept or self._folder / sighting.path),
+            kind=name.kind,
+            is_empty=name.is_empty,
+            image=found.image,
+            axes=found.axes,
+            store=found.store,
+            target=found.target,
+            channels=found.channels,
+            plane=found.plane,
+            crop=found.crop,
+            is_mirrored=found.is_mirrored,
+            keep=str(keep),
+            region=region,
+            other=other,
+            handed_out=found.handed_out,
+            normalise=asdict(found.normalise),
+            **found.content,
+            plane_sha256=found.plane_sha256,
+            given_sha256=found.given_sha256,
+            is_confirmed=is_confirmed,
+        )
+        read = self._reader.ask(asked)
+        if found.note and not read.reason:
+            read = replace(read, notes=(*read.notes, found.note))
+        if read.is_blocked:
+            drop = replace(drop, acquisition_id=found.acquisition_id)
+            return FromDesk(drop, None, f"{BLOCKED}{read.reason}", read.remedy, orphan_id)
+        return FromDesk(found.on(drop, str(keep)), read, orphan_id=orphan_id)
+
+    def look_again(self, row: dict[str, Any]) -> FromDesk | None:
+        relative = text_path(row["file"])
+        orphan = int(row["id"]) if row["state"] == "orphan" else None
+        sighting = look(self._folder, relative, ("**",), HIDDEN, DROPPED)
+        if sighting is not None:
+            return self.look(sighting, orphan, row["acquisition_id"] if orphan else None)
+        if orphan is not None or not row["folder"]:
+            return None  # it was taken away before its image came
+        return self._look_at_kept(row, relative)
+
+    def _look_at_kept(self, row: dict[str, Any], relative: str) -> FromDesk | None:
+        # What cannot be read anew stands as it was read, and is tried again.
+        try:
+            kept = next(Path(row["folder"]).glob(f"{ORIGINAL}*"), None)
+            if kept is None:
+                return None
+            found = self._look(Sighting(relative, row["size"], row["mtime_ns"]), None, kept)
+        except Exception as error:  # noqa: BLE001  # as above
+            self._tell_once(relative, error)
+            return None
+        self._troubled.discard(relative)
+        return found if found.read is not None else None
+
+
+def known_corrections(db: Database | sqlite3.Connection) -> dict[str, Sighting]:
+    """Return the dropped files that have their verdict, as they were then."""
+    return {
+        text_path(file): Sighting(text_path(file), size, mtime)
+        for file, (size, mtime) in corrections.known_drops(db).items()
+    }
+
+
+def all_answered(db: Database, folder: Path) -> bool:
+    """Say whether every file that lies in the corrections folder has been recorded as it is."""
+    known = corrections.known_drops(db)
+    return all(
+        known.get(path_text(seen.path)) == (seen.size, seen.mtime_ns)
+        for seen in scan(folder, ("**",), HIDDEN, DROPPED)
+    )

@@ -1,0 +1,396 @@
+"""Whose correction is this? Name and folder of a dropped file lead to one acquisition, or none."""
+
+import json
+import re
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cellwatch.config.schema import Config
+from cellwatch.core.parameters import Normalisation
+from cellwatch.daemon.corrections import subfolders
+from cellwatch.files.stems import CURRENT, name_key, stem_key
+from cellwatch.records import ChannelChoice, Crop, PlaneIndex
+from cellwatch.storage.corrections.names import CorrectionName, DroppedName
+from cellwatch.storage.ledger import dropped_files
+from cellwatch.storage.ledger.acquisitions import extent
+from cellwatch.storage.ledger.annotations import handed_out_digests
+from cellwatch.storage.ledger.path_text import path_text, text_path
+
+Row = dict[str, Any]  # Any: what SQLite holds
+LISTED = 5
+TAKE_NEW = "take the new image out and correct that"
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The acquisition, target and part that a dropped file is a correction of.
+
+    Attributes
+    ----------
+    acquisition_id : int
+    image, axes, store : str
+    target, group, annotator : str
+    channels : ChannelChoice
+    normalise : Normalisation
+    plane : PlaneIndex
+    crop : Crop or None
+    checkout_id : int or None
+    is_mirrored : bool
+    handed_out : str
+        The label TIFF that the person was given; "": the labels of the store.
+    content : mapping
+        Size, time and sha256 of the image's file, as it was segmented.
+    plane_sha256 : str
+        Of the plane that was handed out before its file was written anew; "": it was not.
+    given_sha256 : tuple of str
+        Of the labels that were handed out for this part.
+    note : str
+        What the person should know of the choice; "": nothing.
+    """
+
+    acquisition_id: int
+    image: str
+    axes: str
+    store: str
+    target: str
+    group: str
+    annotator: str
+    channels: ChannelChoice
+    normalise: Normalisation
+    plane: PlaneIndex
+    crop: Crop | None
+    checkout_id: int | None
+    is_mirrored: bool
+    handed_out: str = ""
+    content: Mapping[str, Any] = field(default_factory=dict)  # Any: values of a row
+    plane_sha256: str = ""
+    given_sha256: tuple[str, ...] = ()
+    note: str = ""
+
+    def on(self, drop: dropped_files.Drop, keep: str) -> dropped_files.Drop:
+        """Return a drop with all that was found out about it."""
+        return replace(
+            drop,
+            acquisition_id=self.acquisition_id,
+            target=self.target,
+            group=self.group,
+            plane=self.plane,
+            crop=self.crop,
+            annotator=self.annotator,
+            checkout_id=self.checkout_id,
+            is_again=self.is_mirrored,
+            folder=keep,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """Why a dropped file belongs to nothing.
+
+    Attributes
+    ----------
+    reason, remedy : str
+    is_waiting : bool
+        Whether the image may still come.
+    """
+
+    reason: str
+    remedy: str = ""
+    is_waiting: bool = False
+
+
+def match_drop(
+    db: sqlite3.Connection, config: Config, relative: Path, name: DroppedName
+) -> Matched | Unmatched:
+    """Find what a dropped file is a correction of, and what was handed out for that part."""
+    matched = _match_drop(db, config, relative, name)
+    if isinstance(matched, Unmatched):
+        return matched
+    return replace(
+        matched, given_sha256=handed_out_digests(db, matched.on(dropped_files.Drop("", 0, 0), ""))
+    )
+
+
+def _match_drop(
+    db: sqlite3.Connection, config: Config, relative: Path, name: DroppedName
+) -> Matched | Unmatched:
+    """Find what a dropped file is a correction of.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        The ledger, for reading.
+    config : Config
+    relative : Path
+        Of the file, below the corrections folder.
+    name : DroppedName
+    """
+    watched, elsewhere = _watched(config, relative.parent, name), None
+    for reading in name.readings:
+        rows = _acquisitions(db, config, reading.stem)
+        if not rows:
+            continue
+        here = [row for row in rows if subfolders.lies_in(row, relative.parent)]
+        if not here and watched:
+            here = [row for row in rows if subfolders.lies_below(row, relative.parent)]
+            if not here:
+                elsewhere = elsewhere or _not_in(watched, reading.stem, rows[0])
+                continue
+        found = here or rows
+        note = ""
+        if len(found) > 1:
+            found = _handed_out(db, found, name, path_text(str(relative)))
+            if len(found) != 1:
+                return _ambiguous(reading.stem, here or rows)
+            note = f"of {len(here or rows)} images of this name it is the one that was handed out"
+        annotator = reading.annotator or ("" if here else subfolders.who(relative.parent, name))
+        said = replace(_with_plane(db, found[0], reading, name), annotator=annotator)
+        matched = _matched(db, config, found[0], said)
+        matched = _with_checkout(db, found[0], matched, name)
+        return replace(matched, note=note) if isinstance(matched, Matched) else matched
+    if elsewhere is not None:
+        return elsewhere
+    for reading in name.readings:  # a second look, or one of several images of one name
+        checkout = _checkout(db, reading.stem)
+        if checkout is not None:
+            annotator = reading.annotator or (
+                "" if watched else subfolders.who(relative.parent, name)
+            )
+            return _as_handed_out(db, config, checkout, annotator)
+    stems = ", ".join(f"'{reading.stem}'" for reading in name.readings)
+    near = _alike(db, name.readings[-1].stem)
+    return Unmatched(f"no image named {stems} is known yet{near}", is_waiting=True)
+
+
+def _matched(
+    db: sqlite3.Connection, config: Config, row: Row, name: CorrectionName
+) -> Matched | Unmatched:
+    watched = next(w for w in config.watch if w.name == row["watch"])
+    names = [target.name for target in watched.targets()]
+    if name.target and name.target not in names:
+        return Unmatched(
+            f"'{row['path']}' has no target '{name.target}'{_cut_short(name.target)}",
+            f"its targets are {', '.join(names)}",
+        )
+    if not name.target and len(names) > 1:
+        return Unmatched(
+            f"'{row['path']}' has the targets {', '.join(names)}, and the name says none",
+            f"name it {name.stem}__{names[0]}_masks.tif",
+        )
+    target = next(t for t in watched.targets() if t.name == (name.target or names[0]))
+    sql = "SELECT state FROM targets WHERE acquisition_id = ? AND name = ?"
+    state = db.execute(sql, [row["id"], target.name]).fetchone()
+    if state is None or state[0] != "done":
+        why = f"its image is not segmented yet ({row['state']}"
+        return Unmatched(f"{why}{': ' + row['reason'] if row['reason'] else ''})", is_waiting=True)
+    if name.plane is None and (row["planes"] or 1) > 1:
+        return Unmatched(
+            f"'{row['path']}' has {row['planes']} planes, and the name says none",
+            f"name it {name.stem}__p000_t000_z00_masks.tif, counted from 0",
+        )
+    return Matched(
+        acquisition_id=row["id"],
+        image=text_path(row["path"]),
+        axes=watched.axes,
+        store=row["store"],
+        target=target.name,
+        group=watched.group_of(target),
+        annotator=name_key(name.annotator),
+        channels=target.choice(),
+        normalise=target.normalise,
+        plane=name.plane or PlaneIndex(),
+        crop=name.crop,
+        checkout_id=None,
+        is_mirrored=False,
+        content={
+            "image_size": row["size"],
+            "image_mtime_ns": row["mtime_ns"],
+            "image_sha256": row["content_sha256"] or "",
+        },
+    )
+
+
+def _handed_out(db: sqlite3.Connection, rows: list[Row], name: DroppedName, file: str) -> list[Row]:
+    # Those that were taken out under just this name, when it was no other's yet. One that came back
+    # as another file, and was taken, is done with: this file may mean its namesake.
+    stems = [path_text(stem_key(f"{reading.stem}.x")) for reading in name.readings]
+    sql = f"""
+        SELECT DISTINCT acquisition_id FROM checkouts k
+        WHERE stem IN ({",".join("?" * len(stems))}) AND is_mirrored = 0
+        AND (NOT EXISTS (SELECT 1 FROM corrections c WHERE c.checkout_id = k.id AND c.kind = ?
+                         AND c.state IN ('trainable', 'used', 'superseded'))
+             OR EXISTS (SELECT 1 FROM corrections c WHERE c.checkout_id = k.id AND c.file = ?))
+    """
+    keys = {key for (key,) in db.execute(sql, [*stems, name.kind, file]).fetchall()}
+    return [row for row in rows if row["id"] in keys]
+
+
+def _with_checkout(
+    db: sqlite3.Connection, row: Row, matched: Matched | Unmatched, name: DroppedName
+) -> Matched | Unmatched:
+    # The latest one of this very part, else of this plane; what was handed out of other planes says
+    # nothing of this one.
+    if isinstance(matched, Unmatched):
+        return matched
+    ours = (matched.target, matched.plane)
+    of_plane = [
+        each for each in _checkouts(db, row, name) if (each["target"], _plane_of(each)) == ours
+    ]
+    of_part = [each for each in of_plane if dropped_files.crop_of(each["crop"]) == matched.crop]
+    checkout = next(iter(of_part or of_plane), None)
+    if checkout is None:
+        return matched
+    if checkout["acquisition_id"] != matched.acquisition_id:
+        if not (of_part and _may_hold(db, row, checkout)):
+            return Unmatched(overwritten(row["path"]), TAKE_NEW)
+        matched = replace(matched, plane_sha256=checkout["plane_sha256"])
+    if of_part:
+        return replace(matched, checkout_id=checkout["id"], handed_out=checkout["handed_out"] or "")
+    return matched
+
+
+def _with_plane(
+    db: sqlite3.Connection, row: Row, reading: CorrectionName, name: DroppedName
+) -> CorrectionName:
+    # What was handed out as an image's only plane is that one still, when more have come.
+    if reading.plane is not None or (row["planes"] or 1) == 1:
+        return reading
+    stem = path_text(stem_key(f"{name.readings[0].stem}.x"))
+    known = [each for each in _checkouts(db, row, name) if each["stem"] == stem]
+    return replace(reading, plane=_plane_of(known[0])) if known else reading
+
+
+def _checkouts(db: sqlite3.Connection, row: Row, name: DroppedName) -> list[sqlite3.Row]:
+    # Under this name, of the file at this place, whatever lies there now: the latest first.
+    stems = [path_text(stem_key(f"{reading.stem}.x")) for reading in name.readings]
+    sql = f"""
+        SELECT c.* FROM checkouts c JOIN acquisitions a ON a.id = c.acquisition_id
+        WHERE c.stem IN ({",".join("?" * len(stems))}) AND c.is_mirrored = 0
+              AND a.watch = ? AND a.relative_path = ? ORDER BY c.id DESC
+    """
+    return db.execute(sql, [*stems, row["watch"], row["relative_path"]]).fetchall()
+
+
+def _may_hold(db: sqlite3.Connection, row: Row, checkout: Row | sqlite3.Row) -> bool:
+    # A time-lapse that has grown still has the plane that was handed out: the reader looks.
+    sql = "SELECT axes, shape FROM acquisitions WHERE id = ?"
+    axes, shape = db.execute(sql, [checkout["acquisition_id"]]).fetchone()
+    if not (checkout["plane_sha256"] and shape and row["shape"]):
+        return False
+    before, now = extent(axes, json.loads(shape)), extent(row["axes"], json.loads(row["shape"]))
+    return all(before[axis] == now[axis] for axis in "CYXS")
+
+
+def _as_handed_out(
+    db: sqlite3.Connection, config: Config, checkout: Row, annotator: str
+) -> Matched | Unmatched:
+    sql = "SELECT * FROM acquisitions WHERE id = ?"
+    row = dict(db.execute(sql, [checkout["acquisition_id"]]).fetchone())
+    plane_sha256 = ""
+    if row["superseded_by"] is not None:
+        now = _now_of(db, row)
+        if now is None or not _may_hold(db, now, checkout):
+            return Unmatched(overwritten(row["path"]), TAKE_NEW)
+        row, plane_sha256 = now, checkout["plane_sha256"]
+    if row["watch"] not in {watched.name for watched in config.watch}:
+        return Unmatched(f"the folder of '{row['path']}' is not watched any more", is_waiting=True)
+    named = CorrectionName(
+        "",
+        _plane_of(checkout),
+        checkout["target"],
+        dropped_files.crop_of(checkout["crop"]),
+        annotator,
+    )
+    found = _matched(db, config, row, named)
+    if isinstance(found, Unmatched):
+        return found
+    is_mirrored = bool(checkout["is_mirrored"])
+    return replace(
+        found,
+        checkout_id=checkout["id"],
+        is_mirrored=is_mirrored,
+        handed_out=checkout["handed_out"] or "",
+        plane_sha256=plane_sha256,
+    )
+
+
+def _now_of(db: sqlite3.Connection, row: Row) -> Row | None:
+    sql = f"SELECT a.* FROM acquisitions a WHERE a.watch = ? AND a.path = ? AND {CURRENT}"
+    found = db.execute(sql, [row["watch"], row["path"]]).fetchone()
+    return dict(found) if found else None
+
+
+def _cut_short(target: str) -> str:
+    is_crop = re.fullmatch(r"(?:[yxhw]\d+)+", target) is not None
+    return " (a crop says four numbers: y, x, h, w)" if is_crop else ""
+
+
+def overwritten(path: str) -> str:
+    """Return the reason for which a correction of what a file held before is refused."""
+    return f"'{path}' was overwritten: this is a correction of what it held before"
+
+
+def _plane_of(checkout: Row | sqlite3.Row) -> PlaneIndex:
+    return PlaneIndex(checkout["position"], checkout["t"], checkout["z"])
+
+
+def _checkout(db: sqlite3.Connection, stem: str) -> Row | None:
+    sql = "SELECT * FROM checkouts WHERE stem = ? ORDER BY id DESC LIMIT 1"
+    row = db.execute(sql, [path_text(stem_key(f"{stem}.x"))]).fetchone()
+    return dict(row) if row else None
+
+
+def _acquisitions(db: sqlite3.Connection, config: Config, stem: str) -> list[Row]:
+    sql = f"SELECT a.* FROM acquisitions a WHERE a.stem = ? AND {CURRENT} ORDER BY a.id"
+    watched = {watch.name for watch in config.watch}
+    rows = db.execute(sql, [path_text(stem_key(f"{stem}.x"))]).fetchall()
+    return [dict(row) for row in rows if row["watch"] in watched]
+
+
+def _alike(db: sqlite3.Connection, stem: str) -> str:
+    # Those whose name holds this one: people drop what the microscope put before a number.
+    sql = """
+        SELECT DISTINCT stem FROM acquisitions
+        WHERE superseded_by IS NULL AND instr(stem, ?) > 0 ORDER BY stem LIMIT ?
+    """
+    rows = db.execute(sql, [path_text(stem_key(f"{stem}.x")), LISTED]).fetchall()
+    return f"; there are {', '.join(repr(near) for (near,) in rows)}" if rows else ""
+
+
+def _watched(config: Config, folder: Path, name: DroppedName) -> str:
+    # A sub-folder with the name of a watched folder says where the image lies, never who drew.
+    key = name_key(subfolders.first(folder))
+    if not key or not subfolders.who(folder, name):
+        return ""
+    return next((watch.name for watch in config.watch if name_key(watch.name) == key), "")
+
+
+def _not_in(watched: str, stem: str, other: Row) -> Unmatched:
+    place = "/".join(subfolders.place_of(other))
+    return Unmatched(
+        f"no image named '{stem}' is known in {watched} yet; if it is of '{other['path']}', put it "
+        f"into corrections/{place}/",
+        is_waiting=True,
+    )
+
+
+def _ambiguous(stem: str, rows: list[Row]) -> Unmatched:
+    listed = "\n  ".join(f"{row['watch']}/{row['relative_path']}" for row in rows[:LISTED])
+    more = f"\n  and {len(rows) - LISTED} more" if len(rows) > LISTED else ""
+    if names := subfolders.telling_folders(rows):
+        remedy = (
+            "put the file into a sub-folder of corrections/ that is named as the folder of its "
+            f"image: {' or '.join(names)}"
+        )
+    else:  # of one folder: no sub-folder tells them apart
+        remedy = (
+            f"take the one that you mean out (cellwatch checkout {rows[0]['path']}): it is handed "
+            "out under a name that no other has; give your file that name"
+        )
+    return Unmatched(
+        f"{len(rows)} images are named '{stem}':\n  {listed}{more}",
+        remedy,
+    )

@@ -1,0 +1,1 @@
+"""What commands ask the daemon to do."""

@@ -1,0 +1,352 @@
+"""What a candidate is worth: it and the model in use, on images that neither was trained on."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cellwatch.compute.device import optimised, precision_on
+from cellwatch.core.arrays import Bool, Int32
+from cellwatch.core.diameter import SizeModel
+from cellwatch.core.labels import relabel
+from cellwatch.core.matching import hits, match
+from cellwatch.core.network import CPNet
+from cellwatch.core.parameters import SegmentationParams
+from cellwatch.core.segment import segment
+from cellwatch.daemon.retraining.data import is_speaking, kept_of, weightier
+from cellwatch.records import (
+    Evidence,
+    Side,
+    TrainingItem,
+    TrainJob,
+    UsedModel,
+    Verdict,
+)
+from cellwatch.storage.corrections.kept import KeptCorrection
+from cellwatch.storage.ledger.training_runs import TWIN
+from cellwatch.training.contradictions import Fit
+from cellwatch.training.findings import Found, PairedImage
+from cellwatch.training.promotion import (
+    GateDecision,
+    PromotionRule,
+    SmokeTest,
+    decide,
+    judge_provisional,
+)
+from cellwatch.zoo.cards import ModelPlace, read_card
+from cellwatch.zoo.catalog import load_model, style_facts_of
+
+FITTED_ROIS = 3  # an image with fewer is fitted or missed as a whole
+FITS = 40  # new images, and earlier ones, at which the candidate looks again at the most
+SMOKE_IMAGES = 3  # that were trained on: a network that finds nothing there is broken
+SMOKE_ROIS = 5  # an image with fewer may be missed, but not all images with as many together
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one network makes of one correction.
+
+    Attributes
+    ----------
+    found : Found
+    score : Evidence
+    n_rois : int
+        Found.
+    seconds : float
+    """
+
+    found: Found
+    score: Evidence
+    n_rois: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceFound:
+    """All that a run's decision rests on."""
+
+    decision: GateDecision
+    confirmation: GateDecision | None
+    smoke: SmokeTest
+    scores: list[Evidence]
+
+
+def on_device(job: TrainJob, device: torch.device) -> TrainJob:
+    """Return a job whose precision is one that the device computes in."""
+    plan, params = (
+        {**said, "precision": precision_on(device, said.get("precision", "float32"))}
+        for said in (job.plan, job.params)
+    )
+    return replace(job, plan=plan, params=params)
+
+
+class Judge:
+    """Segment corrections with networks, each once.
+
+    Parameters
+    ----------
+    job : TrainJob
+    device : torch.device
+    on_image : callable
+        Called after each image, so that scoring gives way as training does.
+    """
+
+    def __init__(
+        self, job: TrainJob, device: torch.device, on_image: Callable[[], None] = lambda: None
+    ) -> None:
+        self._on_image = on_image
+        # While images wait, the process is stopped: on the CPU only time that it worked counts.
+        self._clock = time.process_time if device.type == "cpu" else time.monotonic
+        self._params = SegmentationParams.from_json(on_device(job, device).params)
+        self._channels = job.channels
+        self._items = job.items
+        self._device = device
+        self._networks: dict[str, tuple[str, CPNet, SizeModel | None, int]] = {}
+        self._kept: dict[int, KeptCorrection] = {}
+        self._known: dict[tuple[str, int], Seen] = {}
+
+    def add(self, model: UsedModel) -> None:
+        """Take a model folder in."""
+        if model.sha256 not in self._networks:
+            place = ModelPlace(Path(model.folder), read_card(Path(model.folder)))
+            size = style_facts_of(place).size
+            channels = len(place.card.channels)
+            self.add_network(model.id, model.sha256, load_model(place), size, channels)
+
+    def add_network(
+        self,
+        name: str,
+        sha256: str,
+        network: CPNet,
+        size: SizeModel | None = None,
+        channels: int | None = None,
+    ) -> None:
+        """Take a network in; it is fed as many channels as its card allows, as in service."""
+        optimised(network, self._device)
+        self._networks[sha256] = (name, network, size, channels or self._channels)
+
+    def look(self, sha256: str, item: TrainingItem, kind: str) -> Seen:
+        """Segment a correction's plane with a network and compare it with the correction."""
+        key = (sha256, item.correction_id)
+        if key not in self._known:
+            self._known[key] = self._look(sha256, item, kind)
+        return self._known[key]
+
+    def kept(self, item: TrainingItem) -> KeptCorrection:
+        """Return the arrays of a correction, checked where no weightier one speaks."""
+        if item.correction_id not in self._kept:
+            self._kept[item.correction_id] = kept_of(item, self._items)
+        return self._kept[item.correction_id]
+
+    def rois(self, item: TrainingItem) -> int:
+        """Return how many ROIs a correction has where it counts."""
+        kept = self.kept(item)
+        return int(within(kept.labels, kept.checked).max(initial=0))
+
+    def is_finite(self, sha256: str) -> bool:
+        """Say whether all weights of a network are numbers."""
+        _, network, _, _ = self._networks[sha256]
+        return all(bool(torch.isfinite(t).all()) for t in network.state_dict().values())
+
+    def _look(self, sha256: str, item: TrainingItem, kind: str) -> Seen:
+        name, network, size, fed = self._networks[sha256]
+        kept = self.kept(item)
+        began = self._clock()
+        made = segment(
+            kept.plane[:fed],
+            network,
+            self._params,
+            pixel_size_um=item.pixel_size_um,
+            limits=[(float(low), float(high)) for low, high in kept.limits][:fed],
+            size_model=size,
+        )
+        seconds = self._clock() - began
+        truth, labels = (within(each, kept.checked) for each in (kept.labels, made.labels))
+        found, false_positives = hits(truth, labels)
+        at_75 = match(truth, labels, (0.75,))[0].average_precision
+        entry = Found(found, false_positives)
+        score = Evidence(
+            kind=kind,
+            model_id=name,
+            model_sha256=sha256,
+            correction_id=item.correction_id,
+            content_key=item.content_key,
+            average_precision=entry.average_precision,
+            average_precision_75=round(at_75, 6),
+            true_positives=int(found.sum()),
+            false_positives=false_positives,
+            false_negatives=int(found.size - found.sum()),
+            found="".join("1" if hit else "0" for hit in found),
+        )
+        self._on_image()
+        return Seen(entry, score, int(labels.max(initial=0)), seconds)
+
+
+def evidence_for(
+    job: TrainJob,
+    candidate: Path,
+    folds: Mapping[str, tuple[str, CPNet]],
+    judge: Judge,
+) -> EvidenceFound:
+    """Gather the evidence for a candidate and decide by it.
+
+    Parameters
+    ----------
+    job : TrainJob
+    candidate : Path
+        Its model folder.
+    folds : mapping of str to (str, CPNet)
+        By content key: sha256 and network of the short training that left it out.
+    judge : Judge
+
+    Notes
+    -----
+    A held-out image is shown to the candidate itself; one that the candidate was trained on to the
+    network that left it out. The model in use is asked only about images it has not seen either; of
+    those that it was trained on, its own twin that left them out has told in its night.
+    """
+    job = replace(job, items=tuple(item for item in job.items if is_speaking(judge.kept(item))))
+    made = UsedModel(job.model_id, read_card(candidate).sha256, str(candidate))
+    judge.add(made)
+    for sha256, network in folds.values():
+        judge.add_network(f"{job.model_id}{TWIN}", sha256, network)
+    confirmation = None
+    incumbent = job.incumbent
+    if job.predecessor is not None:
+        confirmation = _judged_again(job, job.predecessor, judge)
+        if confirmation is not None and confirmation.verdict == Verdict.REVOKED:
+            incumbent = job.predecessor
+    judge.add(incumbent)
+    images, scores = [], []
+    for item in job.items:
+        if item.side == Side.HELD_OUT:
+            ours = judge.look(made.sha256, item, "held_out")
+        elif item.content_key in folds:
+            ours = judge.look(folds[item.content_key][0], item, "cross_fit")
+        else:
+            continue
+        if item.content_key in job.seen.get(incumbent.sha256, ()):
+            scores.append(ours.score)
+            if (twin := _of_twin(job, item, incumbent, ours)) is not None:
+                images.append(
+                    PairedImage(
+                        item.name, item.watch, item.content_key, ours.found, twin, is_earlier=True
+                    )
+                )
+            continue
+        theirs = judge.look(incumbent.sha256, item, ours.score.kind)
+        images.append(
+            PairedImage(
+                item.name,
+                item.watch,
+                item.content_key,
+                ours.found,
+                theirs.found,
+                is_held_out=item.side == Side.HELD_OUT,
+            )
+        )
+        # One that was looked at before for another reason is told of for this one.
+        scores += [ours.score, replace(theirs.score, kind=ours.score.kind)]
+    smoke = _smoke(job, made, incumbent, judge)
+    fits = [] if smoke.problems else _fits(job, made, incumbent, judge)
+    decision = decide(images, smoke, PromotionRule(**job.rule), fits)
+    return EvidenceFound(decision, confirmation, smoke, scores)
+
+
+def within(labels: Int32, checked: Bool | None) -> Int32:
+    """Return the ROIs within the part that a person vouches for."""
+    plain = np.ascontiguousarray(labels, np.int32)
+    return plain if checked is None else relabel(np.where(checked, plain, np.int32(0)))
+
+
+def _of_twin(job: TrainJob, item: TrainingItem, incumbent: UsedModel, ours: Seen) -> Found | None:
+    known = job.earlier.get(str(item.correction_id))
+    if known is None or incumbent != job.incumbent or len(known[0]) != ours.found.hits.size:
+        return None
+    if weightier(item, job.items):
+        return None  # the twin was asked about all of it
+    return Found(np.array([hit == "1" for hit in known[0]], np.bool_), known[1])
+
+
+def _fits(job: TrainJob, made: UsedModel, incumbent: UsedModel, judge: Judge) -> list[Fit]:
+    # No scores: what the candidate was trained on tells what cannot be learned. The newest new
+    # images, and one part of each of the earlier ones, spread over their dates.
+    seen = set(job.seen.get(incumbent.sha256, ()))
+    by_date = sorted(job.items, key=lambda item: item.correction_id)
+    trained = [
+        item for item in by_date if item.side == Side.TRAIN and judge.rois(item) >= FITTED_ROIS
+    ]
+    earlier = list({i.content_key: i for i in trained if i.content_key in seen}.values())
+    if not earlier:
+        return []
+    fresh = [item for item in trained if item.content_key not in seen][-FITS:]
+    return [
+        Fit(
+            item.name,
+            item.watch,
+            item.content_key,
+            judge.look(made.sha256, item, "smoke").found,
+            item.content_key in seen,
+        )
+        for item in [*fresh, *earlier[:: math.ceil(len(earlier) / FITS)]]
+    ]
+
+
+def _judged_again(job: TrainJob, predecessor: UsedModel, judge: Judge) -> GateDecision | None:
+    seen = {*job.seen.get(job.incumbent.sha256, ()), *job.seen.get(predecessor.sha256, ())}
+    seen |= set(job.let_in_by)
+    fresh = [item for item in job.items if item.content_key not in seen]
+    if not fresh:
+        return None
+    judge.add(job.incumbent)
+    judge.add(predecessor)
+    images = [
+        PairedImage(
+            item.name,
+            item.watch,
+            item.content_key,
+            judge.look(job.incumbent.sha256, item, "held_out").found,
+            judge.look(predecessor.sha256, item, "held_out").found,
+        )
+        for item in fresh
+    ]
+    return judge_provisional(images)
+
+
+def _finds_nothing_in(trained: Sequence[TrainingItem], made: UsedModel, judge: Judge) -> int:
+    with_rois = [item for item in trained if judge.rois(item)]
+    if sum(judge.rois(item) for item in with_rois) < SMOKE_ROIS:
+        return 0
+    finds = any(judge.look(made.sha256, item, "smoke").n_rois for item in with_rois)
+    return 0 if finds else len(with_rois)
+
+
+def _smoke(job: TrainJob, made: UsedModel, incumbent: UsedModel, judge: Judge) -> SmokeTest:
+    if not judge.is_finite(made.sha256):
+        return SmokeTest(("its weights are not all numbers",))
+    problems = []
+    trained = [item for item in job.items if item.side == Side.TRAIN]
+    crowded = [item for item in trained if judge.rois(item) >= SMOKE_ROIS]
+    ours = theirs = 0.0
+    for item in crowded[:SMOKE_IMAGES]:
+        seen = judge.look(made.sha256, item, "smoke")
+        if not seen.n_rois:
+            problems.append(f"it finds nothing in '{item.name}', which it was trained on")
+        ours += seen.seconds
+        theirs += judge.look(incumbent.sha256, item, "smoke").seconds
+    slower = float(job.rule["slower"])
+    if ours > slower * theirs + 1.0 and problems == []:
+        problems.append(f"it takes {ours / theirs:.1f} times as long as the model in use")
+    if not crowded and (n := _finds_nothing_in(trained, made, judge)):
+        problems.append(f"it finds nothing in any of the {n} corrected images it was trained on")
+    for item in trained:
+        kept = judge.kept(item)
+        if kept.is_empty and (n := judge.look(made.sha256, item, "smoke").n_rois):
+            was = judge.look(incumbent.sha256, item, "smoke").n_rois
+            if n > was:
+                problems.append(f"it finds {n} ROIs in '{item.name}', where nothing is")
+    return SmokeTest(tuple(problems))

@@ -1,0 +1,1 @@
+"""The daemon as a service: start, signals, systemd."""

@@ -1,0 +1,159 @@
+"""Make files and folders appear whole or not at all.
+
+What is written lies beside its place under a name that starts with a dot, is forced to disk, and is
+then renamed. Where something stands already the two are exchanged in one step and the old one is
+set aside, never deleted.
+"""
+
+import ctypes
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cellwatch.errors import OutputError
+from cellwatch.files.atomic import flush
+
+RENAME_EXCHANGE = 2  # linux/fs.h
+AT_FDCWD = -100  # fcntl.h
+
+
+@contextmanager
+def written_aside(path: Path, superseded: Path) -> Iterator[Path]:
+    """Give a name to write a file or folder under; publish it when the block ends well.
+
+    Parameters
+    ----------
+    path : Path
+        The final place.
+    superseded : Path
+        The folder that receives what stood there before.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written; nothing is left behind.
+    """
+    aside = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(why_unwritable(path, error)) from error
+    try:
+        yield aside
+        sync_tree(aside)
+        _swap_in(aside, path, superseded)
+        flush(path.parent)
+    except OSError as error:
+        raise OutputError(why_unwritable(path, error)) from error
+    finally:
+        _remove(aside)
+
+
+def why_unwritable(path: Path, error: OSError) -> str:
+    """Say why a place cannot be written, whose it is, and what may be done about it.
+
+    Returns
+    -------
+    str
+        For people: the place, the system's reason, and for one that rights forbid the owner and
+        mode of the folder and the user that this process runs as.
+    """
+    told = f"{path} cannot be written: {error.strerror or error}"
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return told
+    place = Path(error.filename) if error.filename else path.parent
+    while not _is_there(place) and place != place.parent:
+        place = place.parent
+    try:
+        status = place.stat()
+    except OSError:
+        return told
+    return (
+        f"{told}. {place} belongs to user {status.st_uid} and group {status.st_gid} with mode "
+        f"{status.st_mode & 0o7777:04o}, and cellwatch runs as user {os.geteuid()}: give it the "
+        f"right to list and write (chown {os.geteuid()} or chmod u+rwx)"
+    )
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:
+        return False
+
+
+def sweep(path: Path, superseded: Path) -> int:
+    """Mend what killed writers of `path` left beside it; return how many pieces there were.
+
+    What was never published is removed. What had been published and was on its way out is set
+    aside, or put back where nothing took its place.
+    """
+    if not path.parent.is_dir():
+        return 0
+    beside = list(path.parent.iterdir())
+    half = [p for p in beside if p.name.startswith(f".{path.name}.tmp-")]
+    old = [p for p in beside if p.name.startswith(f".{path.name}.old-")]
+    for piece in half:
+        _remove(piece)
+    for piece in old:
+        if path.exists():
+            _set_aside(piece, path, superseded)
+        else:
+            piece.rename(path)
+    return len(half) + len(old)
+
+
+def sync_tree(path: Path) -> None:
+    """Force a file, or a folder with all it holds, to disk."""
+    if path.is_dir():
+        for folder, _, names in os.walk(path):
+            for name in names:
+                flush(Path(folder, name))
+            flush(Path(folder))
+    else:
+        flush(path)
+
+
+def _swap_in(aside: Path, path: Path, superseded: Path) -> None:
+    if not path.exists():
+        aside.rename(path)
+        return
+    # From here on the old one has a name that is never removed, only moved.
+    old = path.with_name(f".{path.name}.old-{uuid.uuid4().hex[:12]}")
+    if _exchange(aside, path):
+        aside.rename(old)
+    else:  # a file system without exchange: for a moment only the old one is there, mended by sweep
+        path.rename(old)
+        aside.rename(path)
+    _set_aside(old, path, superseded)
+
+
+def _set_aside(old: Path, path: Path, superseded: Path) -> None:
+    superseded.mkdir(parents=True, exist_ok=True)
+    shutil.move(old, superseded / f"{path.name}.{uuid.uuid4().hex[:8]}")
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    status = libc.renameat2(
+        AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE
+    )
+    if status == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(second))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

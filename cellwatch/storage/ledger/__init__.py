@@ -1,0 +1,1 @@
+"""The SQLite ledger: its tables, its migrations, and one module for each subject."""

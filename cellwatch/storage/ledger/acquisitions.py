@@ -1,0 +1,308 @@
+"""What arrives: files become rows, waiting or queued, each content once under each name.
+
+Each function is one short transaction.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.files.stems import stem_key
+from cellwatch.records import AcquisitionId, AcquisitionState, ImageInfo
+from cellwatch.storage.ledger.database import transaction
+from cellwatch.storage.ledger.path_text import path_text, text_path
+from cellwatch.storage.masks.paths import place_key
+
+LATEST_NS = 2**63 - 1  # what SQLite's integers hold: the year 2262
+TRIED_AGAIN = (
+    AcquisitionState.FAILED,
+    AcquisitionState.QUARANTINED,
+    AcquisitionState.MISSING,
+    AcquisitionState.BLOCKED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A file that is there to be taken in.
+
+    Attributes
+    ----------
+    watch : str
+        Name of the watched folder.
+    path, relative_path : str
+    experiment : str
+    fingerprint : str
+    size : int, bytes
+    mtime_ns : int
+    info : ImageInfo
+    ctime_ns : int or None
+    """
+
+    watch: str
+    path: str
+    relative_path: str
+    experiment: str
+    fingerprint: str
+    size: int
+    mtime_ns: int
+    info: ImageInfo
+    ctime_ns: int | None = None
+
+
+def note_waiting(
+    db: Database,
+    arrival: Arrival,
+    state: AcquisitionState,
+    reason: str,
+    now: datetime,
+) -> None:
+    """Record a file that is there but not to be segmented yet, and why."""
+    with transaction(db):
+        row = _unfinished(db, arrival)
+        if row is None:
+            _insert(db, arrival, state, reason, now)
+        elif (row["state"], row["reason"]) != (state, reason):
+            set_state(db, row["id"], state, reason, now)
+
+
+def enqueue(
+    db: Database, arrival: Arrival, store: str, targets: Sequence[str], now: datetime
+) -> AcquisitionId | None:
+    """Put a finished file into the queue.
+
+    Returns
+    -------
+    AcquisitionId or None
+        None: this content is known under this name already, and is done or on its way. One that
+        failed is queued again: somebody touched the file.
+    """
+    with transaction(db):
+        if known := _find(db, arrival):
+            return _queue_again(db, known, arrival, now)
+        row = _unfinished(db, arrival)
+        if row is None:
+            acquisition = _insert(db, arrival, AcquisitionState.QUEUED, None, now)
+        elif row["state"] == AcquisitionState.SKIPPED and _is_same_file(row, arrival):
+            return None
+        else:
+            acquisition = AcquisitionId(row["id"])
+            db.table("acquisitions").update(acquisition, _facts(arrival))
+            set_state(db, acquisition, AcquisitionState.QUEUED, None, now)
+        db.table("acquisitions").update(acquisition, {"queued_at": iso(now), **_place(store)})
+        for name in targets:
+            db.table("targets").insert(
+                {"acquisition_id": acquisition, "name": name, "state": AcquisitionState.QUEUED}
+            )
+        _supersede_older(db, arrival, acquisition)
+        return acquisition
+
+
+def place_is_free(db: Database, store: str, path: str) -> bool:
+    """Say whether no other file's masks lie, or will lie, at a place; case does not count.
+
+    Two images whose names differ in the extension alone would share the TIFF of their masks: the
+    second is not free either.
+    """
+    sql = "SELECT 1 FROM acquisitions WHERE place_key = ? AND path != ? LIMIT 1"
+    return db.execute(sql, [place_key(store), path_text(path)]).fetchone() is None
+
+
+def place_of(db: Database, watch: str, path: str) -> str | None:
+    """Return where the masks of a file that was taken in before lie; None: it is new."""
+    sql = """
+        SELECT store FROM acquisitions
+        WHERE watch = ? AND path = ? AND store IS NOT NULL ORDER BY id DESC LIMIT 1
+    """
+    row = db.execute(sql, [watch, path_text(path)]).fetchone()
+    return str(row[0]) if row else None
+
+
+def experiment_before(db: Database, arrival: Arrival) -> str | None:
+    """Return the experiment of what a file held before it grew; None: it is new, or another image.
+
+    A time-lapse that is written through midnight stays what it was; a name that is used again for
+    another picture of the same size is a new image of its day.
+    """
+    sql = """
+        SELECT experiment, axes, shape FROM acquisitions
+        WHERE watch = ? AND path = ? AND fingerprint != '' ORDER BY id DESC LIMIT 1
+    """
+    row = db.execute(sql, [arrival.watch, path_text(arrival.path)]).fetchone()
+    if row is None or not row[2]:
+        return None
+    now = extent(arrival.info.axes, arrival.info.shape)
+    before = extent(row[1], json.loads(row[2]))
+    has_grown = any(now[axis] > before[axis] for axis in "PTZ")
+    is_shrunk = any(now[axis] < before[axis] for axis in "PTZ")
+    is_like = all(now[axis] == before[axis] for axis in "CYXS")
+    return text_path(str(row[0])) if has_grown and is_like and not is_shrunk else None
+
+
+def extent(axes: str, shape: Sequence[int]) -> dict[str, int]:
+    """Return the length along every axis that an image may have; 1 where it has none."""
+    return {**dict.fromkeys("PTZCYXS", 1), **dict(zip(axes, shape, strict=True))}
+
+
+def note_gone(db: Database, watch: str, path: str, now: datetime) -> None:
+    """Record that a file that was not whole is there no more."""
+    with transaction(db):
+        rows = db.execute(
+            "SELECT id FROM acquisitions WHERE watch = ? AND path = ? AND fingerprint = '' "
+            "AND state IN ('waiting', 'interrupted')",
+            [watch, path_text(path)],
+        ).fetchall()
+        for (key,) in rows:
+            set_state(db, key, AcquisitionState.MISSING, "it vanished before it was whole", now)
+
+
+def skip_all(db: Database, arrivals: Sequence[Arrival], reason: str, now: datetime) -> None:
+    """Record files that are left alone, all in one transaction."""
+    with transaction(db):
+        for arrival in arrivals:
+            if _unfinished(db, arrival) is None:
+                _insert(db, arrival, AcquisitionState.SKIPPED, reason, now)
+
+
+def set_state(
+    db: Database, key: int, state: AcquisitionState, reason: str | None, now: datetime
+) -> None:
+    """Write down a state with its reason and its time; inside a transaction."""
+    db.table("acquisitions").update(
+        key, {"state": state, "state_since": iso(now), "reason": reason}
+    )
+
+
+def iso(moment: datetime) -> str:
+    """Return a moment as the ledger writes it."""
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _find(db: Database, arrival: Arrival) -> dict[str, Any] | None:
+    rows = db.table("acquisitions").rows_where(
+        "watch = ? AND path = ? AND fingerprint = ?",
+        [arrival.watch, path_text(arrival.path), arrival.fingerprint],
+    )
+    return next(iter(rows), None)
+
+
+def _queue_again(
+    db: Database, known: dict[str, Any], arrival: Arrival, now: datetime
+) -> AcquisitionId | None:
+    key = AcquisitionId(known["id"])
+    is_same_file = _is_same_file(known, arrival)
+    facts = _facts(arrival)
+    db.table("acquisitions").update(key, {k: facts[k] for k in ("size", "mtime_ns", "ctime_ns")})
+    if growing := _unfinished(db, arrival):
+        reason = "it was written anew with what it had held before"
+        set_state(db, growing["id"], AcquisitionState.SKIPPED, reason, now)
+    is_current = known["superseded_by"] is None
+    is_done = known["state"] == AcquisitionState.DONE
+    # A done file with a new time may differ where the fingerprint does not look: the worker
+    # compares the whole content, and its masks stay as they are if it is the same.
+    if is_current and known["state"] not in TRIED_AGAIN and (is_same_file or not is_done):
+        return None
+    looked_at = known["content_sha256"] if is_current and is_done else None
+    db.table("acquisitions").update(
+        key,
+        {
+            "attempts": 0,
+            "worker_deaths": 0,
+            "daemon_deaths": 0,
+            "retry_at": None,
+            "compared_with": looked_at,
+        },
+    )
+    if not is_current:  # the file was overwritten with what it had held before
+        db.table("acquisitions").update(key, {"superseded_by": None})
+        _supersede_older(db, arrival, key)
+    set_state(db, key, AcquisitionState.QUEUED, None, now)
+    return key
+
+
+def _unfinished(db: Database, arrival: Arrival) -> dict[str, Any] | None:
+    # A file that is still being written has no fingerprint; one row per path stands for it.
+    rows = db.table("acquisitions").rows_where(
+        "watch = ? AND path = ? AND fingerprint = ''", [arrival.watch, path_text(arrival.path)]
+    )
+    return next(iter(rows), None)
+
+
+def _is_same_file(row: dict[str, Any], arrival: Arrival) -> bool:
+    facts = _facts(arrival)
+    ctimes = (row["ctime_ns"], facts["ctime_ns"])
+    is_same_time = None in ctimes or ctimes[0] == ctimes[1]
+    return (row["size"], row["mtime_ns"]) == (facts["size"], facts["mtime_ns"]) and is_same_time
+
+
+def _place(store: str) -> dict[str, str]:
+    return {"store": store, "place_key": place_key(store)}
+
+
+def _insert(
+    db: Database, arrival: Arrival, state: AcquisitionState, reason: str | None, now: datetime
+) -> AcquisitionId:
+    fingerprint = arrival.fingerprint if state == AcquisitionState.QUEUED else ""
+    table = db.table("acquisitions").insert(
+        {
+            **_facts(arrival),
+            "fingerprint": fingerprint,
+            "state": state,
+            "state_since": iso(now),
+            "reason": reason,
+            "arrived_at": iso(now),
+        }
+    )
+    return AcquisitionId(int(table.last_pk))  # type: ignore[arg-type]  # None only before an insert
+
+
+def _facts(arrival: Arrival) -> dict[str, Any]:
+    info = arrival.info
+    return {
+        "watch": arrival.watch,
+        "path": path_text(arrival.path),
+        "relative_path": path_text(arrival.relative_path),
+        "stem": path_text(stem_key(arrival.relative_path)),
+        "experiment": path_text(arrival.experiment),
+        "fingerprint": arrival.fingerprint,
+        "size": arrival.size,
+        "mtime_ns": min(arrival.mtime_ns, LATEST_NS),
+        "ctime_ns": arrival.ctime_ns,
+        **facts_of_image(info),
+    }
+
+
+def facts_of_image(info: ImageInfo) -> dict[str, Any]:  # Any: columns
+    """Return the columns that tell what an image is made of."""
+    return {
+        "format": info.format or None,
+        "axes": info.axes or None,
+        "shape": json.dumps(list(info.shape)) if info.shape else None,
+        "dtype": info.dtype or None,
+        "pixel_size_um": info.pixel_size_um,
+        "channels": json.dumps(list(info.channels)),
+        "lacks": path_text(info.lacks) if info.lacks else None,
+        "file_notes": json.dumps(list(info.notes)) if info.notes else None,
+    }
+
+
+def _supersede_older(db: Database, arrival: Arrival, newer: AcquisitionId) -> None:
+    db.execute(
+        """
+        UPDATE acquisitions SET superseded_by = ?
+        WHERE watch = ? AND path = ? AND id != ? AND superseded_by IS NULL
+        """,
+        [newer, arrival.watch, path_text(arrival.path), newer],
+    )
+    db.execute(
+        """
+        UPDATE acquisitions SET state = 'skipped', state_since = queued_at, retry_at = NULL,
+               reason = 'the file was overwritten before its turn'
+        WHERE superseded_by = ? AND state NOT IN ('done', 'running')
+        """,
+        [newer],
+    )

@@ -1,0 +1,74 @@
+"""The migrations of the ledger; each runs once and is never edited."""
+
+from sqlite_utils import Database, Migrations
+
+from cellwatch.files.stems import name_key, stem_key
+from cellwatch.storage.ledger.path_text import text_path
+from cellwatch.storage.ledger.tables import CHANGES_UNSEEN, CHOICE_OF_MODEL, FIRST_LIGHT, THE_LOOP
+
+migrations = Migrations("cellwatch")
+
+
+@migrations()
+def m001_first_light(db: Database) -> None:
+    """Create what segmenting needs: acquisitions, their targets, attempts, models, the daemon."""
+    # Not executescript: that commits first, and a migration is one transaction with its record.
+    for statement in FIRST_LIGHT.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+@migrations()
+def m002_choice_of_model(db: Database) -> None:
+    """Record which model a classifier chose and why, and how novel an image is to its model."""
+    for statement in CHOICE_OF_MODEL.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+@migrations()
+def m003_the_loop(db: Database) -> None:
+    """Create what learning needs: flags, corrections, runs, evidence, decisions, requests."""
+    for statement in THE_LOOP.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+    for key, relative in db.execute("SELECT id, relative_path FROM acquisitions").fetchall():
+        stem = stem_key(text_path(relative))
+        db.execute("UPDATE acquisitions SET stem = ? WHERE id = ?", [stem, key])
+
+
+@migrations()
+def m004_what_was_handed_out_and_grew(db: Database) -> None:
+    """Remember what a session handed out, and a correction's own pixels beside its content key."""
+    # A label TIFF; NULL: those of the store.
+    db.execute("ALTER TABLE checkouts ADD COLUMN handed_out TEXT")
+    # Digest of the acquisition as it was then; a file that grows keeps its first content key.
+    db.execute("ALTER TABLE corrections ADD COLUMN pixels_sha256 TEXT")
+    db.execute("UPDATE corrections SET pixels_sha256 = content_key")
+
+
+@migrations()
+def m005_scores_by_correction_and_planes_handed_out(db: Database) -> None:
+    """Find scores by their correction; know a handed-out plane again; annotators have no case."""
+    db.execute("CREATE INDEX scores_by_correction ON scores (correction_id)")
+    # sha256 of all channels; NULL: handed out before this was written down.
+    db.execute("ALTER TABLE checkouts ADD COLUMN plane_sha256 TEXT")
+    rows = db.execute("SELECT DISTINCT annotator FROM corrections WHERE annotator != ''").fetchall()
+    for (who,) in rows:
+        sql = "UPDATE corrections SET annotator = ? WHERE annotator = ?"
+        db.execute(sql, [name_key(who), who])
+
+
+@migrations()
+def m006_what_changes_unseen(db: Database) -> None:
+    """Remember what tells that a file or a result was changed, and what was handed out."""
+    for statement in CHANGES_UNSEEN.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+@migrations()
+def m007_files_that_are_only_looked_at_again(db: Database) -> None:
+    """Tell an image that is to be compared with what was segmented from one to segment."""
+    # The content whose masks stand; NULL: it is to be segmented whatever it holds.
+    db.execute("ALTER TABLE acquisitions ADD COLUMN compared_with TEXT")

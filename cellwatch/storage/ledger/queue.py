@@ -1,0 +1,369 @@
+"""The queue: what happens to an acquisition between its arrival and its masks.
+
+Each function is one short transaction. Attempts are counted before the work, so that a job which
+kills its worker cannot be tried for ever.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.records import AcquisitionId, AcquisitionState, Outcome, Trouble
+from cellwatch.storage.ledger.acquisitions import facts_of_image, iso, set_state
+from cellwatch.storage.ledger.database import transaction
+from cellwatch.storage.ledger.path_text import text_path
+
+MAX_ATTEMPTS = 3  # of a job that fails without killing its worker
+MAX_WORKER_DEATHS = 3
+MAX_DAEMON_DEATHS = 3  # one more, and the job is quarantined
+RETRY_AFTER = timedelta(minutes=1)  # doubled at each further attempt
+BLOCKED_AGAIN_AFTER = timedelta(minutes=1)  # doubled each time
+BLOCKED_AT_MOST = timedelta(minutes=10)  # or an image would lie long after its disk is back
+UNWRITTEN_AGAIN_AFTER = timedelta(seconds=3)
+FAILED_WITH_CONTENT = (
+    "SELECT id FROM acquisitions WHERE fingerprint != '' AND superseded_by IS NULL "
+    "AND (state IN ('failed', 'blocked') OR (state = 'quarantined' AND worker_deaths < ? "
+    "AND daemon_deaths <= ?))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's hold on an acquisition.
+
+    Attributes
+    ----------
+    acquisition_id : int
+    watch, path, experiment, fingerprint, store : str
+    targets : tuple of str
+    worker_deaths : int
+    shape : tuple of int
+        Of the image's array; empty where it is not known.
+    axes : str
+    queued_at : str
+    compared_with : str
+        The sha256 of the content whose masks stand: with the same content nothing is to be done.
+    """
+
+    acquisition_id: AcquisitionId
+    watch: str
+    path: str
+    experiment: str
+    fingerprint: str
+    store: str
+    targets: tuple[str, ...]
+    worker_deaths: int
+    shape: tuple[int, ...] = ()
+    axes: str = ""
+    queued_at: str = ""
+    compared_with: str = ""
+
+
+def claim(
+    db: Database,
+    *,
+    device: str,
+    worker_pid: int,
+    now: datetime,
+    lease: timedelta,
+    is_newest: bool = False,
+) -> Claim | None:
+    """Take the next acquisition, counting the attempt before the work.
+
+    Parameters
+    ----------
+    is_newest : bool
+        Whether it is the one that came last, of those that are as urgent as any.
+
+    Returns
+    -------
+    Claim or None
+        None: nothing is ready.
+    """
+    with transaction(db):
+        found = db.execute(
+            f"""
+            SELECT id, watch, path, experiment, fingerprint, store, attempts, worker_deaths, shape,
+                   axes, queued_at, compared_with
+            FROM acquisitions
+            WHERE superseded_by IS NULL
+                  AND (state = 'queued'
+                       OR (state IN ('failed', 'blocked', 'waiting') AND retry_at <= ?))
+            ORDER BY compared_with IS NOT NULL, priority DESC, state != 'queued',
+                     daemon_deaths >= ?, id {"DESC" if is_newest else ""}
+            LIMIT 1
+            """,
+            [iso(now), MAX_DAEMON_DEATHS],
+        ).fetchone()
+        if found is None:
+            return None
+        key, watch, path, experiment, fingerprint, store, attempts, worker_deaths = found[:8]
+        shape, axes, queued_at, compared_with = found[8:]
+        set_state(db, key, AcquisitionState.RUNNING, None, now)
+        db.table("acquisitions").update(
+            key,
+            {
+                "started_at": iso(now),
+                "attempts": attempts + 1,
+                "lease_until": iso(now + lease),
+                "claimed_by": device,
+                "retry_at": None,
+            },
+        )
+        db.table("attempts").insert(
+            {
+                "acquisition_id": key,
+                "number": attempts + 1,
+                "device": device,
+                "worker_pid": worker_pid,
+                "started_at": iso(now),
+            }
+        )
+        rows = db.execute("SELECT name FROM targets WHERE acquisition_id = ? ORDER BY id", [key])
+        names = tuple(name for (name,) in rows)
+    return Claim(
+        AcquisitionId(key),
+        watch,
+        text_path(path),
+        experiment,
+        fingerprint,
+        store,
+        names,
+        worker_deaths,
+        tuple(json.loads(shape)) if shape else (),
+        axes or "",
+        queued_at or "",
+        compared_with or "",
+    )
+
+
+def finish(db: Database, outcome: Outcome, facts: dict[str, dict[str, Any]], now: datetime) -> None:
+    """Record the masks of an acquisition; they lie in their place already.
+
+    Parameters
+    ----------
+    db : Database
+    outcome : Outcome
+    facts : dict
+        Per target what the job fixed: `params` (JSON).
+    now : datetime
+    """
+    key = outcome.acquisition_id
+    with transaction(db):
+        for result in outcome.targets:
+            row = next(
+                db.table("targets").rows_where(
+                    "acquisition_id = ? AND name = ?", [key, result.name]
+                )
+            )
+            db.table("targets").update(
+                row["id"],
+                {
+                    **_computed(facts[result.name], result.precision),
+                    "model_id": result.model_id,
+                    "model_sha256": result.model_sha256,
+                    "state": AcquisitionState.DONE,
+                    "rois": result.rois,
+                    "planes_apart": result.planes_apart,
+                    "labels_sha256": result.labels_sha256 or None,
+                    "diameter": result.diameter,
+                    "channels": json.dumps(list(result.channels)),
+                    "notes": json.dumps(list(result.notes)),
+                    "novelty": result.novelty,
+                    "choice": json.dumps(asdict(result.choice)) if result.choice else None,
+                    "confidence": result.confidence,
+                    "finished_at": iso(now),
+                },
+            )
+        set_state(db, key, AcquisitionState.DONE, None, now)
+        db.table("acquisitions").update(
+            key,
+            {
+                "finished_at": iso(now),
+                "seconds": outcome.seconds,
+                "planes": outcome.planes,
+                "content_sha256": outcome.content_sha256,
+                "lease_until": None,
+                "claimed_by": None,
+                "priority": 0,
+                "output_mark": None,
+                "compared_with": None,
+                **(facts_of_image(outcome.info) if outcome.info is not None else {}),
+            },
+        )
+        _end_attempt(db, key, "done", None, now)
+
+
+def stands(db: Database, acquisition_id: int, now: datetime) -> None:
+    """Record that an image holds what its masks were made of: they stay as they are."""
+    with transaction(db):
+        set_state(db, acquisition_id, AcquisitionState.DONE, None, now)
+        facts = {"lease_until": None, "claimed_by": None, "compared_with": None}
+        db.table("acquisitions").update(acquisition_id, facts)
+        _end_attempt(db, acquisition_id, "unchanged", None, now)
+
+
+def _computed(facts: Mapping[str, Any], precision: str) -> dict[str, Any]:  # Any: columns
+    # The job may ask for whatever suits the device; what it was is recorded.
+    if not precision:
+        return dict(facts)
+    params = {**json.loads(facts["params"]), "precision": precision}
+    return {**facts, "params": json.dumps(params)}
+
+
+def fail(db: Database, outcome: Outcome, now: datetime) -> AcquisitionState:
+    """Record why an acquisition has no masks; return the state it is in now.
+
+    A file that is itself at fault is not tried again until it changes. A hindrance around it (a
+    full or read-only disk, memory that another program took) is waited out without counting the
+    attempt; after a lack of memory the next one is lighter. Anything else is tried again, a little
+    later each time, and is quarantined after `MAX_ATTEMPTS`.
+    """
+    key = outcome.acquisition_id
+    with transaction(db):
+        attempts = db.table("acquisitions").get(key)["attempts"]
+        state, again = _after(outcome.trouble, attempts, _times_blocked(db, key), now)
+        if state in (AcquisitionState.BLOCKED, AcquisitionState.WAITING):
+            _uncount(db, key)
+        if outcome.trouble == Trouble.MEMORY:
+            lighter = "UPDATE acquisitions SET worker_deaths = max(1, worker_deaths) WHERE id = ?"
+            db.execute(lighter, [key])
+        _release(db, key, state, outcome.reason, again, now)
+        _end_attempt(db, key, state, outcome.reason, now)
+    return state
+
+
+def retry_failed(db: Database, now: datetime) -> int:
+    """Queue again what failed: the configuration may be another now. Return how many.
+
+    What is quarantined because a worker or the daemon died over it stays so until its file changes;
+    what merely failed several times may have been the fault of a disk or a folder.
+    """
+    with transaction(db):
+        deaths = [MAX_WORKER_DEATHS, MAX_DAEMON_DEATHS]
+        keys = [key for (key,) in db.execute(FAILED_WITH_CONTENT, deaths).fetchall()]
+        for key in keys:
+            _release(db, key, AcquisitionState.QUEUED, None, None, now)
+            db.table("acquisitions").update(key, {"attempts": 0})
+    return len(keys)
+
+
+def _times_blocked(db: Database, key: int) -> int:
+    sql = "SELECT count(*) FROM attempts WHERE acquisition_id = ? AND outcome = 'blocked'"
+    return int(db.execute(sql, [key]).fetchone()[0])
+
+
+def _after(
+    trouble: Trouble, attempts: int, n_blocked: int, now: datetime
+) -> tuple[AcquisitionState, datetime | None]:
+    if trouble == Trouble.FILE:
+        return AcquisitionState.FAILED, None
+    if trouble == Trouble.MISSING:
+        return AcquisitionState.MISSING, None
+    if trouble in (Trouble.SURROUNDINGS, Trouble.MEMORY):
+        later = BLOCKED_AGAIN_AFTER * 2 ** min(n_blocked, 10)
+        return AcquisitionState.BLOCKED, now + min(later, BLOCKED_AT_MOST)
+    if trouble == Trouble.UNWRITTEN:
+        return AcquisitionState.WAITING, now + UNWRITTEN_AGAIN_AFTER
+    if attempts >= MAX_ATTEMPTS:
+        return AcquisitionState.QUARANTINED, None
+    return AcquisitionState.FAILED, now + RETRY_AFTER * 2 ** (attempts - 1)
+
+
+def set_aside(db: Database, acquisition_id: int, reason: str, now: datetime) -> None:
+    """Block an acquisition that the configuration has no place for; it rests until a new start."""
+    with transaction(db):
+        _uncount(db, acquisition_id)
+        _release(db, acquisition_id, AcquisitionState.BLOCKED, reason, None, now)
+        _end_attempt(db, acquisition_id, "blocked", reason, now)
+
+
+def worker_died(db: Database, acquisition_id: int, how: str, now: datetime) -> AcquisitionState:
+    """Record that the worker died over an acquisition; quarantine it at the third time."""
+    with transaction(db):
+        deaths = db.table("acquisitions").get(acquisition_id)["worker_deaths"] + 1
+        db.table("acquisitions").update(acquisition_id, {"worker_deaths": deaths})
+        is_over = deaths >= MAX_WORKER_DEATHS
+        state = AcquisitionState.QUARANTINED if is_over else AcquisitionState.QUEUED
+        reason = f"the worker died over it {deaths} times ({how})" if is_over else None
+        _release(db, acquisition_id, state, reason, None, now)
+        _end_attempt(db, acquisition_id, "worker_died", how, now)
+    return state
+
+
+def hand_back(db: Database, acquisition_id: int, now: datetime) -> None:
+    """Put an acquisition back into the queue as if it had not been claimed."""
+    with transaction(db):
+        _uncount(db, acquisition_id)
+        _release(db, acquisition_id, AcquisitionState.QUEUED, None, None, now)
+        _end_attempt(db, acquisition_id, "handed_back", None, now)
+
+
+def renew(db: Database, acquisition_id: int, until: datetime) -> None:
+    """Prolong the lease of an acquisition whose worker lives."""
+    with transaction(db):
+        db.table("acquisitions").update(acquisition_id, {"lease_until": iso(until)})
+
+
+def has_work(db: Database) -> bool:
+    """Say whether an acquisition is queued or in flight."""
+    sql = """
+        SELECT 1 FROM acquisitions
+        WHERE state = 'running' OR (superseded_by IS NULL AND (
+            state = 'queued' OR (state = 'waiting' AND retry_at IS NOT NULL))) LIMIT 1
+    """
+    return db.execute(sql).fetchone() is not None
+
+
+def recover(db: Database, now: datetime) -> list[str]:
+    """Put back what was in flight when the daemon died; return the stores concerned."""
+    with transaction(db):
+        rows = list(db.table("acquisitions").rows_where("state = 'running'"))
+        for row in rows:
+            deaths = row["daemon_deaths"] + 1
+            db.table("acquisitions").update(row["id"], {"daemon_deaths": deaths})
+            is_over = deaths > MAX_DAEMON_DEATHS
+            state = AcquisitionState.QUARANTINED if is_over else AcquisitionState.QUEUED
+            reason = f"it was in flight at {deaths} deaths of the daemon" if is_over else None
+            _uncount(db, row["id"])
+            _release(db, row["id"], state, reason, None, now)
+            _end_attempt(db, row["id"], "daemon_died", None, now)
+    return [row["store"] for row in rows]
+
+
+def _release(
+    db: Database,
+    key: int,
+    state: AcquisitionState,
+    reason: str | None,
+    again: datetime | None,
+    now: datetime,
+) -> None:
+    if db.table("acquisitions").get(key)["superseded_by"] is not None:
+        state, reason, again = AcquisitionState.SKIPPED, "the file was overwritten", None
+    set_state(db, key, state, reason, now)
+    db.execute(
+        "UPDATE targets SET state = ? WHERE acquisition_id = ? AND state != 'done'", [state, key]
+    )
+    db.table("acquisitions").update(
+        key,
+        {"lease_until": None, "claimed_by": None, "retry_at": iso(again) if again else None},
+    )
+
+
+def _uncount(db: Database, key: int) -> None:
+    db.execute("UPDATE acquisitions SET attempts = max(0, attempts - 1) WHERE id = ?", [key])
+
+
+def _end_attempt(db: Database, key: int, outcome: str, reason: str | None, now: datetime) -> None:
+    db.execute(
+        """
+        UPDATE attempts SET ended_at = ?, outcome = ?, reason = ?
+        WHERE acquisition_id = ? AND ended_at IS NULL
+        """,
+        [iso(now), outcome, reason, key],
+    )

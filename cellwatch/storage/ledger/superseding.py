@@ -1,0 +1,161 @@
+"""Which correction of a part stands: the latest, until it is taken back.
+
+Nothing is deleted, so that what was superseded can stand again.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlite_utils import Database
+
+from cellwatch.records import CorrectionRead, CorrectionState
+from cellwatch.storage.ledger import precedence
+from cellwatch.storage.ledger.acquisitions import iso
+from cellwatch.storage.ledger.database import transaction
+from cellwatch.storage.ledger.dropped_files import Drop, part_of
+
+Row = dict[str, Any]  # Any: what SQLite holds
+STANDING = ("trainable", "used")
+CORRECTED = "corrected in "  # begins why a flag was lowered
+OF_ONE_PART = """
+    n.kind = o.kind AND n.is_again = o.is_again AND n.acquisition_id = o.acquisition_id
+    AND n.target = o.target AND n.position = o.position AND n.t = o.t AND n.z = o.z
+    AND n.crop IS o.crop AND n.annotator = o.annotator
+"""
+
+
+def supersede(db: Database, newer: int, now: datetime) -> None:
+    """Have a correction take the place of those of its file and its part; in a transaction.
+
+    A file that was dropped again under its name replaces what it was before, also a rejection.
+    """
+    db.execute(
+        f"""
+        UPDATE corrections AS o SET superseded_by = n.id FROM corrections AS n
+        WHERE n.id = ? AND o.id != n.id AND o.superseded_by IS NULL
+        AND ((n.file = o.file AND n.kind = o.kind) OR ({OF_ONE_PART}))
+        """,
+        [newer],
+    )
+    db.execute(
+        "UPDATE corrections SET state = 'superseded', state_since = ? "
+        "WHERE superseded_by = ? AND state IN ('trainable', 'used', 'orphan')",
+        [iso(now), newer],
+    )
+
+
+def withdraw(db: Database, correction_id: int, now: datetime) -> tuple[Row, Row | None] | None:
+    """Take a correction back: no later training uses it.
+
+    The latest labels of another file whose place they took stand again, as that file holds them;
+    where none do on the image, the flags that were taken off it stand again.
+
+    Returns
+    -------
+    (Row, Row or None) or None
+        The correction, and the one that stands again; None: it does not stand, or there is none.
+    """
+    with transaction(db):
+        row = next(db.table("corrections").rows_where("id = ?", [correction_id]), None)
+        if row is None or row["state"] not in (*STANDING, "orphan"):
+            return None
+        _set(db, correction_id, CorrectionState.WITHDRAWN, now)
+        for other in precedence.sharing(db, correction_id):
+            _set(db, other["id"], CorrectionState.TRAINABLE, now)  # there is more to learn from it
+        sql = f"""
+            SELECT o.* FROM corrections o JOIN corrections n ON n.id = ? AND {OF_ONE_PART}
+            WHERE o.kind = 'labels' AND o.state = 'superseded' AND o.id < n.id AND o.file != n.file
+            AND NOT EXISTS (SELECT 1 FROM corrections s WHERE s.file = o.file AND s.id > o.id)
+            ORDER BY o.id DESC LIMIT 1
+        """
+        back = next(iter(db.query(sql, [correction_id])), None)
+        if back is not None:
+            _stand_again(db, back["id"], now)
+            back = dict(db.table("corrections").get(back["id"]))
+        if row["acquisition_id"] is not None:
+            _raise_again(db, row["acquisition_id"])
+        return row, back
+
+
+def of_part(db: Database, correction_id: int) -> list[Row]:
+    """Return what each other file says of the part of a correction: the files' latest rows."""
+    sql = f"""
+        SELECT o.* FROM corrections o JOIN corrections n ON n.id = ? AND {OF_ONE_PART}
+        WHERE o.file != n.file
+        AND NOT EXISTS (SELECT 1 FROM corrections s WHERE s.file = o.file AND s.id > o.id)
+        ORDER BY o.id
+    """
+    return list(db.query(sql, [correction_id]))
+
+
+def standing_of_part(db: Database, correction_id: int) -> Row | None:
+    """Return the correction that stands for the part of another one; None: none does."""
+    sql = f"""
+        SELECT o.* FROM corrections o JOIN corrections n ON n.id = ? AND {OF_ONE_PART}
+        WHERE o.state IN ('trainable', 'used') ORDER BY o.id DESC LIMIT 1
+    """
+    return next(iter(db.query(sql, [correction_id])), None)
+
+
+def standing_of_file(db: Database, file: str) -> int | None:
+    """Return the id of the standing labels that a file holds or held before; None: none stands."""
+    sql = """
+        SELECT max(id) FROM corrections
+        WHERE file = ? AND kind = 'labels' AND state IN ('trainable', 'used')
+    """
+    found = db.execute(sql, [file]).fetchone()[0]
+    return None if found is None else int(found)
+
+
+def is_latest_of_file(db: Database, correction_id: int) -> bool:
+    """Say whether a correction is what its file was last found to be."""
+    sql = """
+        SELECT 1 FROM corrections n JOIN corrections o ON o.file = n.file
+        WHERE o.id = ? AND n.id > o.id LIMIT 1
+    """
+    return db.execute(sql, [correction_id]).fetchone() is None
+
+
+def work_at_stake(db: Database, drop: Drop, read: CorrectionRead) -> Row | None:
+    """Return the standing work of the same hand on the part that an untouched drop would replace.
+
+    None: the drop was worked on, or there is none.
+    """
+    is_touched = read.added or read.removed or read.changed
+    if read.reason or drop.kind != "labels" or drop.is_again or is_touched or not read.rois:
+        return None
+    sql = """
+        SELECT * FROM corrections WHERE kind = 'labels' AND is_again = 0 AND acquisition_id = ?
+        AND target = ? AND position = ? AND t = ? AND z = ? AND crop IS ? AND annotator = ?
+        AND state IN ('trainable', 'used') AND added + removed + changed > 0 AND sha256 IS NOT ?
+        ORDER BY id DESC LIMIT 1
+    """
+    values = [drop.acquisition_id, drop.target, *part_of(drop), read.sha256]
+    return next(iter(db.query(sql, values)), None)
+
+
+def _stand_again(db: Database, key: int, now: datetime) -> None:
+    # What a candidate was trained on is no news to the next night.
+    sql = """
+        SELECT 1 FROM trained_on t JOIN runs r ON r.model_sha256 = t.model_sha256
+        WHERE t.correction_id = ? LIMIT 1
+    """
+    is_used = db.execute(sql, [key]).fetchone() is not None
+    db.table("corrections").update(key, {"superseded_by": None})
+    _set(db, key, CorrectionState.USED if is_used else CorrectionState.TRAINABLE, now)
+
+
+def _raise_again(db: Database, acquisition_id: int) -> None:
+    # Flags that corrections took off, when none stands any more; not beside a newer one alike.
+    sql = f"""
+        UPDATE flags SET lowered_at = NULL, lowered_why = NULL
+        WHERE acquisition_id = ? AND lowered_why LIKE '{CORRECTED}%'
+        AND id IN (SELECT max(id) FROM flags WHERE acquisition_id = ? GROUP BY raised_by, roi)
+        AND NOT EXISTS (SELECT 1 FROM corrections WHERE acquisition_id = ? AND kind = 'labels'
+                        AND is_again = 0 AND state IN ('trainable', 'used'))
+    """
+    db.execute(sql, [acquisition_id] * 3)
+
+
+def _set(db: Database, key: int, state: CorrectionState, now: datetime) -> None:
+    db.table("corrections").update(key, {"state": state, "state_since": iso(now)})

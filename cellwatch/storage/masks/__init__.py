@@ -1,0 +1,1 @@
+"""Mask stores and label TIFFs, and where they lie."""

@@ -1,0 +1,60 @@
+"""Label images as plain TIFF files, which every program opens."""
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from cellwatch.errors import MaskStoreError
+from cellwatch.files.publish import written_aside
+from cellwatch.files.stems import masks_name
+from cellwatch.storage.masks.store import read_labels
+
+LARGEST_UINT16 = 65_535
+
+
+def write_label_tiff(path: Path, labels: NDArray[np.int32], superseded: Path) -> None:
+    """Write a label image as TIFF: uint16, or uint32 above 65,535 ROIs.
+
+    Parameters
+    ----------
+    path : Path
+    labels : (..., Y, X) int32
+        Axes in front of Y and X become pages.
+    superseded : Path
+        The folder for a file that stood there before.
+    """
+    dtype = np.uint16 if labels.max(initial=0) <= LARGEST_UINT16 else np.uint32
+    pages = labels.astype(dtype).reshape(-1, *labels.shape[-2:])
+    with written_aside(path, superseded) as aside:
+        tifffile.imwrite(
+            aside,
+            pages[0] if len(pages) == 1 else pages,
+            photometric="minisblack",
+            compression="zlib",
+            metadata={"axes": "YX" if len(pages) == 1 else "TYX"},
+        )
+
+
+DIFFER = "its labels are not those of the mask store"
+
+
+def check_label_tiffs(store: Path, targets: list[str]) -> list[str]:
+    """Compare the label TIFFs beside a mask store with it; return what is wrong."""
+    problems = []
+    for name in targets:
+        path = beside(store, name if len(targets) > 1 else "")
+        try:
+            pages = tifffile.imread(path)
+            expected = read_labels(store, name)
+            if not np.array_equal(np.ravel(pages), expected.ravel()):
+                problems.append(f"{path}: {DIFFER}")
+        except (OSError, ValueError, MaskStoreError) as error:
+            problems.append(f"{path}: cannot be read: {error}")
+    return problems
+
+
+def beside(store: Path, target: str = "") -> Path:
+    """Return where the label TIFF of a mask store lies."""
+    return store.with_name(masks_name(store.name.removesuffix(".zarr"), target))

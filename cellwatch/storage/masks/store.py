@@ -1,0 +1,364 @@
+"""Write and check mask stores: one OME-Zarr 0.5 group per acquisition.
+
+With the image in the store, the image is the root multiscale and label images lie in
+`labels/<target>`. Without it each target is a label multiscale of its own. An acquisition of
+several positions has one such group per position, `0`, `1` and so on. The root's attributes carry
+under `cellwatch` what is needed to make every label image again.
+
+References
+----------
+OME-NGFF specification 0.5: multiscales, labels, and the transitional layout for several images.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+from zarr.errors import BaseZarrError
+
+from cellwatch.errors import MaskStoreError
+from cellwatch.files.publish import written_aside
+
+NGFF_VERSION = "0.5"
+MAX_LEVELS = 5  # a store of one 2-D target has at most 2 + 2 * 5 files
+SMALLEST_LEVEL = 256  # px; levels stop when the longer side fits
+CHUNK = 512  # px; a plane is one file (shard) of chunks that viewers can read alone
+COLORS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
+
+Array = NDArray[np.generic]
+Json = dict[str, Any]  # Any: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class StoreContent:
+    """What goes into a mask store.
+
+    Attributes
+    ----------
+    labels : mapping of str to (P, T, Z, Y, X) int32
+        One label image per target.
+    axes : str
+        Those of "TZ" that the file really has.
+    provenance : mapping
+        JSON; goes under `cellwatch` in the root's attributes.
+    image : (P, T, Z, C, Y, X) or None
+        None: the image is not stored.
+    channels : tuple of str
+        Names of the image's channels.
+    pixel_size_um : float or None
+    """
+
+    labels: Mapping[str, NDArray[np.int32]]
+    axes: str
+    provenance: Json
+    image: Array | None = None
+    channels: tuple[str, ...] = ()
+    pixel_size_um: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport:
+    """What a look into a mask store found.
+
+    Attributes
+    ----------
+    problems : tuple of str
+        Empty when the store is whole.
+    rois : mapping of str to int
+        Per target, over all planes.
+    provenance : mapping
+    """
+
+    problems: tuple[str, ...]
+    rois: Mapping[str, int] = field(default_factory=dict)
+    provenance: Json = field(default_factory=dict)
+
+
+def write_store(path: Path, content: StoreContent, superseded: Path) -> dict[str, str]:
+    """Write a mask store; it appears whole or not at all.
+
+    Returns the sha256 of each target's label image, as it stands in the store.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in `.zarr`. A store that stands there is exchanged and set aside.
+    content : StoreContent
+    superseded : Path
+        The folder for the one set aside.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written.
+    """
+    n_positions = next(iter(content.labels.values())).shape[0]
+    with written_aside(path, superseded) as aside:
+        root = zarr.create_group(aside, zarr_format=3)
+        said = _with_hashes(content)
+        attributes: Json = {"cellwatch": said}
+        if n_positions == 1:
+            attributes |= _write_position(root, content, 0)
+        else:
+            attributes["ome"] = {"version": NGFF_VERSION, "bioformats2raw.layout": 3}
+            for position in range(n_positions):
+                group = root.create_group(str(position))
+                group.attrs.update(_write_position(group, content, position))
+        root.attrs.update(attributes)
+    return {name: str(facts["labels_sha256"]) for name, facts in said["targets"].items()}
+
+
+def read_labels(path: Path, target: str) -> NDArray[np.int32]:
+    """Read one target's label image of a store as a (P, T, Z, Y, X) int32 array.
+
+    Raises
+    ------
+    MaskStoreError
+        When the store does not hold it.
+    """
+    provenance = read_provenance(path)
+    shape = tuple(provenance["targets"][target]["shape"])
+    positions = [""] if shape[0] == 1 else [f"{p}/" for p in range(shape[0])]
+    place = f"labels/{target}/0" if provenance["include_image"] else f"{target}/0"
+    try:
+        arrays = [np.asarray(zarr.open_array(path, path=p + place, mode="r")) for p in positions]
+    except (BaseZarrError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise MaskStoreError(f"the labels of '{target}' cannot be read: {error}") from error
+    return np.stack(arrays).reshape(shape)
+
+
+def read_plane(path: Path, target: str, plane: tuple[int, int, int]) -> NDArray[np.int32]:
+    """Read one plane of a target's label image, without the others, as (Y, X) int32.
+
+    Parameters
+    ----------
+    path : Path
+    target : str
+    plane : (int, int, int)
+        Position, time point and z, from 0.
+
+    Raises
+    ------
+    IndexError
+        When there is no such plane; it names how many there are.
+    MaskStoreError
+        When the store does not hold the target.
+    """
+    provenance = read_provenance(path)
+    n_positions, n_t, n_z, height, width = provenance["targets"][target]["shape"]
+    if any(not 0 <= at < n for at, n in zip(plane, (n_positions, n_t, n_z), strict=True)):
+        raise IndexError(
+            f"{n_positions} positions, {n_t} time points and {n_z} z planes, counted from 0"
+        )
+    position, t, z = plane
+    place = f"{target}/0" if not provenance["include_image"] else f"labels/{target}/0"
+    place = place if n_positions == 1 else f"{position}/{place}"
+    try:
+        array = zarr.open_array(path, path=place, mode="r")
+        at = np.unravel_index(t * n_z + z, array.shape[:-2])
+        return np.asarray(array[tuple(int(i) for i in at)], np.int32).reshape(height, width)
+    except (BaseZarrError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise MaskStoreError(f"the labels of '{target}' cannot be read: {error}") from error
+
+
+def read_provenance(path: Path) -> Json:
+    """Read what a store says of itself.
+
+    Raises
+    ------
+    MaskStoreError
+        When there is no store, or it is not one of ours.
+    """
+    try:
+        attributes = zarr.open_group(path, mode="r").attrs.asdict()
+    except (BaseZarrError, OSError, ValueError, KeyError) as error:
+        raise MaskStoreError(f"it cannot be opened as a mask store: {error}") from error
+    if "cellwatch" not in attributes:
+        raise MaskStoreError("it has no provenance: cellwatch did not write it")
+    return dict(attributes["cellwatch"])  # type: ignore[arg-type]  # JSON that we wrote
+
+
+def check_store(path: Path) -> StoreReport:
+    """Read a store and compare its label images with the hashes written beside them."""
+    try:
+        provenance = read_provenance(path)
+        problems: list[str] = []
+        rois: dict[str, int] = {}
+        for target, facts in provenance["targets"].items():
+            labels = read_labels(path, target)
+            is_joined = facts.get("planes_apart") == 0
+            rois[target] = count_rois(labels, is_joined=is_joined)
+            if _sha256(labels) != facts["labels_sha256"]:
+                problems.append(f"the labels of '{target}' are not those that were written")
+            if rois[target] != facts["rois"]:
+                problems.append(f"'{target}' has {rois[target]} ROIs, {facts['rois']} were written")
+    except MaskStoreError as error:
+        return StoreReport((str(error),))
+    return StoreReport(tuple(problems), rois, provenance)
+
+
+def count_rois(labels: NDArray[np.int32], *, is_joined: bool = False) -> int:
+    """Count the ROIs of a (..., Z, Y, X) label image.
+
+    Parameters
+    ----------
+    labels : (..., Y, X) int32
+    is_joined : bool
+        Whether one ROI has one number in all z planes: then it is counted once in each volume. Else
+        every plane is numbered by itself, and the sum over the planes is returned.
+    """
+    last = 3 if is_joined and labels.ndim > 2 else 2
+    parts = labels.reshape(-1, *labels.shape[-last:])
+    return sum(int(np.count_nonzero(np.bincount(part.ravel())[1:])) for part in parts)
+
+
+def _write_position(group: zarr.Group, content: StoreContent, position: int) -> Json:
+    if content.image is None:
+        for target, labels in content.labels.items():
+            _write_labels(group, target, labels[position], content, is_under_image=False)
+        return {}
+    image = np.moveaxis(content.image[position], 2, 1)  # (T, C, Z, Y, X)
+    axes = _axes(content.axes, has_channels=True)
+    pixels = image.reshape([n for n, a in zip(image.shape, "tczyx", strict=True) if a in axes])
+    scales = _write_levels(group, pixels, axes, content, is_label=False)
+    names = group.create_group("labels")
+    names.attrs["ome"] = {"version": NGFF_VERSION, "labels": list(content.labels)}
+    for target, labels in content.labels.items():
+        _write_labels(names, target, labels[position], content, is_under_image=True)
+    return {"ome": {**scales, "omero": _omero(content)}}
+
+
+def _write_labels(
+    parent: zarr.Group,
+    target: str,
+    labels: NDArray[np.int32],
+    content: StoreContent,
+    *,
+    is_under_image: bool,
+) -> None:
+    group = parent.create_group(target)
+    axes = _axes(content.axes, has_channels=False)
+    kept = [n for n, axis in zip(labels.shape, "tzyx", strict=True) if axis in axes]
+    ome = _write_levels(group, labels.reshape(kept), axes, content, is_label=True)
+    label: Json = {"source": {"image": "../../"}} if is_under_image else {}
+    group.attrs["ome"] = {**ome, "image-label": label}
+
+
+def _write_levels(
+    group: zarr.Group, pixels: Array, axes: str, content: StoreContent, *, is_label: bool
+) -> Json:
+    datasets = []
+    pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
+    for level in range(_n_levels(pixels.shape)):
+        if level:
+            pixels = pixels[..., ::2, ::2] if is_label else _halved(pixels)
+        array = group.create_array(
+            str(level),
+            shape=pixels.shape,
+            dtype=pixels.dtype,
+            dimension_names=list(axes),
+            compressors=BloscCodec(cname="zstd", clevel=3),
+            **_chunking(pixels.shape),
+        )
+        array[...] = pixels
+        scale = [_scale(axis, level, content.pixel_size_um) for axis in axes]
+        datasets.append(
+            {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        )
+    described = [_axis(axis, content.pixel_size_um) for axis in axes]
+    multiscale = {"name": group.name.strip("/") or "image", "axes": described, "datasets": datasets}
+    return {"version": NGFF_VERSION, "multiscales": [multiscale]}
+
+
+def _axes(present: str, *, has_channels: bool) -> str:
+    kept = {"t": "T" in present, "c": has_channels, "z": "Z" in present, "y": True, "x": True}
+    return "".join(axis for axis, is_kept in kept.items() if is_kept)
+
+
+def _axis(axis: str, pixel_size_um: float | None) -> Json:
+    if axis == "c":
+        return {"name": "c", "type": "channel"}
+    if axis == "t":
+        return {"name": "t", "type": "time"}
+    unit = {"unit": "micrometer"} if pixel_size_um and axis in "yx" else {}
+    return {"name": axis, "type": "space", **unit}
+
+
+def _scale(axis: str, level: int, pixel_size_um: float | None) -> float:
+    return (pixel_size_um or 1.0) * 2.0**level if axis in "yx" else 1.0
+
+
+def _n_levels(shape: tuple[int, ...]) -> int:
+    longest = max(shape[-2:])
+    needed = math.ceil(math.log2(max(1.0, longest / SMALLEST_LEVEL)))
+    return min(MAX_LEVELS, 1 + needed)
+
+
+def _chunking(shape: tuple[int, ...]) -> dict[str, Any]:  # Any: keywords of zarr
+    ahead = (1,) * (len(shape) - 2)
+    chunk = tuple(min(CHUNK, n) for n in shape[-2:])
+    if chunk == shape[-2:]:
+        return {"chunks": ahead + chunk}
+    whole = tuple(math.ceil(n / c) * c for n, c in zip(shape[-2:], chunk, strict=True))
+    return {"chunks": ahead + chunk, "shards": ahead + whole}
+
+
+def _halved(pixels: Array) -> Array:
+    pad = [(0, 0)] * (pixels.ndim - 2) + [(0, n % 2) for n in pixels.shape[-2:]]
+    even = np.pad(pixels, pad, mode="edge").astype(np.float32)
+    height, width = even.shape[-2:]
+    mean = even.reshape(*even.shape[:-2], height // 2, 2, width // 2, 2).mean(axis=(-3, -1))
+    if pixels.dtype.kind in "ui":
+        mean = np.rint(mean)
+    halved: Array = mean.astype(pixels.dtype)
+    return halved
+
+
+def _omero(content: StoreContent) -> Json:
+    image = content.image if content.image is not None else np.zeros((1, 1, 1, 0, 1, 1))
+    channels = []
+    for index in range(image.shape[3]):
+        values = image[0, 0, 0, index]
+        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+        low, high = (float(v) for v in np.percentile(finite, (1, 99))) if finite.size else (0, 1)
+        least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        name = content.channels[index] if index < len(content.channels) else ""
+        channels.append(
+            {
+                "label": name or f"channel {index}",
+                "color": COLORS[index % len(COLORS)],
+                "active": True,
+                "window": {"min": least, "max": most, "start": low, "end": high},
+            }
+        )
+    return {"channels": channels}
+
+
+def _with_hashes(content: StoreContent) -> Json:
+    targets = {
+        name: {
+            **content.provenance["targets"][name],
+            "rois": count_rois(
+                labels, is_joined=content.provenance["targets"][name].get("planes_apart") == 0
+            ),
+            "shape": list(labels.shape),
+            "labels_sha256": _sha256(labels),
+        }
+        for name, labels in content.labels.items()
+    }
+    return {
+        **content.provenance,
+        "include_image": content.image is not None,
+        "targets": targets,
+    }
+
+
+def _sha256(labels: NDArray[np.int32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(labels, dtype="<i4").tobytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""What the ledger tells people: of the station, of learning, of doubts."""

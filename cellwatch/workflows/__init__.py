@@ -1,0 +1,1 @@
+"""What runs without a daemon: train, evaluate, try models, simulate a microscope."""

@@ -1,0 +1,151 @@
+import os
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+from sqlite_utils import Database
+
+from cellwatch.errors import LedgerTooNew, StateLocked
+from cellwatch.storage.ledger.database import open_ledger, transaction
+from cellwatch.storage.ledger.locking import holder, is_locked, state_lock
+from cellwatch.storage.reports import station
+from cellwatch.storage.reports.station import LEDGER
+
+
+def test_a_new_ledger_is_durable_and_migrated(tmp_path):
+    db = open_ledger(tmp_path)
+
+    pragmas = {p: db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("journal_mode", "synchronous")}
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2}
+    assert db.execute("PRAGMA busy_timeout").fetchone()[0] == 30_000
+    assert {"acquisitions", "targets", "attempts", "models"} <= set(db.table_names())
+    db.close()
+
+
+def test_opening_twice_changes_nothing(tmp_path):
+    open_ledger(tmp_path).close()
+    db = open_ledger(tmp_path)
+
+    assert db.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()[0] == 7
+    db.close()
+
+
+def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(tmp_path):
+    db = open_ledger(tmp_path)
+    with transaction(db):
+        db.table("_sqlite_migrations").insert(
+            {"migration_set": "cellwatch", "name": "m999_later", "applied_at": "x"}
+        )
+    db.close()
+    before = (tmp_path / LEDGER).read_bytes()
+
+    with pytest.raises(LedgerTooNew, match=r"newer cellwatch.*m999_later") as caught:
+        open_ledger(tmp_path)
+    assert caught.value.exit_code == 78
+    assert (tmp_path / LEDGER).read_bytes() == before
+
+
+def test_an_error_in_a_transaction_undoes_all_of_it(tmp_path):
+    db = open_ledger(tmp_path)
+
+    def half_done():
+        with transaction(db):
+            db.execute("INSERT INTO folders (name, path, state) VALUES ('a', '/a', 'watching')")
+            raise ValueError("odd")
+
+    with pytest.raises(ValueError, match="odd"):
+        half_done()
+    assert db.execute("SELECT count(*) FROM folders").fetchone()[0] == 0
+    db.close()
+
+
+def test_a_second_daemon_is_refused_with_the_pid_and_host_of_the_first(tmp_path, now):
+    code = textwrap.dedent(f"""
+        import sys
+        from datetime import datetime, UTC
+        from pathlib import Path
+        from cellwatch.storage.ledger.locking import state_lock
+        with state_lock(Path({str(tmp_path)!r}), datetime.now(UTC)):
+            print("held", flush=True)
+            sys.stdin.read()
+    """)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout.readline() == b"held\n"
+
+        with (
+            pytest.raises(StateLocked, match=f"pid {holder.pid} on") as caught,
+            state_lock(tmp_path, now),
+        ):
+            pass
+        assert caught.value.exit_code == 75
+        assert is_locked(tmp_path)
+        holder.kill()
+    assert not is_locked(tmp_path)
+    with state_lock(tmp_path, now):
+        assert is_locked(tmp_path)
+
+
+def test_a_command_that_holds_the_state_is_waited_for_not_stopped(tmp_path, now):
+    with state_lock(tmp_path, now, "cellwatch retrain"):
+        assert holder(tmp_path)["who"] == "cellwatch retrain"
+        with (
+            pytest.raises(StateLocked, match=r"cellwatch retrain with pid .*wait for it"),
+            state_lock(tmp_path, now),
+        ):
+            pass
+    assert holder(tmp_path) == {}
+
+
+def test_a_stranger_with_sqlite_utils_reads_the_tables(tmp_path):
+    open_ledger(tmp_path).close()
+
+    views = Database(tmp_path / LEDGER).view_names()
+
+    assert set(views) == {"failures", "masks", "waiting_times", "review_queue", "mixed_experiments"}
+
+
+def test_a_ledger_that_is_being_made_is_waited_for(tmp_path):
+    begun = sqlite3.connect(tmp_path / LEDGER)
+    begun.execute("CREATE TABLE a (b)")  # as far as a first start has come
+    begun.close()
+    rest = threading.Timer(0.5, lambda: open_ledger(tmp_path).close())
+    rest.start()
+
+    with station.reader(tmp_path / LEDGER) as db:
+        assert station.counts(db)["done"] == 0
+    rest.join()
+
+
+def test_f100_members_of_the_group_may_write_where_the_umask_lets_them(tmp_path):
+    for mask, mode in ((0o007, 0o660), (0o022, 0o644)):
+        before = os.umask(mask)
+        try:
+            open_ledger(tmp_path / f"{mask:o}").close()
+        finally:
+            os.umask(before)
+
+        assert (tmp_path / f"{mask:o}" / LEDGER).stat().st_mode & 0o777 == mode
+
+
+def fill_up(db):
+    with transaction(db):
+        for n in range(10_000):
+            db.execute("INSERT INTO station VALUES (?, ?)", [f"key {n}", "x" * 500])
+
+
+def test_a_transaction_that_a_full_disk_ended_leaves_the_ledger_usable(tmp_path):
+    db = open_ledger(tmp_path)
+    db.execute("PRAGMA max_page_count = 60")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        fill_up(db)
+    db.execute("PRAGMA max_page_count = 100000")
+
+    with transaction(db):
+        db.execute("INSERT INTO station VALUES ('kept', 'yes')")
+
+    assert db.execute("SELECT count(*) FROM station").fetchone()[0] == 1

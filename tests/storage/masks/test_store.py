@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+import zarr
+from ome_zarr.io import parse_url
+from ome_zarr.reader import Reader
+from ome_zarr_models.v05 import Image, ImageLabel, Labels
+from yaozarrs import validate_zarr_store
+
+from cellwatch.errors import MaskStoreError
+from cellwatch.storage.masks.store import (
+    StoreContent,
+    check_store,
+    read_labels,
+    read_plane,
+    read_provenance,
+    write_store,
+)
+
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.filterwarnings("ignore"),  # those of the validators' own dependencies
+]
+
+
+def content(shape=(1, 1, 1, 600, 700), *, with_image=True, channels=2, axes=""):
+    rng = np.random.default_rng(0)
+    labels = np.kron(
+        rng.integers(0, 2, (*shape[:3], shape[3] // 20, shape[4] // 20)), np.ones((20, 20), int)
+    ).astype(np.int32)
+    labels *= np.arange(1, labels.shape[-1] + 1, dtype=np.int32) % 50
+    image = rng.integers(0, 900, (*shape[:3], channels, *labels.shape[-2:])).astype(np.uint16)
+    return StoreContent(
+        labels={"cells": labels, "nuclei": labels // 2},
+        axes=axes,
+        provenance={"targets": {"cells": {"by": "me"}, "nuclei": {"by": "me"}}},
+        image=image if with_image else None,
+        channels=("DAPI", "GFP")[:channels],
+        pixel_size_um=0.5,
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "a.tif.zarr"
+
+
+def test_a_store_with_its_image_passes_both_validators_and_the_reader(store, tmp_path):
+    write_store(store, content(), tmp_path / "old")
+
+    validate_zarr_store(str(store))
+    group = zarr.open_group(store, mode="r")
+    Image.from_zarr(group)
+    Labels.from_zarr(group["labels"])
+    ImageLabel.from_zarr(group["labels/cells"])
+    shapes = [node.data[0].shape for node in Reader(parse_url(str(store)))() if node.data]
+    assert shapes == [(2, 600, 700), (600, 700), (600, 700)]
+
+
+@pytest.mark.parametrize("with_image", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 1), (1, 1, 3), (2, 2, 3)])
+def test_one_plane_is_read_alone(store, tmp_path, shape, with_image):
+    made = content((*shape, 40, 60), with_image=with_image, axes="TZ")
+    write_store(store, made, tmp_path / "old")
+
+    whole = read_labels(store, "nuclei")
+    for at in np.ndindex(shape):
+        assert (read_plane(store, "nuclei", at) == whole[at]).all()
+    with pytest.raises(IndexError, match=f"{shape[0]} positions, {shape[1]} time points"):
+        read_plane(store, "nuclei", (0, 0, shape[2]))
+
+
+def test_a_store_without_image_passes_both_validators_and_the_reader(store, tmp_path):
+    write_store(store, content(with_image=False), tmp_path / "old")
+
+    validate_zarr_store(str(store / "cells"))
+    group = zarr.open_group(store, mode="r")
+    label = ImageLabel.from_zarr(group["cells"])
+    assert label.ome_attributes.image_label.source is None
+    nodes = list(Reader(parse_url(str(store / "cells")))())
+    assert nodes[0].data[0].shape == (600, 700)
+
+
+def test_a_store_of_several_positions_passes_the_validator(store, tmp_path):
+    write_store(store, content((3, 1, 1, 200, 200)), tmp_path / "old")
+
+    validate_zarr_store(str(store))
+    assert read_labels(store, "cells").shape == (3, 1, 1, 200, 200)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 1, 100, 120), (1, 1, 3, 100, 120), (2, 3, 2, 60, 60)])
+def test_stacks_come_back_as_they_went_in(store, tmp_path, shape):
+    written = content(shape, axes="TZ")
+
+    write_store(store, written, tmp_path / "old")
+
+    for target, labels in written.labels.items():
+        np.testing.assert_array_equal(read_labels(store, target), labels)
+    assert check_store(store).problems == ()
+
+
+@pytest.mark.parametrize("size", [256, 2048])
+def test_a_two_dimensional_store_without_image_has_at_most_twelve_files(store, tmp_path, size):
+    whole = content((1, 1, 1, size, size), with_image=False)
+    one = StoreContent({"cells": whole.labels["cells"]}, "", {"targets": {"cells": {}}})
+
+    write_store(store, one, tmp_path / "old")
+
+    assert sum(path.is_file() for path in store.rglob("*")) <= 12
+
+
+def test_labels_are_never_averaged_and_have_a_level_for_each_of_the_image(store, tmp_path):
+    write_store(store, content(), tmp_path / "old")
+
+    group = zarr.open_group(store, mode="r")
+    image = group.attrs["ome"]["multiscales"][0]["datasets"]
+    label = group["labels/cells"].attrs["ome"]["multiscales"][0]["datasets"]
+    assert len(image) == len(label) == 3
+    full = set(np.unique(group["labels/cells/0"]))
+    for level in label:
+        assert set(np.unique(group[f"labels/cells/{level['path']}"])) <= full
+    assert label[1]["coordinateTransformations"][0]["scale"] == [1.0, 1.0]
+    assert group["labels/cells/0"].metadata.dimension_names == ("y", "x")
+    assert group["labels/cells/0"].dtype == np.int32
+
+
+def test_provenance_comes_back_with_counts_and_hashes(store, tmp_path):
+    write_store(store, content(), tmp_path / "old")
+
+    facts = read_provenance(store)["targets"]["cells"]
+
+    assert facts["by"] == "me"
+    assert facts["rois"] == check_store(store).rois["cells"] > 0
+
+
+def test_a_changed_label_is_found(store, tmp_path):
+    write_store(store, content(), tmp_path / "old")
+    array = zarr.open_array(store, path="labels/cells/0", mode="r+")
+    array[0, 0] = 999
+
+    problems = check_store(store).problems
+
+    assert any("not those that were written" in problem for problem in problems)
+
+
+def test_a_lost_chunk_is_found(store, tmp_path):
+    write_store(store, content(), tmp_path / "old")
+    next(
+        p for p in (store / "labels/cells/0").rglob("*") if p.name != "zarr.json" and p.is_file()
+    ).unlink()
+
+    assert check_store(store).problems
+
+
+def test_a_folder_that_is_no_store_is_refused(tmp_path):
+    with pytest.raises(MaskStoreError, match="cannot be opened"):
+        read_provenance(tmp_path / "nothing.zarr")
+    zarr.create_group(tmp_path / "other.zarr")
+    with pytest.raises(MaskStoreError, match="no provenance"):
+        read_provenance(tmp_path / "other.zarr")
