@@ -3,11 +3,11 @@
 - `curve`: average precision on the test folder against the number of training ROIs, pretrained
   against from scratch, over random nested subsets of the training images (Fig. 3);
 - `loop`: five images in turn, each first segmented by the latest model; a ROI that no predicted one
-  matches at IoU 0.75 counts as drawn by hand; then the base is trained anew on all so far, with
+  matches at IoU 0.75 counts as drawn by hand; then the base is trained again on all so far, with
   the `online` schedule. At the end the five train once more with `offline` (Fig. 4 and 5).
 
 Rows are appended to OUT/curve.csv and OUT/loop.csv as they come; a run that was cut off goes on.
-The pictures are drawn anew each time.
+The pictures are drawn again each time.
 
     python bench/learning_curve.py --data DATA/adapt/cytology_brightfield --out bench/curves
 
@@ -45,7 +45,7 @@ from cellwatch.zoo.catalog import load_model
 from cellwatch.zoo.weights import with_diameters
 
 SCRATCH = "scratch"
-MATCHED = 0.75  # a predicted ROI with a lower IoU is drawn anew
+MATCHED = 0.75  # a predicted ROI with a lower IoU is drawn again
 IMAGES_IN_LOOP = 5
 
 CURVE = ["category", "start", "schedule", "steps", "images", "seed", "rois", "ap50", "ap75"]

@@ -101,7 +101,7 @@ def memory_of(pid: int) -> tuple[int, int]:
     now, most = (re.search(rf"{name}:\s+(\d+)", text) for name in ("VmRSS", "VmHWM"))
     assert now is not None
     assert most is not None
-    Path(f"/proc/{pid}/clear_refs").write_text("5")  # VmHWM starts anew
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # VmHWM starts again
     return int(now[1]) // 1000, int(most[1]) // 1000
 
 

@@ -1,4 +1,4 @@
-"""The situations that a person can understand and mend; everything else is a bug.
+"""The situations that a person can understand and repair; everything else is a bug.
 
 Each class below is one situation. The command line turns them into one line and an exit code; the
 daemon records them beside the image they belong to. Anything that is not a `CellwatchError` is a

@@ -65,7 +65,7 @@ def ask(
     finally:
         db.close()
     raise RequestUnanswered(
-        f"the daemon has not answered within {wait_s:g} s; request {key} stands in the ledger and "
+        f"the daemon has not answered within {wait_s:g} s; request {key} is kept in the ledger and "
         "is carried out when it is there again (cellwatch status)"
     )
 

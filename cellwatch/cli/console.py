@@ -82,7 +82,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 def escaped(text: str) -> str:
-    """Return text that rich prints as it stands."""
+    """Return text that rich prints unchanged."""
     return text.replace("[", r"\[")
 
 

@@ -182,7 +182,7 @@ def corrections_export(
     folder.mkdir(parents=True, exist_ok=True)
     written = Exported(folder, station.state.folder)
     if moved := written.set_aside(set(places.values())):
-        tell(f"{moved} files of corrections that stand here no more are in {folder / SUPERSEDED}")
+        tell(f"{moved} files of corrections that are no longer active are in {folder / SUPERSEDED}")
     damaged = 0
     with progress("exporting", len(rows)) as advance:
         for row in rows:
@@ -257,7 +257,7 @@ def _refuse_unknown_group(station: "Config", group: str) -> None:
 def _standing(row: dict[str, Any]) -> str:  # Any: what SQLite holds
     if row["is_again"] and row["state"] == "trainable":
         return "second look"
-    return f"{row['state']}, does not count" if row["counts"] is False else str(row["state"])
+    return f"{row['state']}, not used" if row["counts"] is False else str(row["state"])
 
 
 def _files_in(folder: Path) -> list[Path]:

@@ -161,4 +161,4 @@ def _show_scores(
         + ("–" if math.isnan(summary.matched_iou) else f"{summary.matched_iou:.3f}")
     )
     if summary.both_empty:
-        tell(f"{summary.both_empty} images are empty in truth and prediction; each counts as 1")
+        tell(f"{summary.both_empty} images are empty in truth and prediction; each scores 1")

@@ -13,7 +13,7 @@ from cellwatch import __version__
 from cellwatch.cli.console import complain
 from cellwatch.errors import CellwatchError
 
-# Read when torch is loaded; the reasons stand beside the worker's environment.
+# Read when torch is loaded; the worker's environment has the reasons.
 BEFORE_TORCH = {"OMP_WAIT_POLICY": "PASSIVE", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
 
 # Which modules of this package make which commands: one command loads its own alone, since

@@ -178,7 +178,7 @@ def _without_a_score(
         last = nights[-1]
         if (last["told"] or "").startswith("cancelled"):
             return f"the last training was {last['told']}: cellwatch retrain --now begins another"
-        return f"the last training tells nothing ({last['verdict'] or 'failed'}): {last['told']}"
+        return f"the last training proves nothing ({last['verdict'] or 'failed'}): {last['told']}"
     wanted = "" if len(images) > 1 else "correct another image, then: "
     return f"no training was judged yet; {wanted}wait for the night, or cellwatch retrain --now"
 

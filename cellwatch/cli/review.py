@@ -78,7 +78,7 @@ def review(
         print_json(rows)
         return
     if not rows:
-        tell("nothing waits; flag an image: cellwatch flag IMAGE --why ...")
+        tell("no image needs a person; flag one: cellwatch flag IMAGE --why ...")
         return
     table = [
         [
@@ -91,7 +91,7 @@ def review(
         for row in rows
     ]
     print_table("", ["image", "by", "why", "state", "taken out (UTC)"], table)
-    tell("take some out: cellwatch checkout --next 3")
+    tell("hand some out: cellwatch checkout --next 3")
 
 
 def checkout(
@@ -141,7 +141,7 @@ def checkout(
             told = f"it was corrected before, in {', '.join(files)}"
             tell(f"{told}; the labels handed out are the network's, not those")
     if len(made) < take_next:
-        tell(f"no more than {len(made)} of {take_next} wait; --next leaves out what is out already")
+        tell(f"only {len(made)} of {take_next} images wait; --next skips those already handed out")
     tell(f"correct them (README.txt in each), then copy the labels into {corrections}")
 
 

@@ -54,7 +54,7 @@ def init(
     for name in ("images", "masks", "corrections", "flags", "state"):
         (folder / name).mkdir(exist_ok=True)
     config.write_text(example_config(), encoding="utf-8")
-    tell(f"made {config}; put images into {folder / 'images'} and start:")
+    tell(f"created {config}; put images into {folder / 'images'} and start:")
     tell(f"  cellwatch run --config {config}")
 
 
@@ -121,12 +121,13 @@ def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> No
         said = {"targets": rows, "folders": dropped, "warnings": warnings}
         print_json({"config": str(path), "ok": True, **said})
         return
-    tell(f"{path} is well")
+    tell(f"{path} is valid")
     for warning in warnings:
         complain(warning)
     print_table("", list(rows[0]), [list(row.values()) for row in rows])
     for name, place in dropped.items():
-        tell(f"{name}: {place['folder']}{'' if place['is_there'] else ' (not there yet: made)'}")
+        missing = "" if place["is_there"] else " (not there yet; it will be created)"
+        tell(f"{name}: {place['folder']}{missing}")
 
 
 def run(
@@ -187,7 +188,7 @@ def explain(
 
 
 def _by_name(config: "Config", name: str) -> Path | None:
-    # A bare name of a file that no row tells of: the one of that name in a watched folder.
+    # A bare name of a file that no row has: the one of that name in a watched folder.
     return next((found for w in config.watch for found in w.folder.rglob(glob.escape(name))), None)
 
 

@@ -1,4 +1,4 @@
-"""The command that says how a station fares."""
+"""The command that shows the station's status."""
 
 import sys
 import time

@@ -59,7 +59,7 @@ def show_learning(facts: dict[str, Any], *, is_running: bool) -> None:  # Any: J
     for group in facts["groups"]:
         _show_group(group)
     if (training := facts["training"]) and not is_running:
-        typer.echo(f"training {training['model_id']} goes on when the daemon runs again")
+        typer.echo(f"training {training['model_id']} continues when the daemon runs again")
     elif training:
         of = f" of {training['steps']}" if training.get("steps") else ""
         stage = training.get("stage") or "starting"

@@ -182,7 +182,7 @@ def _show(
     if doubt := doubt_of(suggested, trials):
         tell(doubt)
     if lines:
-        tell("then put into config.yaml:")
+        tell("then write into config.yaml:")
         typer.echo(lines)
 
 

@@ -1,4 +1,4 @@
-"""How long a worker may be silent before it counts as hanging.
+"""How long a worker may be silent before it is treated as hanging.
 
 By the number of pixels and the rate that was measured on this machine: a large plane on a slow
 processor is no hang, and a small one that takes minutes is.

@@ -27,7 +27,7 @@ def free_memory() -> int:
     available = _field(Path("/proc/meminfo"), "MemAvailable:") * 1024
     limit, used = _cgroup("memory.max"), _cgroup("memory.current")
     if limit is not None and used is not None:
-        # Pages of files that were read count as used, and are given up when they are needed.
+        # Pages of files that were read are listed as used, and are released when they are needed.
         used -= _cgroup_stat("inactive_file") + _cgroup_stat("active_file")
         available = min(available, max(0, limit - used))
     return available

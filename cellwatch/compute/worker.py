@@ -303,7 +303,7 @@ def _loaded(job: Job) -> Image:
 
 @contextmanager
 def _writing(store: Path) -> Iterator[None]:
-    # Whatever the system refuses here is the output folder's fault, and waits until it is mended.
+    # Whatever the system refuses here is the output folder's fault, and waits until it is repaired.
     try:
         yield
     except OutputError:

@@ -105,7 +105,7 @@ def _refuse_cycles(node: Node | None, above: tuple[int, ...]) -> None:
 
 
 def _without_errors(raw: dict[str, Any], error: ValidationError) -> Config | None:
-    # What stands beside the wrong keys is judged too, so that all problems are told at once.
+    # What lies beside the wrong keys is checked too, so that all problems are reported at once.
     rest = deepcopy(raw)
     for each in error.errors():
         parent: Any = rest  # Any: what YAML gave
@@ -152,7 +152,7 @@ def _duplicates(node: Node, at: Place) -> Iterator[tuple[Place, str]]:
         for key, value in node.value:
             if isinstance(key, ScalarNode) and key.value in seen:
                 line = seen[key.value].start_mark.line + 1
-                yield (*at, key.value), f"'{key.value}' stands twice (first on line {line})"
+                yield (*at, key.value), f"'{key.value}' appears twice (first on line {line})"
             seen[key.value] = key
             yield from _duplicates(value, (*at, key.value))
     elif isinstance(node, SequenceNode):

@@ -261,7 +261,7 @@ class Watch(WatchDefaults):
 
     @property
     def settle_s(self) -> float:
-        """Return for how long a file must stand still, in s."""
+        """Return for how long a file must not change, in s."""
         if self.settle is not None:
             return self.settle
         return NETWORK_SETTLE_S if is_network(self.folder) else SETTLE_S

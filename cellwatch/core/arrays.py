@@ -1,4 +1,4 @@
-"""Names for the arrays that the signatures of this layer speak of."""
+"""Names for the arrays in this layer's signatures."""
 
 from typing import TypeAlias
 

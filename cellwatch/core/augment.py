@@ -136,7 +136,7 @@ def warp_checked(checked: Bool | None, shape: tuple[int, ...], warp: Warp, out: 
     Parameters
     ----------
     checked : (Y, X) bool, or None
-        None: all of the image; what lies beyond its border counts as background then, as in
+        None: all of the image; what lies beyond its border is background then, as in
         Cellpose.
     shape : (int, int), px
         Of the image.

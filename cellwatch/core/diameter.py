@@ -65,7 +65,7 @@ class SizeModel:
     log_mean: float
 
     def estimate(self, style: Float32) -> float:
-        """Return the diameter, in px, that a style at the plane's own scale speaks of."""
+        """Return the diameter, in px, that a style at the plane's own scale means."""
         slope = float(self.weights @ (style.astype(np.float64) - self.style_mean))
         return max(SMALLEST_DIAMETER, self.diam_mean * math.exp(slope + self.log_mean))
 

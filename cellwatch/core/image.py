@@ -27,14 +27,14 @@ FAR = 3.0  # times as far below all others as those differ
 
 BLOCK = 4  # px; side of the blocks whose means tell noise from objects
 BLANK_SIGMAS = 6.5  # pure noise stays within 5.5 in a million blocks
-LIGHT_DEGREE = 4  # of the polynomial that stands for the light, along y and along x
+LIGHT_DEGREE = 4  # of the polynomial that describes the light, along y and along x
 
 
 def cleaned(plane: Float32) -> tuple[Float32, tuple[str, ...]]:
     """Return a plane whose pixels without data are NaN, and what was found.
 
     Infinite pixels are what overflowed: they become brighter (or darker) than all others by as much
-    as those differ. A negative number far below all others, in many pixels, stands for no data.
+    as those differ. A negative number far below all others, in many pixels, means no data.
 
     Parameters
     ----------

@@ -233,7 +233,7 @@ def _without_giants(labels: Int32) -> Int32:
 
 
 def _keep(labels: Int32, is_kept: Bool) -> Int32:
-    # Entry k of `is_kept` speaks of label k + 1; absent labels leave no gap.
+    # Entry k of `is_kept` is about label k + 1; absent labels leave no gap.
     present = np.bincount(labels.ravel(), minlength=len(is_kept) + 1)[1:] > 0
     kept = is_kept & present
     numbers = np.zeros(len(kept) + 1, np.int32)

@@ -40,7 +40,7 @@ class DiskSpace:
             self.trouble = next(
                 (
                     f"the disk of {folder} has {free / 1e6:,.0f} MB left, and {least / 1e6:,.0f} "
-                    "MB are to stay free (output: reserve); free some space and it goes on"
+                    "MB are to stay free (output: reserve); free some space and it continues"
                     for folder, least in ((output, reserve), (state, STATE_RESERVE))
                     if (free := free_bytes(folder)) is not None and free < least
                 ),

@@ -110,7 +110,7 @@ def start_watching(
                     if isinstance(event, Scanned) and event.is_quiet:
                         inspector.close()
             except Exception as error:
-                logger.exception("watching %s failed; it starts anew", watched.folder)
+                logger.exception("watching %s failed; it starts again", watched.folder)
                 reason = f"watching failed: {type(error).__name__}: {error}"
                 on_event(FromWatcher(watched, Scanned(0, False, reason)))
                 stop.wait(WATCH_AGAIN_S)
@@ -215,7 +215,7 @@ def take_in(
         acquisitions.note_waiting(db, arrival, state, event.reason, now)
         if given_up:
             line = f"{event.sighting.path} is not whole: {event.reason}"
-            summaries.say(logging.WARNING, "files that are not whole", line, time.monotonic())
+            summaries.say(logging.WARNING, "files that are incomplete", line, time.monotonic())
     elif report.info is not None:
         _take_finished(db, report, event.sighting, report.info, (output, now, summaries))
 

@@ -17,7 +17,7 @@ class _Kind:
 
 
 class Later:
-    """Keep lines until what they tell of has come to pass: a transaction may still fail."""
+    """Keep lines until what they report has happened: a transaction may still fail."""
 
     def __init__(self) -> None:
         self._lines: list[tuple[int, str, str]] = []

@@ -171,7 +171,7 @@ def _record(life: Life, outcome: Outcome) -> None:
         return
     if outcome.is_unchanged:
         queue.stands(life.db, outcome.acquisition_id, now)
-        line = f"{path} holds what it held: its masks stand"
+        line = f"{path} is unchanged: its masks remain valid"
         life.summaries.say(logging.INFO, "images that were looked at again", line, time.monotonic())
         return
     facts = life.job.facts if life.job is not None else {}

@@ -1,7 +1,7 @@
 """Fingerprints: the same content under another name is the same image.
 
 The first kilobytes of two images of one microscope are often equal (header, dark border), so the
-tail counts as well.
+tail are included.
 """
 
 import hashlib

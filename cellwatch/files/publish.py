@@ -1,7 +1,7 @@
 """Make files and folders appear whole or not at all.
 
 What is written lies beside its place under a name that starts with a dot, is forced to disk, and is
-then renamed. Where something stands already the two are exchanged in one step and the old one is
+then renamed. Where something exists already, the two are exchanged in one step and the old one is
 set aside, never deleted.
 """
 

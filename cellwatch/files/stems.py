@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-# Of acquisitions `a`: those that stand for a file. One that is being written anew has a second row,
+# Of acquisitions `a`: those that represent a file. One that is being rewritten has a second row,
 # which holds nothing yet, beside what the file held before.
 CURRENT = """a.superseded_by IS NULL AND NOT (a.fingerprint = '' AND EXISTS (
     SELECT 1 FROM acquisitions o WHERE o.watch = a.watch AND o.path = a.path
@@ -56,7 +56,7 @@ def name_key(name: str) -> str:
 def meant_by(name: str, rows: Sequence[Row]) -> list[Row]:
     """Return which images a person means by a path, the end of one, a file name or a stem.
 
-    The most exact meaning counts; a stem may hold dots.
+    The most exact meaning is used; a stem may contain dots.
 
     Parameters
     ----------

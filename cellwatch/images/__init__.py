@@ -105,7 +105,7 @@ def load(path: Path, axes: str = "", *, is_labels: bool = False) -> Image:
         As `describe` takes them.
     is_labels : bool
         Whether the values are numbers of ROIs: a palette's indices and a zero that is said to be
-        white are taken as they stand.
+        white are taken as they are.
 
     Raises
     ------

@@ -34,7 +34,7 @@ MICROMETRES = {
 SQUARE = 0.01  # relative difference of the pixel's sides up to which it is called square
 POSITIONS = "R"  # Micro-Manager's letter
 WHITE_IS_ZERO = 0  # the tag PhotometricInterpretation
-ORIENTATION = 274  # the tag; 1: as it stands
+ORIENTATION = 274  # the tag; 1: as it is
 # What brings rows and columns to where the tag says that they are: a swap, flips of y and of x.
 TURNS = {
     2: (False, False, True),

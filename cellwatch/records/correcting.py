@@ -12,7 +12,7 @@ from cellwatch.records.segmenting import ChannelChoice
 
 
 class CorrectionState(StrEnum):
-    """Where a correction stands."""
+    """The state of a correction."""
 
     REJECTED = "rejected"
     ORPHAN = "orphan"  # its image is not known, or not segmented, yet
@@ -96,7 +96,7 @@ class CorrectionAsked:
     image_sha256 : str
         Of the acquisition when it was segmented: what lies there now must be the same.
     plane_sha256 : str
-        Of the plane that was handed out, where the file was written anew since; "": it was not.
+        Of the plane that was handed out, where the file was rewritten since; "": it was not.
     given_sha256 : tuple of str
         Of the labels that were ever handed out for this part, as `labels_digest` gives them.
     is_confirmed : bool

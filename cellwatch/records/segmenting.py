@@ -14,7 +14,7 @@ ModelId = NewType("ModelId", str)
 
 
 class AcquisitionState(StrEnum):
-    """Where an acquisition stands."""
+    """The state of an acquisition."""
 
     WAITING = "waiting"
     QUEUED = "queued"
@@ -34,7 +34,7 @@ class Trouble(StrEnum):
     NONE = ""
     FILE = "file"  # the image itself: not tried again until it changes
     MISSING = "missing"  # the image is gone
-    SURROUNDINGS = "surroundings"  # disk or device: tried again, the attempt does not count
+    SURROUNDINGS = "surroundings"  # disk or device: tried again, and the attempt is not added
     MEMORY = "memory"  # it ran out in the worker, which lives: as if the worker had died
     UNWRITTEN = (
         "unwritten"  # all pixels are 0: perhaps the file is allocated and still to be filled
@@ -43,7 +43,7 @@ class Trouble(StrEnum):
 
 
 class DaemonState(StrEnum):
-    """Where the daemon stands."""
+    """The state of the daemon."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -192,7 +192,7 @@ class Job:
     are_zeros_final : bool
         Whether pixels that are all 0 are the image, and not a file that is still to be filled.
     compared_with : str
-        The sha256 of the content whose masks stand: with the same content nothing is done.
+        The sha256 of the content whose masks are valid: with the same content nothing is done.
     """
 
     acquisition_id: int

@@ -125,7 +125,7 @@ class TrainJob:
     predecessor : UsedModel or None
         What was in use before a provisional incumbent; None: the incumbent is not provisional.
     items : tuple of TrainingItem
-        By rising weight: where two speak of the same pixels, the later in this order counts.
+        By rising weight: where two cover the same pixels, the later in this order is used.
     seen : mapping of str to tuple of str
         By sha256 of a model: the content keys that it was trained on.
     earlier : mapping of str to (str, int)

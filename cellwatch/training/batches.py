@@ -1,6 +1,6 @@
 """Draw the crops that a network is shown; the same epoch of the same plan draws the same.
 
-Chance comes from the plan's seed and the number of the epoch alone, so a run that goes on from a
+Chance comes from the plan's seed and the number of the epoch alone, so a run that continues from a
 checkpoint draws what it would have drawn.
 """
 
@@ -45,7 +45,7 @@ class Batch:
     targets : (B, 3, S, S) float32
         Flow in y, flow in x, 1 inside ROIs.
     checked : (B, S, S) float32, or None
-        1 where the targets count; None: everywhere.
+        1 where the targets are used; None: everywhere.
     """
 
     tiles: Float32

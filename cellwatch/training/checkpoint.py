@@ -1,4 +1,4 @@
-"""Keep where a run stands, so that it goes on after it was killed and ends with the same bits.
+"""Keep the state of a run, so that it continues after it was killed and ends with the same bits.
 
 A checkpoint holds the weights, the optimiser's momentum and the losses of the epoch so far. It
 replaces the one before in a single rename. The log beside it has one JSON line per whole epoch.
@@ -52,7 +52,7 @@ class EpochReport:
 
 @dataclass(slots=True)
 class Standing:
-    """Where a run stands.
+    """The state of a run.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Standing:
 def save_checkpoint(
     network: CPNet, optimiser: torch.optim.SGD, plan: FitPlan, folder: Path, standing: Standing
 ) -> None:
-    """Write where the run stands, whole or not at all, and onto the disk."""
+    """Write the state of the run, whole or not at all, and onto the disk."""
     tensors: dict[str, Tensor] = {f"weights.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in standing.best.items()}
     for name, parameter in network.named_parameters():
@@ -154,7 +154,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:  # Any: safet
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, file.metadata()
     except SafetensorError as error:
-        raise TrainingError(f"{path} cannot be read ({error}); remove it to begin anew") from error
+        raise TrainingError(f"{path} cannot be read ({error}); remove it to begin again") from error
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -162,7 +162,7 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _forget_from(log: Path, epoch: int) -> None:
-    # Epochs that are run again must not stand in the log twice.
+    # Epochs that are run again must not appear in the log twice.
     if not log.exists():
         return
     lines = log.read_text(encoding="utf-8").splitlines()

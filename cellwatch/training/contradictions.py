@@ -52,7 +52,7 @@ class Missed:
     fits : tuple of Fit
         Their parts, worst first.
     bar : float, AP@0.5
-        Below this they count as missed.
+        Below this they are treated as missed.
     n_new : int
         How many new images of the folder it was trained on.
     """

@@ -36,7 +36,7 @@ class TrainingImage:
     is_confirmed_empty : bool
         Whether a person said that nothing is there: then it trains as background.
     checked : (Y, X) bool, or None
-        The part that a person vouches for; outside it nothing counts. None: all of it.
+        The part that a person vouches for; nothing outside is used. None: all of it.
     """
 
     name: str
@@ -95,7 +95,7 @@ def cached_flows(labels: Int32, folder: Path) -> Float32:
     ----------
     labels : (Y, X) int32
     folder : Path
-        Made when it is not there; a file in it that cannot be read is made anew.
+        Made when it is not there; a file in it that cannot be read is made again.
 
     Returns
     -------

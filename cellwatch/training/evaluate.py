@@ -53,7 +53,7 @@ class Scores:
     matched_iou : float
         NaN when nothing matched anywhere.
     both_empty : int
-        Images without ROIs in truth and prediction; each counts as 1.
+        Images without ROIs in truth and prediction; each scores 1.
     intervals : mapping of float to (float, float)
         By IoU threshold: between which the mean average precision lies in 95 of 100 sets of as
         many images drawn from these with replacement.

@@ -65,7 +65,7 @@ def fit(
     ----------
     network : CPNet
         The weights to start from; after the last report it holds the result: the weights of the
-        last epoch with the batch normalisation taken anew, or those with the least loss on the
+        last epoch with the batch normalisation computed again, or those with the least loss on the
         part that `plan.validation` splits off, as they were judged.
     images : sequence of TrainingImage
     plan : FitPlan

@@ -96,7 +96,7 @@ class FitPlan:
         the weights of the last epoch are the result, as in the paper.
     norm_batches : int
         Batches after the last epoch that no step follows: over them the means and variances of
-        the batch normalisation are taken anew (Wu & Johnson 2021, arXiv:2105.07576, "precise
+        the batch normalisation are computed again (Wu & Johnson 2021, arXiv:2105.07576, "precise
         BN"). 0, or with a validation part: they stay the moving averages of the steps.
     intensity : bool
         Whether brightness, contrast, blur and noise of the crops are varied too.

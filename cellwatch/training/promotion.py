@@ -72,7 +72,7 @@ class SmokeTest:
     Attributes
     ----------
     problems : tuple of str
-        Empty when all is well.
+        Empty when nothing is wrong.
     """
 
     problems: tuple[str, ...] = ()
@@ -219,7 +219,7 @@ def _nothing_told(silent: int, rule: PromotionRule) -> str:
             "correct an image that is new to both"
         )
     return (
-        f"neither model is right about anything on {_images(silent, 'unseen')}, which tells "
+        f"neither model is right about anything on {_images(silent, 'unseen')}, which is ignored "
         f"nothing; correct {rule.enough_images} more images"
     )
 
@@ -230,7 +230,11 @@ def _told(numbers: dict[str, Any]) -> str:  # Any: JSON
         f"on {_images(numbers['images'], 'unseen')}"
     )
     silent = numbers["silent"]
-    return f"{told} ({silent} more, on which neither is right, tell nothing)" if silent else told
+    return (
+        f"{told} ({silent} more ignored: neither model is right about anything there)"
+        if silent
+        else told
+    )
 
 
 def _with_little(

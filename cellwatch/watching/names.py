@@ -37,7 +37,7 @@ def is_plain_name(name: str) -> bool:
 
 
 def is_wanted(relative: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    """Say whether a path below the watched folder is one to take; case does not count.
+    """Say whether a path below the watched folder is one to take; case does not matter.
 
     Examples
     --------

@@ -8,7 +8,7 @@ from pathlib import Path
 from cellwatch.watching.names import is_wanted
 from cellwatch.watching.settle import Sighting
 
-ANY_NAME = "\uffff"  # stands for a folder's files when patterns are asked about the folder
+ANY_NAME = "\uffff"  # represents a folder's files when patterns are asked about the folder
 
 
 def scan(
@@ -102,8 +102,8 @@ def look(
 ) -> Sighting | None:
     """Return one wanted file as it is now; None when it is not wanted, gone, or no plain file.
 
-    Where `.zarr` is among the suffixes such a folder counts as one file: as large as all in it, as
-    old as the newest.
+    Where `.zarr` is among the suffixes such a folder is treated as one file: as large as all in
+    it, as old as the newest.
     """
     if os.path.splitext(relative)[1].lower() not in suffixes:  # noqa: PTH122  faster than Path
         return None
@@ -123,7 +123,7 @@ def look(
 
 
 def item_of(relative: str, suffixes: Sequence[str]) -> str:
-    """Return what an event on a path speaks of: the path, or the folder that counts as one file.
+    """Return what an event on a path means: the path, or the folder that is treated as one file.
 
     Examples
     --------

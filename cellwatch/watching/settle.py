@@ -51,7 +51,7 @@ class Settler:
     Parameters
     ----------
     quiet_s : float
-        How long size and time must stand still.
+        How long size and time must not change.
     """
 
     def __init__(self, quiet_s: float) -> None:
@@ -59,7 +59,7 @@ class Settler:
         self._since: dict[str, tuple[Sighting, float]] = {}
 
     def see(self, sighting: Sighting, now: float) -> None:
-        """Take note of a file; a change starts its clock anew."""
+        """Take note of a file; a change starts its clock again."""
         known = self._since.get(sighting.path)
         if known is None or known[0] != sighting:
             self._since[sighting.path] = (sighting, now)

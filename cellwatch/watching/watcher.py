@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.25
 RESCAN_S = 10.0
 OFFLINE_RETRY_S = 5.0
-INTERRUPTED_AFTER_S = 600.0  # a file that is not whole and stands still so long was given up
+INTERRUPTED_AFTER_S = 600.0  # an incomplete file that does not change for so long was given up
 LIMITS = {  # of the kernel, by the error that says so
     errno.EMFILE: ". To raise the limit: sysctl fs.inotify.max_user_instances=1024",
     errno.ENOSPC: ". To raise the limit: sysctl fs.inotify.max_user_watches=1048576",
@@ -77,7 +77,7 @@ class Unfinished:
     sighting : Sighting
     reason : str
     is_given_up : bool
-        Whether it has stood still for so long that it counts as interrupted.
+        Whether it has stood still for so long that it is treated as interrupted.
     """
 
     sighting: Sighting

@@ -1,4 +1,4 @@
-"""What a training run was asked to be; kept in its folder, so that it can go on."""
+"""What a training run was asked to be; kept in its folder, so that it can continue."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -121,7 +121,7 @@ def check_folder(folder: Path, request: RunRequest, *, has_plan: bool) -> None:
 
 
 def refuse_another(begun: RunRequest, request: RunRequest, folder: Path) -> None:
-    """Refuse to go on with a run that was begun as another, or on other images.
+    """Refuse to continue a run that was begun as another, or on other images.
 
     Raises
     ------
@@ -135,6 +135,6 @@ def refuse_another(begun: RunRequest, request: RunRequest, folder: Path) -> None
             "began; put them back, or train into another folder"
         )
     raise TrainingError(
-        f"{folder} holds another run; go on with it: cellwatch train --resume {folder}, "
+        f"{folder} holds another run; continue it: cellwatch train --resume {folder}, "
         "or train into another folder"
     )

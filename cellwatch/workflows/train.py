@@ -249,14 +249,14 @@ def train(
         refuse_another(RunRequest.read(folder), request, folder)
     request.write(folder)
     if (folder / CHECKPOINT).exists():
-        on_note(f"going on from the checkpoint in {folder}")
+        on_note(f"continuing from the checkpoint in {folder}")
     plan, between = request.plan, Between(on_step)
     for report in fit(
         prepared.network, prepared.images, plan, folder, device=device, between=between
     ):
         yield report
         if report.epoch + 1 == plan.epochs and plan.steps_worth_after:
-            on_note("averaging the batch normalisation anew")
+            on_note("averaging the batch normalisation again")
     on_note("measuring the styles and sizes of the training images")
     measured = SegmentationParams(precision=request.plan.precision)
     optimised(prepared.network, device)

@@ -163,8 +163,7 @@ def _at_path(path: Path) -> ModelPlace:
         return ModelPlace(path, card)
     if (path / RUN).is_file():
         raise UnknownModel(
-            f"{path} is a training that has not ended; go on with it: "
-            f"cellwatch train --resume {path}"
+            f"{path} is a training that has not ended; continue it: cellwatch train --resume {path}"
         )
     raise UnknownModel(f"{path} is neither a model folder (with {CARD}) nor a checkpoint file")
 

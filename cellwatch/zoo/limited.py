@@ -39,7 +39,7 @@ def in_child(kind: str, source: Path, target: Path, *arguments: str) -> str:
     WeightsError
         When the file is not what it should be, or the child ran into a limit.
     """
-    # -P: what lies in the folder that the person stands in is not imported.
+    # -P: nothing in the person's current folder is imported.
     command = [sys.executable, "-P", "-m", "cellwatch.zoo.limited", kind, str(source), str(target)]
     try:
         done = subprocess.run(

@@ -32,7 +32,7 @@ def fetch(
     mirror: str = SITE,
     on_bytes: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Path:
-    """Fetch a file, going on where an earlier attempt was cut off; refuse another than was pinned.
+    """Download a file, continuing where an earlier attempt stopped; refuse another than was pinned.
 
     Nothing is pinned here: that waits until the file has proved to be a model.
 
@@ -84,7 +84,7 @@ def fetch(
     try:
         check_pin(name, partial, folder)
     except DownloadError:
-        _forget(partial)  # another try begins anew
+        _forget(partial)  # another try begins again
         raise
     done = folder / f"{name}.download"  # a model folder of the same name may lie beside it
     partial.replace(done)

@@ -80,7 +80,7 @@ def test_an_effort_whose_last_training_was_not_judged_says_why():
     }  # fmt: skip
     said = verdict([{"share": 0.5}], [night])
 
-    assert said == "the last training tells nothing (inconclusive): there was no corrected image"
+    assert said == "the last training proves nothing (inconclusive): there was no corrected image"
 
 
 def test_an_effort_whose_last_training_was_declined_does_not_advise_another_kind_of_image():

@@ -100,7 +100,7 @@ def test_an_export_sets_aside_what_counts_no_more(desk, tmp_path):
     with sqlite3.connect(desk.folder / "state/cellwatch.db") as db:
         db.execute("UPDATE corrections SET state = 'used' WHERE id = ?", [key])
 
-    assert "2 files of corrections that stand here no more are in" in said
+    assert "2 files of corrections that are no longer active are in" in said
     assert len(list((tmp_path / "pairs").glob("*_img.tif"))) == 2
     assert (tmp_path / "pairs/00001-notes_of_mine.tif").exists()
     aside = sorted(path.name for path in (tmp_path / "pairs/.superseded").iterdir())
@@ -148,7 +148,7 @@ def test_the_list_says_which_of_two_corrections_counts(desk, tmp_path):
     assert [facts[file] for file in (first, f"ben/{first}", other)] == [False, True, True]
     desk.command("corrections", "export", str(tmp_path))
     assert len(find_pairs(tmp_path / "others")) == 1
-    not_counting = [line for line in told if "does not count" in line]
+    not_counting = [line for line in told if "not used" in line]
     assert [first in line and "ben/" not in line for line in not_counting] == [True]
 
 
@@ -163,7 +163,7 @@ def test_the_next_images_are_others_than_those_that_are_out(desk, tmp_path):
     again = desk.command(*words, check=False)
 
     assert again.returncode == 1
-    assert "nothing waits" in again.stderr
+    assert "no image needs a person" in again.stderr
     assert first.endswith("out/2")
     desk.command("unflag", "2.tif")
 
@@ -182,7 +182,7 @@ def test_a_training_without_a_daemon_is_given_up_from_another_terminal(desk):
 
     process.communicate(timeout=60)
     assert f"cellwatch retrain (pid {process.pid} on" in told
-    assert "goes on when" not in told
+    assert "continues when" not in told
     assert (refused.returncode, "it ends by itself: wait for it" in refused.stderr) == (75, True)
     assert (process.returncode, "is given up" in said) == (1, True)
     assert desk.rows("SELECT state FROM runs ORDER BY id DESC LIMIT 1") == [("failed",)]

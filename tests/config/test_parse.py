@@ -97,7 +97,7 @@ def test_unknown_keys_hide_no_conflict_between_the_others():
         (LEAST.replace("\n  - folder: images", " []"), "c.yaml:1:1: watch names no folder"),
         ("just text", "is a mapping"),
         ("", "is a mapping"),
-        (LEAST + "watch: []\n", "'watch' stands twice (first on line 1)"),
+        (LEAST + "watch: []\n", "'watch' appears twice (first on line 1)"),
         (LEAST.replace("watch:", "watsch:"), "did you mean 'watch'?"),
         (LEAST.replace("state: {folder: state}\n", ""), "'state' is missing"),
         (LEAST.replace("- folder: images", "- name: x"), "'watch.0.folder' is missing"),

@@ -390,11 +390,9 @@ def test_a_withdrawal_says_what_counts_now(make_lab):
 
     said = ask(lab, "withdraw", id=3).text
 
-    assert said.endswith("stands again")  # over the crop too, which came before
+    assert said.endswith("is active again")  # over the crop too, which came before
     said = ask(lab, "withdraw", id=2).text
-    assert said.endswith(
-        "on its pixels counts what is said by correction 1 (a__y8x4h40w48_masks.tif)"
-    )
+    assert said.endswith("correction 1 (a__y8x4h40w48_masks.tif) now applies to its pixels")
 
 
 def test_a_withdrawal_says_which_training_learns_from_it_still(make_lab):
@@ -425,7 +423,7 @@ def test_a_withdrawn_region_leaves_the_whole_plane_to_count(make_lab):
 
     said = ask(lab, "withdraw", id=1).text
 
-    assert "all of correction 2 (a_masks.tif) counts again, also what it did not mark" in said
+    assert "all of correction 2 (a_masks.tif) is used again, also what it did not mark" in said
 
 
 def test_a_session_gives_way_to_images_and_to_a_night(make_lab):

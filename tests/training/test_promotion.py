@@ -228,7 +228,7 @@ def test_images_on_which_neither_is_right_hide_no_loss():
 
     decision = decide([*pairs(*[(45, 20)] * 6), *earlier], WELL, RULE)
     assert decision.verdict == Verdict.DECLINED
-    assert "on 9 unseen images (8 more, on which neither is right, tell nothing)" in (
+    assert "on 9 unseen images (8 more ignored: neither model is right about anything there)" in (
         decision.reason
     )
 

@@ -39,7 +39,7 @@ def record(db: Database, folder: Path, event: FromDesk, now: datetime) -> dict[s
 
 
 def answer_part(db: Database, folder: Path, correction_id: int) -> None:
-    """Write what other files are to be told of pixels that they share with a correction.
+    """Write the answers of other files that share pixels with a correction.
 
     It came, or was taken back.
     """
@@ -60,7 +60,7 @@ def answer_part(db: Database, folder: Path, correction_id: int) -> None:
 def answer(db: Database, folder: Path, row: dict[str, Any]) -> None:  # Any: what SQLite holds
     """Write the answer that a row calls for beside the dropped file.
 
-    Where it cannot be written (a share that is gone) the row stands all the same; the answer is
+    Where it cannot be written (a share that is gone) the row remains valid; the answer is
     written at the next start.
     """
     dropped = folder / text_path(row["file"])
@@ -105,7 +105,7 @@ def note_moved(
 ) -> list[dict[str, Any]]:  # Any: what SQLite holds
     """Record what was taken away: nobody waits for it any longer. Return what is to be read.
 
-    What came back has its answer again; one that was rejected, or waited, is looked at anew.
+    What came back has its answer again; one that was rejected, or waited, is looked at again.
     """
     for row in [*corrections.standing_rejections(db), *corrections.orphans(db)]:
         if row["file"] in event.gone:
@@ -155,7 +155,7 @@ def _use(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
         whose = (
             f"correction {now['id']} ({now['file']}) took its place" if now else "it was replaced"
         )
-        return f"none: {whose}; to have this one count again, save it again"
+        return f"none: {whose}; to use this one again, save it again"
     if row["kind"] == "region":
         return _use_of_region(db, row)
     if row["is_again"]:
@@ -164,28 +164,28 @@ def _use(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
     lead = LEAD if row["annotator"] else ""
     over = precedence.above(db, row["id"])
     if covering := next((o for o in over if precedence.is_covered(row, o)), None):
-        return f"none while {named([covering])} stands, which speaks of all of it{lead}"
+        return f"not used: {named([covering])} covers the same area and takes precedence{lead}"
     use = f"the latest correction{who} of this part; the group learns from it in its next training"
     return f"{use}, but for the pixels of {named(over)}{lead}" if over else use
 
 
 def _use_of_region(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLite holds
-    # A region speaks of the masks of its own hand and part, and of no others.
+    # A region applies to the masks of its own annotator and part, and to no others.
     ours, beside = annotations.with_region(db, row["id"]), annotations.beside_region(db, row["id"])
     if not ours and not beside:
-        return "none yet: it waits for masks of the same part; then only this region counts"
+        return "none yet: it waits for masks of the same part; then only this region is used"
     if not ours:
         return (
             f"none: it is not for {named(beside)}, which has another annotator or part; a region "
-            "counts for the masks whose name and sub-folder it has (NAME_region.tif beside "
+            "applies to the masks whose name and sub-folder it has (NAME_region.tif beside "
             "NAME_masks.tif)"
         )
     last = ours[-1]
     if annotations.REGION_NOTE not in (last["notes"] or ""):
-        return f"only this region, once {named([last])} is read anew; if that fails, save it again"
+        return f"only this region, once {named([last])} is read again; if that fails, save it again"
     over, lead = precedence.above(db, last["id"]), LEAD if last["annotator"] else ""
     if covering := next((o for o in over if precedence.is_covered(last, o)), None):
-        return f"none while {named([covering])} stands in place of {named([last])}{lead}"
+        return f"not used: {named([covering])} takes precedence over {named([last])}{lead}"
     use = f"only this region of {named([last])} is learned from and scored"
     return f"{use}, but for the pixels of {named(over)}{lead}" if over else use
 

@@ -42,7 +42,7 @@ from cellwatch.watching.watcher import Finished, Scanned, Unfinished, WatchPlan,
 
 logger = logging.getLogger(__name__)
 
-SETTLE_S = 1.0  # people expect the answer within seconds; a copy that goes on starts it anew
+SETTLE_S = 1.0  # people expect the answer within seconds; a copy that goes on starts it again
 # Masks are wanted here, our own answers are not.
 HIDDEN = (
     *(p for p in ALWAYS_EXCLUDED if "_" not in p and ".zarr" not in p),
@@ -155,7 +155,7 @@ def _guarded(work: Callable[[], None]) -> Callable[[threading.Event], None]:
             try:
                 work()
             except Exception:
-                logger.exception("taking corrections in failed; it starts anew")
+                logger.exception("taking corrections in failed; it starts again")
                 stop.wait(5.0)
 
     return run
@@ -172,7 +172,7 @@ def _watch_corrections(
     plan = WatchPlan(folder, ("**",), HIDDEN, DROPPED, SETTLE_S, SETTLE_S, is_archive=False)
     desk = _Desk(config, folder)
     with reader(config.state.folder / LEDGER) as db:
-        known = known_corrections(db)  # anew whenever the thread starts anew
+        known = known_corrections(db)  # again whenever the thread starts again
     lost, next_look = "", 0.0
     presence = Presence(config.state.folder / LEDGER, folder)
     try:
@@ -346,7 +346,7 @@ class _Desk:
         return self._look_at_kept(row, relative)
 
     def _look_at_kept(self, row: dict[str, Any], relative: str) -> FromDesk | None:
-        # What cannot be read anew stands as it was read, and is tried again.
+        # What cannot be read again stands as it was read, and is tried again.
         try:
             kept = next(Path(row["folder"]).glob(f"{ORIGINAL}*"), None)
             if kept is None:

@@ -178,7 +178,7 @@ def is_quiet(office: Office) -> bool:
 
 
 def _read_under_region(office: Office, event: FromDesk) -> None:
-    # A region that came after its correction: the correction is read anew, within the region.
+    # A region that came after its correction: the correction is read again, within the region.
     if event.drop.kind == "region":
         row = annotations.under_region(office.db, event.drop)
         if row is not None:

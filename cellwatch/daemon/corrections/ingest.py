@@ -89,7 +89,7 @@ def _read_dropped(asked: CorrectionAsked) -> CorrectionRead:
 
 
 def _not_ours(asked: CorrectionAsked, error: OSError) -> CorrectionRead:
-    # What the operating system refuses: only a file that may not be read is the person's to mend.
+    # What the operating system refuses: only a file without read permission needs the person.
     if isinstance(error, PermissionError) and error.filename == asked.path:
         return CorrectionRead(
             reason="this program may not read it (permission denied)",
@@ -186,7 +186,7 @@ def _image(asked: CorrectionAsked) -> Image:
     before = file_state(path)
     is_known = before == (asked.image_size, asked.image_mtime_ns)
     if not is_known and asked.image_sha256 and content_sha256(path) != asked.image_sha256:
-        raise UnreadableImage(path, "it is being written anew, and not segmented yet")
+        raise UnreadableImage(path, "it is being rewritten, and not segmented yet")
     image = load(path, asked.axes)
     if file_state(path) != before:
         raise UnreadableImage(path, "it was written to while it was read")

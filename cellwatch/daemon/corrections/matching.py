@@ -44,7 +44,7 @@ class Matched:
     content : mapping
         Size, time and sha256 of the image's file, as it was segmented.
     plane_sha256 : str
-        Of the plane that was handed out before its file was written anew; "": it was not.
+        Of the plane that was handed out before its file was rewritten; "": it was not.
     given_sha256 : tuple of str
         Of the labels that were handed out for this part.
     note : str

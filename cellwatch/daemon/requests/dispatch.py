@@ -113,16 +113,16 @@ def _withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer
     row, back = taken
     text = f"correction {row['id']} ({row['file']}) is withdrawn"
     if back is not None:
-        text += f"; correction {back['id']} ({back['file']}: {back['rois']} ROIs) stands again"
+        text += f"; correction {back['id']} ({back['file']}: {back['rois']} ROIs) is active again"
     counting = precedence.counting_ids(db, config.retrain.lead)
     rivals = precedence.above(db, back["id"]) if back else precedence.sharing(db, row["id"])
     others = [rival for rival in rivals if rival["id"] in counting]
     if model := training_runs.in_training(db, row["id"]):
         text += f"; {model}, now in training, learns from it still (cellwatch retrain --cancel)"
     if row["kind"] == "region" and (under := annotations.with_region(db, row["id"])):
-        text += f"; all of {answering.named(under)} counts again, also what it did not mark"
+        text += f"; all of {answering.named(under)} is used again, also what it did not mark"
     if others:
-        text += f"; on its pixels counts what is said by {answering.named(others)}"
+        text += f"; {answering.named(others)} now applies to its pixels"
     if config.corrections is not None:
         if superseding.is_latest_of_file(db, row["id"]):
             answer_files.take_back(config.corrections.folder / text_path(row["file"]))
@@ -148,10 +148,10 @@ def _why_not_standing(db: Database, key: int) -> str:
         return f"there is no correction {key}; see: cellwatch corrections list --all"
     if row["superseded_by"] is not None:
         return (
-            f"correction {key} does not count: correction {row['superseded_by']} took its place; "
-            "to have it count again, save its file again"
+            f"correction {key} is not active: correction {row['superseded_by']} took its place; "
+            "to use it again, save its file again"
         )
-    return f"correction {key} does not count: it is {row['state']}"
+    return f"correction {key} is not active: it is {row['state']}"
 
 
 def _retrain(nights: training.Nights, said: Said, now: datetime) -> Answer:

@@ -54,7 +54,7 @@ def night_due(at: str, done: Sequence[str], local_now: datetime) -> str:
 class Turns:
     """Share a processor between new images and training, hour by hour.
 
-    Training stands still while images wait, but has had its share of every hour by the hour's end.
+    Training pauses while images wait, but has had its share of every hour by the end of the hour.
 
     Parameters
     ----------

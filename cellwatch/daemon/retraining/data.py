@@ -24,7 +24,7 @@ CORRECTIONS, REPLAY = "corrections", "replay"  # clusters: a balanced plan draws
 def images_of(items: Sequence[TrainingItem], channels: int) -> dict[int, TrainingImage]:
     """Return the images of corrections, by the correction's id.
 
-    One is not among them where weightier ones speak of its every pixel.
+    A correction that is completely covered by others is left out.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def kept_of(item: TrainingItem, items: Sequence[TrainingItem]) -> KeptCorrection
     """Return the arrays of a correction, checked only where no weightier one of its plane speaks.
 
     A crop and its whole plane may say different things of one cell. A cell of which less than half
-    is left counts no more: what remains of it has no shape to be learned or found.
+    is left is not used: what remains of it has no shape to be learned or found.
     """
     kept = read_kept(Path(item.folder))
     for other in weightier(item, items):
@@ -54,7 +54,7 @@ def kept_of(item: TrainingItem, items: Sequence[TrainingItem]) -> KeptCorrection
 
 
 def weightier(item: TrainingItem, items: Sequence[TrainingItem]) -> list[TrainingItem]:
-    """Return the corrections that count where they share pixels with another one."""
+    """Return the corrections that are used where they share pixels with another one."""
     return [
         other
         for other in items[items.index(item) + 1 :]

@@ -249,7 +249,7 @@ def evidence_for(
                 is_held_out=item.side == Side.HELD_OUT,
             )
         )
-        # One that was looked at before for another reason is told of for this one.
+        # One that was evaluated before for another reason is reported for this one.
         scores += [ours.score, replace(theirs.score, kind=ours.score.kind)]
     smoke = _smoke(job, made, incumbent, judge)
     fits = [] if smoke.problems else _fits(job, made, incumbent, judge)

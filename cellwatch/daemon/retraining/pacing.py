@@ -1,4 +1,4 @@
-"""How a training run gives way, and how it says where it stands."""
+"""How a training run gives way to images, and how it reports its progress."""
 
 import os
 import threading
@@ -50,7 +50,7 @@ class Pacer:
         self._count(time.monotonic() - self._last)
         self._done += 1
         if self._is_leaving:
-            os._exit(LEFT)  # from any thread, at once; the checkpoint of the last minute stands
+            os._exit(LEFT)  # from any thread, at once; the checkpoint of the last minute remains
         self._may_run.wait()
         self._last = time.monotonic()
         if self._last - self._told_at >= SAY_EVERY_S:

@@ -1,6 +1,6 @@
 """Training as the supervisor sees it: begun when a night is due or somebody asks, one at a time.
 
-The trainer is a process of its own. While images wait it stands still (on the CPU it is stopped, on
+The trainer is a process of its own. While images wait it pauses (on the CPU it is stopped, on
 a GPU it waits between two batches); when it has ended, its candidate goes into the zoo and
 everything it proved into the ledger, in one transaction.
 """
@@ -97,11 +97,9 @@ def take_up(nights: Nights, now: datetime) -> None:
     try:
         nights.job = TrainJob.from_json(json.loads(row["job"]))
     except (TypeError, ValueError, KeyError) as error:
-        training_runs.fail(
-            nights.db, row["id"], f"this version cannot go on with it: {error!r}", now
-        )
+        training_runs.fail(nights.db, row["id"], f"this version cannot continue it: {error!r}", now)
         return
-    logger.info("going on with the training of %s", nights.job.group)
+    logger.info("continuing the training of %s", nights.job.group)
 
 
 def turn(nights: Nights, *, is_busy: bool, now: datetime, local_now: datetime) -> None:
@@ -122,7 +120,7 @@ def turn_asked(nights: Nights, *, now: datetime) -> None:
 
 
 def _drop_given_up(nights: Nights) -> None:
-    # Somebody cancelled it: that stands in the ledger before anything of it is gone.
+    # Somebody cancelled it: the ledger records that before anything of it is removed.
     job = nights.job
     if job is not None and not training_runs.is_under_way(nights.db, job.run_id):
         stop(nights)
@@ -199,14 +197,14 @@ def is_asked(nights: Nights, group: str) -> bool:
 
 
 def leave(nights: Nights) -> None:
-    """Have the trainer leave the device; it goes on later where it stood."""
+    """Have the trainer leave the device; it continues there later."""
     if nights.process is not None:
         _say(nights.process, "leave")
         nights.process.send_signal(signal.SIGCONT)
 
 
 def stop(nights: Nights) -> None:
-    """End the trainer with the daemon; the next one goes on with its run."""
+    """End the trainer with the daemon; the next one continues its run."""
     process = nights.process
     if process is not None:
         process.kill()
@@ -216,7 +214,7 @@ def stop(nights: Nights) -> None:
 
 
 def progress(folder: str | Path) -> dict[str, Any]:  # Any: JSON
-    """Return where a trainer stands; empty when it has not said so yet."""
+    """Return the progress of a trainer; empty when it has reported none yet."""
     try:
         return dict(json.loads((Path(folder) / PROGRESS).read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -280,7 +278,7 @@ def _go_on(nights: Nights, job: TrainJob, now: datetime) -> None:
     except OSError as error:
         nights.again_at = time.monotonic() + AGAIN_AFTER_S
         logger.warning(
-            "the training of %s waits: %s; free space or mend the folder, it is tried again "
+            "the training of %s waits: %s; free space or repair the folder; it is tried again "
             "every minute",
             job.group,
             error,
@@ -321,8 +319,8 @@ def _pace(nights: Nights, process: "subprocess.Popen[bytes]", *, is_paused: bool
 
 
 def pause(process: "subprocess.Popen[bytes]", device: str, *, is_paused: bool) -> None:
-    """Have a trainer stand still, or go on; `device` as the configuration has it."""
-    # Both ways at once: which one counts depends on the device, which this process cannot ask.
+    """Pause a trainer, or let it continue; `device` as the configuration has it."""
+    # Both ways at once: which one works depends on the device, which this process cannot ask.
     if device != "cuda":
         process.send_signal(signal.SIGSTOP if is_paused else signal.SIGCONT)
     _say(process, "pause" if is_paused else "resume")
@@ -347,7 +345,7 @@ def _ended(nights: Nights, process: "subprocess.Popen[bytes]", now: datetime) ->
         _go_on(nights, job, now)
     elif code == LEFT:
         nights.again_at = time.monotonic() + AGAIN_AFTER_S
-        logger.info("the training of %s gave the device up; it goes on later", job.group)
+        logger.info("the training of %s released the device; it continues later", job.group)
     elif code == REFUSED:
         reason = (folder / FAILURE).read_text(encoding="utf-8")
         _give_up(nights, job, reason, now)

@@ -47,7 +47,7 @@ class Group:
 
     @property
     def target(self) -> Target:
-        """Return the target whose model and parameters stand for all of them."""
+        """Return the target whose model and parameters represent all of them."""
         return self.members[0][1]
 
 
@@ -70,14 +70,14 @@ def unserved(db: Database | sqlite3.Connection, config: Config) -> list[str]:
     return [
         f"the group '{name}' has corrections or a model of its own, and no target belongs to it "
         f"now ({', '.join(known)}): nothing is segmented with that model, nor trained from them. "
-        f"If it was renamed, write group: {name} beside the target that goes on with it"
+        f"If it was renamed, write group: {name} beside the target that continues it"
         for name in promotions.groups_with_work(db)
         if name not in known
     ]
 
 
 def overruled(db: Database | sqlite3.Connection, config: Config) -> list[str]:
-    """Say of each group whose promoted model goes on though the configuration names another."""
+    """Name the groups that keep their promoted model though the configuration names another."""
     told = []
     for name, group in groups_of(config).items():
         used, base = promotions.in_use(db, name), promotions.base_of(db, name)

@@ -94,7 +94,7 @@ def _train_to_the_end(
     wait: Callable[[float], None],
 ) -> None:
     while (code := _train(config, folder, on_stage, wait)) == LEFT:
-        on_stage("the GPU has too little memory beside the worker; it goes on in a minute")
+        on_stage("the GPU has too little memory beside the worker; it continues in a minute")
         wait(AGAIN_AFTER_S)
     if not (folder / REPORT).exists():
         failure = folder / FAILURE

@@ -331,7 +331,7 @@ def main() -> None:
         (folder / FAILURE).write_text(str(error), encoding="utf-8")
         sys.exit(REFUSED)
     except torch.OutOfMemoryError:
-        logger.warning("the GPU has too little memory beside the worker; training goes on later")
+        logger.warning("the GPU has too little memory beside the worker; training continues later")
         os._exit(LEFT)
 
 

@@ -1,4 +1,4 @@
-"""Tell systemd how the service fares, when systemd started it."""
+"""Report the state of the service to systemd, when systemd started it."""
 
 import os
 import socket

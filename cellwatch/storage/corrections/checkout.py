@@ -51,12 +51,12 @@ into {corrections}
 Within seconds an answer lies beside it: .accepted.json, or .rejected.txt with what to mend.
 """
 ANEW = """\
-The labels here are the network's, not those. To go on from what was done, open that file instead,
-if it still lies in {corrections},
+The labels here are the network's, not those. To continue from what was done, open that file
+instead, if it still lies in {corrections},
 and save it under its own name."""
 AGAIN = """
 This is a second look at an image that was corrected before, turned around and under another
-name. Its labels are blank: please draw every cell anew, without looking at the first. It is not
+name. Its labels are blank: please draw every cell again, without looking back. It is not
 trained on; it measures how well anybody could agree with you.
 """
 
@@ -140,7 +140,7 @@ def take_out(
     Raises
     ------
     RequestRefused
-        When the plane or the folder is not there, or something stands in the way.
+        When the plane or the folder is not there, or something is in the way.
     """
     row = wanted.row
     image = load(_unchanged(row), wanted.axes)

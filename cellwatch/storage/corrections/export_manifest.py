@@ -35,7 +35,7 @@ class Exported:
         Parameters
         ----------
         places : set of Path
-            Below the folder: the beginnings of the names that stand.
+            Below the folder: the beginnings of the names of active corrections.
         """
         moved = 0
         for name in self._before:

@@ -25,7 +25,7 @@ TABLE = """\
   a.geojson, a_rois.geojson      what QuPath exports
   a_labels.zarr                  an OME-Zarr label image
   a_empty.tif                    a label image without ROIs, vouched for
-  a_region.tif, a_region.roi     the part that was checked; outside it nothing counts
+  a_region.tif, a_region.roi     the part that was checked; nothing outside is used
   a__p000_t012_z05_masks.tif     plane: position, time point, z, from 0 (any of the three)
   a__nuclei_masks.tif            target, where an image has several
   a__y1024x2048h512w512_masks.tif  crop: first row, first column, height, width

@@ -74,7 +74,7 @@ def fetch_set(
     brought : sequence of Path
         The set's files, in its order; none: they are fetched.
     mirror : str
-        An address that stands for that of each file's folder; "": the set's own.
+        An address to use instead of that of each file's folder; "": the set's own.
     on_bytes : callable
         Told how many bytes came, and of how many.
 

@@ -61,7 +61,7 @@ def find_pairs(folder: Path) -> list[Pair]:
     if lacking:
         listed = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
         others = [p for p in sorted(folder.iterdir()) if p.stem.endswith((CELLPOSE_MASKS, "_seg"))]
-        hint = f" ({others[0].name} counts as a prediction until it is)" if others else ""
+        hint = f" ({others[0].name} is treated as a prediction until it is)" if others else ""
         raise BadTrainingData(
             f"{folder}: {len(lacking)} image{'s have' if len(lacking) > 1 else ' has'} no masks: "
             f"{listed}; masks are named NAME_masks.tif or NAME_masks.png{hint}"
@@ -88,7 +88,7 @@ def set_names(folders: Sequence[Path]) -> dict[Path, str]:
     parts = {folder: folder.absolute().parts for folder in folders}
     if len(set(parts.values())) < len(folders):
         twice = Counter(folders).most_common(1)[0][0]
-        raise BadTrainingData(f"{twice} is named twice; its images would count twice")
+        raise BadTrainingData(f"{twice} is named twice; its images would be used twice")
     for length in range(SET_PARTS, max(map(len, parts.values()), default=0) + 1):
         names = {folder: "/".join(each[-length:]) for folder, each in parts.items()}
         if len(set(names.values())) == len(names):

@@ -103,7 +103,7 @@ def enqueue(
 
 
 def place_is_free(db: Database, store: str, path: str) -> bool:
-    """Say whether no other file's masks lie, or will lie, at a place; case does not count.
+    """Say whether no other file's masks lie, or will lie, at a place; case does not matter.
 
     Two images whose names differ in the extension alone would share the TIFF of their masks: the
     second is not free either.
@@ -198,7 +198,7 @@ def _queue_again(
     facts = _facts(arrival)
     db.table("acquisitions").update(key, {k: facts[k] for k in ("size", "mtime_ns", "ctime_ns")})
     if growing := _unfinished(db, arrival):
-        reason = "it was written anew with what it had held before"
+        reason = "it was rewritten with what it had held before"
         set_state(db, growing["id"], AcquisitionState.SKIPPED, reason, now)
     is_current = known["superseded_by"] is None
     is_done = known["state"] == AcquisitionState.DONE
@@ -225,7 +225,7 @@ def _queue_again(
 
 
 def _unfinished(db: Database, arrival: Arrival) -> dict[str, Any] | None:
-    # A file that is still being written has no fingerprint; one row per path stands for it.
+    # A file that is still being written has no fingerprint; one row per path represents it.
     rows = db.table("acquisitions").rows_where(
         "watch = ? AND path = ? AND fingerprint = ''", [arrival.watch, path_text(arrival.path)]
     )

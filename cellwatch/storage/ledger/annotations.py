@@ -61,7 +61,7 @@ def other_look(db: "Database | sqlite3.Connection", drop: Drop) -> str:
 
 
 def under_region(db: "Database", drop: Drop) -> Row | None:
-    """Return the standing correction that a newly dropped region speaks of."""
+    """Return the active correction that a newly dropped region covers."""
     sql = """
         SELECT * FROM corrections WHERE kind = 'labels' AND acquisition_id = ? AND target = ?
         AND position = ? AND t = ? AND z = ? AND crop IS ? AND annotator = ?
@@ -93,7 +93,7 @@ def beside_region(db: "Database", region_id: int) -> list[Row]:
 
 
 def regions_beside(db: "Database", correction_id: int) -> list[Row]:
-    """Return the regions that stand on the plane of a correction."""
+    """Return the active regions on the plane of a correction."""
     sql = """
         SELECT r.* FROM corrections r JOIN corrections c ON c.id = ?
         WHERE r.kind = 'region' AND r.state = 'trainable'
@@ -104,7 +104,7 @@ def regions_beside(db: "Database", correction_id: int) -> list[Row]:
 
 
 def out_of_step(db: "Database") -> list[Row]:
-    """Return the corrections that are to be read anew: a region came, or was withdrawn, since.
+    """Return the corrections that are to be read again: a region came, or was withdrawn, since.
 
     One whose newer reading was rejected is left as it is.
     """

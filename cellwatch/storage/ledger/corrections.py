@@ -211,7 +211,7 @@ def _untouched(done: Row) -> str:
     edits = f"+{done['added']} -{done['removed']} ~{done['changed']}"
     return (
         f"nothing was changed in it, and correction {done['id']} ({done['file']}: {done['rois']} "
-        f"ROIs, {edits}) of the same part stands"
+        f"ROIs, {edits}) of the same part is active"
     )
 
 
@@ -287,7 +287,7 @@ def _withdrawn_before(db: Database, drop: Drop, read: CorrectionRead) -> list[st
     row = db.execute(sql, [read.sha256, drop.acquisition_id]).fetchone()
     if not row:
         return []
-    return [f"the same file was withdrawn before (correction {row[0]}); dropped again it counts"]
+    return [f"the same file was withdrawn before (correction {row[0]}); dropped again it is used"]
 
 
 def _minutes(db: Database, drop: Drop, now: datetime) -> float | None:

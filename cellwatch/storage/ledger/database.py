@@ -41,7 +41,7 @@ def open_ledger(state: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Database
         raise  # locked, or the disk: nothing is wrong with the ledger itself
     except sqlite3.DatabaseError as error:
         raise LedgerBroken(
-            f"{path} is damaged ({error}); start the daemon: it sets it aside and goes on with "
+            f"{path} is damaged ({error}); start the daemon: it sets it aside and continues with "
             "the newest backup"
         ) from error
 
@@ -61,7 +61,7 @@ def _opened(path: Path, busy_timeout_s: float) -> Database:
         db.conn.execute(f"PRAGMA user_version = {len(migrations.applied(db))}")
     if path.stat().st_uid == os.geteuid():
         _share_with_group(path)
-    # Statements run at once; what belongs together stands in `transaction`.
+    # Statements run at once; what belongs together goes into `transaction`.
     db.conn.isolation_level = None
     return db
 

@@ -1,4 +1,4 @@
-"""A file in the corrections folder, and the part of an image that it speaks of."""
+"""A file in the corrections folder, and the part of an image that it covers."""
 
 import json
 from dataclasses import asdict, dataclass, field

@@ -46,7 +46,7 @@ def raise_flag(db: Database, flag: Flag, now: datetime) -> list[int] | None:
 
     None: this file raised its flag before.
 
-    One whose image is not known yet waits for it. A flag that stands already gets the new words. A
+    One whose image is not known yet waits for it. An existing flag gets the new words. A
     file that lies there since before raises nothing again, also when its flag was lowered.
     """
     with transaction(db):

@@ -1,6 +1,6 @@
 """Paths as text that SQLite and JSON can hold, also those whose bytes are no UTF-8.
 
-A name that decodes stands as it is. One that does not becomes `raw:` and its bytes, those that are
+A name that decodes is kept as it is. One that does not becomes `raw:` and its bytes, those that are
 not plain ASCII as `%XX`, and can be opened again from that.
 """
 

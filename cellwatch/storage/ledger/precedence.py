@@ -11,7 +11,7 @@ from cellwatch.storage.ledger.annotations import REGION_NOTE
 from cellwatch.storage.ledger.dropped_files import crop_of
 
 Row = dict[str, Any]  # Any: what SQLite holds
-# When it was said first: a region that comes later has labels read anew, not said anew.
+# When it was said first: a region that comes later has labels read again, not said again.
 SAID = """
     (SELECT min(f.id) FROM corrections f WHERE f.file = c.file AND f.mtime_ns = c.mtime_ns
      AND f.sha256 IS c.sha256) AS said
@@ -66,7 +66,7 @@ def is_of(row: Row, lead: str) -> bool:
 
 
 def is_covered(row: Row, other: Row) -> bool:
-    """Say whether a correction of the same plane speaks of every pixel that this one has."""
+    """Say whether a correction of the same plane covers every pixel that this one has."""
     ours, theirs = crop_of(row["crop"]), crop_of(other["crop"])
     if ours == theirs:
         return True  # one part: one of two, also where one of them was checked in a region only
@@ -92,7 +92,7 @@ def sharing(db: Database | sqlite3.Connection, correction_id: int) -> list[Row]:
 
 
 def above(db: Database | sqlite3.Connection, correction_id: int) -> list[Row]:
-    """Return those of them that count where both speak, whoever is the lead."""
+    """Return those that take precedence where both cover the same pixels, whoever is the lead."""
     sql = f"SELECT c.*, {SAID} FROM corrections c WHERE c.id = ?"
     own = _rows(db, sql, [correction_id])[0]
     return [row for row in sharing(db, correction_id) if weight(row, "") > weight(own, "")]

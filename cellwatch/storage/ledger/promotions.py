@@ -204,7 +204,7 @@ def pin(
 ) -> None:
     """Fix the model of an experiment, given as watch, experiment and target.
 
-    With `is_anew` another one may stand there already; otherwise the first stays.
+    With `is_anew` another one may be there already; otherwise the first stays.
     """
     watch, experiment, target = place
     row = {

@@ -1,6 +1,6 @@
-"""Which correction of a part stands: the latest, until it is taken back.
+"""Which correction of a part is active: the latest, until it is withdrawn.
 
-Nothing is deleted, so that what was superseded can stand again.
+Nothing is deleted, so that what was superseded can become active again.
 """
 
 from datetime import datetime
@@ -47,13 +47,13 @@ def supersede(db: Database, newer: int, now: datetime) -> None:
 def withdraw(db: Database, correction_id: int, now: datetime) -> tuple[Row, Row | None] | None:
     """Take a correction back: no later training uses it.
 
-    The latest labels of another file whose place they took stand again, as that file holds them;
-    where none do on the image, the flags that were taken off it stand again.
+    The latest labels of another file that they replaced become active again;
+    where none do on the image, the flags that were removed from it are raised again.
 
     Returns
     -------
     (Row, Row or None) or None
-        The correction, and the one that stands again; None: it does not stand, or there is none.
+        The correction, and the one that is active again; None: it is not active, or there is none.
     """
     with transaction(db):
         row = next(db.table("corrections").rows_where("id = ?", [correction_id]), None)
@@ -89,7 +89,7 @@ def of_part(db: Database, correction_id: int) -> list[Row]:
 
 
 def standing_of_part(db: Database, correction_id: int) -> Row | None:
-    """Return the correction that stands for the part of another one; None: none does."""
+    """Return the active correction of the part of another one; None: there is none."""
     sql = f"""
         SELECT o.* FROM corrections o JOIN corrections n ON n.id = ? AND {OF_ONE_PART}
         WHERE o.state IN ('trainable', 'used') ORDER BY o.id DESC LIMIT 1
@@ -98,7 +98,7 @@ def standing_of_part(db: Database, correction_id: int) -> Row | None:
 
 
 def standing_of_file(db: Database, file: str) -> int | None:
-    """Return the id of the standing labels that a file holds or held before; None: none stands."""
+    """Return the id of the active labels that a file holds or held before; None: there are none."""
     sql = """
         SELECT max(id) FROM corrections
         WHERE file = ? AND kind = 'labels' AND state IN ('trainable', 'used')
@@ -146,7 +146,7 @@ def _stand_again(db: Database, key: int, now: datetime) -> None:
 
 
 def _raise_again(db: Database, acquisition_id: int) -> None:
-    # Flags that corrections took off, when none stands any more; not beside a newer one alike.
+    # Flags that corrections took off, when none is active any more; not beside a newer one alike.
     sql = f"""
         UPDATE flags SET lowered_at = NULL, lowered_why = NULL
         WHERE acquisition_id = ? AND lowered_why LIKE '{CORRECTED}%'

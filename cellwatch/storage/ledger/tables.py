@@ -23,7 +23,7 @@ CREATE TABLE acquisitions (
     planes INTEGER,
     state TEXT NOT NULL,               -- waiting queued running done failed quarantined ...
     state_since TEXT NOT NULL,
-    reason TEXT,                       -- why it failed or waits; NULL when all is well
+    reason TEXT,                       -- why it failed or waits; NULL when nothing is wrong
     arrived_at TEXT NOT NULL,          -- first seen
     queued_at TEXT,                    -- first ready to be segmented
     started_at TEXT,                   -- last claim

@@ -71,7 +71,7 @@ def begin_waiting(db: Database, run_id: int, now: datetime) -> bool:
 
 
 def plan(db: Database, job: TrainJob) -> None:
-    """Keep what a run was told to do, so that it can go on after anything died."""
+    """Keep what a run was told to do, so that it can continue after anything died."""
     with transaction(db):
         db.table("runs").update(
             job.run_id,

@@ -84,12 +84,12 @@ class StoreReport:
 def write_store(path: Path, content: StoreContent, superseded: Path) -> dict[str, str]:
     """Write a mask store; it appears whole or not at all.
 
-    Returns the sha256 of each target's label image, as it stands in the store.
+    Returns the sha256 of each target's label image, as the store has it.
 
     Parameters
     ----------
     path : Path
-        Ends in `.zarr`. A store that stands there is exchanged and set aside.
+        Ends in `.zarr`. An existing store is exchanged and set aside.
     content : StoreContent
     superseded : Path
         The folder for the one set aside.

@@ -95,7 +95,7 @@ def corrections(db: sqlite3.Connection, group: str = "", *, is_every: bool = Fal
 
 
 def correction(db: sqlite3.Connection, key: int) -> Row | None:
-    """Return one correction with its scores, and the ids that count where both speak.
+    """Return one correction with its scores, and the ids that take precedence over it.
 
     None: there is none.
     """

@@ -105,7 +105,7 @@ def recent_failures(db: sqlite3.Connection, limit: int = 5) -> list[Row]:
 
 
 def waiting(db: sqlite3.Connection, limit: int = 5) -> list[Row]:
-    """Return the files that are there and not whole, those that wait longest first."""
+    """Return the files that are there and incomplete, those that wait longest first."""
     sql = """
         SELECT id, path, state, reason, state_since FROM acquisitions
         WHERE state = 'waiting' ORDER BY id LIMIT ?

@@ -1,4 +1,4 @@
-"""What a label image tells of its cells: how deep a pixel lies in one, where its nucleus is."""
+"""What a label image says about its cells: how deep a pixel lies, and where the nucleus is."""
 
 import math
 from dataclasses import dataclass

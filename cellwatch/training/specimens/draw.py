@@ -39,7 +39,7 @@ class Kind:
     nuclei : float
         In which part of the images a second channel shows the nuclei.
     traps : float
-        In which part of the images posts or walls stand among the cells.
+        Fraction of the images that have posts or walls among the cells.
     """
 
     shapes: tuple[Shape, ...]

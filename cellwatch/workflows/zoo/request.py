@@ -1,4 +1,4 @@
-"""What a person asked a zoo to be, checked and kept in its folder, so that a build goes on."""
+"""What a person asked a zoo to be, checked and kept in its folder, so that a build can continue."""
 
 import json
 import re
@@ -129,7 +129,7 @@ def keep_request(request: ZooRequest, contents: Mapping[str, str], out: Path) ->
     if kept != wanted:
         raise UsageError(
             f"{out} holds a zoo that was asked for differently (see {path}); "
-            "go on with the same options, or build into another folder"
+            "continue with the same options, or build into another folder"
         )
     for name, digest in contents.items():
         if known.get(name, digest) != digest:

@@ -1,4 +1,4 @@
-"""One file, one sample: also while it is written anew, and whatever it held before."""
+"""One file, one sample: also while it is rewritten, and whatever it held before."""
 
 import os
 from datetime import UTC, datetime
@@ -168,7 +168,7 @@ def test_what_is_being_overwritten_waits_and_takes_no_correction_of_what_it_was(
 
     assert [row["state"] for row in (half, overwritten, gone)] == ["orphan"] * 3
     assert all(row["reason"].startswith("blocked: ") for row in (half, overwritten, gone))
-    assert "it is being written anew" in overwritten["reason"]
+    assert "it is being rewritten" in overwritten["reason"]
     assert back["state"] == "trainable"
 
 

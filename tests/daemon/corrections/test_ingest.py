@@ -257,8 +257,8 @@ def test_a_region_counts_whenever_it_comes_and_no_more_when_it_is_withdrawn(lab)
     assert region["state"] == "trainable", region["reason"]
 
     (stale,) = annotations.out_of_step(lab.db)
-    anew = record(lab.db, folder, lab.desk.look_again(stale), lab.now)
-    assert "only the checked region counts" in anew["notes"]
+    again = record(lab.db, folder, lab.desk.look_again(stale), lab.now)
+    assert "only the checked region counts" in again["notes"]
     assert annotations.out_of_step(lab.db) == []
 
     superseding.withdraw(lab.db, region["id"], lab.now)
@@ -377,7 +377,7 @@ def test_an_answer_says_when_it_holds_no_more(lab):
 
     said = [row["answer"] for row in lab.db.table("requests").rows]
     assert "correction 2 took its place" in said[0]
-    assert "correction 1 (a_masks.tif: 3 ROIs) stands again" in said[1]
+    assert "correction 1 (a_masks.tif: 3 ROIs) is active again" in said[1]
     (left,) = folder.glob("*.accepted.json")
     assert "the group learns from it" in json.loads(left.read_text())["use"]
     assert lab.db.table("corrections").get(first["id"])["state"] == "trainable"
@@ -682,7 +682,7 @@ def test_what_was_away_is_looked_at_when_it_is_back_also_by_the_next_daemon(lab)
     moved(lab, room, presence)
     lab.segment_all()
     (lab.folder / "aside").rename(folder / "a_masks.tif")
-    room, presence = presence_of(lab)  # the daemon starts anew
+    room, presence = presence_of(lab)  # the daemon starts again
 
     assert moved(lab, room, presence).back == {"a_masks.tif"}
     row = room.again.get_nowait()

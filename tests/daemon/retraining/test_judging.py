@@ -141,7 +141,7 @@ def test_a_crop_within_a_later_whole_image_waits_until_that_is_withdrawn(lab_of_
     lab.segment_all()
     lab.correct("b.tif")
     lab.plan = {**lab.plan, "epochs": 2}
-    answer = "none while correction 2 (a_masks.tif) stands"
+    answer = "not used: correction 2 (a_masks.tif) covers the same area"
     assert (counted(lab), use(lab, "a__y8x4h40w48_masks.tif")[: len(answer)]) == ([2, 3], answer)
     assert counting_ids(lab.db, "") == {2, 3}
 
@@ -155,7 +155,7 @@ def test_a_crop_within_a_later_whole_image_waits_until_that_is_withdrawn(lab_of_
     requests.ask(lab.db, "withdraw", {"id": 2}, "anna", lab.now)
     answer_requests(room, lab.now)
     said = next(lab.db.table("requests").rows)["answer"]
-    assert "on its pixels counts what is said by correction 1 (a__y8x4h40w48_masks.tif)" in said
+    assert "correction 1 (a__y8x4h40w48_masks.tif) now applies to its pixels" in said
     assert counted(lab) == [1, 3]
     assert (
         training_runs.new_rois(lab.db, lab.group)
@@ -231,7 +231,7 @@ def test_the_answer_to_a_region_says_whose_masks_it_is_for(lab_of_one):
     lab.correct("a.tif", prefix="anna")
     assert "none: it is not for correction 2 (anna/a_masks.tif)" in use(lab, "a_region.tif")
     dropped_region(lab, "anna/a_region.tif")
-    waits = "only this region, once correction 2 (anna/a_masks.tif) is read anew"
+    waits = "only this region, once correction 2 (anna/a_masks.tif) is read again"
     assert use(lab, "anna/a_region.tif").startswith(waits)
     lab.drop("anna/a_masks.tif")
     ours = "only this region of correction 4 (anna/a_masks.tif)"
@@ -239,7 +239,7 @@ def test_the_answer_to_a_region_says_whose_masks_it_is_for(lab_of_one):
 
     lab.correct("a.tif", prefix="ben")
     told = use(lab, "anna/a_region.tif")
-    assert told.startswith("none while correction 5 (ben/a_masks.tif) stands"), told
+    assert told.startswith("not used: correction 5 (ben/a_masks.tif) covers"), told
     assert told.endswith("(unless retrain.lead names this one's annotator)")
     assert counted(lab) == [5]
     assert counted(lab, "anna") == [4]

@@ -100,7 +100,7 @@ def test_what_nobody_worked_on_takes_no_work_away(db, now):
 
     corrections.receive(
         db, drop(), replace(UNTOUCHED, sha256="worked"), now
-    )  # read anew by its region
+    )  # read again by its region
     corrections.receive(db, drop("a.bob_masks.tif", annotator="bob"), UNTOUCHED, now)
     assert [row["id"] for row in corrections.trainable(db, "scope")] == [4, 5]
 
