@@ -66,8 +66,8 @@ def test_promise_5_no_network_traffic_unless_asked():
     banned = {"requests", "urllib", "http", "pooch", "ftplib", "aiohttp"}
     opener = "cellwatch/zoo/published.py"
     askers = {
-        "zoo.published": {"cellwatch/cli/models.py", "cellwatch/storage/publicsets.py"},
-        "publicsets": {"cellwatch/cli/dataset.py"},
+        "zoo.published": {"cellwatch/cli/models.py", "cellwatch/storage/datasets/fetch.py"},
+        "datasets.fetch": {"cellwatch/cli/dataset.py"},
     }
     for path in (ROOT / "cellwatch").rglob("*.py"):
         if path == ROOT / opener:

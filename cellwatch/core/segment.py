@@ -12,6 +12,7 @@ import torch
 from cellwatch.core.arrays import Bool, Float32, Int32
 from cellwatch.core.diameter import SMALLEST_DIAMETER, SizeModel, median_diameter
 from cellwatch.core.dynamics import STEPS, follow_flows, follow_flows_on
+from cellwatch.core.folded import folded
 from cellwatch.core.image import (
     cleaned,
     contrast,
@@ -33,6 +34,7 @@ SAME_SIZE = 1.15  # two diameters nearer than this factor segment alike: trainin
 # On a CPU the network gets no more pixels at once than this: larger batches are no faster, and the
 # maps of a layer then stay below the size that glibc maps and clears for each of them (32 MiB).
 CPU_PIXELS = 416 * 416
+HALF_AS_LARGE = 2**0.5  # sides of tiles in bfloat16, of which as much memory holds twice the pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,7 @@ def predict(prepared: Float32, network: CPNet, params: SegmentationParams) -> Ma
     params : SegmentationParams
     """
     shape = (prepared.shape[1], prepared.shape[2])
-    grid = plan_tiles(shape, params.tiling, params.tile, params.tile_overlap)
+    grid = plan_tiles(shape, params.tiling, _side(network, params), params.tile_overlap)
     padded = pad(prepared, grid)
     blend = Blend(3, grid)
     style = np.zeros(network.config.widths[-1], np.float32)
@@ -264,22 +266,25 @@ def _segment_at(
     return Segmentation(cleaned, maps.style, diameter, cellprob, flows)
 
 
+def _side(network: CPNet, params: SegmentationParams) -> int:
+    is_cpu = network.diam_mean.device.type == "cpu"
+    if params.tiling == "fixed" or params.precision == "float32" or not is_cpu:
+        return params.tile
+    return int(params.tile * HALF_AS_LARGE)
+
+
 def _batch_size(grid: TileGrid, network: CPNet, params: SegmentationParams) -> int:
     if network.diam_mean.device.type != "cpu":
         return params.batch_size
-    return max(1, min(params.batch_size, CPU_PIXELS // (grid.tile[0] * grid.tile[1])))
+    pixels = CPU_PIXELS if params.precision == "float32" else 2 * CPU_PIXELS
+    return max(1, min(params.batch_size, pixels // (grid.tile[0] * grid.tile[1])))
 
 
 def _run(network: CPNet, tiles: Float32, precision: str) -> tuple[Float32, Float32]:
-    device = network.diam_mean.device
-    batch = torch.from_numpy(tiles).to(device, memory_format=torch.channels_last)
-    dtype = getattr(torch, precision)
-    with (
-        torch.inference_mode(),
-        torch.autocast(device.type, dtype=dtype, enabled=precision != "float32"),
-    ):
-        maps, styles = network(batch)
-    return maps.float().cpu().numpy(), styles.float().cpu().numpy()
+    batch = torch.from_numpy(tiles).to(network.diam_mean.device)
+    with torch.inference_mode():
+        maps, styles = folded(network, getattr(torch, precision))(batch)
+    return maps.cpu().numpy(), styles.cpu().numpy()
 
 
 def _why_empty(

@@ -228,7 +228,7 @@ def test_x1_verify_knows_masks_that_another_program_put_in_place(station):
 
 def test_f54_a_stopped_worker_is_replaced_and_its_image_done_by_the_next(station):
     station.write("a.tif")
-    impatient = "from cellwatch.daemon import deadlines; deadlines.LEAST_S = 2.0"
+    impatient = "from cellwatch.compute import deadlines; deadlines.LEAST_S = 2.0"
     with station.daemon(begun_by=impatient):
         assert station.until(is_done(station, 1)), station.log()
         stopped = station.worker_pid()
@@ -242,7 +242,7 @@ def test_f54_a_stopped_worker_is_replaced_and_its_image_done_by_the_next(station
 
 
 def test_f56_a_worker_that_grew_is_followed_by_a_new_one_and_nothing_fails(station, tmp_path):
-    grown = "from cellwatch.daemon import memory\nmemory.resident = lambda: 1 << 40\n"
+    grown = "from cellwatch.compute import memory\nmemory.resident = lambda: 1 << 40\n"
     (tmp_path / "sitecustomize.py").write_text(grown)
     station.write("a.tif", "b.tif")
     with station.daemon(env={**os.environ, "PYTHONPATH": str(tmp_path)}):
@@ -270,7 +270,9 @@ def test_f31_names_with_newlines_and_escapes_are_one_line_and_give_no_orders(sta
 
 
 def test_f66_a_ledger_on_a_network_share_is_refused(station):
-    shared = "from cellwatch.daemon import startup\nstartup.is_network = lambda path: True\n"
+    shared = (
+        "from cellwatch.daemon.service import startup\nstartup.is_network = lambda path: True\n"
+    )
     station.write("a.tif")
     with station.daemon("--once", begun_by=shared) as process:
         assert process.wait(60) == 78
