@@ -199,7 +199,8 @@ def predict(prepared: Float32, network: CPNet, params: SegmentationParams) -> Ma
     params : SegmentationParams
     """
     shape = (prepared.shape[1], prepared.shape[2])
-    grid = plan_tiles(shape, params.tiling, _side(network, params), params.tile_overlap)
+    side = _side(network, params)
+    grid = plan_tiles(shape, params.tiling, side, params.tile_overlap * params.tile / side)
     padded = pad(prepared, grid)
     blend = Blend(3, grid)
     style = np.zeros(network.config.widths[-1], np.float32)
