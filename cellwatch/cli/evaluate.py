@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     data: Annotated[Path, typer.Option(help="Folder of images and masks.")],
-    model: ModelOption = "nuclei",
+    model: ModelOption = "auto",
     diameter: Annotated[
         str,
         typer.Option(

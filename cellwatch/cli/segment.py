@@ -85,7 +85,7 @@ def register(app: typer.Typer) -> None:
 def segment(
     paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks.")],
-    model: ModelOption = "nuclei",
+    model: ModelOption = "auto",
     diameter: Annotated[
         str, typer.Option("--diameter", "-d", help="auto, model, 30 px or 18 um.")
     ] = "auto",

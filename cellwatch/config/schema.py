@@ -202,7 +202,7 @@ class Channels(Section):
 class Segmenting(Section):
     """How planes are segmented."""
 
-    model: str = "nuclei"
+    model: str = "auto"
     channels: Channels = Channels()
     diameter: Annotated[Diameter, BeforeValidator(_diameter)] = Diameter()
     normalise: Annotated[Normalisation, BeforeValidator(_normalisation)] = Normalisation()

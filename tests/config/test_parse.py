@@ -31,7 +31,7 @@ def test_the_least_configuration_takes_the_defaults():
     watched = config.watch[0]
     assert (watched.folder, watched.name) == (BASE / "images", "images")
     target = watched.targets()[0]
-    assert (target.name, target.model) == ("cells", "nuclei")
+    assert (target.name, target.model) == ("cells", "auto")
     assert target.params() == SegmentationParams()
     assert config.zoo == BASE / "state/models"
 
@@ -57,7 +57,7 @@ def test_targets_take_from_the_folder_what_they_do_not_say(tiny_model):
     )
 
     nuclei, cells = config.watch[0].targets()
-    assert (nuclei.model, nuclei.flow_threshold, nuclei.choice().cell) == ("nuclei", 0.6, "DAPI")
+    assert (nuclei.model, nuclei.flow_threshold, nuclei.choice().cell) == ("auto", 0.6, "DAPI")
     assert (cells.model, cells.flow_threshold) == (str(tiny_model.path), 0.3)
 
 
