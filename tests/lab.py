@@ -12,7 +12,8 @@ import numpy as np
 import tifffile
 import torch
 
-from cellwatch.compute.worker import ModelCache, outcome_of
+from cellwatch.compute.pipeline import outcome_of
+from cellwatch.compute.worker import ModelCache
 from cellwatch.config.parse import parse_config
 from cellwatch.core.labels import relabel
 from cellwatch.daemon.corrections.answers import record

@@ -216,3 +216,20 @@ def fail(message: str) -> None:
 
     complain(message)
     raise typer.Exit(EXIT_FAILED)
+
+
+def learning_station(config: Path | None) -> "Config":
+    from cellwatch.daemon.requests.dispatch import folder_of
+
+    station = read_station(config)
+    folder_of(station)  # says what to add where there is none
+    return station
+
+
+def groups_meant(station: "Config", group: str) -> list[str]:
+    from cellwatch.daemon.retraining.selection import groups_of
+
+    known = list(groups_of(station))
+    if group and group not in known:
+        raise RequestRefused(f"there is no group '{group}'; there are {', '.join(known)}")
+    return [group] if group else known

@@ -19,7 +19,9 @@ BEFORE_TORCH = {"OMP_WAIT_POLICY": "PASSIVE", "ONEDNN_PRIMITIVE_CACHE_CAPACITY":
 # Which modules of this package make which commands: one command loads its own alone, since
 # `status` is to answer within a blink on a machine that is busy.
 MODULES: Mapping[str, tuple[str, ...]] = {
-    "station": ("init", "run", "status", "explain", "verify", "config"),
+    "station": ("init", "run", "status", "config"),
+    "explain": ("explain",),
+    "verify": ("verify",),
     "segment": ("segment", "inspect"),
     "train": ("train",),
     "evaluate": ("evaluate", "compare"),
@@ -31,7 +33,8 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "review": ("flag", "unflag", "review", "checkout"),
     "corrections": ("corrections",),
     "session": ("session",),
-    "retrain": ("retrain", "rerun", "effort"),
+    "retrain": ("retrain", "rerun"),
+    "effort": ("effort",),
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cellwatch.cli.console import JsonOption, byte_progress, print_json, print_table, tell
-from cellwatch.cli.retrain import models_history, models_promote, models_rollback
+from cellwatch.cli.model_decisions import models_history, models_promote, models_rollback
 from cellwatch.cli.segment import ZooOption
 from cellwatch.errors import DownloadError, UsageError
 from cellwatch.zoo.cards import (

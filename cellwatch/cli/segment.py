@@ -263,7 +263,7 @@ def _segment_one(
 ) -> str:
     from cellwatch.compute.acquisition import segment_acquisition
     from cellwatch.compute.memory import decoding_within, require_memory
-    from cellwatch.compute.worker import perform
+    from cellwatch.compute.pipeline import perform
     from cellwatch.images import describe, load
     from cellwatch.images.tiff_structure import why_not_whole
     from cellwatch.storage.masks.label_tiff import write_label_tiff

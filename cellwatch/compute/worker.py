@@ -8,11 +8,6 @@ import os
 import select
 import signal
 import sys
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,43 +15,26 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from cellwatch import __version__
-from cellwatch.compute.acquisition import SegmentedTarget, segment_acquisition
-from cellwatch.compute.adoption import adopt
 from cellwatch.compute.device import (
     choose_device,
     give_memory_back,
-    is_out_of_memory,
     precision_on,
     reuse_small_memory,
 )
-from cellwatch.compute.memory import all_memory, decoding_within, require_memory, resident
+from cellwatch.compute.memory import all_memory, resident
 from cellwatch.compute.models import Chooser, Model, ready_chooser, ready_model
 from cellwatch.compute.pipe import receive, send
+from cellwatch.compute.pipeline import outcome_of, with_precision
 from cellwatch.compute.processes import die_with_parent
 from cellwatch.core.flows import flows_of
 from cellwatch.core.labels import drop_small, fill_holes
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.core.segment import labels_from_maps
 from cellwatch.errors import (
-    CellwatchError,
-    CodecMissing,
     DeviceError,
-    OutputError,
-    StillUnwritten,
-    TooLittleMemory,
-    UnknownModel,
-    UnreadableImage,
     WeightsError,
 )
-from cellwatch.files.digests import content_sha256, fingerprint
-from cellwatch.files.publish import sweep, why_unwritable
-from cellwatch.images import Image, describe, load
 from cellwatch.records import Job, Outcome, TargetJob, Trouble
-from cellwatch.storage.ledger.path_text import path_text
-from cellwatch.storage.masks.label_tiff import beside, write_label_tiff
-from cellwatch.storage.masks.store import StoreContent, read_labels, write_store
-from cellwatch.watching.scanner import is_bare
 from cellwatch.zoo.cards import ModelPlace
 from cellwatch.zoo.classifiers import ClassifierPlace, find_either
 
@@ -64,125 +42,6 @@ logger = logging.getLogger(__name__)
 
 GIVE_BACK_AFTER_S = 1.0  # without a job
 RECYCLED_AT = 0.4  # of the machine's memory, that a worker still holds after giving it back
-
-Models = Callable[[TargetJob], Model | Chooser]
-
-
-def perform(
-    job: Job,
-    models: Models,
-    superseded: Path,
-    now: datetime,
-    on_plane: Callable[[], None] = lambda: None,
-) -> Outcome:
-    """Segment one acquisition and publish its masks.
-
-    Parameters
-    ----------
-    job : Job
-    models : callable
-        Gives the model that a target names.
-    superseded : Path
-        The folder for stores that are replaced.
-    now : datetime
-        Goes into the provenance.
-    on_plane : callable
-        Called after each plane.
-
-    Raises
-    ------
-    CellwatchError
-        When the image, its channels, the model or the disk do not allow it.
-    """
-    started = time.monotonic()
-    path, store = Path(job.path), Path(job.store)
-    if fingerprint(path) != job.fingerprint:
-        raise UnreadableImage(path, "the file changed after it was queued")
-    before = _stamp(path)
-    with _writing(store):
-        sweep(store, superseded)
-    sha256 = content_sha256(path)
-    if job.compared_with == sha256 and store.exists():
-        return Outcome(job.acquisition_id, content_sha256=sha256, is_unchanged=True)
-    if adopted := adopt(job, store, sha256, time.monotonic() - started):
-        _publish_also(job, {t: read_labels(store, t) for t in _names(job)}, superseded)
-        return adopted
-    image = _loaded(job)
-    if _stamp(path) != before:
-        raise UnreadableImage(path, "the file changed while it was read")
-    segmented = {
-        target.name: _segment(image, target, job, models, on_plane) for target in job.targets
-    }
-    seconds = time.monotonic() - started
-    labels = {name: target.labels for name, target in segmented.items()}
-    pixel_size = job.pixel_size_um or image.info.pixel_size_um
-    content = StoreContent(
-        labels=labels,
-        axes="".join(axis for axis in "TZ" if axis in image.info.axes),
-        provenance=_provenance(job, segmented, sha256, image.info.lacks, seconds, now),
-        image=image.pixels if job.include_image else None,
-        channels=image.info.channels,
-        pixel_size_um=pixel_size,
-    )
-    with _writing(store):
-        digests = write_store(store, content, superseded)
-        _publish_also(job, labels, superseded)
-    results = tuple(
-        replace(target.result, labels_sha256=digests[name]) for name, target in segmented.items()
-    )
-    return Outcome(
-        job.acquisition_id,
-        planes=image.n_planes,
-        content_sha256=sha256,
-        targets=results,
-        seconds=time.monotonic() - started,
-        info=image.info,
-    )
-
-
-def outcome_of(
-    job: Job,
-    models: Models,
-    superseded: Path,
-    now: datetime,
-    on_plane: Callable[[], None] = lambda: None,
-) -> Outcome:
-    """Do what `perform` does, and turn what goes wrong into a recorded reason."""
-    try:
-        return perform(job, models, superseded, now, on_plane)
-    except CodecMissing as error:
-        trouble, reason = Trouble.SURROUNDINGS, error.reason
-    except UnreadableImage as error:
-        trouble, reason = _fault_of(Path(job.path), error, job.root)
-    except (OutputError, DeviceError, WeightsError, UnknownModel) as error:
-        trouble, reason = Trouble.SURROUNDINGS, str(error)
-    except TooLittleMemory as error:
-        trouble = Trouble.FILE if error.is_hopeless else Trouble.SURROUNDINGS
-        reason = str(error)
-    except StillUnwritten as error:
-        trouble, reason = Trouble.UNWRITTEN, str(error)
-    except CellwatchError as error:
-        trouble, reason = Trouble.FILE, str(error)
-    except Exception as error:  # noqa: BLE001  recorded: one image ends no worker
-        trouble, reason = _unexpected(job, error)
-    return Outcome(job.acquisition_id, reason=reason, trouble=trouble)
-
-
-_TOLD: set[tuple[type[BaseException], str, int | None]] = set()
-
-
-def _unexpected(job: Job, error: Exception) -> tuple[Trouble, str]:
-    if is_out_of_memory(error):
-        return Trouble.MEMORY, f"memory ran out: {error}"
-    if isinstance(error, OSError):  # the file was opened before: what fails is around it
-        return Trouble.SURROUNDINGS, f"{error.filename or job.path}: {error.strerror or error}"
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    first = (type(error), where.filename, where.lineno) not in _TOLD
-    _TOLD.add((type(error), where.filename, where.lineno))
-    # The whole story once for each place in the code; images that fail there by the hundreds are
-    # summed up by the supervisor.
-    logger.error("%s: unexpected error", job.path, exc_info=error if first else None)
-    return Trouble.OTHER, f"{type(error).__name__}: {error}"
 
 
 class ModelCache:
@@ -260,12 +119,6 @@ def main() -> None:
             return
 
 
-def with_precision(job: Job, precision: str) -> Job:
-    """Return a job whose targets are computed in a precision."""
-    targets = [replace(t, params={**t.params, "precision": precision}) for t in job.targets]
-    return replace(job, targets=tuple(targets))
-
-
 def _next(requests: BinaryIO) -> dict[str, Any] | None:  # Any: JSON
     # Nothing is sent before the last answer was given, so nothing waits in the buffer.
     if not select.select([requests], [], [], GIVE_BACK_AFTER_S)[0]:
@@ -283,116 +136,6 @@ def _why_over(device: torch.device, outcome: Outcome) -> str:
     if held > max(RECYCLED_AT * all_memory(), 1 << 30):
         return f"it still holds {held / 2**30:.1f} GiB"
     return ""
-
-
-def _loaded(job: Job) -> Image:
-    path = Path(job.path)
-    info = describe(path, job.axes)
-    require_memory(info, [SegmentationParams.from_json(t.params) for t in job.targets])
-    try:
-        with decoding_within(info):
-            image = load(path, job.axes)
-    except MemoryError as error:
-        raise UnreadableImage(path, f"it decodes to more than it declares: {info.shape}") from error
-    if not job.are_zeros_final and not image.pixels.any():
-        raise StillUnwritten(
-            "all its pixels are 0: it may be allocated and not written yet; it is looked at again"
-        )
-    return image
-
-
-@contextmanager
-def _writing(store: Path) -> Iterator[None]:
-    # Whatever the system refuses here is the output folder's fault, and waits until it is repaired.
-    try:
-        yield
-    except OutputError:
-        raise
-    except OSError as error:
-        raise OutputError(why_unwritable(store, error)) from error
-
-
-def _segment(
-    image: Image, target: TargetJob, job: Job, models: Models, on_plane: Callable[[], None]
-) -> SegmentedTarget:
-    params = SegmentationParams.from_json(target.params)
-    while True:
-        try:
-            return segment_acquisition(
-                image,
-                models(target),
-                params,
-                target.channels,
-                target=target.name,
-                pixel_size_um=job.pixel_size_um,
-                on_plane=on_plane,
-            )
-        except torch.OutOfMemoryError as error:
-            if params.batch_size == 1:
-                raise DeviceError(f"the GPU has too little memory for one tile: {error}") from error
-            # Fewer tiles at a time change no result.
-            params = replace(params, batch_size=params.batch_size // 2)
-            torch.cuda.empty_cache()
-
-
-def _fault_of(path: Path, error: UnreadableImage, job_root: str) -> tuple[Trouble, str]:
-    try:
-        is_there = path.exists()
-    except OSError:
-        is_there = False
-    if is_there:
-        return Trouble.FILE, error.reason
-    if job_root and is_bare(Path(job_root)):
-        return Trouble.SURROUNDINGS, f"{job_root} is empty: its disk may not be mounted"
-    if path.parent.exists():
-        return Trouble.MISSING, "the file is gone"
-    return Trouble.SURROUNDINGS, f"its folder {path.parent} cannot be reached"
-
-
-def _stamp(path: Path) -> tuple[int, int, int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise UnreadableImage(path, f"cannot be opened: {error.strerror}") from error
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-
-
-def _names(job: Job) -> list[str]:
-    return [target.name for target in job.targets]
-
-
-def _provenance(
-    job: Job,
-    segmented: dict[str, SegmentedTarget],
-    sha256: str,
-    lacks: str,
-    seconds: float,
-    now: datetime,
-) -> dict[str, Any]:  # Any: JSON
-    return {
-        "cellwatch_version": __version__,
-        "source": {
-            "path": path_text(job.path),
-            "fingerprint": job.fingerprint,
-            "sha256": sha256,
-        },
-        "targets": {name: dict(target.provenance) for name, target in segmented.items()},
-        "declared": {"axes": job.axes, "pixel_size_um": job.pixel_size_um},
-        "lacks": lacks,
-        "planes": int(np.prod(next(iter(segmented.values())).labels.shape[:3])),
-        "seconds": round(seconds, 3),
-        "written_at": now.isoformat(timespec="seconds"),
-    }
-
-
-def _publish_also(job: Job, labels: dict[str, np.ndarray], superseded: Path) -> None:
-    if "tif" not in job.also:
-        return
-    for name, label_image in labels.items():
-        target = name if len(labels) > 1 else ""
-        path = beside(Path(job.store), target)
-        sweep(path, superseded)
-        write_label_tiff(path, label_image, superseded)
 
 
 if __name__ == "__main__":

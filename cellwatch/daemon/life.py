@@ -12,7 +12,7 @@ from sqlite_utils import Database
 from cellwatch.compute.deadlines import Deadlines
 from cellwatch.compute.executor import FromWorker, Worker
 from cellwatch.config.schema import Config, Watch
-from cellwatch.daemon.corrections import drop_watcher
+from cellwatch.daemon.corrections import events
 from cellwatch.daemon.corrections.inbox import Office
 from cellwatch.daemon.diskspace import DiskSpace
 from cellwatch.daemon.event_queue import Inbox
@@ -25,7 +25,7 @@ from cellwatch.storage.masks.paths import SUPERSEDED
 from cellwatch.zoo.cards import ModelPlace
 from cellwatch.zoo.classifiers import ClassifierPlace
 
-Ordinary = FromWatcher | drop_watcher.Event | ResultChanged
+Ordinary = FromWatcher | events.Event | ResultChanged
 
 
 @dataclass

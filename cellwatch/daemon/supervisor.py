@@ -21,7 +21,7 @@ from cellwatch.compute.executor import boot_id, wait_for_stranded
 from cellwatch.config.parse import read_config
 from cellwatch.config.schema import Config
 from cellwatch.daemon import arriving, workers
-from cellwatch.daemon.corrections import drop_watcher, inbox
+from cellwatch.daemon.corrections import events, inbox
 from cellwatch.daemon.intake import known_files, start_watching, waiting_files
 from cellwatch.daemon.jobs import models_of
 from cellwatch.daemon.life import Life, Ordinary
@@ -185,7 +185,7 @@ def _begin(life: Life) -> None:
         folder = str(watched.folder)
         if moved := service.root_moved(life.db, watched.name, folder, has_fingerprint):
             logger.info("'%s' lies in %s now: %d images known", watched.name, folder, moved)
-    service.folders_named(life.db, [*(w.name for w in config.watch), *drop_watcher.named(config)])
+    service.folders_named(life.db, [*(w.name for w in config.watch), *events.named(config)])
     groups = groups_of(config)
     service.groups_named(life.db, {name: group.target.model for name, group in groups.items()})
     for told in [*unserved(life.db, config), *overruled(life.db, config)]:

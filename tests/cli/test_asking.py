@@ -3,7 +3,7 @@
 import pytest
 
 from cellwatch.cli.client import as_known, refuse_station_folder
-from cellwatch.cli.retrain import verdict
+from cellwatch.cli.effort import verdict
 from cellwatch.cli.status_training import show_learning
 from cellwatch.config.parse import parse_config
 from cellwatch.errors import UsageError

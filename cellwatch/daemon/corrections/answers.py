@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.daemon.corrections.drop_watcher import FromDesk
+from cellwatch.daemon.corrections.events import FromDesk
 from cellwatch.daemon.corrections.presence import FilesMoved
 from cellwatch.storage.corrections import answer_files
 from cellwatch.storage.corrections.names import TABLE

@@ -12,13 +12,23 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
 from cellwatch.config.schema import Config
+from cellwatch.daemon.corrections.events import (
+    DROPPED,
+    FOLDERS,
+    HIDDEN,
+    SETTLE_S,
+    Event,
+    FolderLost,
+    FromDesk,
+)
+from cellwatch.daemon.corrections.flag_watcher import watch_flags
 from cellwatch.daemon.corrections.matching import (
     TAKE_NEW,
     Matched,
@@ -29,94 +39,25 @@ from cellwatch.daemon.corrections.matching import (
 from cellwatch.daemon.corrections.presence import FilesMoved, Presence
 from cellwatch.daemon.corrections.reader import Reader
 from cellwatch.records import CorrectionAsked, CorrectionRead
-from cellwatch.storage.corrections import answer_files
 from cellwatch.storage.corrections.kept import ORIGINAL
-from cellwatch.storage.corrections.names import PICTURES, SUFFIXES, meant_ending, read_name
-from cellwatch.storage.ledger import annotations, corrections, dropped_files, flags
+from cellwatch.storage.corrections.names import PICTURES, meant_ending, read_name
+from cellwatch.storage.ledger import annotations, corrections, dropped_files
 from cellwatch.storage.ledger.path_text import path_text, text_path
 from cellwatch.storage.reports.station import LEDGER, reader
-from cellwatch.watching.names import ALWAYS_EXCLUDED
 from cellwatch.watching.scanner import look, scan
 from cellwatch.watching.settle import Sighting
 from cellwatch.watching.watcher import Finished, Scanned, Unfinished, WatchPlan, watch
 
 logger = logging.getLogger(__name__)
 
-SETTLE_S = 1.0  # people expect the answer within seconds; a copy that goes on starts it again
-# Masks are wanted here, our own answers are not.
-HIDDEN = (
-    *(p for p in ALWAYS_EXCLUDED if "_" not in p and ".zarr" not in p),
-    f"*{answer_files.ACCEPTED}",
-    f"*{answer_files.REJECTED}",
-)
-DROPPED = (*SUFFIXES, *PICTURES)
 LOOK_EVERY_S = 60.0  # for files that were taken away
-FLAG_SUFFIXES = (".flag", ".txt")
-FIRST_LINE = 500  # characters of a flag's reason
 KEPT = "corrections"  # below the state folder
-FOLDERS = ("corrections/", "flags/")  # as `status` names them
 WAIT_REMEDY = (
     "nothing, if the image is still to come: this file is then taken by itself. Else look whether "
     "it is named after the image"
 )
 BLOCKED_REMEDY = "nothing: it is tried again every minute; the log of the daemon has the details"
 BLOCKED = "blocked: "  # begins the reason of a correction that waits for a disk, not for its image
-
-
-@dataclass(frozen=True, slots=True)
-class FromDesk:
-    """A dropped file and what was found.
-
-    Attributes
-    ----------
-    drop : Drop
-    read : CorrectionRead or None
-        None: its image is not there yet; `waiting` says why.
-    waiting, remedy : str
-    orphan_id : int or None
-        The row under which it waited before.
-    """
-
-    drop: dropped_files.Drop
-    read: CorrectionRead | None
-    waiting: str = ""
-    remedy: str = ""
-    orphan_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FlagDropped:
-    """A flag that was dropped as a file."""
-
-    flag: flags.Flag
-
-
-@dataclass(frozen=True, slots=True)
-class FolderLost:
-    """A folder that people drop files into could not be listed, or can be again.
-
-    Attributes
-    ----------
-    name : str
-    folder : Path
-    reason : str
-        "": it is there again.
-    files : int
-    """
-
-    name: str
-    folder: Path
-    reason: str
-    files: int
-
-
-Event = FromDesk | FlagDropped | FolderLost | FilesMoved
-
-
-def named(config: Config) -> list[str]:
-    """Return the folders that people drop into, as `status` names them."""
-    sections = (config.corrections, config.flags)
-    return [name for name, section in zip(FOLDERS, sections, strict=True) if section is not None]
 
 
 def start_desk(
@@ -142,7 +83,7 @@ def start_desk(
         threads.append(threading.Thread(target=run, args=(stop,), daemon=True, name="corrections"))
     if config.flags is not None:
         place = config.flags.folder
-        run = _guarded(lambda: _watch_flags(place, stop, on_event))
+        run = _guarded(lambda: watch_flags(place, stop, on_event))
         threads.append(threading.Thread(target=run, args=(stop,), daemon=True, name="flags"))
     for thread in threads:
         thread.start()
@@ -207,34 +148,6 @@ def _moved(presence: Presence, folder: Path) -> FilesMoved | None:
         return presence.changes(known, away, list(scan(folder, ("**",), HIDDEN, DROPPED)))
     except OSError:
         return None  # it cannot be listed: `FolderLost` says so
-
-
-def _watch_flags(folder: Path, stop: threading.Event, on_event: Callable[[Event], None]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    plan = WatchPlan(folder, ("**",), HIDDEN, FLAG_SUFFIXES, SETTLE_S, SETTLE_S, is_archive=False)
-    lost = ""
-    for event in watch(plan, stop, {}):
-        if isinstance(event, Scanned) and event.reason != lost:
-            lost = event.reason
-            on_event(FolderLost(FOLDERS[1], folder, lost, event.files))
-        if not isinstance(event, Finished | Unfinished):
-            continue  # an empty file is as good as any
-        relative = event.sighting.path
-        name = Path(relative).name
-        for ending in (".flag.txt", ".flag"):
-            if name.lower().endswith(ending):
-                why = _first_line(folder / relative)
-                by = ("flags folder", relative, event.sighting.mtime_ns)
-                on_event(FlagDropped(flags.Flag(name[: -len(ending)], why, None, *by)))
-                break
-
-
-def _first_line(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.readline(FIRST_LINE).strip()
-    except OSError:
-        return ""
 
 
 class _Desk:

@@ -17,7 +17,7 @@ from sqlite_utils import Database
 
 from cellwatch.config.schema import Config
 from cellwatch.daemon.corrections import answers, drop_watcher
-from cellwatch.daemon.corrections.drop_watcher import Event, FlagDropped, FolderLost, FromDesk
+from cellwatch.daemon.corrections.events import Event, FlagDropped, FolderLost, FromDesk
 from cellwatch.daemon.corrections.presence import FilesMoved
 from cellwatch.daemon.requests.dispatch import carry_out
 from cellwatch.daemon.retraining.scheduler import Nights

@@ -18,7 +18,8 @@ import tifffile
 
 from cellwatch.daemon.corrections import drop_watcher, inbox
 from cellwatch.daemon.corrections.answers import answer, missing_answers, record
-from cellwatch.daemon.corrections.drop_watcher import FromDesk, all_answered
+from cellwatch.daemon.corrections.drop_watcher import all_answered
+from cellwatch.daemon.corrections.events import FromDesk
 from cellwatch.daemon.corrections.ingest import read_correction
 from cellwatch.daemon.corrections.presence import Presence
 from cellwatch.daemon.corrections.reader import Reader

@@ -1,0 +1,146 @@
+"""The command that shows everything that is known about one image."""
+
+import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cellwatch.cli.client import as_known
+from cellwatch.cli.console import ConfigOption, JsonOption, complain, print_json
+from cellwatch.cli.status_training import show_people
+from cellwatch.config.locate import find_config
+from cellwatch.errors import EXIT_FAILED
+from cellwatch.storage.ledger.path_text import path_text, printable
+from cellwatch.storage.reports import doubts, learning, station
+
+if TYPE_CHECKING:
+    from cellwatch.config.schema import Config
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(explain)
+
+
+def explain(
+    path: Annotated[Path, typer.Argument(help="An image, or its mask store.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show everything that is known about one image."""
+    from cellwatch.config.parse import read_config
+
+    checked = read_config(find_config(config))
+    whole = Path(as_known(checked, str(path))).absolute()
+    with station.reader(checked.state.folder / station.LEDGER) as db:
+        rows = station.acquisitions_at(db, path_text(str(whole)))
+        if not rows and not path.exists():
+            rows = station.acquisitions_named(db, path.as_posix())
+        if learning.has_loop(db):
+            if not rows:
+                named = learning.acquisitions_named(db, str(path))
+                rows = [row for each in named for row in station.acquisitions_at(db, each["path"])]
+            rows = [{**row, **learning.of_acquisition(db, row["id"])} for row in rows]
+    if as_json:
+        print_json(rows)
+    for row in rows if not as_json else []:
+        _show_acquisition(row)
+    if not rows:
+        if not path.exists() and len(path.parts) == 1:
+            whole = _by_name(checked, path.name) or whole
+        complain(f"{whole} is not known; {_why_unknown(checked, whole)}")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _by_name(config: "Config", name: str) -> Path | None:
+    # A bare name of a file that no row has: the one of that name in a watched folder.
+    return next((found for w in config.watch for found in w.folder.rglob(glob.escape(name))), None)
+
+
+def _show_acquisition(row: dict[str, Any]) -> None:  # Any: JSON
+    mark = f" (superseded by acquisition {row['superseded_by']})" if row["superseded_by"] else ""
+    reason = f": {row['reason']}" if row["reason"] else ""
+    typer.echo(
+        f"{printable(row['path'])}\n  {row['state']} since {row['state_since']}{mark}"
+        f"{printable(reason)}"
+    )
+    if changed := row.get("output_mark"):
+        what = "was edited" if changed == "edited" else "is gone"
+        typer.echo(f"  its mask store {what} since it was written (cellwatch verify)")
+    if row["retry_at"]:
+        typer.echo(f"  again at {row['retry_at']}")
+    size = f"{row['axes']} {row['shape']} {row['dtype']}" if row["axes"] else f"{row['size']} B"
+    pixel = f", {row['pixel_size_um']:g} µm a pixel" if row["pixel_size_um"] else ""
+    typer.echo(f"  {row['format'] or 'unknown format'}: {size}{pixel}")
+    typer.echo(f"  experiment {row['experiment']}, arrived {row['arrived_at']}")
+    for target in row["targets"]:
+        _show_target(target)
+    if row["superseded_by"]:
+        typer.echo(
+            "  the file holds something else now: its masks lie in .superseded of the output "
+            "folder as soon as the new ones are in their place, and until then where they were"
+        )
+    elif row["finished_at"]:
+        typer.echo(f"  masks: {printable(row['store'])} ({row['seconds']:.1f} s)")
+    for attempt in row["attempts_made"]:
+        why = f" ({attempt['reason']})" if attempt["reason"] else ""
+        typer.echo(
+            f"  attempt {attempt['number']} at {attempt['started_at']} on {attempt['device']}: "
+            f"{attempt['outcome'] or 'under way'}{printable(why)}"
+        )
+    show_people(row)
+
+
+def _show_target(target: dict[str, Any]) -> None:  # Any: JSON
+    if target["state"] != "done":
+        typer.echo(f"  {target['name']}: {target['state']}")
+        return
+    fed = ", ".join(c["name"] or f"channel {c['index']}" for c in target["channels"])
+    typer.echo(
+        f"  {target['name']}: {_counted(target)}, model {target['model_id']}, channels {fed}, "
+        f"diameter {target['diameter']:.1f} px ({target['params']['diameter']}), "
+        f"{target['params'].get('precision', 'float32')}"
+    )
+    if target.get("novelty") is not None:
+        typer.echo(
+            f"    novelty {target['novelty']:.2f} (up to 1: like the training images; above "
+            f"{doubts.NOVEL:g}: unlike them, and doubtful)"
+        )
+    if choice := target["choice"]:
+        typer.echo(f"    chosen by its style: cluster {choice['cluster']}; nearest known images:")
+        for near in choice["neighbours"]:
+            typer.echo(
+                f"      {near['image']} ({near['cluster']}, distance {near['distance']:.3f})"
+            )
+    for note in target["notes"]:
+        typer.echo(f"    {printable(note)}")
+
+
+def _counted(target: dict[str, Any]) -> str:  # Any: JSON
+    n_planes = target.get("planes_apart") or 0
+    apart = f" in {n_planes} planes, not joined" if n_planes else ""
+    return f"{target['rois']} ROIs{apart}"
+
+
+def _why_unknown(config: "Config", path: Path) -> str:
+    from cellwatch.images.suffixes import SUFFIXES, how_to_read
+    from cellwatch.watching.names import is_wanted
+
+    for watched in config.watch:
+        if path.is_relative_to(watched.folder):
+            relative = path.relative_to(watched.folder).as_posix()
+            if path.suffix.lower() not in SUFFIXES:
+                kind = "files of this kind are not read: " if path.exists() else ""
+                how = how_to_read(path.suffix.lower())
+                more = f"; to read them: {how}" if how else ""
+                return f"{kind}'{path.suffix}' is none of {', '.join(SUFFIXES)}{more}"
+            if path.is_symlink():
+                return "it is a link, and links are not followed: watch the folder it leads to"
+            if not is_wanted(relative, watched.include, watched.excluded()):
+                return "its name is excluded (see include: and exclude:)"
+            if not path.exists():
+                return "and there is no such file"
+            return "the daemon has not seen it yet"
+    folders = ", ".join(str(w.folder) for w in config.watch)
+    return f"it is in none of the watched folders: {folders}"

@@ -1,0 +1,107 @@
+"""The command that compares mask stores with the ledger."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cellwatch.cli.console import ConfigOption, JsonOption, print_json, progress, tell
+from cellwatch.config.locate import find_config
+from cellwatch.errors import EXIT_FAILED, UsageError
+from cellwatch.storage.reports import doubts, station
+
+if TYPE_CHECKING:
+    from cellwatch.storage.masks.store import StoreReport
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(verify)
+
+
+def verify(
+    config: ConfigOption = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Manifest of a simulation: what must be there.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare every mask store with the ledger. Exit code 1 if anything is wrong."""
+    from cellwatch.config.parse import read_config
+
+    checked = read_config(find_config(config))
+    problems: list[str] = []
+    with station.reader(checked.state.folder / station.LEDGER) as db:
+        rows = [row for row in station.finished(db) if row["superseded_by"] is None]
+        paths = station.all_paths(db)
+        n_outdated = db.execute(doubts.OUTDATED).fetchone()[0]
+    with progress("checking", len(rows)) as advance:
+        for row in rows:
+            problems += _problems_of(row, has_tiff="tif" in checked.output.also)
+            advance()
+    problems += _leftovers(checked.output.folder)
+    if manifest:
+        problems += _against_manifest(manifest, paths)
+    if as_json:
+        print_json({"stores": len(rows), "problems": problems})
+    else:
+        for problem in problems:
+            typer.echo(problem)
+        tell(f"{len(rows)} mask stores checked, {len(problems)} problems")
+        if n_outdated:
+            tell(f"{n_outdated} more are of what their files held before they were written to")
+    if problems:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _problems_of(row: dict[str, Any], *, has_tiff: bool) -> list[str]:  # Any: what SQLite holds
+    from cellwatch.storage.masks.label_tiff import check_label_tiffs
+    from cellwatch.storage.masks.store import check_store
+
+    report = check_store(Path(row["store"]))
+    if report.problems:
+        return [f"{row['store']}: {problem}" for problem in report.problems]
+    problems = [f"{row['store']}: {each}" for each in _strange(row, report)]
+    if has_tiff:
+        problems += check_label_tiffs(Path(row["store"]), list(report.rois))
+    for target in row["targets"]:
+        stored = report.rois.get(target["name"])
+        if stored != target["rois"]:
+            found = f"{stored} {target['name']}, the ledger says {target['rois']}"
+            problems.append(f"{row['store']}: {found}")
+    return problems
+
+
+def _strange(row: dict[str, Any], report: "StoreReport") -> list[str]:  # Any: what SQLite holds
+    # What a store says of itself against what the ledger has: another station may have written it.
+    problems = []
+    source = report.provenance.get("source", {}).get("sha256")
+    if row["content_sha256"] and source != row["content_sha256"]:
+        problems.append("it was made from another image than the ledger says")
+    for target in row["targets"]:
+        facts = report.provenance["targets"].get(target["name"], {})
+        wanted = target.get("labels_sha256")
+        if wanted and facts.get("labels_sha256") != wanted:
+            problems.append(f"the labels of '{target['name']}' are not those that the ledger has")
+    return problems
+
+
+def _leftovers(output: Path) -> list[str]:
+    left = (p for p in output.rglob(".*") if ".tmp-" in p.name or ".old-" in p.name)
+    return [f"{path}: left over from a write that was cut off" for path in left]
+
+
+def _against_manifest(manifest: Path, paths: dict[str, list[dict[str, Any]]]) -> list[str]:
+    try:
+        images = json.loads(manifest.read_text(encoding="utf-8"))["images"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{manifest} is no manifest of a simulation: {error}") from error
+    problems = []
+    for image in images:
+        if image["fate"] != "whole":
+            continue
+        states = [row["state"] for row in paths.get(image["path"], [])]
+        if states != ["done"]:
+            problems.append(f"{image['path']}: {', '.join(states) or 'unknown'}, not done once")
+    return problems
