@@ -135,8 +135,8 @@ def as_known(config: "Config", image: str) -> str:
 def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> "Answer":
     from cellwatch.daemon.jobs import models_of
     from cellwatch.daemon.requests.dispatch import carry_out
+    from cellwatch.daemon.retraining.nights import Nights
     from cellwatch.daemon.retraining.run_folder import clear_all
-    from cellwatch.daemon.retraining.scheduler import Nights
     from cellwatch.storage.ledger.database import open_ledger, transaction
     from cellwatch.storage.ledger.locking import state_lock
     from cellwatch.storage.ledger.requests import Answer, Request, answer

@@ -36,8 +36,9 @@ from cellwatch.files.publish import sweep, why_unwritable
 from cellwatch.images import Image, describe, load
 from cellwatch.records import Job, Outcome, TargetJob, Trouble
 from cellwatch.storage.ledger.path_text import path_text
+from cellwatch.storage.masks.content import StoreContent
 from cellwatch.storage.masks.label_tiff import beside, write_label_tiff
-from cellwatch.storage.masks.store import StoreContent, read_labels, write_store
+from cellwatch.storage.masks.store import read_labels, write_store
 from cellwatch.watching.scanner import is_bare
 
 logger = logging.getLogger(__name__)

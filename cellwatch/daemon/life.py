@@ -18,7 +18,7 @@ from cellwatch.daemon.diskspace import DiskSpace
 from cellwatch.daemon.event_queue import Inbox
 from cellwatch.daemon.intake import FromWatcher
 from cellwatch.daemon.results import ResultChanged
-from cellwatch.daemon.retraining import scheduler as training
+from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.summaries import Summaries
 from cellwatch.storage.ledger.queue import Claim
 from cellwatch.storage.masks.paths import SUPERSEDED
@@ -64,7 +64,7 @@ class Life:
     config_path: Path
     models: dict[str, ModelPlace | ClassifierPlace]
     is_once: bool
-    nights: training.Nights
+    nights: Nights
     office: Office
     summaries: Summaries = field(
         default_factory=lambda: Summaries(logging.getLogger("cellwatch.daemon.supervisor"))

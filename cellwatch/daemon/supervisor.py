@@ -27,6 +27,7 @@ from cellwatch.daemon.jobs import models_of
 from cellwatch.daemon.life import Life, Ordinary
 from cellwatch.daemon.results import start_watching_results
 from cellwatch.daemon.retraining import scheduler as training
+from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.retraining.selection import groups_of, overruled, unserved
 from cellwatch.daemon.service.sdnotify import notify
 from cellwatch.daemon.service.signals import Signals, handle_signals
@@ -42,7 +43,7 @@ from cellwatch.daemon.service.startup import (
 from cellwatch.errors import CellwatchError, ConfigError
 from cellwatch.files.digests import has_fingerprint
 from cellwatch.records import AcquisitionState
-from cellwatch.storage.ledger import backups, queue, revisits, service
+from cellwatch.storage.ledger import backups, queue, recovery, revisits, service
 from cellwatch.storage.ledger.locking import state_lock
 from cellwatch.storage.reports.station import LEDGER_MENDED, RELOAD_ERROR
 
@@ -114,7 +115,7 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
 
 def _begin_life(db: Database, config: Config, config_path: Path, *, is_once: bool) -> Life:
     models = models_of(config)
-    nights = training.Nights(db, config, models)
+    nights = Nights(db, config, models)
     people = inbox.Office(db, config, nights)
     return Life(db, config, config_path, models, is_once, nights, people)
 
@@ -191,9 +192,9 @@ def _begin(life: Life) -> None:
     for told in [*unserved(life.db, config), *overruled(life.db, config)]:
         logger.warning("%s", told)
     wait_for_stranded(stranded)
-    for store in queue.recover(life.db, now):
+    for store in recovery.recover(life.db, now):
         logger.warning("%s was in flight when the daemon died; it is queued again", store)
-    if again := queue.retry_failed(life.db, now):
+    if again := recovery.retry_failed(life.db, now):
         logger.info("%d that failed before are tried again", again)
     if not life.is_once:  # which trains nothing
         training.take_up(life.nights, now)
@@ -300,10 +301,10 @@ def _end(life: Life) -> None:
             worker.kill()
             worker.wait(1.0)
             if worker.acquisition_id is not None:
-                queue.hand_back(life.db, worker.acquisition_id, _now())
+                recovery.hand_back(life.db, worker.acquisition_id, _now())
                 logger.info("handed back acquisition %d", worker.acquisition_id)
         if life.claimed is not None:
-            queue.hand_back(life.db, life.claimed.acquisition_id, _now())
+            recovery.hand_back(life.db, life.claimed.acquisition_id, _now())
         if life.next_config is None:
             service.daemon_stopped(life.db, _now())
     except sqlite3.OperationalError as error:

@@ -14,7 +14,7 @@ from cellwatch.daemon.model_choice import models_for, pin_chosen, pin_models, re
 from cellwatch.daemon.retraining import scheduler as training
 from cellwatch.errors import CellwatchError, DeviceError, OutputError
 from cellwatch.records import Outcome, Trouble
-from cellwatch.storage.ledger import queue, service
+from cellwatch.storage.ledger import queue, recovery, service
 from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.ledger.queue import Claim
 
@@ -191,7 +191,7 @@ def _ended(life: Life, worker: Worker) -> None:
     now = time.monotonic()
     service.daemon_workers(life.db, [])
     if worker.acquisition_id is not None:
-        state = queue.worker_died(life.db, worker.acquisition_id, how, _now())
+        state = recovery.worker_died(life.db, worker.acquisition_id, how, _now())
         worker.acquisition_id = None
         logger.warning("the worker died (%s); its acquisition is %s", how, state)
     elif worker.why_over:

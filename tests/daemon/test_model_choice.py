@@ -13,7 +13,7 @@ from cellwatch.daemon.jobs import models_of
 from cellwatch.daemon.model_choice import models_for, redo_if_repinned
 from cellwatch.daemon.requests.dispatch import carry_out
 from cellwatch.daemon.retraining import session
-from cellwatch.daemon.retraining.scheduler import Nights
+from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.retraining.selection import groups_of, job_of, overruled, unserved
 from cellwatch.errors import RequestRefused, UnknownModel
 from cellwatch.records import AskedRun, ModelCard, Outcome, TargetResult, Verdict

@@ -29,13 +29,8 @@ from cellwatch.daemon.corrections.events import (
     FromDesk,
 )
 from cellwatch.daemon.corrections.flag_watcher import watch_flags
-from cellwatch.daemon.corrections.matching import (
-    TAKE_NEW,
-    Matched,
-    Unmatched,
-    match_drop,
-    overwritten,
-)
+from cellwatch.daemon.corrections.match import TAKE_NEW, Matched, Unmatched, overwritten
+from cellwatch.daemon.corrections.matching import match_drop
 from cellwatch.daemon.corrections.presence import FilesMoved, Presence
 from cellwatch.daemon.corrections.reader import Reader
 from cellwatch.records import CorrectionAsked, CorrectionRead

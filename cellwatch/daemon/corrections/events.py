@@ -23,8 +23,6 @@ HIDDEN = (
 
 
 DROPPED = (*SUFFIXES, *PICTURES)
-
-
 FOLDERS = ("corrections/", "flags/")  # as `status` names them
 
 

@@ -16,8 +16,6 @@ from cellwatch.storage.ledger import flags
 from cellwatch.watching.watcher import Finished, Scanned, Unfinished, WatchPlan, watch
 
 FLAG_SUFFIXES = (".flag", ".txt")
-
-
 FIRST_LINE = 500  # characters of a flag's reason
 
 

@@ -20,7 +20,7 @@ from cellwatch.daemon.corrections import answers, drop_watcher
 from cellwatch.daemon.corrections.events import Event, FlagDropped, FolderLost, FromDesk
 from cellwatch.daemon.corrections.presence import FilesMoved
 from cellwatch.daemon.requests.dispatch import carry_out
-from cellwatch.daemon.retraining.scheduler import Nights
+from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.errors import CellwatchError
 from cellwatch.files.stems import stem_key
 from cellwatch.storage.ledger import annotations, corrections, flags, requests, service

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cellwatch.core.alignment import alignment
 from cellwatch.core.arrays import Bool, Float32, Int32
 from cellwatch.core.channels import choose_channels, take_channels
 from cellwatch.core.image import percentiles
-from cellwatch.core.labels import labels_digest, relabel
-from cellwatch.core.matching import Edits, edits, hits, match
+from cellwatch.core.labels import relabel
+from cellwatch.core.matching import edits, hits, match
 from cellwatch.core.parameters import Normalisation
-from cellwatch.daemon.corrections.matching import TAKE_NEW, overwritten
+from cellwatch.daemon.corrections.doubts import FEW_ROIS, doubt_of, doubts_of
+from cellwatch.daemon.corrections.match import TAKE_NEW, overwritten
 from cellwatch.errors import (
     BadTrainingData,
     CellwatchError,
@@ -34,11 +34,6 @@ from cellwatch.storage.corrections.kept import KeptCorrection, keep_original, re
 from cellwatch.storage.ledger.annotations import REGION_NOTE
 from cellwatch.storage.masks.store import read_plane, read_provenance
 
-FEW_ROIS = 5  # with fewer, nothing in common may be true
-FEW_AGREE = 0.1  # of a correction's ROIs
-MANY_AGREE = 0.5  # with so many it is of this image, as it lies
-UNTOUCHED = "it is what was handed out: nothing was changed in it, and there is nothing to learn"
-UNTOUCHED_REMEDY = "correct it and save it again"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -151,10 +146,10 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
     was_found, false_positives = hits(labels, before)
     given, notes = _given(asked, checked, before)
     done = edits(given, labels)
-    if doubt := _doubt(asked, found.labels, kept, was_found):
+    if doubt := doubt_of(asked, found.labels, kept, was_found):
         return replace(doubt, format=found.format)
     write_kept(Path(asked.keep), kept)
-    notes = (*found.notes, *notes, *_doubts(asked, labels, before, was_found, done))
+    notes = (*found.notes, *notes, *doubts_of(asked, labels, before, was_found, done))
     try:
         agreement = _agreement(asked, found.labels, checked)
     except BadTrainingData as error:  # somebody else's file is at fault
@@ -194,52 +189,6 @@ def _image(asked: CorrectionAsked) -> Image:
     if asked.plane_sha256 and plane_digest(image.pixels[at]) != asked.plane_sha256:
         raise RejectedCorrection(overwritten(asked.image), TAKE_NEW)
     return image
-
-
-def _doubts(
-    asked: CorrectionAsked, labels: Int32, before: Int32, was_found: Bool, done: Edits
-) -> list[str]:
-    # Accepted all the same; a person should look once more.
-    n_rois, n_before = int(labels.max(initial=0)), int(before.max(initial=0))
-    if asked.is_empty and n_before >= FEW_ROIS:
-        return [f"nothing is there by its name, and the model found {n_before} ROIs: is it right?"]
-    if n_rois and n_before >= FEW_ROIS and was_found.mean() < FEW_AGREE:
-        n_agree = f"{int(was_found.sum())} of {n_rois} ROIs"
-        return [f"only {n_agree} agree with the model's: is it shifted, or of another image?"]
-    if not (done.added or done.removed or done.changed) and n_rois:
-        return ["nothing was changed in it; if you did correct it, save it again"]
-    return []
-
-
-def _doubt(
-    asked: CorrectionAsked, labels: Int32, kept: KeptCorrection, was_found: Bool
-) -> CorrectionRead | None:
-    # What nobody drew, or drew elsewhere, is learned from only when a person says that it is right.
-    n_rois = int(labels.max(initial=0))
-    is_vouched = asked.is_confirmed or asked.is_mirrored or kept.checked is not None
-    if is_vouched or not n_rois:
-        return None
-    # To the pixel: whoever redraws even one ROI has looked.
-    if labels_digest(labels) in (*asked.given_sha256, labels_digest(kept.predicted)):
-        return _rejected_for(UNTOUCHED, UNTOUCHED_REMEDY)
-    if n_rois < FEW_ROIS or was_found.mean() >= MANY_AGREE:
-        return None
-    fit = alignment(kept.plane, labels)
-    if fit.is_elsewhere:
-        return _rejected_for(
-            f"its ROIs would fit the image far better {fit.told}",
-            "look at both together; save the labels as they lie over this image",
-        )
-    if fit.is_faint and not was_found.any():
-        return _rejected_for(
-            "its ROIs have nothing in common with the image, nor with what the model found",
-            "look whether it is of another image, plane or crop; name it after that",
-        )
-    return None
-
-
-def _rejected_for(reason: str, remedy: str) -> CorrectionRead:
-    return CorrectionRead(reason=reason, remedy=remedy, is_doubtful=True)
 
 
 def _given(

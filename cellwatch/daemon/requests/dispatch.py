@@ -12,6 +12,7 @@ from cellwatch.daemon.corrections import answers as answering
 from cellwatch.daemon.corrections import drop_watcher
 from cellwatch.daemon.requests import models
 from cellwatch.daemon.retraining import scheduler as training
+from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.retraining.selection import job_of, why_not_yet
 from cellwatch.errors import RequestRefused
 from cellwatch.files.stems import stem_key
@@ -34,7 +35,7 @@ CANCELLED = "cancelled"  # begins the reason of a run that somebody gave up
 
 
 def carry_out(
-    db: Database, config: Config, nights: training.Nights, request: Request, now: datetime
+    db: Database, config: Config, nights: Nights, request: Request, now: datetime
 ) -> Answer:
     """Do what was asked.
 
@@ -154,7 +155,7 @@ def _why_not_standing(db: Database, key: int) -> str:
     return f"correction {key} is not active: it is {row['state']}"
 
 
-def _retrain(nights: training.Nights, said: Said, now: datetime) -> Answer:
+def _retrain(nights: Nights, said: Said, now: datetime) -> Answer:
     wanted = [said["group"]] if said.get("group") else _with_news(nights)
     busy = [] if said.get("group") else [g for g in wanted if training.is_asked(nights, g)]
     wanted = [group for group in wanted if group not in busy]
@@ -172,12 +173,12 @@ def _retrain(nights: training.Nights, said: Said, now: datetime) -> Answer:
     return Answer(True, text, {"groups": wanted})
 
 
-def _all_taken_in(nights: training.Nights) -> bool:
+def _all_taken_in(nights: Nights) -> bool:
     folder = folder_of(nights.config)
     return not folder.is_dir() or drop_watcher.all_answered(nights.db, folder)
 
 
-def _cancel(nights: training.Nights, request: Request, now: datetime) -> Answer:
+def _cancel(nights: Nights, request: Request, now: datetime) -> Answer:
     said = request.arguments
     group, reason = said.get("group") or "", f"{CANCELLED} by {request.asked_by}"
     rows = training_runs.give_up(nights.db, group, said["runs"], reason, now)
@@ -189,16 +190,14 @@ def _cancel(nights: training.Nights, request: Request, now: datetime) -> Answer:
     return Answer(True, text, {"groups": groups, "folders": [r["folder"] for r in rows]})
 
 
-def _session(
-    db: Database, config: Config, nights: training.Nights, said: Said, now: datetime
-) -> Answer:
+def _session(db: Database, config: Config, nights: Nights, said: Said, now: datetime) -> Answer:
     group = models.group_named(config, said["group"])
     asked = AskedRun(group.name, "session", now.astimezone().date().isoformat())
     job = job_of(db, 0, asked, group, config, nights.configured, now)
     return Answer(True, f"'{group.name}' trains within a session", {"job": job.to_json()})
 
 
-def _with_news(nights: training.Nights) -> list[str]:
+def _with_news(nights: Nights) -> list[str]:
     quiet = "no new corrections"
     return [g for g in nights.groups if why_not_yet(nights.db, g, nights.config) != quiet]
 

@@ -9,7 +9,7 @@ from sqlite_utils import Database
 
 from cellwatch.config.schema import Config, Target, Watch
 from cellwatch.daemon.model_choice import ANOTHER_FOR_GROUP, Place, named_model
-from cellwatch.daemon.retraining import scheduler as training
+from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.retraining.selection import Group, groups_of
 from cellwatch.errors import RequestRefused, UnknownModel
 from cellwatch.records import Verdict
@@ -25,7 +25,7 @@ Said = Mapping[str, Any]  # Any: JSON
 
 
 def promote(
-    db: Database, config: Config, nights: training.Nights, request: Request, now: datetime
+    db: Database, config: Config, nights: Nights, request: Request, now: datetime
 ) -> Answer:
     """Put a model into use for a group, whatever the gate said."""
     model = request.arguments["model"]
@@ -54,7 +54,7 @@ def promote(
 
 
 def rollback(
-    db: Database, config: Config, nights: training.Nights, request: Request, now: datetime
+    db: Database, config: Config, nights: Nights, request: Request, now: datetime
 ) -> Answer:
     """Go back to what a group used before, or to what the configuration names."""
     group = group_named(config, request.arguments["group"])
@@ -81,7 +81,7 @@ def rollback(
     )
 
 
-def _is_configured(model: str, group: Group, nights: training.Nights) -> bool:
+def _is_configured(model: str, group: Group, nights: Nights) -> bool:
     # A classifier is no model to promote: it is in use when nothing is promoted over it.
     place = nights.configured[group.target.model]
     return isinstance(place, ClassifierPlace) and model in (group.target.model, place.card.id)
@@ -107,9 +107,7 @@ def _go_back_to_configuration(
     )
 
 
-def rerun(
-    db: Database, config: Config, nights: training.Nights, request: Request, now: datetime
-) -> Answer:
+def rerun(db: Database, config: Config, nights: Nights, request: Request, now: datetime) -> Answer:
     """Queue a whole experiment again with one model."""
     said = request.arguments
     watch, experiment = _experiment(db, said["experiment"], said.get("watch"))
@@ -169,9 +167,7 @@ def _targets_meant(watched: Watch, said: Said) -> list[Target]:
     return meant
 
 
-def training_place(
-    nights: training.Nights, group: str, configured: str
-) -> ModelPlace | ClassifierPlace:
+def training_place(nights: Nights, group: str, configured: str) -> ModelPlace | ClassifierPlace:
     """Return the model that a group uses now."""
     used = promotions.in_use(nights.db, group)
     place = nights.configured[configured]
@@ -224,7 +220,7 @@ def _group_in(model: str, config: Config) -> str:
     raise RequestRefused(f"say for which group: --group {' or '.join(groups)}")
 
 
-def _used_now(db: Database, group: Group, nights: training.Nights) -> ModelName | None:
+def _used_now(db: Database, group: Group, nights: Nights) -> ModelName | None:
     used = promotions.in_use(db, group.name)
     if used is not None:
         return used.model

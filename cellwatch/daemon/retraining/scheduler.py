@@ -7,36 +7,27 @@ everything it proved into the ledger, in one transaction.
 
 import json
 import logging
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
-from sqlite_utils import Database
-
-from cellwatch.compute.executor import ENVIRONMENT
-from cellwatch.compute.pipe import send
-from cellwatch.config.schema import Config
-from cellwatch.daemon.model_choice import Place
 from cellwatch.daemon.retraining.clock import Turns, night_due
+from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.retraining.outcome import add_candidate, decisions_of
 from cellwatch.daemon.retraining.run_folder import (
     CANDIDATE,
     FAILURE,
-    JOB,
     LEFT,
     PROGRESS,
     REFUSED,
     REPORT,
     clear,
 )
-from cellwatch.daemon.retraining.selection import Group, groups_of, job_of, why_not_yet
+from cellwatch.daemon.retraining.selection import Group, job_of, why_not_yet
+from cellwatch.daemon.retraining.trainer_process import close_pipe, pace, say, start_trainer
 from cellwatch.errors import CellwatchError, RequestRefused
 from cellwatch.records import AskedRun, TrainJob, TrainReport
 from cellwatch.storage.ledger import corrections, training_runs
@@ -46,41 +37,6 @@ logger = logging.getLogger(__name__)
 CHECK_EVERY_S = 2.0
 MAX_DEATHS = 3  # of a trainer that dies without a reason
 AGAIN_AFTER_S = 60.0  # one that left the GPU to the worker
-
-
-@dataclass
-class Nights:
-    """What the supervisor knows of training.
-
-    Attributes
-    ----------
-    db : Database
-    config : Config
-    configured : mapping of str to Place
-        The models that the configuration names.
-    """
-
-    db: Database
-    config: Config
-    configured: Mapping[str, Place]
-    job: TrainJob | None = None
-    process: "subprocess.Popen[bytes] | None" = None
-    is_paused: bool = False
-    deaths: int = 0
-    again_at: float = 0.0
-    checked_at: float = 0.0
-    missed_at: float = 0.0
-    turns: Turns = field(default_factory=lambda: Turns(0.2))
-
-    @property
-    def groups(self) -> dict[str, Group]:
-        """Return the groups of the configuration."""
-        return groups_of(self.config)
-
-    @property
-    def is_training(self) -> bool:
-        """Say whether a training is under way (running or paused) or waits for its turn."""
-        return self.job is not None or bool(training_runs.waiting(self.db))
 
 
 def take_up(nights: Nights, now: datetime) -> None:
@@ -159,7 +115,7 @@ def _carry_on(nights: Nights, *, is_busy: bool, now: datetime) -> None:
         _go_on(nights, nights.job, now)
     if nights.process is not None:
         may_run = nights.turns.may_run(is_busy, time.monotonic())
-        _pace(nights, nights.process, is_paused=not may_run)
+        pace(nights, nights.process, is_paused=not may_run)
 
 
 def ask_for(nights: Nights, asked: AskedRun, now: datetime) -> None:
@@ -199,7 +155,7 @@ def is_asked(nights: Nights, group: str) -> bool:
 def leave(nights: Nights) -> None:
     """Have the trainer leave the device; it continues there later."""
     if nights.process is not None:
-        _say(nights.process, "leave")
+        say(nights.process, "leave")
         nights.process.send_signal(signal.SIGCONT)
 
 
@@ -209,7 +165,7 @@ def stop(nights: Nights) -> None:
     if process is not None:
         process.kill()
         process.wait()
-        _close(process)
+        close_pipe(process)
         nights.process = None
 
 
@@ -274,7 +230,7 @@ def _go_on(nights: Nights, job: TrainJob, now: datetime) -> None:
         if (Path(job.folder) / REPORT).exists():
             _collect(nights, job, now)
         else:
-            _start(nights, job)
+            start_trainer(nights, job)
     except OSError as error:
         nights.again_at = time.monotonic() + AGAIN_AFTER_S
         logger.warning(
@@ -287,55 +243,9 @@ def _go_on(nights: Nights, job: TrainJob, now: datetime) -> None:
         _give_up(nights, job, f"its result cannot be taken in: {error!r}", now)
 
 
-def _start(nights: Nights, job: TrainJob) -> None:
-    folder = Path(job.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{JOB}.partial"
-    aside.write_text(json.dumps(job.to_json()), encoding="utf-8")
-    aside.replace(folder / JOB)
-    (folder / FAILURE).unlink(missing_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "cellwatch.daemon.retraining.trainer",
-        str(folder),
-        str(os.getpid()),
-    ]
-    nights.process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, **ENVIRONMENT},
-        start_new_session=True,
-    )
-    nights.is_paused = False
-
-
-def _pace(nights: Nights, process: "subprocess.Popen[bytes]", *, is_paused: bool) -> None:
-    if is_paused == nights.is_paused:
-        return
-    nights.is_paused = is_paused
-    pause(process, nights.config.device, is_paused=is_paused)
-
-
-def pause(process: "subprocess.Popen[bytes]", device: str, *, is_paused: bool) -> None:
-    """Pause a trainer, or let it continue; `device` as the configuration has it."""
-    # Both ways at once: which one works depends on the device, which this process cannot ask.
-    if device != "cuda":
-        process.send_signal(signal.SIGSTOP if is_paused else signal.SIGCONT)
-    _say(process, "pause" if is_paused else "resume")
-
-
-def _say(process: "subprocess.Popen[bytes]", word: str) -> None:
-    try:
-        send(cast("BinaryIO", process.stdin), {"do": word})
-    except OSError:
-        logger.debug("the trainer ended before it was told to %s", word)
-
-
 def _ended(nights: Nights, process: "subprocess.Popen[bytes]", now: datetime) -> None:
     code = process.wait()
-    _close(process)
+    close_pipe(process)
     nights.process = None
     job = nights.job
     if job is None:
@@ -376,11 +286,3 @@ def _collect(nights: Nights, job: TrainJob, now: datetime) -> None:
     nights.job = None
     for decision in decisions:
         logger.info("%s is %s: %s", decision.model.id, decision.verdict, decision.reason)
-
-
-def _close(process: "subprocess.Popen[bytes]") -> None:
-    if process.stdin is not None:
-        try:
-            process.stdin.close()
-        except OSError:
-            logger.debug("the trainer's pipe was closed already")

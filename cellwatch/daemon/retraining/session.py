@@ -27,7 +27,8 @@ from cellwatch.core.channels import take_channels
 from cellwatch.core.segment import segment
 from cellwatch.daemon.retraining.clock import Turns
 from cellwatch.daemon.retraining.run_folder import CANDIDATE, FAILURE, JOB, LEFT, REPORT
-from cellwatch.daemon.retraining.scheduler import AGAIN_AFTER_S, pause, progress
+from cellwatch.daemon.retraining.scheduler import AGAIN_AFTER_S, progress
+from cellwatch.daemon.retraining.trainer_process import pause
 from cellwatch.errors import RequestRefused, TrainingError
 from cellwatch.images import load
 from cellwatch.records import PlaneIndex, Side, TrainJob

@@ -32,7 +32,8 @@ from cellwatch.daemon.retraining.data import (
     replayed,
     without_damaged,
 )
-from cellwatch.daemon.retraining.evaluation import FITS, Judge, evidence_for, on_device
+from cellwatch.daemon.retraining.evaluation import FITS, evidence_for
+from cellwatch.daemon.retraining.judge import Judge, on_device
 from cellwatch.daemon.retraining.pacing import Pacer
 from cellwatch.daemon.retraining.run_folder import (
     CANDIDATE,

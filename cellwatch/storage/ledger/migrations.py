@@ -3,8 +3,9 @@
 from sqlite_utils import Database, Migrations
 
 from cellwatch.files.stems import name_key, stem_key
+from cellwatch.storage.ledger.learning_tables import CHANGES_UNSEEN, THE_LOOP
 from cellwatch.storage.ledger.path_text import text_path
-from cellwatch.storage.ledger.tables import CHANGES_UNSEEN, CHOICE_OF_MODEL, FIRST_LIGHT, THE_LOOP
+from cellwatch.storage.ledger.tables import CHOICE_OF_MODEL, FIRST_LIGHT
 
 migrations = Migrations("cellwatch")
 

@@ -14,21 +14,20 @@ from sqlite_utils import Database
 
 from cellwatch.records import AcquisitionId, AcquisitionState, Outcome, Trouble
 from cellwatch.storage.ledger.acquisitions import facts_of_image, iso, set_state
+from cellwatch.storage.ledger.attempts import (
+    MAX_ATTEMPTS,
+    MAX_DAEMON_DEATHS,
+    end_attempt,
+    give_attempt_back,
+    release,
+)
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.path_text import text_path
 
-MAX_ATTEMPTS = 3  # of a job that fails without killing its worker
-MAX_WORKER_DEATHS = 3
-MAX_DAEMON_DEATHS = 3  # one more, and the job is quarantined
 RETRY_AFTER = timedelta(minutes=1)  # doubled at each further attempt
 BLOCKED_AGAIN_AFTER = timedelta(minutes=1)  # doubled each time
 BLOCKED_AT_MOST = timedelta(minutes=10)  # or an image would lie long after its disk is back
 UNWRITTEN_AGAIN_AFTER = timedelta(seconds=3)
-FAILED_WITH_CONTENT = (
-    "SELECT id FROM acquisitions WHERE fingerprint != '' AND superseded_by IS NULL "
-    "AND (state IN ('failed', 'blocked') OR (state = 'quarantined' AND worker_deaths < ? "
-    "AND daemon_deaths <= ?))"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +194,7 @@ def finish(db: Database, outcome: Outcome, facts: dict[str, dict[str, Any]], now
                 **(facts_of_image(outcome.info) if outcome.info is not None else {}),
             },
         )
-        _end_attempt(db, key, "done", None, now)
+        end_attempt(db, key, "done", None, now)
 
 
 def stands(db: Database, acquisition_id: int, now: datetime) -> None:
@@ -204,7 +203,7 @@ def stands(db: Database, acquisition_id: int, now: datetime) -> None:
         set_state(db, acquisition_id, AcquisitionState.DONE, None, now)
         facts = {"lease_until": None, "claimed_by": None, "compared_with": None}
         db.table("acquisitions").update(acquisition_id, facts)
-        _end_attempt(db, acquisition_id, "unchanged", None, now)
+        end_attempt(db, acquisition_id, "unchanged", None, now)
 
 
 def _computed(facts: Mapping[str, Any], precision: str) -> dict[str, Any]:  # Any: columns
@@ -228,28 +227,13 @@ def fail(db: Database, outcome: Outcome, now: datetime) -> AcquisitionState:
         attempts = db.table("acquisitions").get(key)["attempts"]
         state, again = _after(outcome.trouble, attempts, _times_blocked(db, key), now)
         if state in (AcquisitionState.BLOCKED, AcquisitionState.WAITING):
-            _uncount(db, key)
+            give_attempt_back(db, key)
         if outcome.trouble == Trouble.MEMORY:
             lighter = "UPDATE acquisitions SET worker_deaths = max(1, worker_deaths) WHERE id = ?"
             db.execute(lighter, [key])
-        _release(db, key, state, outcome.reason, again, now)
-        _end_attempt(db, key, state, outcome.reason, now)
+        release(db, key, state, outcome.reason, again, now)
+        end_attempt(db, key, state, outcome.reason, now)
     return state
-
-
-def retry_failed(db: Database, now: datetime) -> int:
-    """Queue again what failed: the configuration may be another now. Return how many.
-
-    What is quarantined because a worker or the daemon died over it stays so until its file changes;
-    what merely failed several times may have been the fault of a disk or a folder.
-    """
-    with transaction(db):
-        deaths = [MAX_WORKER_DEATHS, MAX_DAEMON_DEATHS]
-        keys = [key for (key,) in db.execute(FAILED_WITH_CONTENT, deaths).fetchall()]
-        for key in keys:
-            _release(db, key, AcquisitionState.QUEUED, None, None, now)
-            db.table("acquisitions").update(key, {"attempts": 0})
-    return len(keys)
 
 
 def _times_blocked(db: Database, key: int) -> int:
@@ -277,30 +261,9 @@ def _after(
 def set_aside(db: Database, acquisition_id: int, reason: str, now: datetime) -> None:
     """Block an acquisition that the configuration has no place for; it rests until a new start."""
     with transaction(db):
-        _uncount(db, acquisition_id)
-        _release(db, acquisition_id, AcquisitionState.BLOCKED, reason, None, now)
-        _end_attempt(db, acquisition_id, "blocked", reason, now)
-
-
-def worker_died(db: Database, acquisition_id: int, how: str, now: datetime) -> AcquisitionState:
-    """Record that the worker died over an acquisition; quarantine it at the third time."""
-    with transaction(db):
-        deaths = db.table("acquisitions").get(acquisition_id)["worker_deaths"] + 1
-        db.table("acquisitions").update(acquisition_id, {"worker_deaths": deaths})
-        is_over = deaths >= MAX_WORKER_DEATHS
-        state = AcquisitionState.QUARANTINED if is_over else AcquisitionState.QUEUED
-        reason = f"the worker died over it {deaths} times ({how})" if is_over else None
-        _release(db, acquisition_id, state, reason, None, now)
-        _end_attempt(db, acquisition_id, "worker_died", how, now)
-    return state
-
-
-def hand_back(db: Database, acquisition_id: int, now: datetime) -> None:
-    """Put an acquisition back into the queue as if it had not been claimed."""
-    with transaction(db):
-        _uncount(db, acquisition_id)
-        _release(db, acquisition_id, AcquisitionState.QUEUED, None, None, now)
-        _end_attempt(db, acquisition_id, "handed_back", None, now)
+        give_attempt_back(db, acquisition_id)
+        release(db, acquisition_id, AcquisitionState.BLOCKED, reason, None, now)
+        end_attempt(db, acquisition_id, "blocked", reason, now)
 
 
 def renew(db: Database, acquisition_id: int, until: datetime) -> None:
@@ -317,53 +280,3 @@ def has_work(db: Database) -> bool:
             state = 'queued' OR (state = 'waiting' AND retry_at IS NOT NULL))) LIMIT 1
     """
     return db.execute(sql).fetchone() is not None
-
-
-def recover(db: Database, now: datetime) -> list[str]:
-    """Put back what was in flight when the daemon died; return the stores concerned."""
-    with transaction(db):
-        rows = list(db.table("acquisitions").rows_where("state = 'running'"))
-        for row in rows:
-            deaths = row["daemon_deaths"] + 1
-            db.table("acquisitions").update(row["id"], {"daemon_deaths": deaths})
-            is_over = deaths > MAX_DAEMON_DEATHS
-            state = AcquisitionState.QUARANTINED if is_over else AcquisitionState.QUEUED
-            reason = f"it was in flight at {deaths} deaths of the daemon" if is_over else None
-            _uncount(db, row["id"])
-            _release(db, row["id"], state, reason, None, now)
-            _end_attempt(db, row["id"], "daemon_died", None, now)
-    return [row["store"] for row in rows]
-
-
-def _release(
-    db: Database,
-    key: int,
-    state: AcquisitionState,
-    reason: str | None,
-    again: datetime | None,
-    now: datetime,
-) -> None:
-    if db.table("acquisitions").get(key)["superseded_by"] is not None:
-        state, reason, again = AcquisitionState.SKIPPED, "the file was overwritten", None
-    set_state(db, key, state, reason, now)
-    db.execute(
-        "UPDATE targets SET state = ? WHERE acquisition_id = ? AND state != 'done'", [state, key]
-    )
-    db.table("acquisitions").update(
-        key,
-        {"lease_until": None, "claimed_by": None, "retry_at": iso(again) if again else None},
-    )
-
-
-def _uncount(db: Database, key: int) -> None:
-    db.execute("UPDATE acquisitions SET attempts = max(0, attempts - 1) WHERE id = ?", [key])
-
-
-def _end_attempt(db: Database, key: int, outcome: str, reason: str | None, now: datetime) -> None:
-    db.execute(
-        """
-        UPDATE attempts SET ended_at = ?, outcome = ?, reason = ?
-        WHERE acquisition_id = ? AND ended_at IS NULL
-        """,
-        [iso(now), outcome, reason, key],
-    )

@@ -7,9 +7,10 @@ from sqlite_utils import Database
 
 from cellwatch.records import AcquisitionState
 from cellwatch.storage.ledger.acquisitions import iso, set_state
+from cellwatch.storage.ledger.attempts import MAX_ATTEMPTS
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.path_text import text_path
-from cellwatch.storage.ledger.queue import MAX_ATTEMPTS, RETRY_AFTER
+from cellwatch.storage.ledger.queue import RETRY_AFTER
 
 
 def mark_output(db: Database, acquisition_id: int, mark: str) -> None:

@@ -11,56 +11,21 @@ OME-NGFF specification 0.5: multiscales, labels, and the transitional layout for
 """
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
 from zarr.errors import BaseZarrError
 
 from cellwatch.errors import MaskStoreError
 from cellwatch.files.publish import written_aside
+from cellwatch.storage.masks.content import NGFF_VERSION, Json, StoreContent
+from cellwatch.storage.masks.levels import axes_of, write_levels
 
-NGFF_VERSION = "0.5"
-MAX_LEVELS = 5  # a store of one 2-D target has at most 2 + 2 * 5 files
-SMALLEST_LEVEL = 256  # px; levels stop when the longer side fits
-CHUNK = 512  # px; a plane is one file (shard) of chunks that viewers can read alone
 COLORS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
-
-Array = NDArray[np.generic]
-Json = dict[str, Any]  # Any: JSON
-
-
-@dataclass(frozen=True, slots=True)
-class StoreContent:
-    """What goes into a mask store.
-
-    Attributes
-    ----------
-    labels : mapping of str to (P, T, Z, Y, X) int32
-        One label image per target.
-    axes : str
-        Those of "TZ" that the file really has.
-    provenance : mapping
-        JSON; goes under `cellwatch` in the root's attributes.
-    image : (P, T, Z, C, Y, X) or None
-        None: the image is not stored.
-    channels : tuple of str
-        Names of the image's channels.
-    pixel_size_um : float or None
-    """
-
-    labels: Mapping[str, NDArray[np.int32]]
-    axes: str
-    provenance: Json
-    image: Array | None = None
-    channels: tuple[str, ...] = ()
-    pixel_size_um: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +190,9 @@ def _write_position(group: zarr.Group, content: StoreContent, position: int) -> 
             _write_labels(group, target, labels[position], content, is_under_image=False)
         return {}
     image = np.moveaxis(content.image[position], 2, 1)  # (T, C, Z, Y, X)
-    axes = _axes(content.axes, has_channels=True)
+    axes = axes_of(content.axes, has_channels=True)
     pixels = image.reshape([n for n, a in zip(image.shape, "tczyx", strict=True) if a in axes])
-    scales = _write_levels(group, pixels, axes, content, is_label=False)
+    scales = write_levels(group, pixels, axes, content, is_label=False)
     names = group.create_group("labels")
     names.attrs["ome"] = {"version": NGFF_VERSION, "labels": list(content.labels)}
     for target, labels in content.labels.items():
@@ -244,81 +209,11 @@ def _write_labels(
     is_under_image: bool,
 ) -> None:
     group = parent.create_group(target)
-    axes = _axes(content.axes, has_channels=False)
+    axes = axes_of(content.axes, has_channels=False)
     kept = [n for n, axis in zip(labels.shape, "tzyx", strict=True) if axis in axes]
-    ome = _write_levels(group, labels.reshape(kept), axes, content, is_label=True)
+    ome = write_levels(group, labels.reshape(kept), axes, content, is_label=True)
     label: Json = {"source": {"image": "../../"}} if is_under_image else {}
     group.attrs["ome"] = {**ome, "image-label": label}
-
-
-def _write_levels(
-    group: zarr.Group, pixels: Array, axes: str, content: StoreContent, *, is_label: bool
-) -> Json:
-    datasets = []
-    pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
-    for level in range(_n_levels(pixels.shape)):
-        if level:
-            pixels = pixels[..., ::2, ::2] if is_label else _halved(pixels)
-        array = group.create_array(
-            str(level),
-            shape=pixels.shape,
-            dtype=pixels.dtype,
-            dimension_names=list(axes),
-            compressors=BloscCodec(cname="zstd", clevel=3),
-            **_chunking(pixels.shape),
-        )
-        array[...] = pixels
-        scale = [_scale(axis, level, content.pixel_size_um) for axis in axes]
-        datasets.append(
-            {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
-        )
-    described = [_axis(axis, content.pixel_size_um) for axis in axes]
-    multiscale = {"name": group.name.strip("/") or "image", "axes": described, "datasets": datasets}
-    return {"version": NGFF_VERSION, "multiscales": [multiscale]}
-
-
-def _axes(present: str, *, has_channels: bool) -> str:
-    kept = {"t": "T" in present, "c": has_channels, "z": "Z" in present, "y": True, "x": True}
-    return "".join(axis for axis, is_kept in kept.items() if is_kept)
-
-
-def _axis(axis: str, pixel_size_um: float | None) -> Json:
-    if axis == "c":
-        return {"name": "c", "type": "channel"}
-    if axis == "t":
-        return {"name": "t", "type": "time"}
-    unit = {"unit": "micrometer"} if pixel_size_um and axis in "yx" else {}
-    return {"name": axis, "type": "space", **unit}
-
-
-def _scale(axis: str, level: int, pixel_size_um: float | None) -> float:
-    return (pixel_size_um or 1.0) * 2.0**level if axis in "yx" else 1.0
-
-
-def _n_levels(shape: tuple[int, ...]) -> int:
-    longest = max(shape[-2:])
-    needed = math.ceil(math.log2(max(1.0, longest / SMALLEST_LEVEL)))
-    return min(MAX_LEVELS, 1 + needed)
-
-
-def _chunking(shape: tuple[int, ...]) -> dict[str, Any]:  # Any: keywords of zarr
-    ahead = (1,) * (len(shape) - 2)
-    chunk = tuple(min(CHUNK, n) for n in shape[-2:])
-    if chunk == shape[-2:]:
-        return {"chunks": ahead + chunk}
-    whole = tuple(math.ceil(n / c) * c for n, c in zip(shape[-2:], chunk, strict=True))
-    return {"chunks": ahead + chunk, "shards": ahead + whole}
-
-
-def _halved(pixels: Array) -> Array:
-    pad = [(0, 0)] * (pixels.ndim - 2) + [(0, n % 2) for n in pixels.shape[-2:]]
-    even = np.pad(pixels, pad, mode="edge").astype(np.float32)
-    height, width = even.shape[-2:]
-    mean = even.reshape(*even.shape[:-2], height // 2, 2, width // 2, 2).mean(axis=(-3, -1))
-    if pixels.dtype.kind in "ui":
-        mean = np.rint(mean)
-    halved: Array = mean.astype(pixels.dtype)
-    return halved
 
 
 def _omero(content: StoreContent) -> Json:

@@ -23,13 +23,14 @@ from cellwatch.daemon.corrections.events import FromDesk
 from cellwatch.daemon.corrections.ingest import read_correction
 from cellwatch.daemon.corrections.presence import Presence
 from cellwatch.daemon.corrections.reader import Reader
-from cellwatch.daemon.retraining.evaluation import Judge
-from cellwatch.daemon.retraining.scheduler import Nights
+from cellwatch.daemon.retraining.judge import Judge
+from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.retraining.selection import groups_of, job_of
 from cellwatch.records import AskedRun, ChannelChoice, CorrectionAsked, PlaneIndex
 from cellwatch.storage.corrections.checkout import Wanted, take_out
 from cellwatch.storage.ledger import annotations, corrections, dropped_files, requests, superseding
-from cellwatch.storage.masks.store import StoreContent, read_plane, read_provenance, write_store
+from cellwatch.storage.masks.content import StoreContent
+from cellwatch.storage.masks.store import read_plane, read_provenance, write_store
 from cellwatch.storage.reports import learning
 from cellwatch.storage.reports.station import LEDGER
 from cellwatch.watching.scanner import look

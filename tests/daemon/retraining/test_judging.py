@@ -13,9 +13,10 @@ import tifffile
 from cellwatch.daemon.corrections.inbox import Office, answer_requests
 from cellwatch.daemon.retraining import evaluation
 from cellwatch.daemon.retraining.data import images_of, weightier
-from cellwatch.daemon.retraining.evaluation import Judge, evidence_for
+from cellwatch.daemon.retraining.evaluation import evidence_for
+from cellwatch.daemon.retraining.judge import Judge
+from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.retraining.pacing import Pacer
-from cellwatch.daemon.retraining.scheduler import Nights
 from cellwatch.daemon.retraining.selection import KEY, groups_of, job_of, sides_for
 from cellwatch.records import AskedRun, Crop, ModelCard, Side, TrainingItem, TrainJob
 from cellwatch.storage.ledger import corrections, flags, requests, superseding, training_runs

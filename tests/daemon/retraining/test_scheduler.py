@@ -13,8 +13,8 @@ from cellwatch.compute.executor import process_started
 from cellwatch.daemon.corrections.inbox import Office, answer_requests
 from cellwatch.daemon.jobs import models_of
 from cellwatch.daemon.retraining import scheduler as training
+from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.retraining.outcome import add_candidate, decisions_of
-from cellwatch.daemon.retraining.scheduler import Nights
 from cellwatch.errors import RequestRefused
 from cellwatch.records import (
     AskedRun,

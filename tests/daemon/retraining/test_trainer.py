@@ -19,7 +19,7 @@ from cellwatch.daemon.corrections.answers import record
 from cellwatch.daemon.retraining import evaluation
 from cellwatch.daemon.retraining import trainer as training
 from cellwatch.daemon.retraining.data import replayed
-from cellwatch.daemon.retraining.evaluation import Judge
+from cellwatch.daemon.retraining.judge import Judge
 from cellwatch.daemon.retraining.pacing import Pacer
 from cellwatch.daemon.retraining.selection import groups_of, job_of
 from cellwatch.daemon.retraining.trainer import folds_of, planned, retrain

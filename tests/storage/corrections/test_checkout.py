@@ -9,7 +9,8 @@ import tifffile
 from cellwatch.cli.review import _before
 from cellwatch.records import Crop, PlaneIndex
 from cellwatch.storage.corrections.checkout import Wanted, crop_around, take_out
-from cellwatch.storage.masks.store import StoreContent, write_store
+from cellwatch.storage.masks.content import StoreContent
+from cellwatch.storage.masks.store import write_store
 from cellwatch.storage.reports import learning
 from cellwatch.storage.reports.station import LEDGER, reader
 from tests.discs import disc_picture

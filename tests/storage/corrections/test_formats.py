@@ -16,7 +16,8 @@ from cellwatch.core.labels import number_in_raster_order
 from cellwatch.errors import RejectedCorrection
 from cellwatch.storage.corrections.export import ENDINGS, FORMATS, write_labels
 from cellwatch.storage.corrections.formats.reading import read_labels
-from cellwatch.storage.masks.store import StoreContent, write_store
+from cellwatch.storage.masks.content import StoreContent
+from cellwatch.storage.masks.store import write_store
 from tests.discs import disc_picture
 
 SHAPE = (96, 80)

@@ -13,7 +13,7 @@ from cellwatch.records import (
     TargetResult,
     Trouble,
 )
-from cellwatch.storage.ledger import acquisitions, queue, revisits, service
+from cellwatch.storage.ledger import acquisitions, attempts, queue, recovery, revisits, service
 from cellwatch.storage.ledger.database import open_ledger
 from cellwatch.storage.reports import station
 from cellwatch.storage.reports.station import LEDGER
@@ -93,7 +93,7 @@ def test_a_file_at_fault_is_not_tried_again(db, now):
 
 def test_other_failures_are_tried_again_later_and_quarantined_at_last(db, now):
     enqueue(db, now)
-    for attempt in range(1, queue.MAX_ATTEMPTS + 1):
+    for attempt in range(1, attempts.MAX_ATTEMPTS + 1):
         assert claim(db, now) is not None
         ended = queue.fail(db, Outcome(1, reason="odd", trouble=Trouble.OTHER), now)
         assert claim(db, now) is None
@@ -119,7 +119,7 @@ def test_the_third_death_of_the_worker_quarantines(db, now):
     states = []
     for _ in range(3):
         claim(db, now)
-        states.append(queue.worker_died(db, 1, "SIGSEGV", now))
+        states.append(recovery.worker_died(db, 1, "SIGSEGV", now))
 
     assert states == ["queued", "queued", "quarantined"]
     assert "SIGSEGV" in db.table("acquisitions").get(1)["reason"]
@@ -129,11 +129,11 @@ def test_what_was_in_flight_when_the_daemon_died_is_queued_again_and_not_counted
     enqueue(db, now)
     for deaths in (1, 2, 3):
         claim(db, now)
-        assert queue.recover(db, now) == ["/out/a.tif.zarr"]
+        assert recovery.recover(db, now) == ["/out/a.tif.zarr"]
         assert (state(db), db.table("acquisitions").get(1)["attempts"]) == ("queued", 0)
         assert db.table("acquisitions").get(1)["daemon_deaths"] == deaths
     claim(db, now)
-    queue.recover(db, now)
+    recovery.recover(db, now)
 
     assert state(db) == "quarantined"
 
@@ -143,7 +143,7 @@ def test_what_was_in_flight_at_three_deaths_waits_for_the_others(db, now):
         enqueue(db, now, name)
     for _ in range(3):
         assert claim(db, now).path == "/scope/a.tif"
-        queue.recover(db, now)
+        recovery.recover(db, now)
 
     assert claim(db, now).path == "/scope/b.tif"
 
@@ -152,7 +152,7 @@ def test_a_job_handed_back_keeps_its_attempts(db, now):
     enqueue(db, now)
     claim(db, now)
 
-    queue.hand_back(db, 1, now)
+    recovery.hand_back(db, 1, now)
 
     assert (state(db), db.table("acquisitions").get(1)["attempts"]) == ("queued", 0)
 
@@ -179,7 +179,7 @@ def test_a_file_overwritten_before_its_turn_is_skipped(db, now):
 
 def test_what_failed_is_tried_again_when_its_file_is_touched_or_the_daemon_starts(db, now):
     enqueue(db, now)
-    for again in (lambda: enqueue(db, now), lambda: queue.retry_failed(db, now)):
+    for again in (lambda: enqueue(db, now), lambda: recovery.retry_failed(db, now)):
         claim(db, now)
         queue.fail(db, Outcome(1, reason="no channel", trouble=Trouble.FILE), now)
 
@@ -212,7 +212,7 @@ def test_a_file_overwritten_while_it_is_segmented_is_never_claimed_again(db, now
     claim(db, now)
     enqueue(db, now, content="f2")
 
-    queue.worker_died(db, 1, "SIGKILL", now)
+    recovery.worker_died(db, 1, "SIGKILL", now)
 
     assert state(db, 1) == "skipped"
     assert claim(db, now).acquisition_id == 2

@@ -7,8 +7,8 @@ from ome_zarr_models.v05 import Image, ImageLabel, Labels
 from yaozarrs import validate_zarr_store
 
 from cellwatch.errors import MaskStoreError
+from cellwatch.storage.masks.content import StoreContent
 from cellwatch.storage.masks.store import (
-    StoreContent,
     check_store,
     read_labels,
     read_plane,
