@@ -1,4 +1,4 @@
-"""The desk where corrections and flags are taken in: dropped files are read, answers written.
+"""Watch the folder of corrections: each dropped file is matched, read, and reported.
 
 A thread watches the two folders. It matches a file by its name, has a child process read it, and
 puts what came of it into the supervisor's queue. The supervisor records it, then writes the answer
@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,9 @@ from cellwatch.daemon.corrections.presence import FilesMoved, Presence
 from cellwatch.daemon.corrections.reader import Reader
 from cellwatch.records import CorrectionAsked, CorrectionRead
 from cellwatch.storage.corrections.kept import ORIGINAL
-from cellwatch.storage.corrections.names import PICTURES, meant_ending, read_name
+from cellwatch.storage.corrections.names import PICTURES, DroppedName, meant_ending, read_name
 from cellwatch.storage.ledger import annotations, corrections, dropped_files
+from cellwatch.storage.ledger.dropped_files import Drop
 from cellwatch.storage.ledger.path_text import path_text, text_path
 from cellwatch.storage.reports.station import LEDGER, reader
 from cellwatch.watching.scanner import look, scan
@@ -189,21 +190,11 @@ class _Desk:
         drop = self.unnamed(sighting)
         name = read_name(Path(sighting.path).name)
         if name is None:
-            reason = f"the name '{Path(sighting.path).name}' does not say what it is"
-            meant = meant_ending(Path(sighting.path).name)
-            remedy = f"did its name mean to end in {meant}? Name" if meant else "name"
-            if (suffix := Path(sighting.path).suffix.lower()) in PICTURES:
-                reason = f"a {suffix} file does not keep the numbers of all ROIs"
-                remedy = "save the label image as TIFF or as PNG of 16 bits, and name"
-            return FromDesk(drop, CorrectionRead(reason=reason, remedy=f"{remedy} it as below"))
+            return FromDesk(drop, _without_a_name(Path(sighting.path)))
         drop = replace(drop, kind=name.kind)
         with reader(self._ledger) as db:
             found = match_drop(db, self._config, Path(sighting.path), name)
-            region = other = ""
-            if name.kind == "labels" and isinstance(found, Matched):
-                region = annotations.region_of(db, found.on(drop, ""))
-                other = annotations.other_look(db, found.on(drop, ""))
-            is_confirmed = corrections.is_confirmed(db, drop)
+            around = _Around.of(db, drop, name, found)
         if isinstance(found, Unmatched):
             if found.is_waiting:
                 return FromDesk(drop, None, found.reason, WAIT_REMEDY, orphan_id)
@@ -212,9 +203,14 @@ class _Desk:
         if was_of not in (None, found.acquisition_id) and not found.plane_sha256:
             answer = CorrectionRead(reason=overwritten(found.image), remedy=TAKE_NEW)
             return FromDesk(drop, answer, orphan_id=orphan_id)
-        keep = self._config.state.folder / KEPT / uuid.uuid4().hex[:16]
-        asked = CorrectionAsked(
-            path=str(kept or self._folder / sighting.path),
+        asked = self._asked(kept or self._folder / sighting.path, name, found, around)
+        return self._read(asked, drop, found, orphan_id)
+
+    def _asked(
+        self, path: Path, name: DroppedName, found: Matched, around: "_Around"
+    ) -> CorrectionAsked:
+        return CorrectionAsked(
+            path=str(path),
             kind=name.kind,
             is_empty=name.is_empty,
             image=found.image,
@@ -225,23 +221,27 @@ class _Desk:
             plane=found.plane,
             crop=found.crop,
             is_mirrored=found.is_mirrored,
-            keep=str(keep),
-            region=region,
-            other=other,
+            keep=str(self._config.state.folder / KEPT / uuid.uuid4().hex[:16]),
+            region=around.region,
+            other=around.other,
             handed_out=found.handed_out,
             normalise=asdict(found.normalise),
             **found.content,
             plane_sha256=found.plane_sha256,
             given_sha256=found.given_sha256,
-            is_confirmed=is_confirmed,
+            is_confirmed=around.is_confirmed,
         )
+
+    def _read(
+        self, asked: CorrectionAsked, drop: Drop, found: Matched, orphan_id: int | None
+    ) -> FromDesk:
         read = self._reader.ask(asked)
         if found.note and not read.reason:
             read = replace(read, notes=(*read.notes, found.note))
         if read.is_blocked:
             drop = replace(drop, acquisition_id=found.acquisition_id)
             return FromDesk(drop, None, f"{BLOCKED}{read.reason}", read.remedy, orphan_id)
-        return FromDesk(found.on(drop, str(keep)), read, orphan_id=orphan_id)
+        return FromDesk(found.on(drop, asked.keep), read, orphan_id=orphan_id)
 
     def look_again(self, row: dict[str, Any]) -> FromDesk | None:
         relative = text_path(row["file"])
@@ -265,6 +265,35 @@ class _Desk:
             return None
         self._troubled.discard(relative)
         return found if found.read is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What the ledger knows beside a dropped file: its region, another look, a confirmation."""
+
+    region: str
+    other: str
+    is_confirmed: bool
+
+    @classmethod
+    def of(
+        cls, db: sqlite3.Connection, drop: Drop, name: DroppedName, found: Matched | Unmatched
+    ) -> "_Around":
+        region = other = ""
+        if name.kind == "labels" and isinstance(found, Matched):
+            region = annotations.region_of(db, found.on(drop, ""))
+            other = annotations.other_look(db, found.on(drop, ""))
+        return cls(region, other, corrections.is_confirmed(db, drop))
+
+
+def _without_a_name(path: Path) -> CorrectionRead:
+    reason = f"the name '{path.name}' does not say what it is"
+    meant = meant_ending(path.name)
+    remedy = f"did its name mean to end in {meant}? Name" if meant else "name"
+    if (suffix := path.suffix.lower()) in PICTURES:
+        reason = f"a {suffix} file does not keep the numbers of all ROIs"
+        remedy = "save the label image as TIFF or as PNG of 16 bits, and name"
+    return CorrectionRead(reason=reason, remedy=f"{remedy} it as below")
 
 
 def known_corrections(db: Database | sqlite3.Connection) -> dict[str, Sighting]:

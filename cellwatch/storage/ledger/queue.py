@@ -84,60 +84,71 @@ def claim(
         None: nothing is ready.
     """
     with transaction(db):
-        found = db.execute(
-            f"""
-            SELECT id, watch, path, experiment, fingerprint, store, attempts, worker_deaths, shape,
-                   axes, queued_at, compared_with
-            FROM acquisitions
-            WHERE superseded_by IS NULL
-                  AND (state = 'queued'
-                       OR (state IN ('failed', 'blocked', 'waiting') AND retry_at <= ?))
-            ORDER BY compared_with IS NOT NULL, priority DESC, state != 'queued',
-                     daemon_deaths >= ?, id {"DESC" if is_newest else ""}
-            LIMIT 1
-            """,
-            [iso(now), MAX_DAEMON_DEATHS],
-        ).fetchone()
-        if found is None:
+        ready = _next_ready(db, now, is_newest=is_newest)
+        if ready is None:
             return None
-        key, watch, path, experiment, fingerprint, store, attempts, worker_deaths = found[:8]
-        shape, axes, queued_at, compared_with = found[8:]
-        set_state(db, key, AcquisitionState.RUNNING, None, now)
-        db.table("acquisitions").update(
-            key,
-            {
-                "started_at": iso(now),
-                "attempts": attempts + 1,
-                "lease_until": iso(now + lease),
-                "claimed_by": device,
-                "retry_at": None,
-            },
+        _begin(db, ready, (device, worker_pid), now, now + lease)
+        rows = db.execute(
+            "SELECT name FROM targets WHERE acquisition_id = ? ORDER BY id", [ready["id"]]
         )
-        db.table("attempts").insert(
-            {
-                "acquisition_id": key,
-                "number": attempts + 1,
-                "device": device,
-                "worker_pid": worker_pid,
-                "started_at": iso(now),
-            }
-        )
-        rows = db.execute("SELECT name FROM targets WHERE acquisition_id = ? ORDER BY id", [key])
         names = tuple(name for (name,) in rows)
     return Claim(
-        AcquisitionId(key),
-        watch,
-        text_path(path),
-        experiment,
-        fingerprint,
-        store,
+        AcquisitionId(ready["id"]),
+        ready["watch"],
+        text_path(ready["path"]),
+        ready["experiment"],
+        ready["fingerprint"],
+        ready["store"],
         names,
-        worker_deaths,
-        tuple(json.loads(shape)) if shape else (),
-        axes or "",
-        queued_at or "",
-        compared_with or "",
+        ready["worker_deaths"],
+        tuple(json.loads(ready["shape"])) if ready["shape"] else (),
+        ready["axes"] or "",
+        ready["queued_at"] or "",
+        ready["compared_with"] or "",
     )
+
+
+def _next_ready(
+    db: Database, now: datetime, *, is_newest: bool
+) -> dict[str, Any] | None:  # Any: what SQLite holds
+    rows = db.query(
+        f"""
+        SELECT id, watch, path, experiment, fingerprint, store, attempts, worker_deaths, shape,
+               axes, queued_at, compared_with
+        FROM acquisitions
+        WHERE superseded_by IS NULL
+              AND (state = 'queued'
+                   OR (state IN ('failed', 'blocked', 'waiting') AND retry_at <= ?))
+        ORDER BY compared_with IS NOT NULL, priority DESC, state != 'queued',
+                 daemon_deaths >= ?, id {"DESC" if is_newest else ""}
+        LIMIT 1
+        """,
+        [iso(now), MAX_DAEMON_DEATHS],
+    )
+    return next(iter(rows), None)
+
+
+def _begin(
+    db: Database,
+    ready: dict[str, Any],  # Any: what SQLite holds
+    worker: tuple[str, int],  # device and pid
+    now: datetime,
+    lease_until: datetime,
+) -> None:
+    key, number, (device, pid) = ready["id"], ready["attempts"] + 1, worker
+    set_state(db, key, AcquisitionState.RUNNING, None, now)
+    db.table("acquisitions").update(
+        key,
+        {
+            "started_at": iso(now),
+            "attempts": number,
+            "lease_until": iso(lease_until),
+            "claimed_by": device,
+            "retry_at": None,
+        },
+    )
+    attempt = {"acquisition_id": key, "number": number, "device": device}
+    db.table("attempts").insert({**attempt, "worker_pid": pid, "started_at": iso(now)})
 
 
 def finish(db: Database, outcome: Outcome, facts: dict[str, dict[str, Any]], now: datetime) -> None:
