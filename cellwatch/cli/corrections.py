@@ -213,8 +213,7 @@ def corrections_audit(config: ConfigOption = None, as_json: JsonOption = False) 
 
     station = read_station(config)
     with ledger_of(station) as db:
-        n_scores = db.execute("SELECT count(*) FROM scores").fetchone()[0]
-        n_networks = db.execute("SELECT count(DISTINCT model_sha256) FROM trained_on").fetchone()[0]
+        n_scores, n_networks = learning.n_audited(db)
     ledger = open_ledger(station.state.folder)
     try:
         found = leaks(ledger)
@@ -246,8 +245,7 @@ def _weighed(row: dict[str, Any], counting: set[int]) -> dict[str, Any]:  # Any:
 
 def _refuse_unknown_group(station: "Config", group: str) -> None:
     with ledger_of(station) as db:
-        sql = "SELECT DISTINCT group_name FROM corrections WHERE group_name IS NOT NULL"
-        known = {name for (name,) in db.execute(sql)}
+        known = learning.groups_corrected(db)
     known |= {watched.group_of(t) for watched in station.watch for t in watched.targets()}
     if group and group not in known:
         listed = ", ".join(sorted(known))

@@ -12,6 +12,7 @@ from cellwatch.cli.client import ask, ledger_of, read_station
 from cellwatch.cli.console import ConfigOption, tell
 from cellwatch.cli.review import SPARE, Tool
 from cellwatch.errors import CellwatchError, RequestRefused
+from cellwatch.storage.ledger import corrections
 from cellwatch.storage.reports import doubts
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _hand_out(
 
     members = {watched.name: (watched, target) for watched, target in group.members}
     with ledger_of(station) as db:
-        newest = db.execute("SELECT coalesce(max(id), 0) FROM corrections").fetchone()[0]
+        newest = corrections.newest(db)
         rows = [r for r in doubts.to_check_out(db, 1000) if r["watch"] in members]
     if not rows:
         raise RequestRefused("there is no image left that was not corrected or taken out")
@@ -129,15 +130,10 @@ def _hand_out(
 
 def _wait_for(station: "Config", group: str, newest: int, made: dict[str, Any]) -> None:
     # Until the daemon has accepted a correction of what was handed out.
-    sql = """
-        SELECT state, reason, remedy, id FROM corrections
-        WHERE id > ? AND kind = 'labels' AND (acquisition_id = ? OR state = 'rejected')
-        ORDER BY id DESC LIMIT 1
-    """
     told = 0
     while True:
         with ledger_of(station) as db:
-            row = db.execute(sql, [newest, made["acquisition_id"]]).fetchone()
+            row = corrections.answer_since(db, newest, made["acquisition_id"])
         if row and row["state"] in ("trainable", "used"):
             tell(f"  accepted as correction {row['id']}")
             return

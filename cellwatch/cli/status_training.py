@@ -18,16 +18,9 @@ def learning_facts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
     """Return what there is to say; empty for a ledger of an earlier version."""
     if not learning.has_loop(db):
         return {}
-    sql = """
-        SELECT group_name FROM corrections WHERE group_name IS NOT NULL
-        UNION SELECT group_name FROM promotions
-    """
     configured = learning.models_configured(db)
-    names = sorted({*(name for (name,) in db.execute(sql).fetchall()), *configured})
-    sql = """
-        SELECT count(DISTINCT coalesce(acquisition_id, name)) FROM flags WHERE lowered_at IS NULL
-    """
-    flagged = db.execute(sql).fetchone()[0]
+    names = sorted({*learning.groups_known(db), *configured})
+    flagged = learning.n_flagged(db)
     served = learning.groups_configured(db)
     facts = learning.group_facts(db, names)
     groups = [

@@ -92,19 +92,11 @@ def perform(
         target.name: _segment(image, target, job, models, on_plane) for target in job.targets
     }
     seconds = time.monotonic() - started
-    labels = {name: target.labels for name, target in segmented.items()}
-    pixel_size = job.pixel_size_um or image.info.pixel_size_um
-    content = StoreContent(
-        labels=labels,
-        axes="".join(axis for axis in "TZ" if axis in image.info.axes),
-        provenance=_provenance(job, segmented, sha256, image.info.lacks, seconds, now),
-        image=image.pixels if job.include_image else None,
-        channels=image.info.channels,
-        pixel_size_um=pixel_size,
-    )
+    provenance = _provenance(job, segmented, sha256, image.info.lacks, seconds, now)
+    content = _content(job, image, {n: t.labels for n, t in segmented.items()}, provenance)
     with _writing(store):
         digests = write_store(store, content, superseded)
-        _publish_also(job, labels, superseded)
+        _publish_also(job, dict(content.labels), superseded)
     results = tuple(
         replace(target.result, labels_sha256=digests[name]) for name, target in segmented.items()
     )
@@ -115,6 +107,22 @@ def perform(
         targets=results,
         seconds=time.monotonic() - started,
         info=image.info,
+    )
+
+
+def _content(
+    job: Job,
+    image: Image,
+    labels: dict[str, np.ndarray],
+    provenance: dict[str, Any],  # Any: JSON
+) -> StoreContent:
+    return StoreContent(
+        labels=labels,
+        axes="".join(axis for axis in "TZ" if axis in image.info.axes),
+        provenance=provenance,
+        image=image.pixels if job.include_image else None,
+        channels=image.info.channels,
+        pixel_size_um=job.pixel_size_um or image.info.pixel_size_um,
     )
 
 

@@ -17,8 +17,7 @@ from cellwatch.daemon.summaries import Later, Summaries
 from cellwatch.images.suffixes import LIKE_IMAGES, SUFFIXES
 from cellwatch.images.tiff_structure import why_not_whole
 from cellwatch.records import AcquisitionState, ImageInfo
-from cellwatch.storage.ledger import acquisitions, service
-from cellwatch.storage.ledger.path_text import text_path
+from cellwatch.storage.ledger import acquisitions, lookup, service
 from cellwatch.storage.masks.paths import store_path
 from cellwatch.watching.names import experiment_of
 from cellwatch.watching.scanner import scan, unread_in
@@ -121,36 +120,6 @@ def start_watching(
     return thread
 
 
-def known_files(db: Database, watched: Watch) -> dict[str, Sighting]:
-    """Return the files of a folder that were taken in before, as they were then."""
-    rows = db.execute(
-        """
-        SELECT relative_path, size, mtime_ns, ctime_ns FROM acquisitions
-        WHERE watch = ? AND superseded_by IS NULL
-              AND state NOT IN ('waiting', 'interrupted', 'missing')
-              AND NOT (state = 'failed' AND fingerprint = '')
-        """,
-        [watched.name],
-    )
-    return {
-        text_path(path): Sighting(text_path(path), size, mtime_ns, ctime_ns)
-        for path, size, mtime_ns, ctime_ns in rows
-    }
-
-
-def waiting_files(db: Database, watched: Watch, now: datetime) -> list[tuple[Sighting, float]]:
-    """Return the files of a folder that were not whole, and for how long they have waited, in s."""
-    sql = """
-        SELECT relative_path, size, mtime_ns, ctime_ns, state_since FROM acquisitions
-        WHERE watch = ? AND fingerprint = '' AND state = 'waiting'
-    """
-    found = []
-    for path, size, mtime_ns, ctime_ns, since in db.execute(sql, [watched.name]).fetchall():
-        waited = (now - datetime.fromisoformat(since)).total_seconds()
-        found.append((Sighting(text_path(path), size, mtime_ns, ctime_ns), max(0.0, waited)))
-    return found
-
-
 def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
     """Record the files that were there before the folder was first watched as skipped.
 
@@ -159,8 +128,7 @@ def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
     int
         How many; 0 unless `existing` says so and the folder is new.
     """
-    sql = "SELECT 1 FROM folders WHERE name = ? AND scanned_at IS NOT NULL"
-    if watched.existing == "process" or db.execute(sql, [watched.name]).fetchone():
+    if watched.existing == "process" or lookup.was_scanned(db, watched.name):
         return 0
     since = None
     if watched.existing.startswith("since:"):

@@ -11,7 +11,7 @@ from sqlite_utils import Database
 from cellwatch.config.schema import Config, Target, Watch
 from cellwatch.errors import UnknownModel, WeightsError
 from cellwatch.records import Outcome
-from cellwatch.storage.ledger import promotions
+from cellwatch.storage.ledger import lookup, promotions
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.promotions import ModelName
 from cellwatch.storage.ledger.queue import Claim
@@ -93,11 +93,10 @@ def redo_if_repinned(
     db: Database, claim: Claim, outcome: Outcome, config: Config, now: datetime
 ) -> bool:
     """Queue an image again whose experiment a person gave another model while it was segmented."""
-    sql = "SELECT max(started_at) FROM attempts WHERE acquisition_id = ?"
-    (started,) = db.execute(sql, [claim.acquisition_id]).fetchone()
+    started = lookup.last_started(db, claim.acquisition_id)
     for result in outcome.targets:
         place = (claim.watch, pin_key(config, claim), result.name)
-        name = promotions.repinned_since(db, place, started or "")
+        name = promotions.repinned_since(db, place, started)
         if name is not None and name.sha256 != result.model_sha256:
             promotions.queue_again(db, claim.acquisition_id, now)
             return True

@@ -22,7 +22,7 @@ from cellwatch.config.parse import read_config
 from cellwatch.config.schema import Config
 from cellwatch.daemon import arriving, workers
 from cellwatch.daemon.corrections import events, inbox
-from cellwatch.daemon.intake import known_files, start_watching, waiting_files
+from cellwatch.daemon.intake import start_watching
 from cellwatch.daemon.jobs import models_of
 from cellwatch.daemon.life import Life, Ordinary
 from cellwatch.daemon.results import start_watching_results
@@ -43,7 +43,7 @@ from cellwatch.daemon.service.startup import (
 from cellwatch.errors import CellwatchError, ConfigError
 from cellwatch.files.digests import has_fingerprint
 from cellwatch.records import AcquisitionState
-from cellwatch.storage.ledger import backups, queue, recovery, revisits, service
+from cellwatch.storage.ledger import backups, lookup, queue, recovery, revisits, service
 from cellwatch.storage.ledger.locking import state_lock
 from cellwatch.storage.reports.station import LEDGER_MENDED, RELOAD_ERROR
 
@@ -121,7 +121,7 @@ def _begin_life(db: Database, config: Config, config_path: Path, *, is_once: boo
 
 
 def _live(life: Life, signals: Signals) -> dict[str, int]:
-    done_before = _count(life.db, AcquisitionState.DONE)
+    done_before = lookup.n_in_state(life.db, AcquisitionState.DONE)
     when_writable(signals, lambda: _begin(life))
     threads = _start_threads(life)
     notify("READY=1")
@@ -137,10 +137,9 @@ def _live(life: Life, signals: Signals) -> dict[str, int]:
         _end(life)
         for thread in threads:
             thread.join(1.0)
-    counts = {state.value: _count(life.db, state) for state in AcquisitionState}
+    counts = {state.value: lookup.n_in_state(life.db, state) for state in AcquisitionState}
     counts[AcquisitionState.DONE] -= done_before
-    rows = life.db.execute("SELECT name FROM folders WHERE state = 'offline'").fetchall()
-    offline = sum(life.watch_named(name) is not None for (name,) in rows)
+    offline = sum(life.watch_named(n) is not None for n in lookup.offline_folders(life.db))
     return {**counts, "offline": offline}
 
 
@@ -153,12 +152,12 @@ def _start_threads(life: Life) -> list[threading.Thread]:
     threads = [
         start_watching(
             watched,
-            known_files(life.db, watched),
+            lookup.known_files(life.db, watched.name),
             stop,
             put,
             is_once=life.is_once,
             forget=life.forget[watched.name],
-            stood=waiting_files(life.db, watched, _now()),
+            stood=lookup.waiting_files(life.db, watched.name, _now()),
         )
         for watched in config.watch
     ]
@@ -328,11 +327,6 @@ def _drain(life: Life, until: float) -> None:
         if event.worker is worker and event.message is None:
             return
         workers.listen_once(life)
-
-
-def _count(db: Database, state: AcquisitionState) -> int:
-    sql = "SELECT count(*) FROM acquisitions WHERE state = ? AND superseded_by IS NULL"
-    return int(db.execute(sql, [state.value]).fetchone()[0])
 
 
 def _now() -> datetime:

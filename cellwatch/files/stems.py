@@ -8,12 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-# Of acquisitions `a`: those that represent a file. One that is being rewritten has a second row,
-# which holds nothing yet, beside what the file held before.
-CURRENT = """a.superseded_by IS NULL AND NOT (a.fingerprint = '' AND EXISTS (
-    SELECT 1 FROM acquisitions o WHERE o.watch = a.watch AND o.path = a.path
-    AND o.fingerprint != '' AND o.superseded_by IS NULL))"""
-
 Row = TypeVar("Row", bound=Mapping[str, Any])  # Any: what SQLite holds
 
 

@@ -167,8 +167,7 @@ def watch(
     try:
         while not stop.is_set():
             now = time.monotonic()
-            while forget is not None and not forget.empty():
-                memory.reported.pop(forget.get(), None)
+            _forget(memory, forget)
             if now >= next_observer and (observer is None or not observer.is_alive()):
                 observer = _observe(plan.root, hints)
                 is_refused = observer is None and plan.root.is_dir()
@@ -194,6 +193,11 @@ def watch(
         if observer is not None and observer.is_alive():
             observer.stop()
             observer.join()
+
+
+def _forget(memory: "_Memory", names: "queue.SimpleQueue[str] | None") -> None:
+    while names is not None and not names.empty():
+        memory.reported.pop(names.get(), None)
 
 
 def _remembered(

@@ -60,10 +60,23 @@ def fetch(
     address = f"{checked_address(mirror)}/{name}"
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{name}.partial"
+    _fetch_all(address, partial, on_bytes)
+    try:
+        check_pin(name, partial, folder)
+    except DownloadError:
+        _forget(partial)  # another try begins again
+        raise
+    done = folder / f"{name}.download"  # a model folder of the same name may lie beside it
+    partial.replace(done)
+    partial.with_name(f"{partial.name}.etag").unlink(missing_ok=True)
+    return done
+
+
+def _fetch_all(address: str, partial: Path, on_bytes: Callable[[int, int], None]) -> None:
     for attempt in range(ATTEMPTS):
         try:
             _fetch_rest(address, partial, on_bytes)
-            break
+            return
         except DownloadError:
             raise
         except urllib.error.HTTPError as error:
@@ -79,17 +92,7 @@ def fetch(
                     f"{address} cannot be fetched: {error}; what came is kept, try again, or bring "
                     "the file yourself: --from-file"
                 ) from error
-    else:
-        raise DownloadError(f"{address} cannot be fetched: the server refuses every range")
-    try:
-        check_pin(name, partial, folder)
-    except DownloadError:
-        _forget(partial)  # another try begins again
-        raise
-    done = folder / f"{name}.download"  # a model folder of the same name may lie beside it
-    partial.replace(done)
-    partial.with_name(f"{partial.name}.etag").unlink(missing_ok=True)
-    return done
+    raise DownloadError(f"{address} cannot be fetched: the server refuses every range")
 
 
 def check_pin(name: str, path: Path, folder: Path) -> str:

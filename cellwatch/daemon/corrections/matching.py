@@ -16,10 +16,10 @@ from cellwatch.daemon.corrections.match import (
     cut_short,
     overwritten,
 )
-from cellwatch.files.stems import CURRENT, name_key, stem_key
+from cellwatch.files.stems import name_key, stem_key
 from cellwatch.records import PlaneIndex
 from cellwatch.storage.corrections.names import CorrectionName, DroppedName
-from cellwatch.storage.ledger import dropped_files
+from cellwatch.storage.ledger import checkouts, dropped_files, lookup
 from cellwatch.storage.ledger.acquisitions import extent
 from cellwatch.storage.ledger.annotations import handed_out_digests
 from cellwatch.storage.ledger.path_text import path_text, text_path
@@ -77,7 +77,7 @@ def _match_drop(
     if elsewhere is not None:
         return elsewhere
     for reading in name.readings:  # a second look, or one of several images of one name
-        checkout = _checkout(db, reading.stem)
+        checkout = checkouts.latest(db, reading.stem)
         if checkout is not None:
             annotator = reading.annotator or (
                 "" if watched else subfolders.who(relative.parent, name)
@@ -104,9 +104,7 @@ def _matched(
             f"name it {name.stem}__{names[0]}_masks.tif",
         )
     target = next(t for t in watched.targets() if t.name == (name.target or names[0]))
-    sql = "SELECT state FROM targets WHERE acquisition_id = ? AND name = ?"
-    state = db.execute(sql, [row["id"], target.name]).fetchone()
-    if state is None or state[0] != "done":
+    if lookup.target_state(db, row["id"], target.name) != "done":
         why = f"its image is not segmented yet ({row['state']}"
         return Unmatched(f"{why}{': ' + row['reason'] if row['reason'] else ''})", is_waiting=True)
     if name.plane is None and (row["planes"] or 1) > 1:
@@ -139,15 +137,7 @@ def _matched(
 def _handed_out(db: sqlite3.Connection, rows: list[Row], name: DroppedName, file: str) -> list[Row]:
     # Those that were taken out under just this name, when it was no other's yet. One that came back
     # as another file, and was taken, is done with: this file may mean its namesake.
-    stems = [path_text(stem_key(f"{reading.stem}.x")) for reading in name.readings]
-    sql = f"""
-        SELECT DISTINCT acquisition_id FROM checkouts k
-        WHERE stem IN ({",".join("?" * len(stems))}) AND is_mirrored = 0
-        AND (NOT EXISTS (SELECT 1 FROM corrections c WHERE c.checkout_id = k.id AND c.kind = ?
-                         AND c.state IN ('trainable', 'used', 'superseded'))
-             OR EXISTS (SELECT 1 FROM corrections c WHERE c.checkout_id = k.id AND c.file = ?))
-    """
-    keys = {key for (key,) in db.execute(sql, [*stems, name.kind, file]).fetchall()}
+    keys = checkouts.handed_out_as(db, [r.stem for r in name.readings], name.kind, file)
     return [row for row in rows if row["id"] in keys]
 
 
@@ -188,19 +178,14 @@ def _with_plane(
 
 def _checkouts(db: sqlite3.Connection, row: Row, name: DroppedName) -> list[sqlite3.Row]:
     # Under this name, of the file at this place, whatever lies there now: the latest first.
-    stems = [path_text(stem_key(f"{reading.stem}.x")) for reading in name.readings]
-    sql = f"""
-        SELECT c.* FROM checkouts c JOIN acquisitions a ON a.id = c.acquisition_id
-        WHERE c.stem IN ({",".join("?" * len(stems))}) AND c.is_mirrored = 0
-              AND a.watch = ? AND a.relative_path = ? ORDER BY c.id DESC
-    """
-    return db.execute(sql, [*stems, row["watch"], row["relative_path"]]).fetchall()
+    stems = [reading.stem for reading in name.readings]
+    return checkouts.of_file(db, stems, row["watch"], row["relative_path"])
 
 
 def _may_hold(db: sqlite3.Connection, row: Row, checkout: Row | sqlite3.Row) -> bool:
     # A time-lapse that has grown still has the plane that was handed out: the reader looks.
-    sql = "SELECT axes, shape FROM acquisitions WHERE id = ?"
-    axes, shape = db.execute(sql, [checkout["acquisition_id"]]).fetchone()
+    given = lookup.acquisition(db, checkout["acquisition_id"])
+    axes, shape = given["axes"], given["shape"]
     if not (checkout["plane_sha256"] and shape and row["shape"]):
         return False
     before, now = extent(axes, json.loads(shape)), extent(row["axes"], json.loads(row["shape"]))
@@ -210,11 +195,10 @@ def _may_hold(db: sqlite3.Connection, row: Row, checkout: Row | sqlite3.Row) -> 
 def _as_handed_out(
     db: sqlite3.Connection, config: Config, checkout: Row, annotator: str
 ) -> Matched | Unmatched:
-    sql = "SELECT * FROM acquisitions WHERE id = ?"
-    row = dict(db.execute(sql, [checkout["acquisition_id"]]).fetchone())
+    row = lookup.acquisition(db, checkout["acquisition_id"])
     plane_sha256 = ""
     if row["superseded_by"] is not None:
-        now = _now_of(db, row)
+        now = lookup.current_at(db, row["watch"], row["path"])
         if now is None or not _may_hold(db, now, checkout):
             return Unmatched(overwritten(row["path"]), TAKE_NEW)
         row, plane_sha256 = now, checkout["plane_sha256"]
@@ -240,37 +224,18 @@ def _as_handed_out(
     )
 
 
-def _now_of(db: sqlite3.Connection, row: Row) -> Row | None:
-    sql = f"SELECT a.* FROM acquisitions a WHERE a.watch = ? AND a.path = ? AND {CURRENT}"
-    found = db.execute(sql, [row["watch"], row["path"]]).fetchone()
-    return dict(found) if found else None
-
-
 def _plane_of(checkout: Row | sqlite3.Row) -> PlaneIndex:
     return PlaneIndex(checkout["position"], checkout["t"], checkout["z"])
 
 
-def _checkout(db: sqlite3.Connection, stem: str) -> Row | None:
-    sql = "SELECT * FROM checkouts WHERE stem = ? ORDER BY id DESC LIMIT 1"
-    row = db.execute(sql, [path_text(stem_key(f"{stem}.x"))]).fetchone()
-    return dict(row) if row else None
-
-
 def _acquisitions(db: sqlite3.Connection, config: Config, stem: str) -> list[Row]:
-    sql = f"SELECT a.* FROM acquisitions a WHERE a.stem = ? AND {CURRENT} ORDER BY a.id"
     watched = {watch.name for watch in config.watch}
-    rows = db.execute(sql, [path_text(stem_key(f"{stem}.x"))]).fetchall()
-    return [dict(row) for row in rows if row["watch"] in watched]
+    return [row for row in lookup.with_stem(db, stem) if row["watch"] in watched]
 
 
 def _alike(db: sqlite3.Connection, stem: str) -> str:
-    # Those whose name holds this one: people drop what the microscope put before a number.
-    sql = """
-        SELECT DISTINCT stem FROM acquisitions
-        WHERE superseded_by IS NULL AND instr(stem, ?) > 0 ORDER BY stem LIMIT ?
-    """
-    rows = db.execute(sql, [path_text(stem_key(f"{stem}.x")), LISTED]).fetchall()
-    return f"; there are {', '.join(repr(near) for (near,) in rows)}" if rows else ""
+    near = lookup.stems_like(db, stem, LISTED)
+    return f"; there are {', '.join(map(repr, near))}" if near else ""
 
 
 def _watched(config: Config, folder: Path, name: DroppedName) -> str:

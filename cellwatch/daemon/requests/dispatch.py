@@ -22,6 +22,7 @@ from cellwatch.storage.ledger import (
     annotations,
     corrections,
     flags,
+    lookup,
     precedence,
     superseding,
     training_runs,
@@ -83,9 +84,7 @@ def _likely(db: Database, name: str) -> str:
 
 def _require_roi(db: Database, flag: flags.Flag) -> None:
     found = flags.acquisitions_named(db, flag.name) if flag.roi else []
-    marks = ",".join("?" * len(found))
-    sql = f"SELECT max(rois) FROM targets WHERE state = 'done' AND acquisition_id IN ({marks})"
-    (most,) = db.execute(sql, found).fetchone()
+    most = lookup.most_rois(db, found)
     if flag.roi and most is not None and flag.roi > most:
         raise RequestRefused(f"{flag.name} has {most} ROIs; there is no ROI {flag.roi}")
 

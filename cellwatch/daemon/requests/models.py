@@ -13,9 +13,9 @@ from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.retraining.selection import Group, groups_of
 from cellwatch.errors import RequestRefused, UnknownModel
 from cellwatch.records import Verdict
-from cellwatch.storage.ledger import promotions
+from cellwatch.storage.ledger import lookup, promotions
 from cellwatch.storage.ledger.database import transaction
-from cellwatch.storage.ledger.path_text import path_text, text_path
+from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.ledger.promotions import Decision, ModelName
 from cellwatch.storage.ledger.requests import Answer, Request
 from cellwatch.zoo.cards import ModelPlace, find_model
@@ -187,9 +187,8 @@ def _meant(name: str, configured: Place, config: Config) -> ModelPlace:
 
 
 def _experiment(db: Database, experiment: str, watch: str | None) -> tuple[str, str]:
-    sql = "SELECT DISTINCT watch FROM acquisitions WHERE experiment = ?"
-    found = [name for (name,) in db.execute(sql, [path_text(experiment)]).fetchall()]
-    found = [name for name in found if watch in (None, name)]
+    folders = lookup.folders_of_experiment(db, experiment)
+    found = [name for name in folders if watch in (None, name)]
     if not found:
         raise RequestRefused(
             f"there is no experiment '{experiment}'; cellwatch explain IMAGE names an image's"

@@ -81,7 +81,22 @@ def evidence_for(
         if confirmation is not None and confirmation.verdict == Verdict.REVOKED:
             incumbent = job.predecessor
     judge.add(incumbent)
-    images, scores = [], []
+    images, scores = _compared(job, (made, incumbent), folds, judge)
+    smoke = _smoke(job, made, incumbent, judge)
+    fits = [] if smoke.problems else _fits(job, made, incumbent, judge)
+    decision = decide(images, smoke, PromotionRule(**job.rule), fits)
+    return EvidenceFound(decision, confirmation, smoke, scores)
+
+
+def _compared(
+    job: TrainJob,
+    models: tuple[UsedModel, UsedModel],  # the candidate and the incumbent
+    folds: Mapping[str, tuple[str, CPNet]],
+    judge: Judge,
+) -> tuple[list[PairedImage], list[Evidence]]:
+    made, incumbent = models
+    images: list[PairedImage] = []
+    scores: list[Evidence] = []
     for item in job.items:
         if item.side == Side.HELD_OUT:
             ours = judge.look(made.sha256, item, "held_out")
@@ -111,10 +126,7 @@ def evidence_for(
         )
         # One that was evaluated before for another reason is reported for this one.
         scores += [ours.score, replace(theirs.score, kind=ours.score.kind)]
-    smoke = _smoke(job, made, incumbent, judge)
-    fits = [] if smoke.problems else _fits(job, made, incumbent, judge)
-    decision = decide(images, smoke, PromotionRule(**job.rule), fits)
-    return EvidenceFound(decision, confirmation, smoke, scores)
+    return images, scores
 
 
 def _of_twin(job: TrainJob, item: TrainingItem, incumbent: UsedModel, ours: Seen) -> Found | None:

@@ -1,7 +1,6 @@
 """What a group's next training is made of: corrections with their sides, the base, the rivals."""
 
 import hashlib
-import json
 import secrets
 import sqlite3
 from collections import Counter
@@ -17,7 +16,7 @@ from cellwatch.config.schema import Config, Target, Watch
 from cellwatch.daemon.model_choice import ANOTHER_FOR_GROUP, Place, named_model
 from cellwatch.errors import UnknownModel
 from cellwatch.records import AskedRun, Side, TrainingItem, TrainJob, UsedModel, Verdict
-from cellwatch.storage.ledger import corrections, dropped_files, promotions, training_runs
+from cellwatch.storage.ledger import corrections, dropped_files, lookup, promotions, training_runs
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.ledger.precedence import counting, plane_of
@@ -259,12 +258,8 @@ def _used(
 
 def _most_fed(db: Database, rows: list[dict[str, Any]]) -> int:  # Any: what SQLite holds
     # As the station feeds them: without a choice, two channels of two.
-    sql = "SELECT channels FROM targets WHERE acquisition_id = ? AND name = ?"
-    fed = [1]
-    for row in rows:
-        found = db.execute(sql, [row["acquisition_id"], row["target"]]).fetchone()
-        fed.append(len(json.loads(found[0])) if found and found[0] else 1)
-    return max(fed)
+    fed = [lookup.n_channels_fed(db, row["acquisition_id"], row["target"]) for row in rows]
+    return max([1, *fed])
 
 
 def _plan(items: tuple[TrainingItem, ...], config: Config) -> FitPlan:

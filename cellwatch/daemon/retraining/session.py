@@ -32,6 +32,7 @@ from cellwatch.daemon.retraining.trainer_process import pause
 from cellwatch.errors import RequestRefused, TrainingError
 from cellwatch.images import load
 from cellwatch.records import PlaneIndex, Side, TrainJob
+from cellwatch.storage.ledger import lookup
 from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.reports.station import LEDGER, reader
 from cellwatch.zoo.cards import find_model
@@ -143,13 +144,8 @@ def _train(
 
 
 def _is_busy(config: Config) -> bool:
-    sql = """
-        SELECT EXISTS (SELECT 1 FROM acquisitions
-                       WHERE state IN ('queued', 'running') AND superseded_by IS NULL)
-               OR EXISTS (SELECT 1 FROM runs WHERE state = 'running')
-    """
     with reader(config.state.folder / LEDGER) as db:
-        return bool(db.execute(sql).fetchone()[0])
+        return lookup.is_busy(db)
 
 
 def _sweep(sessions: Path, now: datetime) -> None:

@@ -9,14 +9,12 @@ stopped by its parent on the CPU.
 import hashlib
 import json
 import logging
-import math
 import os
 import sys
 import threading
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -32,9 +30,10 @@ from cellwatch.daemon.retraining.data import (
     replayed,
     without_damaged,
 )
-from cellwatch.daemon.retraining.evaluation import FITS, evidence_for
+from cellwatch.daemon.retraining.evaluation import evidence_for
 from cellwatch.daemon.retraining.judge import Judge, on_device
 from cellwatch.daemon.retraining.pacing import Pacer
+from cellwatch.daemon.retraining.planning import base_network, planned, shortened
 from cellwatch.daemon.retraining.run_folder import (
     CANDIDATE,
     FAILURE,
@@ -43,26 +42,24 @@ from cellwatch.daemon.retraining.run_folder import (
     PROGRESS,
     REFUSED,
     REPORT,
+    write_json,
 )
-from cellwatch.errors import CellwatchError, TrainingError
+from cellwatch.errors import CellwatchError
 from cellwatch.files.atomic import put_in_place
 from cellwatch.records import ModelCard, Side, TrainingItem, TrainJob, TrainReport, Verdict
 from cellwatch.training.checkpoint import LOG as FIT_LOG
-from cellwatch.training.dataset import TrainingImage, mean_diameter
+from cellwatch.training.dataset import TrainingImage
 from cellwatch.training.fit import Between, fit
-from cellwatch.training.plans import FORWARD, LEAST_EPOCHS, FitPlan, plan_from, with_steps
+from cellwatch.training.plans import FitPlan
 from cellwatch.training.styling import style_facts
 from cellwatch.zoo.cards import CARD, read_card
 from cellwatch.zoo.catalog import add_model
 from cellwatch.zoo.hashes import file_sha256
-from cellwatch.zoo.weights import load_network, save_network, with_diameters
-
-if TYPE_CHECKING:
-    from cellwatch.workflows.train import Prepared
+from cellwatch.zoo.weights import load_network, save_network
 
 logger = logging.getLogger(__name__)
 
-PLAN, WEIGHTS = "plan.json", "network.safetensors"
+WEIGHTS = "network.safetensors"
 MAX_FOLDS = 4
 
 
@@ -98,49 +95,63 @@ def retrain(job: TrainJob, device: torch.device, pacer: Pacer) -> TrainReport:
     trained_on = {candidate.sha256: tuple(item.correction_id for item in items)}
     judge = Judge(job, device, pacer.give_way)
     if job.kind == "session":
+        reason = "; ".join(["trained within a session: nothing is promoted by it", *notes])
+        verdict = Verdict.INCONCLUSIVE
         return TrainReport(
-            candidate.id,
-            candidate.sha256,
-            trained_on,
-            (),
-            Verdict.INCONCLUSIVE,
-            "; ".join(["trained within a session: nothing is promoted by it", *notes]),
-            seconds=pacer.seconds,
+            candidate.id, candidate.sha256, trained_on, (), verdict, reason, seconds=pacer.seconds
         )
-    judges: dict[str, tuple[str, CPNet]] = {}  # by content key: what was not trained on it
-    for number, left_out in enumerate(folds):
-        kept = [item for item in items if item.content_key not in left_out]
-        part = [lessons[i.correction_id] for i in kept if i.correction_id in lessons]
-        if not any(image.n_rois for image in part):
-            pacer.skip(plan.steps)
-            continue  # all ROIs lie in what it would leave out: nobody can judge there
-        part += [image.lesson for image in replay if image.content not in left_out]
-        place, own = folder / f"fold{number}", replace(plan, seed=plan.seed + 1 + number)
-        network = _trained(place, job, part, own, device, pacer)
-        learned = tuple(item.correction_id for item in kept)
-        sha256 = _identity(place / WEIGHTS, learned)
-        trained_on[sha256] = learned
-        judges |= dict.fromkeys(left_out, (sha256, network))
+    taught = _Taught(items, lessons, replay, folds)
+    judges, learned = _judging(job, taught, plan, device, pacer)
     pacer.say("scoring on images that were not trained on")
     found = evidence_for(job, folder / CANDIDATE, judges, judge)
+    numbers = {"smoke_test": list(found.smoke.problems), "folds": len(folds), "epochs": plan.epochs}
     return TrainReport(
         candidate.id,
         candidate.sha256,
-        trained_on,
+        trained_on | learned,
         tuple(found.scores),
         found.decision.verdict,
-        "; ".join([found.decision.reason + _shortened(job, plan), *notes]),
-        {
-            **found.decision.numbers,
-            "smoke_test": list(found.smoke.problems),
-            "folds": len(folds),
-            "epochs": plan.epochs,
-        },
+        "; ".join([found.decision.reason + shortened(job, plan), *notes]),
+        {**found.decision.numbers, **numbers},
         found.confirmation.verdict if found.confirmation else None,
         found.confirmation.reason if found.confirmation else "",
         pacer.seconds,
         damaged,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Taught:
+    """What a candidate is trained on, and what each network that judges it leaves out."""
+
+    items: Sequence[TrainingItem]
+    lessons: Mapping[int, TrainingImage]  # by correction
+    replay: Sequence[Replayed]
+    folds: Sequence[Collection[str]]  # content keys
+
+
+def _judging(
+    job: TrainJob, taught: _Taught, plan: FitPlan, device: torch.device, pacer: Pacer
+) -> tuple[dict[str, tuple[str, CPNet]], dict[str, tuple[int, ...]]]:
+    """Train the fold networks: by content key who left it out, and what each was trained on."""
+    judges: dict[str, tuple[str, CPNet]] = {}
+    trained_on: dict[str, tuple[int, ...]] = {}
+    for number, left_out in enumerate(taught.folds):
+        kept = [item for item in taught.items if item.content_key not in left_out]
+        ids = [item.correction_id for item in kept if item.correction_id in taught.lessons]
+        part = [taught.lessons[key] for key in ids]
+        if not any(image.n_rois for image in part):
+            pacer.skip(plan.steps)
+            continue  # all ROIs lie in what it would leave out: nobody can judge there
+        part += [image.lesson for image in taught.replay if image.content not in left_out]
+        place = Path(job.folder) / f"fold{number}"
+        own = replace(plan, seed=plan.seed + 1 + number)
+        network = _trained(place, job, part, own, device, pacer)
+        learned = tuple(item.correction_id for item in kept)
+        sha256 = _identity(place / WEIGHTS, learned)
+        trained_on[sha256] = learned
+        judges |= dict.fromkeys(left_out, (sha256, network))
+    return judges, trained_on
 
 
 def _replay_for(job: TrainJob) -> tuple[list[Replayed], list[str]]:
@@ -170,56 +181,6 @@ def folds_of(job: TrainJob) -> list[set[str]]:
     n_folds = min(MAX_FOLDS, len(train))
     spread = [*fresh, *earlier]
     return [set(spread[number::n_folds]) for number in range(n_folds)]
-
-
-def planned(
-    job: TrainJob, images: Sequence[TrainingImage], folds: int, device: torch.device, pacer: Pacer
-) -> FitPlan:
-    """Return the plan of all trainings of a run, shortened once to fit the budget, then kept."""
-    path = Path(job.folder) / PLAN
-    if path.exists():
-        return plan_from(json.loads(path.read_text(encoding="utf-8")))
-    from cellwatch.workflows.train import Prepared, seconds_a_step
-
-    plan = plan_from(on_device(job, device).plan)
-    pacer.say("timing ten steps")
-    prepared = Prepared(list(images), [], _base(job, images), [], None, job.channels)
-    usual, spent = seconds_a_step(prepared, plan, job.budget_s, device)
-    each = usual * (1 + folds)  # s a step, of all trainings
-    beside = usual * (spent + plan.steps_worth_after * (1 + folds))  # s
-    beside += usual * _steps_worth_scoring(job, prepared, plan, folds)
-    steps = max(0, min(plan.steps, int((job.budget_s - beside) / each)))
-    least = min(LEAST_EPOCHS, plan.steps)
-    if steps < least:
-        raise TrainingError(
-            f"retrain.budget of {_told(job.budget_s)} allows {steps} of {plan.steps} steps "
-            f"of {1 + folds} trainings here, too few to learn; {least} of them take about "
-            f"{_told(each * least + beside)}, all of them {_told(each * plan.steps + beside)}: "
-            "raise it"
-        )
-    if steps < plan.steps:
-        plan = with_steps(plan, steps, is_most=True)
-    _write(path, asdict(plan))
-    return plan
-
-
-def _steps_worth_scoring(job: TrainJob, prepared: "Prepared", plan: FitPlan, folds: int) -> float:
-    # Two networks look at each image that judges; the candidate also at what it was trained on.
-    n_judges = sum(item.side == Side.HELD_OUT or folds > 0 for item in job.items)
-    diam_mean = prepared.network.config.diam_mean
-    areas = [i.labels.size * (diam_mean / i.diameter) ** 2 for i in prepared.images if i.diameter]
-    n_fits = min(2 * FITS, len(job.items)) if job.seen.get(job.incumbent.sha256) else 0
-    pixels = (2 * n_judges + n_fits) * sum(areas) / max(1, len(areas))
-    return FORWARD * pixels / (plan.batch_size * plan.crop**2)
-
-
-def _told(seconds: float) -> str:
-    return f"{math.ceil(seconds)} s" if seconds < 120 else f"{math.ceil(seconds / 60)} min"
-
-
-def _shortened(job: TrainJob, plan: FitPlan) -> str:
-    of = plan_from(job.plan).steps
-    return "" if plan.steps == of else f" (retrain.budget allowed {plan.steps} of {of} steps)"
 
 
 def _candidate(
@@ -281,7 +242,7 @@ def _trained(
     if (folder / WEIGHTS).exists():
         pacer.skip(plan.steps)
         return load_network(folder / WEIGHTS)
-    network = _base(job, images)
+    network = base_network(job, images)
     between = Between(pacer.step, pacer.give_way)
     for report in fit(network, images, plan, folder, device=device, between=between):
         pacer.say(f"{folder.name}: epoch {report.epoch + 1} of {plan.epochs}", report.loss)
@@ -298,19 +259,6 @@ def _identity(weights: Path, learned: Sequence[int]) -> str:
     return hashlib.sha256(f"{file_sha256(weights)} {sorted(learned)}".encode()).hexdigest()
 
 
-def _base(job: TrainJob, images: Sequence[TrainingImage]) -> CPNet:
-    weights = Path(job.base.folder) / "weights.safetensors"
-    if file_sha256(weights) != job.base.sha256:
-        raise TrainingError(f"{weights} is not the base '{job.base.id}' that the group began with")
-    return with_diameters(load_network(weights), diam_labels=mean_diameter(images))
-
-
-def _write(path: Path, data: Any) -> None:  # Any: JSON
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    put_in_place(aside, path)
-
-
 def main() -> None:
     """Carry out the job of the run folder that the arguments name."""
     folder, parent = Path(sys.argv[1]), int(sys.argv[2])
@@ -318,7 +266,7 @@ def main() -> None:
     os.nice(19)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     job = TrainJob.from_json(json.loads((folder / JOB).read_text(encoding="utf-8")))
-    pacer = Pacer(lambda said: _write(folder / PROGRESS, said))
+    pacer = Pacer(lambda said: write_json(folder / PROGRESS, said))
     # Unbuffered: a thread that waits in a buffered read would abort the interpreter's end.
     orders = os.fdopen(os.dup(0), "rb", buffering=0)
     threading.Thread(target=pacer.listen, args=(orders,), daemon=True).start()
@@ -327,7 +275,7 @@ def main() -> None:
         device = choose_device(job.device)
         if device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(job.memory_share)
-        _write(folder / REPORT, retrain(job, device, pacer).to_json())
+        write_json(folder / REPORT, retrain(job, device, pacer).to_json())
     except CellwatchError as error:
         (folder / FAILURE).write_text(str(error), encoding="utf-8")
         sys.exit(REFUSED)

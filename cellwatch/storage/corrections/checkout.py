@@ -157,20 +157,13 @@ def take_out(
         pixels, labels = pixels[(slice(None), *crop.window)], labels[crop.window]
     labels = relabel(np.ascontiguousarray(labels, np.int32))
     has_planes = image.n_planes > 1
-    name = CorrectionName(
-        _stem(row),
-        wanted.plane if has_planes else None,
-        wanted.target if row["n_targets"] > 1 else "",
-        crop,
-    )
-    stem = correction_name(name, "")
+    target = wanted.target if row["n_targets"] > 1 else ""
+    plane = wanted.plane if has_planes else None
+    stem = correction_name(CorrectionName(_stem(row), plane, target, crop), "")
     if wanted.is_again:
         stem = f"again-{secrets.token_hex(4)}"
         pixels, labels = pixels[:, ::-1, ::-1], np.zeros_like(labels)
-    folder = to / stem
-    if folder.exists():
-        raise RequestRefused(f"{folder} exists; move it away, or take out to another --to")
-    folder.mkdir(parents=True)
+    folder = _new_folder(to / stem)
     picture, masks = folder / f"{stem}.tif", folder / f"{stem}{ENDINGS[wanted.tool]}"
     write_image(picture, np.ascontiguousarray(pixels), is_rgb=image.is_rgb)
     write_labels(masks, labels, wanted.tool, picture)
@@ -190,6 +183,13 @@ def take_out(
         # Blank ones of a second look are nobody's.
         "labels_sha256": labels_digest(labels) if labels.any() else None,
     }
+
+
+def _new_folder(folder: Path) -> Path:
+    if folder.exists():
+        raise RequestRefused(f"{folder} exists; move it away, or take out to another --to")
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _remembered(keep: Path, stem: str, labels: Int32) -> str:

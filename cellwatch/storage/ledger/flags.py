@@ -7,9 +7,10 @@ from pathlib import PurePosixPath
 
 from sqlite_utils import Database
 
-from cellwatch.files.stems import CURRENT, meant_by, name_key, stem_key
+from cellwatch.files.stems import meant_by, name_key, stem_key
 from cellwatch.storage.ledger.acquisitions import iso
 from cellwatch.storage.ledger.database import transaction
+from cellwatch.storage.ledger.lookup import CURRENT
 from cellwatch.storage.ledger.path_text import path_text
 
 NAMED = 3  # images that a mistyped name may have meant

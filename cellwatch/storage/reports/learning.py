@@ -5,7 +5,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from cellwatch.files.stems import CURRENT, meant_by, stem_key
+from cellwatch.files.stems import meant_by, stem_key
+from cellwatch.storage.ledger.lookup import CURRENT
 from cellwatch.storage.ledger.path_text import path_text
 
 Row = dict[str, Any]  # Any: what SQLite holds
@@ -118,6 +119,33 @@ def dropped_in_vain(db: sqlite3.Connection) -> dict[str, int]:
         WHERE state IN ('rejected', 'orphan') AND superseded_by IS NULL GROUP BY state
     """
     return dict(db.execute(sql).fetchall())
+
+
+def groups_corrected(db: sqlite3.Connection) -> set[str]:
+    """Return the groups that have corrections."""
+    sql = "SELECT DISTINCT group_name FROM corrections WHERE group_name IS NOT NULL"
+    return {name for (name,) in db.execute(sql)}
+
+
+def groups_known(db: sqlite3.Connection) -> set[str]:
+    """Return the groups that have corrections or promotions."""
+    promoted = db.execute("SELECT DISTINCT group_name FROM promotions")
+    return groups_corrected(db) | {name for (name,) in promoted}
+
+
+def n_flagged(db: sqlite3.Connection) -> int:
+    """Return how many images are flagged, those that are still to come among them."""
+    sql = (
+        "SELECT count(DISTINCT coalesce(acquisition_id, name)) FROM flags WHERE lowered_at IS NULL"
+    )
+    return int(db.execute(sql).fetchone()[0])
+
+
+def n_audited(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return how many scores there are, and how many networks were trained."""
+    n_scores = db.execute("SELECT count(*) FROM scores").fetchone()[0]
+    n_networks = db.execute("SELECT count(DISTINCT model_sha256) FROM trained_on").fetchone()[0]
+    return int(n_scores), int(n_networks)
 
 
 def groups_configured(db: sqlite3.Connection) -> list[str] | None:

@@ -75,18 +75,7 @@ def build_zoo(
     require_leiden()
     held = hold_models(request, out)
     keep_request(request, {}, out)
-    training = {
-        name_of(name): read_images(Path(name) / "train", name_of(name), out / "flows")
-        for name in request.sets
-    }
-    for name in request.sets:
-        if not (Path(name) / "test").is_dir():
-            tell(f"{name} has no folder test, so nothing is scored on it")
-    tests = {
-        name_of(name): read_images(Path(name) / "test", name_of(name))
-        for name in request.sets
-        if (Path(name) / "test").is_dir()
-    }
+    training, tests = _read_sets(request.sets, out, tell)
     _refuse_mixed_channels([image for each in training.values() for image in each])
     _refuse_trained_on(training, tests)
     keep_request(request, {name: content_digest(each) for name, each in training.items()}, out)
@@ -108,6 +97,22 @@ def build_zoo(
         train_part(replace(request, plan=plan), name, images, out, device, tell)
     write_classifier(table, found, models, style_model, out)
     return table, found
+
+
+def _read_sets(
+    sets: Sequence[str], out: Path, tell: Tell
+) -> tuple[dict[str, list[TrainingImage]], dict[str, list[TrainingImage]]]:
+    """Read the training and the test images of all sets, by name."""
+    training = {n: read_images(Path(n) / "train", name_of(n), out / "flows") for n in sets}
+    tested = [name for name in sets if (Path(name) / "test").is_dir()]
+    for name in sets:
+        if name not in tested:
+            tell(f"{name} has no folder test, so nothing is scored on it")
+    tests = {name: read_images(Path(name) / "test", name_of(name)) for name in tested}
+    return (
+        {name_of(name): images for name, images in training.items()},
+        {name_of(name): images for name, images in tests.items()},
+    )
 
 
 def _parts(

@@ -21,8 +21,9 @@ from cellwatch.daemon.retraining import trainer as training
 from cellwatch.daemon.retraining.data import replayed
 from cellwatch.daemon.retraining.judge import Judge
 from cellwatch.daemon.retraining.pacing import Pacer
+from cellwatch.daemon.retraining.planning import planned
 from cellwatch.daemon.retraining.selection import groups_of, job_of
-from cellwatch.daemon.retraining.trainer import folds_of, planned, retrain
+from cellwatch.daemon.retraining.trainer import folds_of, retrain
 from cellwatch.errors import TrainingError
 from cellwatch.records import AskedRun, Side, TrainReport, Verdict
 from cellwatch.storage.corrections.kept import read_kept
