@@ -12,7 +12,7 @@ from cellwatch.cli.client import ask, ledger_of, read_station
 from cellwatch.cli.console import ConfigOption, tell
 from cellwatch.cli.review import SPARE, Tool
 from cellwatch.errors import CellwatchError, RequestRefused
-from cellwatch.storage.ledger import corrections
+from cellwatch.storage.ledger import dropped_files
 from cellwatch.storage.reports import doubts
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _hand_out(
 
     members = {watched.name: (watched, target) for watched, target in group.members}
     with ledger_of(station) as db:
-        newest = corrections.newest(db)
+        newest = dropped_files.newest(db)
         rows = [r for r in doubts.to_check_out(db, 1000) if r["watch"] in members]
     if not rows:
         raise RequestRefused("there is no image left that was not corrected or taken out")
@@ -133,7 +133,7 @@ def _wait_for(station: "Config", group: str, newest: int, made: dict[str, Any]) 
     told = 0
     while True:
         with ledger_of(station) as db:
-            row = corrections.answer_since(db, newest, made["acquisition_id"])
+            row = dropped_files.answer_since(db, newest, made["acquisition_id"])
         if row and row["state"] in ("trainable", "used"):
             tell(f"  accepted as correction {row['id']}")
             return

@@ -47,22 +47,6 @@ def confirm(db: Database, correction_id: int, by: str, now: datetime) -> Row | N
         return {**row, **facts}
 
 
-def newest(db: sqlite3.Connection) -> int:
-    """Return the id of the latest correction; 0: there is none."""
-    return int(db.execute("SELECT coalesce(max(id), 0) FROM corrections").fetchone()[0])
-
-
-def answer_since(db: sqlite3.Connection, key: int, acquisition_id: int) -> sqlite3.Row | None:
-    """Return the latest answer after a correction: to labels of an image, or to a rejected file."""
-    sql = """
-        SELECT state, reason, remedy, id FROM corrections
-        WHERE id > ? AND kind = 'labels' AND (acquisition_id = ? OR state = 'rejected')
-        ORDER BY id DESC LIMIT 1
-    """
-    found: sqlite3.Row | None = db.execute(sql, [key, acquisition_id]).fetchone()
-    return found
-
-
 def is_confirmed(db: sqlite3.Connection, drop: Drop) -> bool:
     """Say whether a person called this very file right."""
     sql = """

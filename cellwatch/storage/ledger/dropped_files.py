@@ -1,6 +1,7 @@
 """A file in the corrections folder, and the part of an image that it covers."""
 
 import json
+import sqlite3
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -61,3 +62,19 @@ def crop_text(crop: Crop | None) -> str | None:
 def crop_of(text: str | None) -> Crop | None:
     """Return the crop that a column holds."""
     return Crop(**json.loads(text)) if text else None
+
+
+def newest(db: sqlite3.Connection) -> int:
+    """Return the id of the latest correction; 0: there is none."""
+    return int(db.execute("SELECT coalesce(max(id), 0) FROM corrections").fetchone()[0])
+
+
+def answer_since(db: sqlite3.Connection, key: int, acquisition_id: int) -> sqlite3.Row | None:
+    """Return the latest answer after a correction: to labels of an image, or to a rejected file."""
+    sql = """
+        SELECT state, reason, remedy, id FROM corrections
+        WHERE id > ? AND kind = 'labels' AND (acquisition_id = ? OR state = 'rejected')
+        ORDER BY id DESC LIMIT 1
+    """
+    found: sqlite3.Row | None = db.execute(sql, [key, acquisition_id]).fetchone()
+    return found
