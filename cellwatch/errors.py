@@ -44,6 +44,10 @@ class LedgerTooNew(CellwatchError):
     exit_code = EXIT_CONFIGURATION
 
 
+class LedgerOutdated(CellwatchError):
+    """Raised when a ledger was written by an earlier version and was not brought up to date."""
+
+
 class LedgerMissing(CellwatchError):
     """Raised when a report is asked of a station whose daemon has never run."""
 

@@ -95,7 +95,7 @@ def _without_a_score(
         return f"{which} training is under way (cellwatch status)"
     if nights:
         last = nights[-1]
-        if (last["told"] or "").startswith("cancelled"):
+        if last["is_cancelled"]:
             return f"the last training was {last['told']}: cellwatch retrain --now begins another"
         return f"the last training proves nothing ({last['verdict'] or 'failed'}): {last['told']}"
     wanted = "" if len(images) > 1 else "correct another image, then: "
@@ -142,8 +142,7 @@ def _show_effort(facts: dict[str, Any]) -> None:  # Any: JSON
 
 
 def _ended(night: dict[str, Any]) -> str:  # Any: what SQLite holds
-    is_cancelled = night["state"] == "failed" and night["reason"].startswith("cancelled")
-    return "cancelled" if is_cancelled else str(night["state"])
+    return "cancelled" if night["is_cancelled"] else str(night["state"])
 
 
 def _scored(numbers: dict[str, Any] | None) -> str:  # Any: JSON

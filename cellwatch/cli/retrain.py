@@ -8,7 +8,6 @@ import typer
 from cellwatch.cli.client import ask, groups_meant, learning_station, ledger_of, read_station, show
 from cellwatch.cli.console import ConfigOption, JsonOption, print_json, print_table
 from cellwatch.errors import UsageError
-from cellwatch.storage.ledger.annotations import REGION_NOTE
 from cellwatch.storage.reports import learning
 
 if TYPE_CHECKING:
@@ -135,7 +134,7 @@ def _taken(row: dict[str, Any], side: str | None) -> dict[str, Any]:  # Any: wha
     if row["crop"]:
         crop = json.loads(row["crop"])
         part.append(f"y{crop['y']} x{crop['x']} h{crop['height']} w{crop['width']}")
-    part += ["checked region"] if REGION_NOTE in (row["notes"] or "") else []
+    part += ["checked region"] if row["is_in_region"] else []
     uses = {None: "new", "train": "trains", "held_out": "held out: judges"}
     return {
         "id": row["id"],

@@ -140,7 +140,9 @@ def outcome_of(
         trouble, reason = Trouble.SURROUNDINGS, error.reason
     except UnreadableImage as error:
         trouble, reason = _fault_of(Path(job.path), error, job.root)
-    except (OutputError, DeviceError, WeightsError, UnknownModel) as error:
+    except DeviceError as error:
+        trouble, reason = Trouble.DEVICE, str(error)
+    except (OutputError, WeightsError, UnknownModel) as error:
         trouble, reason = Trouble.SURROUNDINGS, str(error)
     except TooLittleMemory as error:
         trouble = Trouble.FILE if error.is_hopeless else Trouble.SURROUNDINGS

@@ -162,7 +162,7 @@ def _record(life: Life, outcome: Outcome) -> None:
     path = acquisition["path"]
     if outcome.trouble != Trouble.NONE:
         state = queue.fail(life.db, outcome, now)
-        if outcome.trouble == Trouble.SURROUNDINGS and "GPU" in outcome.reason:
+        if outcome.trouble == Trouble.DEVICE:
             training.leave(life.nights)
         if outcome.trouble == Trouble.MISSING:
             life.forget[acquisition["watch"]].put(text_path(acquisition["relative_path"]))

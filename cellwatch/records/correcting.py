@@ -167,6 +167,8 @@ class CorrectionRead:
         AP@0.5 with another look at the same part; None: there is none.
     notes : tuple of str
         What was put right or should be looked at.
+    is_in_region : bool
+        Whether only a region that a person checked was read.
     is_blocked : bool
         Whether the reason is not the file's: a full disk, say. It is read again later.
     is_doubtful : bool
@@ -188,6 +190,7 @@ class CorrectionRead:
     false_negatives: int = 0
     agreement: float | None = None
     notes: tuple[str, ...] = ()
+    is_in_region: bool = False
     is_blocked: bool = False
     is_doubtful: bool = False
 

@@ -35,6 +35,7 @@ class Trouble(StrEnum):
     FILE = "file"  # the image itself: not tried again until it changes
     MISSING = "missing"  # the image is gone
     SURROUNDINGS = "surroundings"  # disk or device: tried again, and the attempt is not added
+    DEVICE = "device"  # the GPU, which a training may hold: as SURROUNDINGS
     MEMORY = "memory"  # it ran out in the worker, which lives: as if the worker had died
     UNWRITTEN = (
         "unwritten"  # all pixels are 0: perhaps the file is allocated and still to be filled

@@ -76,7 +76,7 @@ def test_status_advises_a_rerun_that_can_be_pasted(capsys):
 def test_an_effort_whose_last_training_was_not_judged_says_why():
     night = {
         "numbers": None, "verdict": "inconclusive", "told": "there was no corrected image",
-        "state": "ended",
+        "state": "ended", "is_cancelled": 0,
     }  # fmt: skip
     said = verdict([{"share": 0.5}], [night])
 
@@ -86,7 +86,7 @@ def test_an_effort_whose_last_training_was_not_judged_says_why():
 def test_an_effort_whose_last_training_was_declined_does_not_advise_another_kind_of_image():
     night = {
         "numbers": {"candidate": 0.53, "gain": 0.003}, "verdict": "declined",
-        "told": "5 of 5 new images are missed", "state": "ended",
+        "told": "5 of 5 new images are missed", "state": "ended", "is_cancelled": 0,
     }  # fmt: skip
     said = verdict([{"share": 0.5}], [night])
 

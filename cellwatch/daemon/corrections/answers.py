@@ -27,7 +27,9 @@ def record(db: Database, folder: Path, event: FromDesk, now: datetime) -> dict[s
             db, event.orphan_id, event.waiting
         ):
             return db.table("corrections").get(event.orphan_id)
-        key = corrections.wait_for_image(db, event.drop, event.waiting, event.remedy, now)
+        key = corrections.wait_for_image(
+            db, event.drop, event.waiting, event.remedy, now, is_blocked=event.is_blocked
+        )
     else:
         key = corrections.receive(db, event.drop, event.read, now)
     if event.orphan_id is not None:
@@ -181,7 +183,7 @@ def _use_of_region(db: Database, row: dict[str, Any]) -> str:  # Any: what SQLit
             "NAME_masks.tif)"
         )
     last = ours[-1]
-    if annotations.REGION_NOTE not in (last["notes"] or ""):
+    if not last["is_in_region"]:
         return f"only this region, once {named([last])} is read again; if that fails, save it again"
     over, lead = precedence.above(db, last["id"]), LEAD if last["annotator"] else ""
     if covering := next((o for o in over if precedence.is_covered(last, o)), None):

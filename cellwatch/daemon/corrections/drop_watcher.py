@@ -53,7 +53,6 @@ WAIT_REMEDY = (
     "it is named after the image"
 )
 BLOCKED_REMEDY = "nothing: it is tried again every minute; the log of the daemon has the details"
-BLOCKED = "blocked: "  # begins the reason of a correction that waits for a disk, not for its image
 
 
 def start_desk(
@@ -169,8 +168,10 @@ class _Desk:
             found = self._look(sighting, orphan_id, was_of=was_of)
         except Exception as error:  # noqa: BLE001  # whatever it is: others wait behind it
             self._tell_once(sighting.path, error)
-            waiting = f"{BLOCKED}it could not be looked at ({type(error).__name__})"
-            return FromDesk(self.unnamed(sighting), None, waiting, BLOCKED_REMEDY, orphan_id)
+            waiting = f"blocked: it could not be looked at ({type(error).__name__})"
+            return FromDesk(
+                self.unnamed(sighting), None, waiting, BLOCKED_REMEDY, orphan_id, is_blocked=True
+            )
         self._troubled.discard(sighting.path)
         return found
 
@@ -240,7 +241,8 @@ class _Desk:
             read = replace(read, notes=(*read.notes, found.note))
         if read.is_blocked:
             drop = replace(drop, acquisition_id=found.acquisition_id)
-            return FromDesk(drop, None, f"{BLOCKED}{read.reason}", read.remedy, orphan_id)
+            reason = f"blocked: {read.reason}"
+            return FromDesk(drop, None, reason, read.remedy, orphan_id, is_blocked=True)
         return FromDesk(found.on(drop, asked.keep), read, orphan_id=orphan_id)
 
     def look_again(self, row: dict[str, Any]) -> FromDesk | None:

@@ -38,6 +38,8 @@ class FromDesk:
     waiting, remedy : str
     orphan_id : int or None
         The row under which it waited before.
+    is_blocked : bool
+        Whether it waits for a disk or a share, not for its image.
     """
 
     drop: dropped_files.Drop
@@ -45,6 +47,7 @@ class FromDesk:
     waiting: str = ""
     remedy: str = ""
     orphan_id: int | None = None
+    is_blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

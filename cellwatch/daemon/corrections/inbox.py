@@ -162,7 +162,7 @@ def look_after(office: Office) -> None:
         return
     office.again_at = time.monotonic() + AGAIN_EVERY_S
     for row in corrections.orphans(office.db):
-        if row["reason"].startswith(drop_watcher.BLOCKED):
+        if row["is_blocked"]:
             office.again.put(row)
     for row in [*annotations.out_of_step(office.db), *corrections.confirmed_anew(office.db)]:
         office.again.put(row)

@@ -31,7 +31,6 @@ from cellwatch.storage.corrections.export import read_tiff
 from cellwatch.storage.corrections.formats.planes import PlaneWanted
 from cellwatch.storage.corrections.formats.reading import ReadLabels, read_labels, refuse_large
 from cellwatch.storage.corrections.kept import KeptCorrection, keep_original, read_kept, write_kept
-from cellwatch.storage.ledger.annotations import REGION_NOTE
 from cellwatch.storage.masks.store import read_plane, read_provenance
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -158,10 +157,11 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
         notes = (*notes, "it has nothing in common with the other look: is it of another image?")
     if checked is not None:
         share = checked.mean()
-        notes = (*notes, f"{REGION_NOTE} ({share:.0%} of the plane)")
+        notes = (*notes, f"only the checked region is used ({share:.0%} of the plane)")
     return CorrectionRead(
         format=found.format,
         content_key=key,
+        is_in_region=checked is not None,
         rois=int(labels.max(initial=0)),
         predicted=int(before.max(initial=0)),
         added=done.added,

@@ -32,7 +32,6 @@ from cellwatch.storage.ledger.path_text import path_text, text_path
 from cellwatch.storage.ledger.requests import Answer, Request
 
 Said = Mapping[str, Any]  # Any: JSON
-CANCELLED = "cancelled"  # begins the reason of a run that somebody gave up
 
 
 def carry_out(
@@ -179,7 +178,7 @@ def _all_taken_in(nights: Nights) -> bool:
 
 def _cancel(nights: Nights, request: Request, now: datetime) -> Answer:
     said = request.arguments
-    group, reason = said.get("group") or "", f"{CANCELLED} by {request.asked_by}"
+    group, reason = said.get("group") or "", f"cancelled by {request.asked_by}"
     rows = training_runs.give_up(nights.db, group, said["runs"], reason, now)
     if not rows:
         of = f" of '{group}'" if group else ""

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from sqlite_utils import Database  # slow to import, and commands read REGION_NOTE
 
 Row = dict[str, Any]  # Any: what SQLite holds
-REGION_NOTE = "only the checked region counts"  # begins the note of a correction read under one
 
 
 def handed_out_digests(db: "Database | sqlite3.Connection", drop: Drop) -> tuple[str, ...]:
@@ -108,13 +107,13 @@ def out_of_step(db: "Database") -> list[Row]:
 
     One whose newer reading was rejected is left as it is.
     """
-    sql = f"""
+    sql = """
         SELECT c.* FROM corrections c LEFT JOIN corrections r ON r.id = (
             SELECT max(id) FROM corrections WHERE kind = 'region' AND state = 'trainable'
             AND acquisition_id = c.acquisition_id AND target = c.target AND position = c.position
             AND t = c.t AND z = c.z AND crop IS c.crop AND annotator = c.annotator)
         WHERE c.kind = 'labels' AND c.state IN ('trainable', 'used') AND c.is_again = 0
-        AND (r.id > c.id OR (r.id IS NULL AND c.notes LIKE '%{REGION_NOTE}%'))
+        AND (r.id > c.id OR (r.id IS NULL AND c.is_in_region = 1))
         AND NOT EXISTS (SELECT 1 FROM corrections n WHERE n.file = c.file AND n.id > c.id
                         AND n.id > coalesce(r.id, c.id))
     """

@@ -91,18 +91,24 @@ def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> in
         key = _insert(db, facts)
         superseding.supersede(db, key, now)
         if drop.kind == "labels" and drop.acquisition_id is not None and not is_reread:
-            why = f"{superseding.CORRECTED}{path_text(drop.file)}"
+            why = f"corrected in {path_text(drop.file)}"
             lower_on(db, drop.acquisition_id, why, now)
         if drop.kind == "labels" and not drop.is_again:
             _test_then_train(db, key, read, now)
         return key
 
 
-def wait_for_image(db: Database, drop: Drop, reason: str, remedy: str, now: datetime) -> int:
-    """Record a correction whose image is not there yet; it replaces one of its file that waited."""
+def wait_for_image(
+    db: Database, drop: Drop, reason: str, remedy: str, now: datetime, *, is_blocked: bool = False
+) -> int:
+    """Record a correction that waits for its image, or for a disk (`is_blocked`).
+
+    It replaces one of its file that waited before.
+    """
     with transaction(db):
         facts = _facts(drop, CorrectionState.ORPHAN, now)
         facts |= {"reason": readable(reason), "remedy": readable(remedy)}
+        facts["is_blocked"] = int(is_blocked)
         key = _insert(db, facts)
         db.execute(
             "UPDATE corrections SET state = 'superseded', superseded_by = ?, state_since = ? "
@@ -147,7 +153,8 @@ def taken_away(db: Database, correction_id: int, now: datetime) -> None:
     """Mark a file that its person took away before it was accepted: nobody waits for it."""
     with transaction(db):
         _set_state(db, correction_id, CorrectionState.WITHDRAWN, now)
-        db.table("corrections").update(correction_id, {"remedy": TAKEN_AWAY})
+        said = {"remedy": TAKEN_AWAY, "is_taken_away": 1}
+        db.table("corrections").update(correction_id, said)
 
 
 def files_taken_away(db: Database | sqlite3.Connection) -> list[tuple[str, int]]:
@@ -155,9 +162,9 @@ def files_taken_away(db: Database | sqlite3.Connection) -> list[tuple[str, int]]
     sql = """
         SELECT file, id FROM corrections
         WHERE id IN (SELECT max(id) FROM corrections GROUP BY file)
-        AND state = 'withdrawn' AND remedy = ?
+        AND state = 'withdrawn' AND is_taken_away = 1
     """
-    return [(file, key) for file, key in db.execute(sql, [TAKEN_AWAY]).fetchall()]
+    return [(file, key) for file, key in db.execute(sql).fetchall()]
 
 
 def standing_rejections(db: Database) -> list[Row]:
@@ -256,6 +263,7 @@ def _found(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> Row
         "agreement": None if read.agreement is None else round(read.agreement, 6),
         "minutes": _minutes(db, drop, now),
         "notes": json.dumps(notes),
+        "is_in_region": int(read.is_in_region),
     }
 
 

@@ -77,9 +77,12 @@ def lower_flag(db: Database, name: str, why: str, now: datetime) -> int:
 
 
 def lower_on(db: Database, acquisition_id: int, why: str, now: datetime) -> None:
-    """Take the flags off an acquisition and what its file held before; inside a transaction."""
+    """Take the flags off an acquisition that was corrected, and off what its file held before.
+
+    Inside a transaction.
+    """
     db.execute(
-        "UPDATE flags SET lowered_at = ?, lowered_why = ? "
+        "UPDATE flags SET lowered_at = ?, lowered_why = ?, is_lowered_by_correction = 1 "
         "WHERE lowered_at IS NULL AND acquisition_id IN (SELECT o.id FROM acquisitions o "
         "JOIN acquisitions a ON o.watch = a.watch AND o.path = a.path WHERE a.id = ?)",
         [iso(now), why, acquisition_id],

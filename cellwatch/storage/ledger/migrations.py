@@ -73,3 +73,20 @@ def m007_files_that_are_only_looked_at_again(db: Database) -> None:
     """Tell an image that is to be compared with what was segmented from one to segment."""
     # The content whose masks stand; NULL: it is to be segmented whatever it holds.
     db.execute("ALTER TABLE acquisitions ADD COLUMN compared_with TEXT")
+
+
+@migrations()
+def m008_states_instead_of_wording(db: Database) -> None:
+    """Keep in columns what was read off the wording of reasons and notes."""
+    for table, column, known_by in (
+        # The labels were read within a region that a person checked.
+        ("corrections", "is_in_region", "notes LIKE '%only the checked region counts%'"),
+        # An orphan that waits for a disk or a share, not for its image.
+        ("corrections", "is_blocked", "reason LIKE 'blocked: %'"),
+        ("corrections", "is_taken_away", "remedy LIKE 'it was taken away; put back, %'"),
+        # A correction took the flag off; a person did otherwise.
+        ("flags", "is_lowered_by_correction", "lowered_why LIKE 'corrected in %'"),
+        ("runs", "is_cancelled", "reason LIKE 'cancelled%'"),
+    ):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+        db.execute(f"UPDATE {table} SET {column} = 1 WHERE {known_by}")

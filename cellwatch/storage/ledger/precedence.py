@@ -7,7 +7,6 @@ from typing import Any
 from sqlite_utils import Database
 
 from cellwatch.files.stems import name_key
-from cellwatch.storage.ledger.annotations import REGION_NOTE
 from cellwatch.storage.ledger.dropped_files import crop_of
 
 Row = dict[str, Any]  # Any: what SQLite holds
@@ -70,7 +69,7 @@ def is_covered(row: Row, other: Row) -> bool:
     ours, theirs = crop_of(row["crop"]), crop_of(other["crop"])
     if ours == theirs:
         return True  # one part: one of two, also where one of them was checked in a region only
-    if REGION_NOTE in (other["notes"] or ""):
+    if other["is_in_region"]:
         return False
     return theirs is None or (ours is not None and ours.is_within(theirs))
 

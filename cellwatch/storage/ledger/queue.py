@@ -259,7 +259,7 @@ def _after(
         return AcquisitionState.FAILED, None
     if trouble == Trouble.MISSING:
         return AcquisitionState.MISSING, None
-    if trouble in (Trouble.SURROUNDINGS, Trouble.MEMORY):
+    if trouble in (Trouble.SURROUNDINGS, Trouble.DEVICE, Trouble.MEMORY):
         later = BLOCKED_AGAIN_AFTER * 2 ** min(n_blocked, 10)
         return AcquisitionState.BLOCKED, now + min(later, BLOCKED_AT_MOST)
     if trouble == Trouble.UNWRITTEN:

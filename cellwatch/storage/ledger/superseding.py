@@ -16,7 +16,6 @@ from cellwatch.storage.ledger.dropped_files import Drop, part_of
 
 Row = dict[str, Any]  # Any: what SQLite holds
 STANDING = ("trainable", "used")
-CORRECTED = "corrected in "  # begins why a flag was lowered
 OF_ONE_PART = """
     n.kind = o.kind AND n.is_again = o.is_again AND n.acquisition_id = o.acquisition_id
     AND n.target = o.target AND n.position = o.position AND n.t = o.t AND n.z = o.z
@@ -147,9 +146,9 @@ def _stand_again(db: Database, key: int, now: datetime) -> None:
 
 def _raise_again(db: Database, acquisition_id: int) -> None:
     # Flags that corrections took off, when none is active any more; not beside a newer one alike.
-    sql = f"""
-        UPDATE flags SET lowered_at = NULL, lowered_why = NULL
-        WHERE acquisition_id = ? AND lowered_why LIKE '{CORRECTED}%'
+    sql = """
+        UPDATE flags SET lowered_at = NULL, lowered_why = NULL, is_lowered_by_correction = 0
+        WHERE acquisition_id = ? AND is_lowered_by_correction = 1
         AND id IN (SELECT max(id) FROM flags WHERE acquisition_id = ? GROUP BY raised_by, roi)
         AND NOT EXISTS (SELECT 1 FROM corrections WHERE acquisition_id = ? AND kind = 'labels'
                         AND is_again = 0 AND state IN ('trainable', 'used'))

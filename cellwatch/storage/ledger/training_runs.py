@@ -178,6 +178,7 @@ def give_up(
         rows = [r for r in db.table("runs").rows_where(of, [group]) if r["id"] in among]
         for row in rows:
             _close(db, row["id"], "failed", reason, now)
+            db.table("runs").update(row["id"], {"is_cancelled": 1})
     return rows
 
 

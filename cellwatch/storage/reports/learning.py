@@ -233,7 +233,7 @@ def decisions(db: sqlite3.Connection, group: str = "") -> list[Row]:
     decided = [_parsed(row, "numbers") for row in db.execute(sql, [group])]
     sql = """
         SELECT id AS run_id, group_name, model_id, reason, ended_at AS decided_at,
-               CASE WHEN reason LIKE 'cancelled%' THEN 'cancelled' ELSE 'failed' END AS verdict
+               CASE WHEN is_cancelled THEN 'cancelled' ELSE 'failed' END AS verdict
         FROM runs
         WHERE state = 'failed' AND ? IN ('', group_name) ORDER BY id DESC
     """
@@ -278,8 +278,8 @@ def effort(db: sqlite3.Connection, group: str) -> list[Row]:
 def nights(db: sqlite3.Connection, group: str) -> list[Row]:
     """Return each training of a group with what was decided by it, oldest first."""
     sql = """
-        SELECT r.id, r.local_date, r.kind, r.state, r.seconds, r.model_id, r.reason, p.verdict,
-               p.numbers, coalesce(p.reason, r.reason) AS told
+        SELECT r.id, r.local_date, r.kind, r.state, r.seconds, r.model_id, r.reason,
+               r.is_cancelled, p.verdict, p.numbers, coalesce(p.reason, r.reason) AS told
         FROM runs r LEFT JOIN promotions p ON p.run_id = r.id
               AND p.verdict NOT IN ('confirmed', 'revoked')
         WHERE r.group_name = ? AND r.state IN ('ended', 'failed') ORDER BY r.id

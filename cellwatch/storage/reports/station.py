@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cellwatch.errors import LedgerBroken, LedgerMissing
+from cellwatch.errors import LedgerBroken, LedgerMissing, LedgerOutdated
 from cellwatch.records import AcquisitionState, DaemonState
+from cellwatch.storage.ledger.version import VERSION
 
 LEDGER = "cellwatch.db"  # in the state folder
 # Keys of the table `station` that `status` shows.
@@ -30,6 +31,8 @@ def reader(ledger: Path) -> Iterator[sqlite3.Connection]:
     ------
     LedgerMissing
         When there is none: no daemon has run in this state folder yet.
+    LedgerOutdated
+        When the daemon of this version has not run yet.
     """
     if not ledger.is_file():
         raise LedgerMissing(f"there is no ledger at {ledger}; start the daemon: cellwatch run")
@@ -37,6 +40,11 @@ def reader(ledger: Path) -> Iterator[sqlite3.Connection]:
     connection.row_factory = sqlite3.Row
     try:
         _await_tables(connection, time.monotonic() + MADE_WITHIN_S)
+        if 0 < connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+            raise LedgerOutdated(
+                f"{ledger} was written by an earlier version of cellwatch; restart the daemon "
+                "(cellwatch run): it brings the ledger up to date and loses nothing"
+            )
         yield connection
     except sqlite3.DatabaseError as error:
         raise LedgerBroken(f"{ledger} cannot be read: {error}") from error

@@ -240,7 +240,7 @@ def test_only_the_checked_region_counts(desk):
     assert "only this region" in desk.accepted("part_region.tif")["use"]
     said = desk.accepted("part_masks.tif")
 
-    assert "only the checked region counts (50% of the plane)" in said["notes"]
+    assert "only the checked region is used (50% of the plane)" in said["notes"]
     assert said["against_the_prediction"]["rois"] < whole["rois"]
 
 

@@ -260,7 +260,7 @@ def test_a_region_counts_whenever_it_comes_and_no_more_when_it_is_withdrawn(lab)
 
     (stale,) = annotations.out_of_step(lab.db)
     again = record(lab.db, folder, lab.desk.look_again(stale), lab.now)
-    assert "only the checked region counts" in again["notes"]
+    assert "only the checked region is used" in again["notes"]
     assert annotations.out_of_step(lab.db) == []
 
     superseding.withdraw(lab.db, region["id"], lab.now)

@@ -268,7 +268,7 @@ def test_labels_that_are_read_anew_under_a_region_take_no_flag_off(lab_of_one):
     def standing_flags():
         return [row["why"] for row in lab.db.table("flags").rows_where("lowered_at IS NULL")]
 
-    assert "only the checked region counts" in row["notes"]
+    assert "only the checked region is used" in row["notes"]
     assert standing_flags() == ["still wrong"]
     lab.correct("a.tif", labels=np.where(lab.truth["a.tif"] == 1, 0, lab.truth["a.tif"]))
     assert standing_flags() == []

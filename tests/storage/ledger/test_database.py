@@ -8,9 +8,11 @@ import threading
 import pytest
 from sqlite_utils import Database
 
-from cellwatch.errors import LedgerTooNew, StateLocked
+from cellwatch.errors import LedgerOutdated, LedgerTooNew, StateLocked
 from cellwatch.storage.ledger.database import open_ledger, transaction
 from cellwatch.storage.ledger.locking import holder, is_locked, state_lock
+from cellwatch.storage.ledger.migrations import m008_states_instead_of_wording
+from cellwatch.storage.ledger.version import VERSION
 from cellwatch.storage.reports import station
 from cellwatch.storage.reports.station import LEDGER
 
@@ -29,7 +31,7 @@ def test_opening_twice_changes_nothing(tmp_path):
     open_ledger(tmp_path).close()
     db = open_ledger(tmp_path)
 
-    assert db.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()[0] == 7
+    assert db.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()[0] == VERSION
     db.close()
 
 
@@ -149,3 +151,44 @@ def test_a_transaction_that_a_full_disk_ended_leaves_the_ledger_usable(tmp_path)
         db.execute("INSERT INTO station VALUES ('kept', 'yes')")
 
     assert db.execute("SELECT count(*) FROM station").fetchone()[0] == 1
+
+
+def test_a_ledger_of_an_earlier_version_is_not_read_but_brought_up_to_date(tmp_path):
+    db = open_ledger(tmp_path)
+    assert db.execute("PRAGMA user_version").fetchone()[0] == VERSION
+    db.conn.execute(f"PRAGMA user_version = {VERSION - 1}")
+    db.close()
+
+    with (
+        pytest.raises(LedgerOutdated, match="restart the daemon"),
+        station.reader(tmp_path / LEDGER),
+    ):
+        pass
+
+
+def test_what_was_read_off_wording_is_carried_over_into_columns(tmp_path):
+    db = open_ledger(tmp_path)
+    columns = ("is_in_region", "is_blocked", "is_taken_away")
+    for column in columns:
+        db.execute(f"ALTER TABLE corrections DROP COLUMN {column}")
+    db.execute("ALTER TABLE flags DROP COLUMN is_lowered_by_correction")
+    db.execute("ALTER TABLE runs DROP COLUMN is_cancelled")
+    drop = {
+        "size": 1, "mtime_ns": 1, "received_at": "t", "kind": "labels", "annotator": "",
+        "state": "orphan", "state_since": "t", "position": 0, "t": 0, "z": 0,
+    }  # fmt: skip
+    for n, said in enumerate(
+        (
+            {"notes": '["only the checked region counts (50% of the plane)"]'},
+            {"reason": "blocked: no space left"},
+            {"remedy": "it was taken away; put back, it is looked at again"},
+        )
+    ):
+        db.table("corrections").insert({**drop, "file": f"{n}", **said})
+    db.conn.commit()
+
+    m008_states_instead_of_wording(db)
+
+    rows = db.execute(f"SELECT {', '.join(columns)} FROM corrections ORDER BY id").fetchall()
+    assert rows == [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    db.close()
