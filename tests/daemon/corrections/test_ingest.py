@@ -110,7 +110,7 @@ def test_one_that_waits_for_a_disk_has_one_row_however_often_it_is_tried(lab):
     drop = dropped_files.Drop("a_masks.tif", 1, 1)
     folder = lab.folder / "corrections"
     (folder / "a_masks.tif").touch()
-    waits = FromDesk(drop, None, f"{drop_watcher.BLOCKED}the disk is full", "nothing")
+    waits = FromDesk(drop, None, "the disk is full", "nothing", is_blocked=True)
     first = record(lab.db, folder, waits, lab.now)
     room = inbox.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
 
@@ -548,7 +548,7 @@ def test_a_file_that_cannot_be_looked_at_waits_and_holds_up_no_other(lab, monkey
     good = lab.correct("a.tif")
 
     assert (waits["state"], good["state"]) == ("orphan", "trainable")
-    assert waits["reason"].startswith(drop_watcher.BLOCKED)  # so it is tried again
+    assert waits["is_blocked"]  # so it is tried again
     assert caplog.text.count("cannot be looked at") == 1
     (waits,) = corrections.orphans(lab.db)
 
