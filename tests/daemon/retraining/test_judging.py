@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from cellwatch.daemon.corrections.inbox import Office, answer_requests
-from cellwatch.daemon.retraining import evaluation
+from cellwatch.daemon.retraining import judge as judging
 from cellwatch.daemon.retraining.data import images_of, weightier
 from cellwatch.daemon.retraining.evaluation import evidence_for
 from cellwatch.daemon.retraining.judge import Judge
@@ -59,8 +59,8 @@ def test_a_second_channel_is_learned_from_and_judged_with_where_the_base_takes_i
         shapes.append((len(plane), len(limits)))
         return whole(plane, *args, limits=limits, **more)
 
-    whole = evaluation.segment
-    monkeypatch.setattr(evaluation, "segment", spied)
+    whole = judging.segment
+    monkeypatch.setattr(judging, "segment", spied)
     judge = Judge(job, CPU)
     judge.add(job.base)
     judge.look(job.base.sha256, job.items[0], "smoke")
@@ -240,7 +240,7 @@ def test_the_answer_to_a_region_says_whose_masks_it_is_for(lab_of_one):
 
     lab.correct("a.tif", prefix="ben")
     told = use(lab, "anna/a_region.tif")
-    assert told.startswith("not used: correction 5 (ben/a_masks.tif) covers"), told
+    assert told.startswith("not used: correction 5 (ben/a_masks.tif) takes precedence"), told
     assert told.endswith("(unless retrain.lead names this one's annotator)")
     assert counted(lab) == [5]
     assert counted(lab, "anna") == [4]
