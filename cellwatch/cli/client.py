@@ -129,7 +129,8 @@ def as_known(config: "Config", image: str) -> str:
         root = watched.folder.resolve()
         if real.is_relative_to(root):
             return str(watched.folder / real.relative_to(root))
-    return os.path.normpath(path.absolute())
+    # A bare name may be that of an image of the station, though a file of that name lies here too.
+    return image if path.name == image else os.path.normpath(path.absolute())
 
 
 def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> "Answer":

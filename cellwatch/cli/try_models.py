@@ -217,6 +217,6 @@ def _yaml(trial: "Trial", image: Path, choice: "ChannelChoice", model: Path) -> 
         head = f"# keys of the watch '{watched.name}', which holds the image; its others stay"
         folder = f"  - folder: {json.dumps(str(watched.folder))}  # as it is there"
         return "\n".join([head, folder, *copy, *keys]) + "\n"
-    head = "# another entry of watch:, beside those that are there"
+    head = "# another entry of the list below watch:; the entries there stay"
     folder = f"  - folder: {json.dumps(str(image.absolute().parent))}"
-    return "\n".join([head, "watch:", folder, *copy, *keys]) + "\n"
+    return "\n".join([head, folder, *copy, *keys]) + "\n"

@@ -16,6 +16,7 @@ from cellwatch.config.conflicts import Place, conflicts_in
 from cellwatch.config.locate import LOADER
 from cellwatch.config.schema import Config, Watch
 from cellwatch.errors import ConfigError
+from cellwatch.zoo.cards import is_path
 
 EXAMPLES = {
     "output": "; write output: {folder: masks}",
@@ -236,8 +237,7 @@ def _resolved_watch(watch: Watch, said: dict[str, Any], base: Path) -> Watch:
 
 
 def _model(name: str, base: Path) -> str:
-    is_path = os.sep in name or name.startswith(".")
-    return str(_absolute(Path(name), base)) if is_path else name
+    return str(_absolute(Path(name), base)) if is_path(name) else name
 
 
 def _absolute(folder: Path, base: Path) -> Path:

@@ -199,7 +199,7 @@ def test_an_image_is_tried_under_every_model_and_the_lines_can_be_pasted(style_z
     assert diameters[2] / diameters[0] == pytest.approx(2.25, rel=0.05)
     assert max(trial["rois"] for trial in told["trials"]) == 12
     assert told["cluster"] == "round things"
-    pasted = yaml.safe_load(told["yaml"])["watch"][0]
+    pasted = yaml.safe_load("watch:\n" + told["yaml"])["watch"][0]
     assert pasted["model"] == "discs"
     assert pasted["folder"] == str(tmp_path)
     assert pasted["channels"] == {"cell": 0}
