@@ -205,3 +205,11 @@ def test_f91_an_output_within_a_watched_folder_through_a_link_is_refused(tmp_pat
 def test_f88_an_anchor_within_itself_is_an_error_and_not_endless(tmp_path):
     with pytest.raises(ConfigError, match="used within itself"):
         parse_config("watch: &w [*w]\noutput: {folder: a}\nstate: {folder: b}", "c", tmp_path)
+
+
+def test_an_id_of_a_published_model_is_no_path_and_a_folder_is():
+    published = LEAST + "defaults: {model: cellpose/cyto3}\n"
+    with pytest.raises(ConfigError, match="there is no model 'cellpose/cyto3'"):
+        parse(published)
+    with pytest.raises(ConfigError, match="/cellpose/cyto3"):
+        parse(published.replace("cellpose/cyto3", "./cellpose/cyto3"))
