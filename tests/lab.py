@@ -17,7 +17,7 @@ from cellwatch.compute.worker import ModelCache
 from cellwatch.config.parse import parse_config
 from cellwatch.core.labels import relabel
 from cellwatch.daemon.corrections.answers import record
-from cellwatch.daemon.corrections.drop_watcher import _Desk
+from cellwatch.daemon.corrections.drop_watcher import DropWatcher
 from cellwatch.daemon.corrections.reader import Reader
 from cellwatch.daemon.intake import FromWatcher, take_in
 from cellwatch.daemon.jobs import facts_of, job_for, models_of
@@ -100,7 +100,7 @@ class Lab:
         self.db = open_ledger(self.config.state.folder)
         # A station draws its key at random; a test is to end the same every time.
         self.db.table("station").insert({"key": KEY, "value": "5c" * 32})
-        self.desk = _Desk(self.config, folder / "corrections")
+        self.desk = DropWatcher(self.config, folder / "corrections")
         self.desk._reader = one_reader()
         self.cache = ModelCache(CPU)
         self.group = next(iter(groups_of(self.config)))

@@ -127,8 +127,15 @@ def test_light_modules_start_without_the_heavy_libraries(module):
 
 @pytest.mark.slow
 @pytest.mark.timeout(60)
-def test_a_command_starts_without_what_only_some_of_them_need():
-    assert loaded_with("cellwatch.cli.main", "numpy sqlite_utils pydantic tifffile rich") == "[]"
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("cellwatch.cli.main", "numpy sqlite_utils pydantic tifffile rich"),
+        ("cellwatch.cli.status", "numpy sqlite_utils pydantic tifffile"),
+    ],
+)
+def test_a_command_starts_without_what_only_some_of_them_need(module, names):
+    assert loaded_with(module, names) == "[]"
 
 
 def loaded_with(module, names):

@@ -170,12 +170,12 @@ def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> "Answer"
 def _train_here(nights: Any, db: Any, config: "Config", given: "Answer") -> "Answer":
     # nights, db: as _here has them. Returns what came of it.
     from cellwatch.cli.console import tell
-    from cellwatch.daemon.corrections.inbox import Office, answer_requests
+    from cellwatch.daemon.corrections.inbox import Inbox, answer_requests
     from cellwatch.daemon.retraining import scheduler as training
     from cellwatch.storage.ledger import training_runs
     from cellwatch.storage.ledger.requests import Answer
 
-    people = Office(db, config, nights)  # who ask meanwhile: this process holds the state folder
+    people = Inbox(db, config, nights)  # who ask meanwhile: this process holds the state folder
 
     tell("no daemon runs: training here")
     training.take_up(nights, _now())

@@ -79,7 +79,7 @@ def _show_group(group: dict[str, Any]) -> None:  # Any: JSON
     skip = group["last_skip"]
     skipped = f"; its last night was skipped: {skip}" if skip not in ("", NOTHING_NEW) else ""
     if (last := group["last_run"]) and last["state"] == "failed":
-        how = f"was {last['reason']}" if last["is_cancelled"] else f"failed: {last['reason']}"
+        how = f"was {last['reason']}" if last.get("is_cancelled") else f"failed: {last['reason']}"
         skipped += f"; its last training {how}"
     if (said := group["last_decision"]) and said["model_id"] != group["model"]:
         skipped += f"; {said['model_id']} was {said['verdict']} (cellwatch models history)"

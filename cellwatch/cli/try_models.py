@@ -86,7 +86,7 @@ def try_image(
         require_classifier("auto", zoo), lambda place: ready_model(place, where)
     )
     params = SegmentationParams(precision=resolved(device, precision))
-    estimate, why = estimate_diameter(part, chooser, choice, params)
+    estimate, chosen, why = estimate_diameter(part, chooser, choice, params)
     wanted = Diameter.parse(diameter).in_px(whole.info.pixel_size_um) or estimate
     diameters = [round(wanted * factor, 1) for factor in FACTORS]
     with progress("trying", len(names) * len(diameters)) as advance:
@@ -96,7 +96,7 @@ def try_image(
         ):
             trials.append(trial)
             advance()
-    suggested = _suggested(trials, chooser.choose(part, choice)[0].card.id, wanted)
+    suggested = _suggested(trials, chosen, wanted)
     _draw(target, shown_plane(part, choice, chooser.style_model), image.name, trials, suggested)
     has_found = any(trial.n_rois for trial in trials)
     lines = _yaml(suggested, image, choice, places[suggested.model_id].path) if has_found else ""
@@ -178,7 +178,9 @@ def _show(
     ]
     columns = ["model", "diameter px", "ROIs", "found px", "novelty", "notes"]
     print_table("", columns, rows_shown)
-    tell(f"its style is that of '{why.cluster}' (*); look at {target}")
+    tell(f"its style is that of '{why.cluster}'; look at {target}")
+    if why.why:
+        tell(why.why)
     if doubt := doubt_of(suggested, trials):
         tell(doubt)
     if lines:

@@ -35,7 +35,7 @@ def verify(
     with station.reader(checked.state.folder / station.LEDGER) as db:
         rows = [row for row in station.finished(db) if row["superseded_by"] is None]
         paths = station.all_paths(db)
-        n_outdated = db.execute(doubts.OUTDATED).fetchone()[0]
+        n_outdated = doubts.n_outdated(db)
     with progress("checking", len(rows)) as advance:
         for row in rows:
             problems += _problems_of(row, has_tiff="tif" in checked.output.also)

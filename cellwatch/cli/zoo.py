@@ -38,7 +38,10 @@ def build(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the zoo.")],
-    style_model: Annotated[str, typer.Option(help="Network that computes the styles.")] = "general",
+    style_model: Annotated[
+        str,
+        typer.Option(help="Computes the styles; segments what is unlike all clusters."),
+    ] = "general",
     generalist: Annotated[
         str, typer.Option(help="Network to compare with; 'train': one trained on all clusters.")
     ] = "general",

@@ -13,6 +13,7 @@ from cellwatch.core.channels import GREY, Channel, choose_channels, take_channel
 from cellwatch.core.image import (
     cleaned,
     is_blank,
+    is_flat,
     normalise,
     percentiles,
     resize,
@@ -96,7 +97,7 @@ class Chooser:
         """Return the model that a style calls for, and why.
 
         Beyond the reach of the styles of its cluster a model knows nothing like the image; then it
-        is the network that gives the styles, which was trained on images of every cluster.
+        is the network that gives the styles: a zoo's most general one.
         """
         found = self.classifier.choose(style)
         cluster = self.card.clusters[found.cluster]
@@ -131,7 +132,7 @@ class Chooser:
         for index in spread(len(planes), STYLE_PLANES):
             plane, _ = cleaned(take_channels(planes[index], chosen))
             limits = percentiles(plane, Normalisation())
-            if is_blank(plane[0]) or plane[0].min() == plane[0].max():
+            if is_flat(*limits[0]) or is_blank(plane[0]):
                 continue
             scaled = normalise(plane, limits)
             if zoom != 1:

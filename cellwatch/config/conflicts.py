@@ -48,7 +48,8 @@ def _split_groups(config: Config) -> Iterator[tuple[Place, str]]:
                 yield (
                     ("watch", index),
                     f"group '{group}' begins with '{model}' fed {fed} channels elsewhere and with "
-                    f"{here} here; give its members one model, or make two groups",
+                    f"{here} here; give its members one model (the default is auto), or "
+                    "make two groups",
                 )
 
 

@@ -29,9 +29,16 @@ def folded(network: CPNet, dtype: torch.dtype) -> "FoldedNet":
     Parameters
     ----------
     network : CPNet
-        In evaluation mode.
+        In evaluation mode. Writes through `.data` are not noticed.
     dtype : torch.dtype
+
+    Raises
+    ------
+    ValueError
+        When the network is in training mode, in which it would compute something else.
     """
+    if network.training:
+        raise ValueError("a network in training mode cannot be folded")
     tensors = [*network.parameters(), *network.buffers()]
     state = (tensors[0].data_ptr(), sum(tensor._version for tensor in tensors))  # noqa: SLF001
     kept = _folded.setdefault(network, {})
@@ -48,8 +55,8 @@ class FoldedNet:
     network : CPNet
         In evaluation mode; it is left as it is, and later changes of its weights are not seen.
     dtype : torch.dtype
-        float32 or bfloat16: of the convolutions and the maps between them. Style and result are
-        float32.
+        float32, bfloat16 or float16: of the convolutions and the maps between them. Style and
+        result are float32.
     """
 
     def __init__(self, network: CPNet, dtype: torch.dtype) -> None:
@@ -83,9 +90,9 @@ class _Conv:
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
         layout = torch.channels_last
-        self.weight = weight.detach().to(dtype).contiguous(memory_format=layout)
+        self.weight = weight.detach().to(dtype, copy=True).contiguous(memory_format=layout)
         self.bias = bias.detach().clone()  # float32: styles are added to it
-        self.cast_bias = bias.detach().to(dtype)
+        self.cast_bias = self.bias.to(dtype)
         self.padding = weight.shape[-1] // 2
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -164,7 +171,7 @@ class _Styled:
         self.conv = _Activated(layers, dtype, after).conv
         self.scale, self._shift = affine(_norm_and_conv(layers)[0])
         self._cast_scale = self.scale.to(dtype)[None, :, None, None]
-        self._weight, self._bias = full.weight.detach(), full.bias.detach()
+        self._weight, self._bias = full.weight.detach().clone(), full.bias.detach().clone()
 
     def shift_of(self, style: Tensor) -> Tensor:
         """Return what is added for each tile and channel after the scale, (B, W) float32."""
@@ -227,7 +234,7 @@ def _norm_and_conv(layers: nn.Module) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:
-    return conv.bias if conv.bias is not None else torch.zeros(conv.out_channels)
+    return conv.bias if conv.bias is not None else conv.weight.new_zeros(conv.out_channels)
 
 
 def _pair(first: nn.Module, second: nn.Module, dtype: torch.dtype) -> tuple[_Activated, _Conv]:

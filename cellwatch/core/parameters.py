@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from cellwatch.errors import CalibrationError, ParameterError
 
-ALGORITHM_VERSION = "2"  # raised when the same parameters and weights would give other labels
+ALGORITHM_VERSION = "3"  # raised when the same parameters and weights would give other labels
 
 SMALLEST_PIXEL_UM = 1e-4  # a tenth of a nanometre: below it a calibration is nonsense
 LARGEST_PIXEL_UM = 1e3  # a millimetre
@@ -172,7 +172,7 @@ class SegmentationParams:
         How tiles are laid; `fixed` with `tile` 224 is Cellpose's way.
     tile : int, px
         Longest side of a tile that the network sees at once; fitted ones are 1.4 times as long in
-        bfloat16 on a CPU, where as much memory holds twice the pixels.
+        bfloat16, of which as much memory holds twice the pixels.
     tile_overlap : float
         Part of a tile that it shares with its neighbours.
     precision : "float32", "bfloat16" or "float16"

@@ -34,7 +34,7 @@ SAME_SIZE = 1.15  # two diameters nearer than this factor segment alike: trainin
 # On a CPU the network gets no more pixels at once than this: larger batches are no faster, and the
 # maps of a layer then stay below the size that glibc maps and clears for each of them (32 MiB).
 CPU_PIXELS = 416 * 416
-HALF_AS_LARGE = 2**0.5  # sides of tiles in bfloat16, of which as much memory holds twice the pixels
+LONGER = 2**0.5  # sides of fitted tiles in 16 bits, of which as much memory holds twice the pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +199,10 @@ def predict(prepared: Float32, network: CPNet, params: SegmentationParams) -> Ma
     params : SegmentationParams
     """
     shape = (prepared.shape[1], prepared.shape[2])
-    side = _side(network, params)
-    grid = plan_tiles(shape, params.tiling, side, params.tile_overlap * params.tile / side)
+    side, overlap = params.tile, params.tile_overlap
+    if params.tiling == "fitted" and params.precision != "float32":
+        side, overlap = int(side * LONGER), overlap / LONGER
+    grid = plan_tiles(shape, params.tiling, side, overlap, network.config.multiple)
     padded = pad(prepared, grid)
     blend = Blend(3, grid)
     style = np.zeros(network.config.widths[-1], np.float32)
@@ -265,13 +267,6 @@ def _segment_at(
     labels = labels_from_maps(flows, cellprob, params, max(1, int(STEPS / zoom)), device)
     cleaned = drop_small(fill_holes(drop_small(labels, min_size)), min_size)
     return Segmentation(cleaned, maps.style, diameter, cellprob, flows)
-
-
-def _side(network: CPNet, params: SegmentationParams) -> int:
-    is_cpu = network.diam_mean.device.type == "cpu"
-    if params.tiling == "fixed" or params.precision == "float32" or not is_cpu:
-        return params.tile
-    return int(params.tile * HALF_AS_LARGE)
 
 
 def _batch_size(grid: TileGrid, network: CPNet, params: SegmentationParams) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 
 from cellwatch.core.arrays import Float32, Float64
 
-MULTIPLE = 8  # px; sides of fitted tiles are a multiple of this, as the network needs it
+MULTIPLE = 8  # px; sides of fitted tiles are a multiple of this at least
 PAD_MULTIPLE = 16  # px; padded sides are a multiple of this (Cellpose, get_pad_yx)
 PAD_MARGIN = 8  # px of zeros on every side at least
 TAPER_MARGIN = 20.0  # px from a tile's edge where its weight is one half
@@ -62,7 +62,13 @@ class TileGrid:
         return len(self.starts_y) * len(self.starts_x)
 
 
-def plan_tiles(shape: tuple[int, int], rule: TilingRule, side: int, overlap: float) -> TileGrid:
+def plan_tiles(
+    shape: tuple[int, int],
+    rule: TilingRule,
+    side: int,
+    overlap: float,
+    multiple: int = MULTIPLE,
+) -> TileGrid:
     """Lay a grid of tiles over an image.
 
     Parameters
@@ -74,6 +80,8 @@ def plan_tiles(shape: tuple[int, int], rule: TilingRule, side: int, overlap: flo
     overlap : float
         The part of `side` that neighbouring tiles share at least (fitted), or Cellpose's
         `tile_overlap` (fixed).
+    multiple : int, px
+        That the sides of fitted tiles are a multiple of: what the network needs, 8 at least.
 
     Examples
     --------
@@ -82,10 +90,13 @@ def plan_tiles(shape: tuple[int, int], rule: TilingRule, side: int, overlap: flo
     >>> plan_tiles((256, 256), "fitted", 640, 0.1).tile
     (272, 272)
     """
-    pads = [(_padding if rule == "fixed" else _filling)(length) for length in shape]
+    multiple = PAD_MULTIPLE if rule == "fixed" else max(multiple, MULTIPLE)
+    pads = [_padding(length, multiple) for length in shape]
     padded = [length + before + after for length, (before, after) in zip(shape, pads, strict=True)]
     place = _fixed_axis if rule == "fixed" else _fitted_axis
-    (tile_y, starts_y), (tile_x, starts_x) = (place(length, side, overlap) for length in padded)
+    (tile_y, starts_y), (tile_x, starts_x) = (
+        place(length, side, overlap, multiple) for length in padded
+    )
     return TileGrid(
         (pads[0][0], pads[1][0]), (padded[0], padded[1]), (tile_y, tile_x), starts_y, starts_x
     )
@@ -141,29 +152,28 @@ def _centre(values: Float64, length: int) -> Float64:
     return values[start : start + length + length % 2][:length]
 
 
-def _padding(length: int) -> tuple[int, int]:
-    missing = -length % PAD_MULTIPLE
-    return PAD_MARGIN + missing // 2, PAD_MARGIN + missing - missing // 2
-
-
-def _filling(length: int) -> tuple[int, int]:
+def _padding(length: int, multiple: int) -> tuple[int, int]:
     # The margin tells the network where the image ends: without it AP@0.5 fell by 0.05.
-    missing = -length % MULTIPLE
+    missing = -length % multiple
     return PAD_MARGIN + missing // 2, PAD_MARGIN + missing - missing // 2
 
 
-def _fixed_axis(length: int, side: int, overlap: float) -> tuple[int, tuple[int, ...]]:
+def _fixed_axis(
+    length: int, side: int, overlap: float, _: int = PAD_MULTIPLE
+) -> tuple[int, tuple[int, ...]]:
     overlap = min(0.5, max(0.05, overlap))
     count = 1 if length <= side else math.ceil((1 + 2 * overlap) * length / side)
     return _spread(length, min(side, length), count)
 
 
-def _fitted_axis(length: int, side: int, overlap: float) -> tuple[int, tuple[int, ...]]:
-    side = side // MULTIPLE * MULTIPLE
+def _fitted_axis(
+    length: int, side: int, overlap: float, multiple: int
+) -> tuple[int, tuple[int, ...]]:
+    side = side // multiple * multiple
     shared = math.ceil(side * overlap)
     count = 1 if length <= side else math.ceil((length - shared) / (side - shared))
     needed = (length + (count - 1) * shared) / count
-    return _spread(length, min(side, math.ceil(needed / MULTIPLE) * MULTIPLE), count)
+    return _spread(length, min(side, math.ceil(needed / multiple) * multiple), count)
 
 
 def _spread(length: int, tile: int, count: int) -> tuple[int, tuple[int, ...]]:

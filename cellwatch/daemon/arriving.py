@@ -25,8 +25,8 @@ def take_ordinary(life: Life) -> None:
     # As many as a tick allows; arrivals that follow each other are one transaction, since each of
     # them is forced to disk.
     until = time.monotonic() + TICK_S
-    while time.monotonic() < until and (events := life.inbox.ordinary(BATCH)):
-        if life.inbox.urgent() is not None:
+    while time.monotonic() < until and (events := life.events.ordinary(BATCH)):
+        if life.events.urgent() is not None:
             return
         arrivals = []
         for event in events:
@@ -35,9 +35,9 @@ def take_ordinary(life: Life) -> None:
             arrivals.append(event)
         if not arrivals:
             _take(life, events[0])
-            life.inbox.drop(1)
+            life.events.drop(1)
         else:
-            life.inbox.drop(_take_in_all(life, arrivals, until))
+            life.events.drop(_take_in_all(life, arrivals, until))
 
 
 def _take_in_all(life: Life, arrivals: list[FromWatcher], until: float) -> int:
@@ -48,7 +48,7 @@ def _take_in_all(life: Life, arrivals: list[FromWatcher], until: float) -> int:
             for event in arrivals:
                 _take_arrival(life, event, lines)
                 taken += 1
-                if time.monotonic() > until or life.inbox.urgent() is not None:
+                if time.monotonic() > until or life.events.urgent() is not None:
                     break  # the worker has said something: it must not wait for its next job
         lines.say_all(life.summaries, time.monotonic())
     except sqlite3.OperationalError:
@@ -73,7 +73,7 @@ def _take(life: Life, event: Ordinary) -> None:
     if isinstance(event, FromWatcher):
         _take_arrival(life, event, life.summaries)
     else:
-        inbox.take(life.office, event, _now())
+        inbox.take(life.drops, event, _now())
 
 
 def _take_arrival(life: Life, event: FromWatcher, summaries: Summaries | Later) -> None:

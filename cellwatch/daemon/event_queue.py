@@ -17,7 +17,7 @@ Urgent = TypeVar("Urgent")
 Ordinary = TypeVar("Ordinary")
 
 
-class Inbox(Generic[Urgent, Ordinary]):
+class EventQueue(Generic[Urgent, Ordinary]):
     """Two queues, of which one goes first."""
 
     def __init__(self, room: int = ROOM) -> None:

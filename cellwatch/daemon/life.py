@@ -13,9 +13,9 @@ from cellwatch.compute.deadlines import Deadlines
 from cellwatch.compute.executor import FromWorker, Worker
 from cellwatch.config.schema import Config, Watch
 from cellwatch.daemon.corrections import events
-from cellwatch.daemon.corrections.inbox import Office
+from cellwatch.daemon.corrections.inbox import Inbox
 from cellwatch.daemon.diskspace import DiskSpace
-from cellwatch.daemon.event_queue import Inbox
+from cellwatch.daemon.event_queue import EventQueue
 from cellwatch.daemon.intake import FromWatcher
 from cellwatch.daemon.results import ResultChanged
 from cellwatch.daemon.retraining.nights import Nights
@@ -65,11 +65,11 @@ class Life:
     models: dict[str, ModelPlace | ClassifierPlace]
     is_once: bool
     nights: Nights
-    office: Office
+    drops: Inbox
     summaries: Summaries = field(
         default_factory=lambda: Summaries(logging.getLogger("cellwatch.daemon.supervisor"))
     )
-    inbox: Inbox[FromWorker, Ordinary] = field(default_factory=Inbox)
+    events: EventQueue[FromWorker, Ordinary] = field(default_factory=EventQueue)
     stop: threading.Event = field(default_factory=threading.Event)
     worker: Worker | None = None
     deaths_at_start: int = 0

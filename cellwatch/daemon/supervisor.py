@@ -116,7 +116,7 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
 def _begin_life(db: Database, config: Config, config_path: Path, *, is_once: bool) -> Life:
     models = models_of(config)
     nights = Nights(db, config, models)
-    people = inbox.Office(db, config, nights)
+    people = inbox.Inbox(db, config, nights)
     return Life(db, config, config_path, models, is_once, nights, people)
 
 
@@ -147,7 +147,7 @@ def _start_threads(life: Life) -> list[threading.Thread]:
     config, stop = life.config, life.stop
 
     def put(event: Ordinary) -> None:
-        life.inbox.put(event, stop)
+        life.events.put(event, stop)
 
     threads = [
         start_watching(
@@ -161,7 +161,7 @@ def _start_threads(life: Life) -> list[threading.Thread]:
         )
         for watched in config.watch
     ]
-    threads += inbox.open_office(life.office, stop, put, _now())
+    threads += inbox.open_inbox(life.drops, stop, put, _now())
     if not life.is_once:
         state, output = config.state.folder, config.output.folder
         threads.append(start_watching_results(state, output, stop, put))
@@ -246,13 +246,13 @@ def _guarded_turn(life: Life, signals: Signals) -> None:
 
 
 def _turn(life: Life) -> None:
-    life.inbox.wait(TICK_S)
+    life.events.wait(TICK_S)
     workers.listen(life)
     arriving.take_ordinary(life)
     workers.listen(life)
     workers.look_after(life)
-    inbox.answer_requests(life.office, _now())
-    inbox.look_after(life.office)
+    inbox.answer_requests(life.drops, _now())
+    inbox.look_after(life.drops)
     if not life.is_once:
         is_busy = life.worker is None or not life.worker.is_idle
         training.turn(life.nights, is_busy=is_busy, now=_now(), local_now=_now().astimezone())
@@ -283,7 +283,7 @@ def _look_at_clock(life: Life, ahead: float) -> None:
 
 def _is_everything_done(life: Life) -> bool:
     all_quiet = all(life.quiet.get(w.name, False) for w in life.config.watch)
-    if not all_quiet or not life.inbox.is_empty() or not inbox.is_quiet(life.office):
+    if not all_quiet or not life.events.is_empty() or not inbox.is_quiet(life.drops):
         return False
     return life.claimed is None and not queue.has_work(life.db)
 
@@ -320,9 +320,9 @@ def _drain(life: Life, until: float) -> None:
         left = until - time.monotonic()
         if left <= 0:
             return
-        event = life.inbox.urgent()
+        event = life.events.urgent()
         if event is None:
-            life.inbox.wait_urgent(min(left, TICK_S))
+            life.events.wait_urgent(min(left, TICK_S))
             continue
         if event.worker is worker and event.message is None:
             return

@@ -39,16 +39,16 @@ def look_after(life: Life) -> None:
 
 def listen(life: Life) -> None:
     """Deal with everything that workers have said."""
-    while life.inbox.urgent() is not None:
+    while life.events.urgent() is not None:
         listen_once(life)
 
 
 def listen_once(life: Life) -> None:
     """Deal with the next thing that a worker has said; it is kept until that is recorded."""
-    event = life.inbox.urgent()
+    event = life.events.urgent()
     if event is not None:
         _take(life, event)
-        life.inbox.drop_urgent()
+        life.events.drop_urgent()
 
 
 def give_job(life: Life, worker: Worker) -> None:
@@ -114,7 +114,7 @@ def _spawn(life: Life) -> None:
     config = life.config
     try:
         life.worker = Worker(
-            config.device, life.superseded, life.inbox.put_first, precision=config.precision
+            config.device, life.superseded, life.events.put_first, precision=config.precision
         )
     except OSError as error:
         life.respawn_at = time.monotonic() + UNFIT_AGAIN_S
@@ -170,7 +170,7 @@ def _record(life: Life, outcome: Outcome) -> None:
         life.summaries.say(logging.WARNING, f"images that are {state}", line, time.monotonic())
         return
     if outcome.is_unchanged:
-        queue.stands(life.db, outcome.acquisition_id, now)
+        queue.keep_result(life.db, outcome.acquisition_id, now)
         line = f"{path} is unchanged: its masks remain valid"
         life.summaries.say(logging.INFO, "images that were looked at again", line, time.monotonic())
         return
@@ -179,7 +179,7 @@ def _record(life: Life, outcome: Outcome) -> None:
     if life.job is not None:
         pin_chosen(life.db, life.job.claim, outcome, life.config, now)
         redo_if_repinned(life.db, life.job.claim, outcome, life.config, now)
-    inbox.segmented(life.office, outcome.acquisition_id)
+    inbox.segmented(life.drops, outcome.acquisition_id)
     rois = ", ".join(result.counted for result in outcome.targets)
     notes = "; ".join(note for result in outcome.targets for note in result.notes)
     line = f"segmented {path}: {rois} in {outcome.seconds:.1f} s{f' ({notes})' if notes else ''}"

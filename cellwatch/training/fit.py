@@ -182,7 +182,7 @@ class _Run:
         if standing.best:
             self.network.load_state_dict(standing.best)
         elif plan.norm_batches:
-            self.normalise_anew(pool)
+            self.average_norms(pool)
 
     def epoch(self, upcoming: Iterator[Batch]) -> EpochReport:
         standing, plan = self.standing, self.plan
@@ -211,7 +211,7 @@ class _Run:
         standing.epoch, standing.losses, standing.seconds = standing.epoch + 1, [], 0.0
         return report
 
-    def normalise_anew(self, pool: ThreadPoolExecutor) -> None:
+    def average_norms(self, pool: ThreadPoolExecutor) -> None:
         plan, network = self.plan, self.network
         size = min(plan.batch_size, plan.images_per_epoch)  # as in the steps
         one_more = replace(

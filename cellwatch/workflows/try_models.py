@@ -74,14 +74,15 @@ def central_crop(image: Image, side: int, plane: int) -> Image:
 
 def estimate_diameter(
     image: Image, chooser: Chooser, choice: ChannelChoice, params: SegmentationParams = DEFAULTS
-) -> tuple[float, ModelChoice]:
-    """Return the diameter that the model chosen by style finds in an image, and that choice."""
+) -> tuple[float, str, ModelChoice]:
+    """Return the diameter that `auto` finds in an image, the model that it takes, and why."""
     params = replace(params, diameter=Diameter("auto"))
     found = segment_acquisition(image, chooser, params, choice)
     why = found.result.choice
     if why is None:
         raise AssertionError("a chooser always says why")
-    return median_diameter(found.labels[0, 0, 0]) or found.result.diameter, why
+    diameter = median_diameter(found.labels[0, 0, 0]) or found.result.diameter
+    return diameter, found.result.model_id, why
 
 
 def try_models(

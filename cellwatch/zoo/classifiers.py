@@ -44,18 +44,24 @@ class ClassifierPlace:
         return self.path.parents[self.card.id.count("/")]
 
     def model_of(self, sha256: str) -> ModelPlace | None:
-        """Find the model of these weights among those of the clusters; None: it has none such.
+        """Find the model of these weights among those that may segment; None: it has none such.
 
         Raises
         ------
         UnknownModel
             When its folder is not there any more.
         """
-        for cluster in self.card.clusters:
-            if cluster.model_sha256 == sha256:
-                place = find_model(cluster.model, self.zoo)
+        for name, weights in self.offered():
+            if weights == sha256:
+                place = find_model(name, self.zoo)
                 return place if place.card.sha256 == sha256 else None
         return None
+
+    def offered(self) -> list[tuple[str, str]]:
+        """Return id and sha256 of each model that may segment: of the clusters, and the general."""
+        each = [(cluster.model, cluster.model_sha256) for cluster in self.card.clusters]
+        general = (self.card.style_model, self.card.style_model_sha256)
+        return list(dict.fromkeys([*each, general]))
 
     def models(self) -> dict[str, ModelPlace]:
         """Find the models of all clusters, and the style network, by id.

@@ -77,7 +77,7 @@ def described(parameter: click.Parameter) -> str:
 
 def shown(default: object) -> str:
     """Return a default as it is typed; "": there is none."""
-    if default is None or default is False or callable(default) or default in ((), []):
+    if default in (None, False, "", (), []) or callable(default):
         return ""
     if isinstance(default, (list, tuple)):
         return "`" + " ".join(map(str, default)) + "`"

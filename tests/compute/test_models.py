@@ -12,6 +12,7 @@ import torch
 from cellwatch.compute.acquisition import segment_acquisition
 from cellwatch.compute.models import Model, ready_either, ready_model
 from cellwatch.core.parameters import SegmentationParams
+from cellwatch.daemon.retraining.selection import _most_chosen
 from cellwatch.images import load
 from cellwatch.records import ChannelChoice
 from cellwatch.storage.masks.store import check_store
@@ -137,6 +138,27 @@ def test_an_empty_field_raises_no_doubt(two_models, tmp_path, noise):
 
     assert found.rois == 0
     assert found.choice.why == ""
+
+
+def test_a_field_that_is_constant_but_for_hot_pixels_chooses_nothing(two_models, tmp_path):
+    field = np.full((96, 96), 100, np.uint16)
+    field[10, 10] = field[50, 60] = 4000
+
+    found = segmented(two_models(unchanged), field, tmp_path)
+
+    assert found.choice.neighbours == ()  # so no experiment keeps a model because of it
+
+
+def test_the_general_network_is_one_of_those_that_may_have_segmented(zoo):
+    place = find_classifier("auto", zoo)
+    (cluster,) = place.card.clusters
+    other = replace(cluster, model="special", model_sha256="of the special one")
+    place = replace(place, card=replace(place.card, clusters=(other,)))
+
+    assert place.model_of(cluster.model_sha256).card.id == "discs"
+    rows = [{"model_sha256": cluster.model_sha256}] * 3 + [{"model_sha256": other.model_sha256}]
+    assert _most_chosen(place, rows).id == "discs"
+    assert _most_chosen(place, []).id == "special"  # of equals the largest cluster's
 
 
 def test_evaluate_scores_what_a_station_would_segment(two_models, tmp_path):

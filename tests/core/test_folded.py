@@ -3,11 +3,14 @@
 import gc
 import weakref
 
+import numpy as np
 import pytest
 import torch
 
 from cellwatch.core.folded import affine, folded
 from cellwatch.core.network import CPNet, NetworkConfig, fresh_network
+from cellwatch.core.parameters import SegmentationParams
+from cellwatch.core.segment import predict
 
 SMALL = NetworkConfig(channels=2, widths=(4, 8, 12))
 
@@ -99,3 +102,17 @@ def test_a_network_that_is_gone_leaves_nothing_behind():
 def test_a_batch_norm_without_statistics_is_refused():
     with pytest.raises(ValueError, match="without running statistics"):
         affine(torch.nn.BatchNorm2d(3, track_running_stats=False))
+
+
+def test_a_network_in_training_mode_is_refused():
+    with pytest.raises(ValueError, match="in training mode"):
+        folded(network_with_statistics(3).train(), torch.float32)
+
+
+def test_a_deeper_network_gets_tiles_that_it_can_halve():
+    deep = network_with_statistics(2, NetworkConfig(channels=1, widths=(4, 4, 4, 4, 4)))
+    plane = np.random.default_rng(0).random((1, 100, 120), np.float32)
+
+    maps = predict(plane, deep, SegmentationParams(tile=64))
+
+    assert maps.flows.shape == (2, 100, 120)

@@ -11,7 +11,7 @@ import pytest
 from cellwatch.compute import memory
 from cellwatch.compute.deadlines import FIRST_RATE, LEAST_S, Deadlines
 from cellwatch.compute.device import is_out_of_memory
-from cellwatch.daemon.event_queue import Inbox
+from cellwatch.daemon.event_queue import EventQueue
 from cellwatch.daemon.inspector import Inspector
 from cellwatch.daemon.summaries import SINGLY, Summaries
 from cellwatch.errors import TooLittleMemory
@@ -31,7 +31,7 @@ def test_f54_a_deadline_follows_the_pixels_and_the_rate_of_this_machine():
 
 
 def test_x2_what_a_worker_says_does_not_wait_behind_arrivals():
-    inbox = Inbox(room=5)
+    inbox = EventQueue(room=5)
     stop = threading.Event()
     for n in range(5):
         inbox.put(n, stop)
@@ -45,7 +45,7 @@ def test_x2_what_a_worker_says_does_not_wait_behind_arrivals():
 
 
 def test_f92_a_full_inbox_makes_its_watchers_wait_until_the_end():
-    inbox, stop = Inbox(room=1), threading.Event()
+    inbox, stop = EventQueue(room=1), threading.Event()
     inbox.put(0, stop)
     waiting = threading.Thread(target=inbox.put, args=(1, stop))
     waiting.start()

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.daemon.corrections.events import FromDesk
+from cellwatch.daemon.corrections.events import DropRead
 from cellwatch.daemon.corrections.presence import FilesMoved
 from cellwatch.storage.corrections import answer_files
 from cellwatch.storage.corrections.names import TABLE
@@ -20,8 +20,8 @@ MOST_NAMED = 3  # corrections, in an answer
 LEAD = " (unless retrain.lead names this one's annotator)"
 
 
-def record(db: Database, folder: Path, event: FromDesk, now: datetime) -> dict[str, Any]:
-    """Record what the desk found, then write the answer; return the row."""
+def record(db: Database, folder: Path, event: DropRead, now: datetime) -> dict[str, Any]:
+    """Record what the drop watcher found, then write the answer; return the row."""
     if event.read is None:
         if event.orphan_id is not None and corrections.waits_still(
             db, event.orphan_id, event.waiting

@@ -24,12 +24,12 @@ from cellwatch.daemon.corrections.events import (
     FOLDERS,
     HIDDEN,
     SETTLE_S,
+    DropRead,
     Event,
     FolderLost,
-    FromDesk,
 )
 from cellwatch.daemon.corrections.flag_watcher import watch_flags
-from cellwatch.daemon.corrections.match import TAKE_NEW, Matched, Unmatched, overwritten
+from cellwatch.daemon.corrections.match_result import TAKE_NEW, Matched, Unmatched, overwritten
 from cellwatch.daemon.corrections.matching import match_drop
 from cellwatch.daemon.corrections.presence import FilesMoved, Presence
 from cellwatch.daemon.corrections.reader import Reader
@@ -55,7 +55,7 @@ WAIT_REMEDY = (
 BLOCKED_REMEDY = "nothing: it is tried again every minute; the log of the daemon has the details"
 
 
-def start_desk(
+def start_drop_watcher(
     config: Config,
     stop: threading.Event,
     again: "queues.Queue[dict[str, Any]]",
@@ -106,7 +106,7 @@ def _watch_corrections(
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     plan = WatchPlan(folder, ("**",), HIDDEN, DROPPED, SETTLE_S, SETTLE_S, is_archive=False)
-    desk = _Desk(config, folder)
+    watcher = DropWatcher(config, folder)
     with reader(config.state.folder / LEDGER) as db:
         known = known_corrections(db)  # again whenever the thread starts again
     lost, next_look = "", 0.0
@@ -121,20 +121,20 @@ def _watch_corrections(
                 if moved := _moved(presence, folder):
                     on_event(moved)
             if isinstance(event, Finished):
-                on_event(desk.look(event.sighting))
+                on_event(watcher.look(event.sighting))
             elif isinstance(event, Unfinished) and event.is_given_up:
-                drop = desk.unnamed(event.sighting)
+                drop = watcher.unnamed(event.sighting)
                 reason = f"the file is not whole: {event.reason}"
-                on_event(FromDesk(drop, CorrectionRead(reason=reason, remedy="save it again")))
+                on_event(DropRead(drop, CorrectionRead(reason=reason, remedy="save it again")))
             while not again.empty():
                 row = again.get()
                 try:
-                    if found := desk.look_again(row):
+                    if found := watcher.look_again(row):
                         on_event(found)
                 finally:
                     again.task_done()
     finally:
-        desk.close()
+        watcher.close()
 
 
 def _moved(presence: Presence, folder: Path) -> FilesMoved | None:
@@ -145,7 +145,7 @@ def _moved(presence: Presence, folder: Path) -> FilesMoved | None:
         return None  # it cannot be listed: `FolderLost` says so
 
 
-class _Desk:
+class DropWatcher:
     # What the corrections thread carries from file to file.
     def __init__(self, config: Config, folder: Path) -> None:
         self._config, self._folder = config, folder
@@ -161,7 +161,7 @@ class _Desk:
 
     def look(
         self, sighting: Sighting, orphan_id: int | None = None, was_of: int | None = None
-    ) -> FromDesk:
+    ) -> DropRead:
         # One file that cannot be looked at waits, and holds up no other. `was_of`: the acquisition
         # that it was of when it began to wait for it.
         try:
@@ -169,7 +169,7 @@ class _Desk:
         except Exception as error:  # noqa: BLE001  # whatever it is: others wait behind it
             self._tell_once(sighting.path, error)
             waiting = f"blocked: it could not be looked at ({type(error).__name__})"
-            return FromDesk(
+            return DropRead(
                 self.unnamed(sighting), None, waiting, BLOCKED_REMEDY, orphan_id, is_blocked=True
             )
         self._troubled.discard(sighting.path)
@@ -187,23 +187,23 @@ class _Desk:
         orphan_id: int | None,
         kept: Path | None = None,
         was_of: int | None = None,
-    ) -> FromDesk:
+    ) -> DropRead:
         drop = self.unnamed(sighting)
         name = read_name(Path(sighting.path).name)
         if name is None:
-            return FromDesk(drop, _without_a_name(Path(sighting.path)))
+            return DropRead(drop, _without_a_name(Path(sighting.path)))
         drop = replace(drop, kind=name.kind)
         with reader(self._ledger) as db:
             found = match_drop(db, self._config, Path(sighting.path), name)
             around = _Around.of(db, drop, name, found)
         if isinstance(found, Unmatched):
             if found.is_waiting:
-                return FromDesk(drop, None, found.reason, WAIT_REMEDY, orphan_id)
+                return DropRead(drop, None, found.reason, WAIT_REMEDY, orphan_id)
             answer = CorrectionRead(reason=found.reason, remedy=found.remedy)
-            return FromDesk(drop, answer, orphan_id=orphan_id)
+            return DropRead(drop, answer, orphan_id=orphan_id)
         if was_of not in (None, found.acquisition_id) and not found.plane_sha256:
             answer = CorrectionRead(reason=overwritten(found.image), remedy=TAKE_NEW)
-            return FromDesk(drop, answer, orphan_id=orphan_id)
+            return DropRead(drop, answer, orphan_id=orphan_id)
         asked = self._asked(kept or self._folder / sighting.path, name, found, around)
         return self._read(asked, drop, found, orphan_id)
 
@@ -235,17 +235,17 @@ class _Desk:
 
     def _read(
         self, asked: CorrectionAsked, drop: Drop, found: Matched, orphan_id: int | None
-    ) -> FromDesk:
+    ) -> DropRead:
         read = self._reader.ask(asked)
         if found.note and not read.reason:
             read = replace(read, notes=(*read.notes, found.note))
         if read.is_blocked:
             drop = replace(drop, acquisition_id=found.acquisition_id)
             reason = f"blocked: {read.reason}"
-            return FromDesk(drop, None, reason, read.remedy, orphan_id, is_blocked=True)
-        return FromDesk(found.on(drop, asked.keep), read, orphan_id=orphan_id)
+            return DropRead(drop, None, reason, read.remedy, orphan_id, is_blocked=True)
+        return DropRead(found.on(drop, asked.keep), read, orphan_id=orphan_id)
 
-    def look_again(self, row: dict[str, Any]) -> FromDesk | None:
+    def look_again(self, row: dict[str, Any]) -> DropRead | None:
         relative = text_path(row["file"])
         orphan = int(row["id"]) if row["state"] == "orphan" else None
         sighting = look(self._folder, relative, ("**",), HIDDEN, DROPPED)
@@ -255,7 +255,7 @@ class _Desk:
             return None  # it was taken away before its image came
         return self._look_at_kept(row, relative)
 
-    def _look_at_kept(self, row: dict[str, Any], relative: str) -> FromDesk | None:
+    def _look_at_kept(self, row: dict[str, Any], relative: str) -> DropRead | None:
         # What cannot be read again stands as it was read, and is tried again.
         try:
             kept = next(Path(row["folder"]).glob(f"{ORIGINAL}*"), None)

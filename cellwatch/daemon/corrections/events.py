@@ -27,7 +27,7 @@ FOLDERS = ("corrections/", "flags/")  # as `status` names them
 
 
 @dataclass(frozen=True, slots=True)
-class FromDesk:
+class DropRead:
     """A dropped file and what was found.
 
     Attributes
@@ -76,7 +76,7 @@ class FolderLost:
     files: int
 
 
-Event = FromDesk | FlagDropped | FolderLost | FilesMoved
+Event = DropRead | FlagDropped | FolderLost | FilesMoved
 
 
 def named(config: Config) -> list[str]:

@@ -1,6 +1,7 @@
 """What people bring and ask for, as the supervisor carries it out: drops, flags, requests.
 
-The desk's threads read; everything here runs in the supervisor's one thread and writes the ledger.
+The drop watcher's threads read; everything here runs in the supervisor's one thread and writes the
+ledger.
 """
 
 import logging
@@ -17,7 +18,7 @@ from sqlite_utils import Database
 
 from cellwatch.config.schema import Config
 from cellwatch.daemon.corrections import answers, drop_watcher
-from cellwatch.daemon.corrections.events import Event, FlagDropped, FolderLost, FromDesk
+from cellwatch.daemon.corrections.events import DropRead, Event, FlagDropped, FolderLost
 from cellwatch.daemon.corrections.presence import FilesMoved
 from cellwatch.daemon.requests.dispatch import carry_out
 from cellwatch.daemon.retraining.nights import Nights
@@ -32,7 +33,7 @@ AGAIN_EVERY_S = 60.0
 
 
 @dataclass
-class Office:
+class Inbox:
     """What the supervisor knows of people.
 
     Attributes
@@ -41,7 +42,7 @@ class Office:
     config : Config
     nights : Nights
     again : Queue of rows
-        Corrections that the desk is to read again.
+        Corrections that the drop watcher is to read again.
     seen_version : int
         Of the ledger, when requests were last looked for.
     again_at : float, s
@@ -62,60 +63,60 @@ class Office:
         return section.folder if section is not None else None
 
 
-def open_office(
-    office: Office,
+def open_inbox(
+    inbox: Inbox,
     stop: threading.Event,
     on_event: Callable[[Event], None],
     now: datetime,
 ) -> list[threading.Thread]:
     """Write the answers that a crash left out, and start to watch the two folders."""
-    if office.corrections is not None:
-        for row in answers.missing_answers(office.db, office.corrections):
-            answers.answer(office.db, office.corrections, row)
-    for row in corrections.orphans(office.db):
-        office.again.put(row)
-    if matched := flags.match_waiting(office.db):
+    if inbox.corrections is not None:
+        for row in answers.missing_answers(inbox.db, inbox.corrections):
+            answers.answer(inbox.db, inbox.corrections, row)
+    for row in corrections.orphans(inbox.db):
+        inbox.again.put(row)
+    if matched := flags.match_waiting(inbox.db):
         logger.info("%d flags found their image", matched)
-    return drop_watcher.start_desk(office.config, stop, office.again, on_event)
+    return drop_watcher.start_drop_watcher(inbox.config, stop, inbox.again, on_event)
 
 
-def take(office: Office, event: Event, now: datetime) -> None:
+def take(inbox: Inbox, event: Event, now: datetime) -> None:
     """Record a drop or a flag, and answer it; one that cannot be recorded stops no other."""
     try:
-        _take(office, event, now)
+        _take(inbox, event, now)
     except (OSError, ValueError, KeyError, TypeError):
         logger.exception("what was dropped could not be taken in; it is looked at again at start")
 
 
-def _take(office: Office, event: Event, now: datetime) -> None:
+def _take(inbox: Inbox, event: Event, now: datetime) -> None:
     if isinstance(event, FolderLost):
-        _note_folder(office, event, now)
+        _note_folder(inbox, event, now)
         return
     if isinstance(event, FlagDropped):
-        found = flags.raise_flag(office.db, event.flag, now)
+        found = flags.raise_flag(inbox.db, event.flag, now)
         if found is not None:
             unknown = "" if found else "; it is not known yet"
             logger.info("%s is flagged%s", event.flag.name, unknown)
         return
-    if office.corrections is None:
+    if inbox.corrections is None:
         return
     if isinstance(event, FilesMoved):
-        for row in answers.note_moved(office.db, office.corrections, event, now):
-            office.again.put(row)
+        for row in answers.note_moved(inbox.db, inbox.corrections, event, now):
+            inbox.again.put(row)
         return
-    row = answers.record(office.db, office.corrections, event, now)
+    row = answers.record(inbox.db, inbox.corrections, event, now)
     if row["state"] == "rejected":
         logger.warning("%s is rejected: %s", row["file"], " ".join(row["reason"].split()))
     elif row["state"] == "orphan":
         logger.info("%s waits: %s", row["file"], " ".join(row["reason"].split()))
     else:
         logger.info("%s is accepted: %d ROIs for %s", row["file"], row["rois"], row["group_name"])
-        _read_under_region(office, event)
+        _read_under_region(inbox, event)
 
 
-def _note_folder(office: Office, event: FolderLost, now: datetime) -> None:
+def _note_folder(inbox: Inbox, event: FolderLost, now: datetime) -> None:
     service.folder_scanned(
-        office.db, event.name, str(event.folder), files=event.files, reason=event.reason, now=now
+        inbox.db, event.name, str(event.folder), files=event.files, reason=event.reason, now=now
     )
     if event.reason:
         logger.warning("%s; what is dropped there waits", event.reason)
@@ -123,63 +124,63 @@ def _note_folder(office: Office, event: FolderLost, now: datetime) -> None:
         logger.info("%s is there again", event.folder)
 
 
-def segmented(office: Office, acquisition_id: int) -> None:
+def segmented(inbox: Inbox, acquisition_id: int) -> None:
     """Have corrections and flags that waited for an image looked at again: it has masks now."""
-    stem = office.db.table("acquisitions").get(acquisition_id)["stem"]
-    for row in corrections.orphans(office.db):
+    stem = inbox.db.table("acquisitions").get(acquisition_id)["stem"]
+    for row in corrections.orphans(inbox.db):
         if stem and stem_key(row["file"]).startswith(stem):
-            office.again.put(row)
-    flags.match_waiting(office.db)
+            inbox.again.put(row)
+    flags.match_waiting(inbox.db)
 
 
-def answer_requests(office: Office, now: datetime) -> None:
+def answer_requests(inbox: Inbox, now: datetime) -> None:
     """Carry out what commands asked for since the ledger last changed."""
-    version = requests.data_version(office.db)
-    if version == office.seen_version:
+    version = requests.data_version(inbox.db)
+    if version == inbox.seen_version:
         return
-    office.seen_version = version
-    for request in requests.pending(office.db):
+    inbox.seen_version = version
+    for request in requests.pending(inbox.db):
         # What is done and that it is answered come to pass together: nothing is done twice.
         try:
-            with transaction(office.db):
-                given = carry_out(office.db, office.config, office.nights, request, now)
-                requests.answer(office.db, request.id, given, now)
+            with transaction(inbox.db):
+                given = carry_out(inbox.db, inbox.config, inbox.nights, request, now)
+                requests.answer(inbox.db, request.id, given, now)
         except CellwatchError as error:
             given = requests.Answer(is_done=False, text=str(error), facts={})
-            requests.answer(office.db, request.id, given, now)
+            requests.answer(inbox.db, request.id, given, now)
         except (OSError, ValueError, KeyError, TypeError) as error:
             # A request that no command of this version writes must not end the daemon.
             text = f"'{request.kind}' cannot be carried out: {error!r}"
             given = requests.Answer(is_done=False, text=text, facts={})
-            requests.answer(office.db, request.id, given, now)
+            requests.answer(inbox.db, request.id, given, now)
         logger.info("%s asked for %s: %s", request.asked_by, request.kind, given.text)
-        office.again_at = 0.0  # what was confirmed is read again at once
+        inbox.again_at = 0.0  # what was confirmed is read again at once
 
 
-def look_after(office: Office) -> None:
+def look_after(inbox: Inbox) -> None:
     """Every minute: read again what a full disk kept out, or what a region came for."""
-    if time.monotonic() < office.again_at or office.corrections is None:
+    if time.monotonic() < inbox.again_at or inbox.corrections is None:
         return
-    office.again_at = time.monotonic() + AGAIN_EVERY_S
-    for row in corrections.orphans(office.db):
+    inbox.again_at = time.monotonic() + AGAIN_EVERY_S
+    for row in corrections.orphans(inbox.db):
         if row["is_blocked"]:
-            office.again.put(row)
-    for row in [*annotations.out_of_step(office.db), *corrections.confirmed_anew(office.db)]:
-        office.again.put(row)
+            inbox.again.put(row)
+    for row in [*annotations.out_of_step(inbox.db), *corrections.confirmed_since(inbox.db)]:
+        inbox.again.put(row)
 
 
-def is_quiet(office: Office) -> bool:
+def is_quiet(inbox: Inbox) -> bool:
     """Say whether every dropped file has its answer, as `run --once` waits for."""
-    folder = office.corrections
+    folder = inbox.corrections
     if folder is None or not folder.is_dir():
         return True
     # Not empty(): a row that was taken is still being read.
-    return not office.again.unfinished_tasks and drop_watcher.all_answered(office.db, folder)
+    return not inbox.again.unfinished_tasks and drop_watcher.all_answered(inbox.db, folder)
 
 
-def _read_under_region(office: Office, event: FromDesk) -> None:
+def _read_under_region(inbox: Inbox, event: DropRead) -> None:
     # A region that came after its correction: the correction is read again, within the region.
     if event.drop.kind == "region":
-        row = annotations.under_region(office.db, event.drop)
+        row = annotations.under_region(inbox.db, event.drop)
         if row is not None:
-            office.again.put(row)
+            inbox.again.put(row)

@@ -16,7 +16,7 @@ from cellwatch.core.labels import relabel
 from cellwatch.core.matching import edits, hits, match
 from cellwatch.core.parameters import Normalisation
 from cellwatch.daemon.corrections.doubts import FEW_ROIS, doubt_of, doubts_of
-from cellwatch.daemon.corrections.match import TAKE_NEW, overwritten
+from cellwatch.daemon.corrections.match_result import TAKE_NEW, overwritten
 from cellwatch.errors import (
     BadTrainingData,
     CellwatchError,

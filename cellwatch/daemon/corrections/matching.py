@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cellwatch.config.schema import Config
 from cellwatch.daemon.corrections import subfolders
-from cellwatch.daemon.corrections.match import (
+from cellwatch.daemon.corrections.match_result import (
     LISTED,
     TAKE_NEW,
     Matched,

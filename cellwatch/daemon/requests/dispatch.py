@@ -8,7 +8,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from cellwatch.config.schema import Config
-from cellwatch.daemon.corrections import answers as answering
+from cellwatch.daemon.corrections import answers as receipts
 from cellwatch.daemon.corrections import drop_watcher
 from cellwatch.daemon.requests import models
 from cellwatch.daemon.retraining import scheduler as training
@@ -119,13 +119,13 @@ def _withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer
     if model := training_runs.in_training(db, row["id"]):
         text += f"; {model}, now in training, learns from it still (cellwatch retrain --cancel)"
     if row["kind"] == "region" and (under := annotations.with_region(db, row["id"])):
-        text += f"; all of {answering.named(under)} is used again, also what it did not mark"
+        text += f"; all of {receipts.named(under)} is used again, also what it did not mark"
     if others:
-        text += f"; {answering.named(others)} now applies to its pixels"
+        text += f"; {receipts.named(others)} now applies to its pixels"
     if config.corrections is not None:
         if superseding.is_latest_of_file(db, row["id"]):
             answer_files.take_back(config.corrections.folder / text_path(row["file"]))
-        answering.answer_part(db, config.corrections.folder, row["id"])
+        receipts.answer_part(db, config.corrections.folder, row["id"])
     return Answer(True, text, {"stands_again": back["id"] if back else None})
 
 

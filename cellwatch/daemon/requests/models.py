@@ -179,7 +179,7 @@ def training_place(nights: Nights, group: str, configured: str) -> ModelPlace | 
 def _meant(name: str, configured: Place, config: Config) -> ModelPlace:
     # A model that the configuration names by its path, or its classifier chooses among, has an id.
     if isinstance(configured, ClassifierPlace):
-        if name in {cluster.model for cluster in configured.card.clusters}:
+        if name in {model for model, _ in configured.offered()}:
             return find_model(name, configured.zoo)
     elif configured.card.id == name:
         return configured

@@ -230,11 +230,12 @@ def _base(
 
 
 def _most_chosen(place: ClassifierPlace, rows: list[dict[str, Any]]) -> ModelName:
-    # The most frequent choice among the corrected images; of equals the largest cluster's.
-    offered = {cluster.model_sha256: cluster for cluster in place.card.clusters}
+    # What segmented most of the corrected images; of equals the largest cluster's.
+    offered = {sha256: model for model, sha256 in place.offered()}
+    sizes = {cluster.model_sha256: cluster.images for cluster in place.card.clusters}
     counts = Counter(r["model_sha256"] for r in rows if r["model_sha256"] in offered)
-    best = max(offered.values(), key=lambda cluster: (counts[cluster.model_sha256], cluster.images))
-    return ModelName(best.model, best.model_sha256)
+    best = max(offered, key=lambda sha256: (counts[sha256], sizes.get(sha256, 0)))
+    return ModelName(offered[best], best)
 
 
 def _used(

@@ -50,7 +50,7 @@ To return it: copy {labels}
 into {corrections}
 Within seconds an answer lies beside it: .accepted.json, or .rejected.txt with what to mend.
 """
-ANEW = """\
+AGAIN = """\
 The labels here are the network's, not those. To continue from what was done, open that file
 instead, if it still lies in {corrections},
 and save it under its own name."""
@@ -258,7 +258,7 @@ def _note(
     if wanted.row.get("flagged_why") and not wanted.is_again:
         title += f"\nFlagged: {wanted.row['flagged_why']}"
     if wanted.before:
-        title += f"\nCorrected before: {', '.join(wanted.before)}.\n{ANEW.format(**named)}"
+        title += f"\nCorrected before: {', '.join(wanted.before)}.\n{AGAIN.format(**named)}"
     how = HOW[wanted.tool].format(**named)
     if is_blank and not masks.exists():
         how = f"(There are no ROIs yet, and so no {masks.name}: saving makes it.)\n{how}"

@@ -8,6 +8,7 @@ from cellwatch.records import AcquisitionState
 from cellwatch.storage.ledger.acquisitions import iso, set_state
 
 MAX_ATTEMPTS = 3  # of a job that fails without killing its worker
+MAX_DAEMON_DEATHS = 3  # one more, and the job is quarantined
 MAX_WORKER_DEATHS = 3
 FAILED_WITH_CONTENT = (
     "SELECT id FROM acquisitions WHERE fingerprint != '' AND superseded_by IS NULL "
@@ -25,9 +26,6 @@ def end_attempt(db: Database, key: int, outcome: str, reason: str | None, now: d
         """,
         [iso(now), outcome, reason, key],
     )
-
-
-MAX_DAEMON_DEATHS = 3  # one more, and the job is quarantined
 
 
 def release(

@@ -57,7 +57,7 @@ def is_confirmed(db: sqlite3.Connection, drop: Drop) -> bool:
     return db.execute(sql, values).fetchone() is not None
 
 
-def confirmed_anew(db: Database) -> list[Row]:
+def confirmed_since(db: Database) -> list[Row]:
     """Return the drops that were confirmed and not read again yet."""
     sql = """
         SELECT * FROM corrections c WHERE state = 'rejected' AND confirmed_at IS NOT NULL

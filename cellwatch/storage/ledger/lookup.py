@@ -4,17 +4,18 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from cellwatch.files.stems import stem_key
 from cellwatch.records import AcquisitionState
 from cellwatch.storage.ledger.path_text import path_text, text_path
 from cellwatch.watching.settle import Sighting
 
+if TYPE_CHECKING:
+    from sqlite_utils import Database  # slow to import, and commands read CURRENT
+
 Row = dict[str, Any]  # Any: what SQLite holds
-Ledger = Database | sqlite3.Connection
+Ledger: TypeAlias = Union["Database", sqlite3.Connection]
 
 # Of acquisitions `a`: those that represent a file. One that is being rewritten has a second row,
 # which holds nothing yet, beside what the file held before.

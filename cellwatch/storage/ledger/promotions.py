@@ -200,11 +200,11 @@ def pin(
     by: str,
     now: datetime,
     *,
-    is_anew: bool = False,
+    is_repeat: bool = False,
 ) -> None:
     """Fix the model of an experiment, given as watch, experiment and target.
 
-    With `is_anew` another one may be there already; otherwise the first stays.
+    With `is_repeat` another one may be there already; otherwise the first stays.
     """
     watch, experiment, target = place
     row = {
@@ -217,7 +217,7 @@ def pin(
         "pinned_at": iso(now),
     }
     keys = ("watch", "experiment", "target")
-    if is_anew:
+    if is_repeat:
         db.table("pins").upsert(row, pk=keys)
     else:
         db.table("pins").insert(row, pk=keys, ignore=True)
@@ -258,7 +258,7 @@ def rerun(
                 if model is None:
                     _unpin(db, (watch, key, target))
                     continue
-                pin(db, (watch, key, target), model, by, now, is_anew=True)
+                pin(db, (watch, key, target), model, by, now, is_repeat=True)
         flagged = "id IN (SELECT acquisition_id FROM flags WHERE lowered_at IS NULL)"
         done = db.execute(
             f"""

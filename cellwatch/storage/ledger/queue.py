@@ -208,7 +208,7 @@ def finish(db: Database, outcome: Outcome, facts: dict[str, dict[str, Any]], now
         end_attempt(db, key, "done", None, now)
 
 
-def stands(db: Database, acquisition_id: int, now: datetime) -> None:
+def keep_result(db: Database, acquisition_id: int, now: datetime) -> None:
     """Record that an image holds what its masks were made of: they stay as they are."""
     with transaction(db):
         set_state(db, acquisition_id, AcquisitionState.DONE, None, now)

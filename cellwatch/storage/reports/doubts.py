@@ -22,6 +22,11 @@ OUTDATED = """
 NOVEL = 1.5  # times the reach of the training images' own styles
 
 
+def n_outdated(db: sqlite3.Connection) -> int:
+    """Return how many masks were deleted or edited since they were written."""
+    return int(db.execute(OUTDATED).fetchone()[0])
+
+
 def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[Row]:
     """Return what waits for a person: flagged first, then what the daemon suggests, each with why.
 
@@ -90,7 +95,7 @@ def doubts(db: sqlite3.Connection) -> Row:
         WHERE {done} AND t.confidence < ?
     """
     unsure = db.execute(sql, [UNSURE]).fetchone()[0]
-    marks = {"outdated": db.execute(OUTDATED).fetchone()[0]}
+    marks = {"outdated": n_outdated(db)}
     if has_marks(db):
         sql = f"""
             SELECT count(DISTINCT a.id) FROM targets t JOIN acquisitions a

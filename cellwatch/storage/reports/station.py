@@ -32,7 +32,7 @@ def reader(ledger: Path) -> Iterator[sqlite3.Connection]:
     LedgerMissing
         When there is none: no daemon has run in this state folder yet.
     LedgerOutdated
-        When the daemon of this version has not run yet.
+        When it lacks what is asked for, since the daemon of this version has not run yet.
     """
     if not ledger.is_file():
         raise LedgerMissing(f"there is no ledger at {ledger}; start the daemon: cellwatch run")
@@ -40,12 +40,14 @@ def reader(ledger: Path) -> Iterator[sqlite3.Connection]:
     connection.row_factory = sqlite3.Row
     try:
         _await_tables(connection, time.monotonic() + MADE_WITHIN_S)
-        if 0 < connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+        yield connection
+    except sqlite3.OperationalError as error:
+        if "no such" in str(error) and _version(connection) < VERSION:
             raise LedgerOutdated(
                 f"{ledger} was written by an earlier version of cellwatch; restart the daemon "
                 "(cellwatch run): it brings the ledger up to date and loses nothing"
-            )
-        yield connection
+            ) from error
+        raise LedgerBroken(f"{ledger} cannot be read: {error}") from error
     except sqlite3.DatabaseError as error:
         raise LedgerBroken(f"{ledger} cannot be read: {error}") from error
     finally:
@@ -54,8 +56,12 @@ def reader(ledger: Path) -> Iterator[sqlite3.Connection]:
 
 def _await_tables(connection: sqlite3.Connection, until: float) -> None:
     # The version is written last.
-    while not connection.execute("PRAGMA user_version").fetchone()[0] and time.monotonic() < until:
+    while not _version(connection) and time.monotonic() < until:
         time.sleep(0.05)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def counts(db: sqlite3.Connection) -> dict[str, int]:

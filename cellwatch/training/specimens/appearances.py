@@ -122,7 +122,8 @@ def thickness(cells: Anatomy, rng: Rng) -> Float32:
         hem = rng.uniform(0.02, 0.2) * cells.inside
         light = hem + light * cells.rise ** rng.uniform(0.5, 2)
     if rng.random() < 0.5:
-        dots = spots(rng, cells.size, int(light.size / cells.diameter), (0.6, 1.4), cells.inside)
+        n = int(cells.size**2 / cells.diameter**2 * rng.uniform(2, 25))
+        dots = spots(rng, cells.size, n, (0.6, 1.4), cells.inside)
         light = light + rng.uniform(0, 0.5) * dots
     return np.asarray(light + rng.uniform(0, 0.06) * smooth(rng, cells.size, 12), np.float32)
 

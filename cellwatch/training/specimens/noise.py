@@ -80,7 +80,7 @@ def spots(
 
 
 def rings(rng: np.random.Generator, size: int, n: int, radius: tuple[float, float]) -> Float32:
-    """Draw faint circles with bright or dark rims, as what lies out of focus looks, 0 to 1.
+    """Draw faint circles with bright or dark rims, as what lies out of focus looks, -1 to 1.5.
 
     Parameters
     ----------

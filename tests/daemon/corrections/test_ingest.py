@@ -19,7 +19,7 @@ import tifffile
 from cellwatch.daemon.corrections import drop_watcher, inbox
 from cellwatch.daemon.corrections.answers import answer, missing_answers, record
 from cellwatch.daemon.corrections.drop_watcher import all_answered
-from cellwatch.daemon.corrections.events import FromDesk
+from cellwatch.daemon.corrections.events import DropRead
 from cellwatch.daemon.corrections.ingest import read_correction
 from cellwatch.daemon.corrections.presence import Presence
 from cellwatch.daemon.corrections.reader import Reader
@@ -110,9 +110,9 @@ def test_one_that_waits_for_a_disk_has_one_row_however_often_it_is_tried(lab):
     drop = dropped_files.Drop("a_masks.tif", 1, 1)
     folder = lab.folder / "corrections"
     (folder / "a_masks.tif").touch()
-    waits = FromDesk(drop, None, "the disk is full", "nothing", is_blocked=True)
+    waits = DropRead(drop, None, "the disk is full", "nothing", is_blocked=True)
     first = record(lab.db, folder, waits, lab.now)
-    room = inbox.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+    room = inbox.Inbox(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
 
     inbox.look_after(room)
     assert room.again.get_nowait()["id"] == first["id"]
@@ -120,7 +120,7 @@ def test_one_that_waits_for_a_disk_has_one_row_however_often_it_is_tried(lab):
     with pytest.raises(queue.Empty):
         room.again.get_nowait()
     again = record(
-        lab.db, folder, FromDesk(drop, None, waits.waiting, "nothing", first["id"]), lab.now
+        lab.db, folder, DropRead(drop, None, waits.waiting, "nothing", first["id"]), lab.now
     )
 
     assert again["id"] == first["id"]
@@ -171,7 +171,7 @@ def test_a_share_that_is_not_mounted_takes_nothing_away(lab):
 
 
 def presence_of(lab):
-    room = inbox.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+    room = inbox.Inbox(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
     return room, Presence(lab.config.state.folder / LEDGER, lab.folder / "corrections")
 
 
@@ -271,7 +271,7 @@ def test_a_region_counts_whenever_it_comes_and_no_more_when_it_is_withdrawn(lab)
 
 
 def test_a_request_that_is_cut_off_before_its_answer_has_done_nothing(lab):
-    room = inbox.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+    room = inbox.Inbox(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
     requests.ask(lab.db, "flag", {"name": "a.tif"}, "anna", lab.now)
     cut = "CREATE TRIGGER cut BEFORE UPDATE ON requests BEGIN SELECT RAISE(ABORT, 'x'); END"
     lab.db.execute(cut)
@@ -288,7 +288,7 @@ def test_a_request_that_is_cut_off_before_its_answer_has_done_nothing(lab):
 def test_a_flag_on_an_roi_that_is_not_there_is_refused(lab):
     lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
     lab.segment_all()
-    room = inbox.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+    room = inbox.Inbox(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
     for roi in (99, 1):
         requests.ask(lab.db, "flag", {"name": "a.tif", "roi": roi}, "anna", lab.now)
     inbox.answer_requests(room, lab.now)
@@ -301,7 +301,7 @@ def test_a_flag_on_an_roi_that_is_not_there_is_refused(lab):
 def test_a_flag_on_a_name_that_is_nearly_known_asks_what_was_meant(lab):
     lab.arrive("well_b03.tif", *disc_picture(0, size=64, n=3))
     lab.segment_all()
-    room = inbox.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+    room = inbox.Inbox(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
     for kind, name in (("flag", "well_b3.tif"), ("unflag", "wel_b03"), ("flag", "later.tif")):
         requests.ask(lab.db, kind, {"name": name}, "anna", lab.now)
     inbox.answer_requests(room, lab.now)
@@ -372,7 +372,7 @@ def test_an_answer_says_when_it_holds_no_more(lab):
     assert new["replaces"] == ["correction 1 (a_masks.tif)"]
     assert missing_answers(lab.db, folder) == []
 
-    room = inbox.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+    room = inbox.Inbox(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
     requests.ask(lab.db, "withdraw", {"id": 1}, "anna", lab.now)
     requests.ask(lab.db, "withdraw", {"id": 2}, "anna", lab.now)
     inbox.answer_requests(room, lab.now)
@@ -397,7 +397,7 @@ def test_the_answer_to_a_file_is_to_what_it_holds_now(lab):
     untouched = lab.correct("a.tif", labels=found)
     assert "nothing was changed in it" in untouched["reason"]
     lab.correct("a.tif", tool="fiji")
-    room = inbox.Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+    room = inbox.Inbox(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
 
     def rejected():
         assert missing_answers(lab.db, folder) == []
@@ -526,7 +526,7 @@ def test_an_answer_that_cannot_be_written_does_not_end_the_daemon(lab, caplog):
     folder = lab.folder / "corrections"
     (folder / "a_masks.tif").touch()
     (folder / "a_masks.tif.rejected.txt").mkdir()  # something stands in the way
-    waits = FromDesk(dropped_files.Drop("a_masks.tif", 1, 1), None, "no image", "wait")
+    waits = DropRead(dropped_files.Drop("a_masks.tif", 1, 1), None, "no image", "wait")
     row = record(lab.db, folder, waits, lab.now)
     assert row["state"] == "orphan"
     assert "cannot be written" in caplog.text

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellwatch.daemon.corrections.inbox import Office, answer_requests
+from cellwatch.daemon.corrections.inbox import Inbox, answer_requests
 from cellwatch.daemon.retraining import judge as judging
 from cellwatch.daemon.retraining.data import images_of, weightier
 from cellwatch.daemon.retraining.evaluation import evidence_for
@@ -152,7 +152,7 @@ def test_a_crop_within_a_later_whole_image_waits_until_that_is_withdrawn(lab_of_
     assert training_runs.new_rois(lab.db, lab.group) == 0
     with reader(lab.config.state.folder / LEDGER) as db:
         assert [reports.correction(db, key)["counts_over_it"] for key in (1, 2)] == [[2], []]
-    room = Office(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
+    room = Inbox(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
     requests.ask(lab.db, "withdraw", {"id": 2}, "anna", lab.now)
     answer_requests(room, lab.now)
     said = next(lab.db.table("requests").rows)["answer"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cellwatch.compute.executor import process_started
-from cellwatch.daemon.corrections.inbox import Office, answer_requests
+from cellwatch.daemon.corrections.inbox import Inbox, answer_requests
 from cellwatch.daemon.jobs import models_of
 from cellwatch.daemon.retraining import scheduler as training
 from cellwatch.daemon.retraining.nights import Nights
@@ -141,7 +141,7 @@ def test_promise_7_a_run_that_waits_for_its_turn_outlives_the_daemon(lab):
 def asks(lab, nights, kind, **arguments):
     """Have the daemon carry a request out; return its answer."""
     key = requests.ask(lab.db, kind, arguments, "anna", lab.now)
-    answer_requests(Office(lab.db, lab.config, nights), lab.now)
+    answer_requests(Inbox(lab.db, lab.config, nights), lab.now)
     return requests.answer_to(lab.db, key)
 
 

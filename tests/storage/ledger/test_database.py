@@ -13,7 +13,7 @@ from cellwatch.storage.ledger.database import open_ledger, transaction
 from cellwatch.storage.ledger.locking import holder, is_locked, state_lock
 from cellwatch.storage.ledger.migrations import m008_states_instead_of_wording
 from cellwatch.storage.ledger.version import VERSION
-from cellwatch.storage.reports import station
+from cellwatch.storage.reports import learning, station
 from cellwatch.storage.reports.station import LEDGER
 
 
@@ -153,17 +153,20 @@ def test_a_transaction_that_a_full_disk_ended_leaves_the_ledger_usable(tmp_path)
     assert db.execute("SELECT count(*) FROM station").fetchone()[0] == 1
 
 
-def test_a_ledger_of_an_earlier_version_is_not_read_but_brought_up_to_date(tmp_path):
+def test_what_a_ledger_of_an_earlier_version_lacks_is_told_with_the_remedy(tmp_path):
     db = open_ledger(tmp_path)
     assert db.execute("PRAGMA user_version").fetchone()[0] == VERSION
+    db.conn.execute("ALTER TABLE runs DROP COLUMN is_cancelled")
     db.conn.execute(f"PRAGMA user_version = {VERSION - 1}")
     db.close()
 
+    with station.reader(tmp_path / LEDGER) as reading:
+        assert station.counts(reading)["done"] == 0  # what it has can be read
     with (
         pytest.raises(LedgerOutdated, match="restart the daemon"),
-        station.reader(tmp_path / LEDGER),
+        station.reader(tmp_path / LEDGER) as reading,
     ):
-        pass
+        learning.nights(reading, "scope")
 
 
 def test_what_was_read_off_wording_is_carried_over_into_columns(tmp_path):

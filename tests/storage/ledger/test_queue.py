@@ -297,7 +297,7 @@ def test_f7_a_file_that_was_only_touched_keeps_its_masks_and_lets_new_images_go_
 
     assert (first.path, first.compared_with) == ("/scope/new.tif", "")
     assert (second.path, second.compared_with) == ("/scope/a.tif", "abc")
-    queue.stands(db, 1, now)
+    queue.keep_result(db, 1, now)
     assert state(db) == "done"
     outcomes = db.execute("SELECT outcome FROM attempts WHERE acquisition_id = 1").fetchall()
     assert outcomes == [("done",), ("unchanged",)]
