@@ -35,6 +35,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "session": ("session",),
     "retrain": ("retrain", "rerun"),
     "effort": ("effort",),
+    "measurements": ("measurements",),
 }
 
 

@@ -38,6 +38,7 @@ from cellwatch.records import Job, Outcome, TargetJob, Trouble
 from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.masks.content import StoreContent
 from cellwatch.storage.masks.label_tiff import beside, write_label_tiff
+from cellwatch.storage.masks.measurements import KINDS, measured, table_beside, write_table
 from cellwatch.storage.masks.store import read_labels, write_store
 from cellwatch.watching.scanner import is_bare
 
@@ -83,7 +84,9 @@ def perform(
     if job.compared_with == sha256 and store.exists():
         return Outcome(job.acquisition_id, content_sha256=sha256, is_unchanged=True)
     if adopted := adopt(job, store, sha256, time.monotonic() - started):
-        _publish_also(job, {t: read_labels(store, t) for t in _names(job)}, superseded)
+        labels = {t: read_labels(store, t) for t in _names(job)}
+        needs_pixels = any(kind in KINDS for kind in job.also)
+        _publish_also(job, labels, _loaded(job) if needs_pixels else None, superseded)
         return adopted
     image = _loaded(job)
     if _stamp(path) != before:
@@ -96,7 +99,7 @@ def perform(
     content = _content(job, image, {n: t.labels for n, t in segmented.items()}, provenance)
     with _writing(store):
         digests = write_store(store, content, superseded)
-        _publish_also(job, dict(content.labels), superseded)
+        _publish_also(job, dict(content.labels), image, superseded)
     results = tuple(
         replace(target.result, labels_sha256=digests[name]) for name, target in segmented.items()
     )
@@ -279,11 +282,19 @@ def _provenance(
     }
 
 
-def _publish_also(job: Job, labels: dict[str, np.ndarray], superseded: Path) -> None:
-    if "tif" not in job.also:
-        return
-    for name, label_image in labels.items():
-        target = name if len(labels) > 1 else ""
-        path = beside(Path(job.store), target)
+def _publish_also(
+    job: Job, labels: dict[str, np.ndarray], image: Image | None, superseded: Path
+) -> None:
+    store = Path(job.store)
+    for name, label_image in labels.items() if "tif" in job.also else ():
+        path = beside(store, name if len(labels) > 1 else "")
         sweep(path, superseded)
         write_label_tiff(path, label_image, superseded)
+    kinds = [kind for kind in KINDS if kind in job.also]
+    if not kinds or image is None:
+        return
+    size = job.pixel_size_um or image.info.pixel_size_um
+    table = measured(labels, image.pixels, image.info.channels, size)
+    for kind in kinds:
+        sweep(table_beside(store, kind), superseded)
+        write_table(table_beside(store, kind), table, superseded)

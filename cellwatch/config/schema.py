@@ -296,7 +296,7 @@ class Output(Section):
 
     folder: FolderPath
     include_image: bool = True
-    also: tuple[Literal["tif"], ...] = ("tif",)
+    also: tuple[Literal["tif", "csv", "parquet"], ...] = ("tif", "csv")
     reserve: Annotated[float, BeforeValidator(_bytes)] = 500e6
 
 

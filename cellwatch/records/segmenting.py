@@ -187,7 +187,7 @@ class Job:
         Declared for the folder; None: the file's own.
     include_image : bool
     also : tuple of str
-        Further formats beside the store: "tif".
+        Further formats beside the store: "tif", "csv", "parquet".
     root : str
         The watched folder; "": there is none.
     are_zeros_final : bool

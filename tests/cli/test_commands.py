@@ -1,5 +1,7 @@
 """The commands' promised shapes, as scripts meet them."""
 
+import csv
+import io
 import json
 import os
 import shutil
@@ -8,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +26,7 @@ from cellwatch.records import AcquisitionState
 from cellwatch.storage.ledger.database import open_ledger
 from cellwatch.storage.ledger.locking import DAEMON, state_lock
 from cellwatch.training.dataset import training_image
+from tests.daemon.stations import Station
 from tests.discs import disc_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -372,3 +376,28 @@ def test_c22_masks_that_lie_elsewhere_are_told_of_before_training(capsys):
     told = capsys.readouterr().err
     assert "wrong.tif: its masks would fit the image far better transposed" in told
     assert "right.tif" not in told
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_measurements_of_an_experiment_become_one_table(tmp_path, tiny_model):
+    station = Station(tmp_path, tiny_model.path)
+    for n, folder in enumerate(("day1", "day1", "day2")):
+        (station.images / folder).mkdir(exist_ok=True)
+        station.write(f"{folder}/{n}.tif", seed=n)
+    with station.daemon("--once") as daemon:
+        assert daemon.wait(90) == 0
+    beside = list(station.masks.rglob("*_measurements.csv"))
+    assert len(beside) == 3
+
+    day1 = station.command("measurements", "--experiment", "day1")
+    station.command("measurements", "--out", str(tmp_path / "all.csv"))
+    later = station.command("measurements", "--since", "2999-01-01")
+    wrong = station.command("measurements", "--out", "all.xls", check=False)
+
+    rows = list(csv.DictReader(io.StringIO(day1.stdout)))
+    assert {row["experiment"] for row in rows} == {"day1"}
+    assert {Path(row["path"]).name for row in rows} == {"0.tif", "1.tif"}
+    assert len(list(csv.DictReader(io.StringIO((tmp_path / "all.csv").read_text())))) > len(rows)
+    assert later.stdout.splitlines() == ["watch,experiment,path"]
+    assert "name a .csv or a .parquet file" in wrong.stderr

@@ -11,6 +11,7 @@ from typing import Any
 
 from cellwatch.errors import LedgerBroken, LedgerMissing, LedgerOutdated
 from cellwatch.records import AcquisitionState, DaemonState
+from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.ledger.version import VERSION
 
 LEDGER = "cellwatch.db"  # in the state folder
@@ -177,6 +178,25 @@ def finished_stores(
         ORDER BY id LIMIT ?
     """
     return [tuple(row) for row in db.execute(sql, [after, limit])]
+
+
+def segmented_since(db: sqlite3.Connection, experiment: str, since: str) -> Iterator[Row]:
+    """Yield watch, experiment, path and store of what was segmented, in the order of the images.
+
+    Parameters
+    ----------
+    experiment : str
+        "": all.
+    since : str
+        A time of the ledger; "": from the beginning.
+    """
+    sql = """
+        SELECT watch, experiment, path, store FROM acquisitions
+        WHERE state = 'done' AND superseded_by IS NULL AND ? IN ('', experiment)
+              AND (? = '' OR finished_at >= ?) ORDER BY id
+    """
+    for row in db.execute(sql, [path_text(experiment), since, since]):
+        yield dict(row)
 
 
 def all_paths(db: sqlite3.Connection) -> dict[str, list[Row]]:

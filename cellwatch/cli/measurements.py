@@ -1,0 +1,102 @@
+"""The command that puts the measurements of many images into one table."""
+
+import csv
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from cellwatch.cli.client import ledger_of, read_station
+from cellwatch.cli.console import ConfigOption, complain, tell
+from cellwatch.errors import UsageError
+
+FIRST = ("watch", "experiment", "path")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(measurements)
+
+
+def measurements(
+    experiment: Annotated[str, typer.Option(help="Only this experiment.")] = "",
+    since: Annotated[
+        str, typer.Option(help="Only images segmented since then, such as 2026-11-30.")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write: .csv or .parquet.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write one row for each ROI: image, place, size, shape and intensities. Without --out: CSV.
+
+    Each image's own table lies beside its masks (output: also: [csv]); this puts them together.
+    """
+    station = read_station(config)
+    with ledger_of(station) as db:
+        found = list(_tables(db, experiment, _moment(since)))
+    tables = [(row, path) for row, path in found if path is not None]
+    if out is None:
+        _write_csv(sys.stdout, tables)
+    elif out.suffix == ".csv":
+        with out.open("w", encoding="utf-8", newline="") as file:
+            _write_csv(file, tables)
+    elif out.suffix == ".parquet":
+        _write_parquet(out, tables)
+    else:
+        raise UsageError(f"{out}: name a .csv or a .parquet file")
+    if n_without := len(found) - len(tables):
+        complain(f"{n_without} images have no table: they were segmented without also: [csv]")
+    tell(f"{len(tables)} images{f' into {out}' if out else ''}")
+
+
+def _moment(since: str) -> str:
+    if not since:
+        return ""
+    try:
+        moment = datetime.fromisoformat(since)
+    except ValueError as error:
+        raise UsageError(f"--since: '{since}' is not a date such as 2026-11-30") from error
+    from cellwatch.storage.ledger.acquisitions import iso
+
+    return iso(moment.astimezone())
+
+
+def _tables(
+    db: Any,  # Any: sqlite3.Connection
+    experiment: str,
+    since: str,
+) -> Iterator[tuple[dict[str, Any], Path | None]]:
+    from cellwatch.storage.masks.measurements import KINDS, table_beside
+    from cellwatch.storage.reports import station
+
+    for row in station.segmented_since(db, experiment, since):
+        places = (table_beside(Path(row["store"]), kind) for kind in KINDS)
+        yield row, next((place for place in places if place.is_file()), None)
+
+
+def _write_csv(file: TextIO, tables: list[tuple[dict[str, Any], Path]]) -> None:
+    # Twice through the files: what columns there are, then the rows; memory stays flat.
+    from cellwatch.storage.masks.measurements import columns_of, read_table
+
+    columns = dict.fromkeys(name for _, path in tables for name in columns_of(path))
+    writer = csv.DictWriter(file, [*FIRST, *columns], restval="")
+    writer.writeheader()
+    for row, path in tables:
+        where = {"watch": row["watch"], "experiment": row["experiment"], "path": row["path"]}
+        writer.writerows({**where, **one} for one in read_table(path))
+
+
+def _write_parquet(out: Path, tables: list[tuple[dict[str, Any], Path]]) -> None:
+    from cellwatch.storage.masks.measurements import csv_to_parquet
+
+    aside = out.with_name(f".{out.name}.csv")
+    try:
+        with aside.open("w", encoding="utf-8", newline="") as file:
+            _write_csv(file, tables)
+        csv_to_parquet(aside, out)
+    finally:
+        aside.unlink(missing_ok=True)

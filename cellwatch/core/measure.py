@@ -1,0 +1,129 @@
+"""Measure the ROIs of one plane: size, place, shape and intensity, one value for each ROI.
+
+References
+----------
+Names and definitions are those of scikit-image's `regionprops`; `tests/core/test_measure.py`
+compares the values.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+from scipy.spatial import ConvexHull, QhullError
+
+from cellwatch.core.arrays import Bool, Float64, Int32, Int64
+
+Column = NDArray[np.generic]
+CORNERS = np.array([[-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]])  # px; middles of a pixel's edges
+ON_EDGE = 1e-9  # px; a pixel centre so near the hull is inside
+
+
+def measure(
+    labels: Int32, channels: Sequence[NDArray[np.generic]] = (), names: Sequence[str] = ()
+) -> dict[str, Column]:
+    """Measure every ROI of a label image.
+
+    Parameters
+    ----------
+    labels : (Y, X) int32
+        0 = background; numbers may have gaps.
+    channels : sequence of (Y, X), any real dtype
+        Intensities to measure.
+    names : sequence of str
+        Of the channels, for the columns; "" or none: their numbers from 0.
+
+    Returns
+    -------
+    dict of str to (n,) arrays, in the order of the labels
+        `label`; `area_px`; `diameter_px` (of the disc of equal area); `y_px`, `x_px` (centroid);
+        `y0`, `x0`, `y1`, `x1` (bounding box, the ends exclusive); `eccentricity` (0: a disc,
+        towards 1: a line); `solidity` (area over that of the convex hull); `touches_edge` (of the
+        image); for each channel `mean_`, `min_`, `max_`, `sum_` with its name.
+    """
+    inside = labels > 0
+    numbers, which = np.unique(labels[inside], return_inverse=True)
+    rows, columns = np.nonzero(inside)
+    area = np.bincount(which, minlength=len(numbers))
+    y, x = (np.bincount(which, weights=v, minlength=len(numbers)) / area for v in (rows, columns))
+    boxes = _boxes(labels, numbers)
+    table: dict[str, Column] = {
+        "label": numbers.astype(np.int64),
+        "area_px": area.astype(np.int64),
+        "diameter_px": np.sqrt(4 * area / math.pi),
+        "y_px": y,
+        "x_px": x,
+        **dict(zip(("y0", "x0", "y1", "x1"), boxes.T, strict=True)),
+        "eccentricity": _eccentricity(rows - y[which], columns - x[which], which, area),
+        "solidity": area / _hull_areas(labels, numbers, boxes),
+        "touches_edge": _touches(boxes, (labels.shape[0], labels.shape[1])),
+    }
+    order = np.argsort(which, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(area)[:-1]]).astype(np.int64)
+    for index, channel in enumerate(channels):
+        name = (names[index] if index < len(names) else "") or str(index)
+        values = np.asarray(channel)[inside].astype(np.float64)[order]
+        table |= _intensities(values, starts, area, name)
+    return table
+
+
+def _boxes(labels: Int32, numbers: NDArray[np.int32]) -> Int64:
+    found = find_objects(labels)
+    each = [found[number - 1] for number in numbers]
+    boxes = [(b[0].start, b[1].start, b[0].stop, b[1].stop) for b in each if b is not None]
+    return np.array(boxes, np.int64).reshape(-1, 4)
+
+
+def _eccentricity(dy: Float64, dx: Float64, which: Int64, area: Int64) -> Float64:
+    n = len(area)
+    yy, xx, xy = (
+        np.bincount(which, weights=v, minlength=n) / area for v in (dy**2, dx**2, dy * dx)
+    )
+    middle, apart = (yy + xx) / 2, np.sqrt(((yy - xx) / 2) ** 2 + xy**2)
+    longest = middle + apart
+    ratio = np.divide(middle - apart, longest, out=np.ones(n), where=longest > 0)
+    return np.asarray(np.sqrt(np.clip(1 - ratio, 0, 1)), np.float64)
+
+
+def _hull_areas(labels: Int32, numbers: NDArray[np.int32], boxes: Int64) -> Float64:
+    areas = np.empty(len(numbers))
+    for index, (number, (y0, x0, y1, x1)) in enumerate(zip(numbers, boxes, strict=True)):
+        areas[index] = _hull_area(labels[y0:y1, x0:x1] == number)
+    return areas
+
+
+def _hull_area(mask: Bool) -> float:
+    # Pixels whose centres lie in the convex hull of the middles of the ROI's pixel edges.
+    pixels = np.argwhere(mask & ~_is_inner(mask))
+    points = (pixels[:, None] + CORNERS).reshape(-1, 2)
+    try:
+        planes = ConvexHull(points).equations
+    except QhullError:
+        return float(mask.sum())
+    centres = np.argwhere(np.ones_like(mask))
+    return float((centres @ planes[:, :2].T + planes[:, 2] <= ON_EDGE).all(axis=1).sum())
+
+
+def _is_inner(mask: Bool) -> Bool:
+    # Pixels with all four neighbours in the ROI are on no hull.
+    padded = np.pad(mask, 1)
+    return padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+
+
+def _touches(boxes: Int64, shape: tuple[int, int]) -> Bool:
+    low, high = boxes[:, :2] == 0, boxes[:, 2:] == np.array(shape)
+    return np.asarray((low | high).any(axis=1), bool)
+
+
+def _intensities(values: Float64, starts: Int64, area: Int64, name: str) -> dict[str, Column]:
+    if not values.size:
+        return {f"{what}_{name}": np.zeros(0) for what in ("mean", "min", "max", "sum")}
+    total = np.add.reduceat(values, starts)
+    return {
+        f"mean_{name}": total / area,
+        f"min_{name}": np.minimum.reduceat(values, starts),
+        f"max_{name}": np.maximum.reduceat(values, starts),
+        f"sum_{name}": total,
+    }

@@ -1,0 +1,141 @@
+"""Tables of measurements beside mask stores: one row for each ROI in each plane.
+
+A table is a CSV file, `NAME_measurements.csv`, or with pyarrow (the extra `tables`) Parquet.
+"""
+
+import csv
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellwatch.core.measure import Column, measure
+from cellwatch.errors import ExtraMissing
+from cellwatch.files.publish import written_aside
+from cellwatch.files.stems import stem_of
+
+KINDS = ("csv", "parquet")
+LENGTHS = ("diameter", "y", "x")  # columns that are given in µm too
+DIGITS = 6
+
+Table = dict[str, Column]
+
+
+def measured(
+    labels: Mapping[str, NDArray[np.int32]],
+    pixels: NDArray[np.generic],
+    names: Sequence[str],
+    pixel_size_um: float | None,
+) -> Table:
+    """Measure the ROIs of all planes of an acquisition.
+
+    Parameters
+    ----------
+    labels : mapping of str to (P, T, Z, Y, X) int32
+        By target.
+    pixels : (P, T, Z, C, Y, X)
+    names : sequence of str
+        Of the channels; "" where one has none.
+    pixel_size_um : float or None
+        None: lengths are given in px alone.
+
+    Returns
+    -------
+    dict of str to (n,) arrays
+        `target`, `position`, `t`, `z`, then the columns of `cellwatch.core.measure.measure`, and
+        `area_um2`, `diameter_um`, `y_um`, `x_um` where the pixel size is known.
+    """
+    tables = []
+    for target, volume in labels.items():
+        for at in np.ndindex(*volume.shape[:3]):
+            table = measure(volume[at], list(pixels[at]), names)
+            n = len(table["label"])
+            where = {"target": np.array([target] * n, object)}
+            where |= {k: np.full(n, i) for k, i in zip(("position", "t", "z"), at, strict=True)}
+            tables.append({**where, **table})
+    whole = {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
+    return whole if pixel_size_um is None else {**whole, **_in_um(whole, pixel_size_um)}
+
+
+def _in_um(table: Table, pixel_size_um: float) -> Table:
+    in_px = {name: np.asarray(table[f"{name}_px"], np.float64) for name in ("area", *LENGTHS)}
+    lengths = {f"{name}_um": in_px[name] * pixel_size_um for name in LENGTHS}
+    return {"area_um2": in_px["area"] * pixel_size_um**2, **lengths}
+
+
+def table_beside(store: Path, kind: str) -> Path:
+    """Return where the table of a mask store lies."""
+    return store.with_name(f"{stem_of(store.name.removesuffix('.zarr'))}_measurements.{kind}")
+
+
+def write_table(path: Path, table: Table, superseded: Path) -> None:
+    """Write a table, whole or not at all, by the ending of its name.
+
+    Raises
+    ------
+    ExtraMissing
+        When it is Parquet and pyarrow is not installed.
+    """
+    with written_aside(path, superseded) as aside:
+        if path.suffix == ".parquet":
+            arrow, parquet = _pyarrow()
+            columns = {name: arrow.array(column.tolist()) for name, column in table.items()}
+            parquet.write_table(arrow.table(columns), aside)
+            return
+        with aside.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(table)
+            writer.writerows(zip(*(map(_told, column) for column in table.values()), strict=True))
+
+
+def read_table(path: Path) -> Iterator[dict[str, Any]]:  # Any: numbers and text
+    """Yield the rows of a table.
+
+    Raises
+    ------
+    ExtraMissing
+        When it is Parquet and pyarrow is not installed.
+    """
+    if path.suffix == ".parquet":
+        _, parquet = _pyarrow()
+        yield from parquet.read_table(path).to_pylist()
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+def columns_of(path: Path) -> list[str]:
+    """Return the names of a table's columns."""
+    if path.suffix == ".parquet":
+        return list(_pyarrow()[1].read_schema(path).names)
+    with path.open(encoding="utf-8", newline="") as file:
+        return next(csv.reader(file), [])
+
+
+def csv_to_parquet(source: Path, out: Path) -> None:
+    """Convert a table, some megabytes at a time."""
+    _, parquet = _pyarrow()
+    open_csv = importlib.import_module("pyarrow.csv").open_csv
+    with open_csv(source) as reader, parquet.ParquetWriter(out, reader.schema) as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+
+
+def _told(value: object) -> object:
+    if isinstance(value, (bool, np.bool_)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.{DIGITS}g}"
+    return value
+
+
+def _pyarrow() -> tuple[Any, Any]:  # Any: modules without types
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise ExtraMissing(
+            "tables in Parquet need pyarrow: pip install 'cellwatch[tables]', or write csv"
+        ) from error
