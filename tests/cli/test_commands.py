@@ -204,7 +204,7 @@ def test_train_makes_a_model_that_resumes_and_is_not_trained_twice(tmp_path, pai
     assert "finished model" in again.stderr
     (tmp_path / "m" / "card.json").rename(tmp_path / "card.json")
     elsewhere = in_process(*words, tmp_path / "m", "--from", "scratch", "--seed", 3)
-    assert "holds another run; go on with it" in elsewhere.stderr
+    assert "holds another run; continue it" in elsewhere.stderr
     other = in_process("train", "--resume", tmp_path / "m", "--seed", 7, "--min-rois", 9)
     assert other.returncode == 2
     assert "leave --min-rois, --seed out" in other.stderr
