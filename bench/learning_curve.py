@@ -6,7 +6,7 @@
   matches at IoU 0.75 counts as drawn by hand; then the base is trained again on all so far, with
   the `online` schedule. At the end the five train once more with `offline` (Fig. 4 and 5).
 
-Rows are appended to OUT/curve.csv and OUT/loop.csv as they come; a run that was cut off goes on.
+Rows are appended to OUT/curve.csv and OUT/loop.csv as they come; a run that was cut off continues.
 The pictures are drawn again each time.
 
     python bench/learning_curve.py --data DATA/adapt/cytology_brightfield --out bench/curves

@@ -5,7 +5,7 @@
 # and BBBC039v1, both CC0), phase_t98g (Usiigaci, MIT) and histology_purple (BBBC038v1, CC0), each
 # with train and test: pairs NNNN_img.tif + NNNN_masks.tif. In bfloat16 on two cores with AVX512-BF16
 # 1,000 steps take 40 to 50 minutes; elsewhere say PRECISION=float32, which gives slightly other
-# weights. A run that was cut off goes on: cellwatch train --resume OUT/MODEL.
+# weights. A run that was cut off continues: cellwatch train --resume OUT/MODEL.
 # The shipped `general` came of three runs of 1,000, 500 and 1,000 steps after the first 640; the
 # first 1,000 with an earlier form of the specimens.
 # `auto` takes the built-in models by their ids: copy the model folders to cellwatch/zoo/builtin

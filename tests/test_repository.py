@@ -36,3 +36,20 @@ def test_the_unit_is_one_that_systemd_accepts():
 
     assert verified.returncode == 0, verified.stderr
     assert "cellwatch@" not in verified.stderr
+
+
+RETIRED = (
+    "anew", "speaks of", "speak of", "tells of", "tell of", "told of", "fares", "is well",
+    "is failed", "made not", "no such as", "stand no more", "stands no more", "goes on",
+    "go on with",
+)  # fmt: skip
+
+
+def test_retired_words_are_in_no_code_and_no_documentation():
+    """The house's English, CONTRIBUTING.md: what has to be read twice was retired."""
+    words = re.compile(rf"\b({'|'.join(RETIRED)})\b")
+    kinds = {".py", ".md", ".yaml", ".service", ".sh"}
+    for path in tracked():
+        if path.suffix in kinds and "tests" not in path.relative_to(ROOT).parts:
+            found = words.search(path.read_text(encoding="utf-8"))
+            assert found is None, f"{path.relative_to(ROOT)}: '{found.group()}'"

@@ -153,7 +153,7 @@ def _here(config: "Config", kind: str, arguments: Mapping[str, Any]) -> "Answer"
                 with transaction(db):
                     request = Request(key, kind, arguments, who)
                     given = carry_out(db, config, nights, request, _now())
-                    # Answered before it trains: cut off, the run goes on with the next daemon.
+                    # Answered before it trains: cut off, the run continues with the next daemon.
                     answer(db, key, given, _now())
             except CellwatchError as error:
                 answer(db, key, Answer(False, str(error), {}), _now())

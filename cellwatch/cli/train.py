@@ -188,12 +188,12 @@ def _resumed(folder: Path, context: typer.Context) -> "RunRequest":
     ]
     if given:
         raise UsageError(
-            f"--resume goes on with the run as it was begun; leave {', '.join(given)} out"
+            f"--resume continues the run as it was begun; leave {', '.join(given)} out"
         )
     request = RunRequest.read(folder)
     if request.cluster:
         raise UsageError(
-            f"{folder} is the cluster '{request.cluster}' of a zoo; go on with: "
+            f"{folder} is the cluster '{request.cluster}' of a zoo; continue with: "
             "cellwatch zoo build, with the options it had"
         )
     return request
@@ -263,7 +263,7 @@ def _fit(request: "RunRequest", prepared: "Prepared", folder: Path, device: "tor
             is_kept = (folder / CHECKPOINT).exists()
             tell(
                 f"stopped {'after a' if is_kept else 'before its first'} checkpoint, of which one "
-                f"is written each minute; go on with it: cellwatch train --resume {_quoted(folder)}"
+                f"is written each minute; continue it: cellwatch train --resume {_quoted(folder)}"
             )
         raise
     if last:

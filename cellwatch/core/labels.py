@@ -184,7 +184,7 @@ def stitch_planes(planes: list[Int32], threshold: float) -> list[Int32]:
 
 
 def _joined(plane: Int32, below: Int32, threshold: float) -> Int32:
-    # By label of a plane: that of the ROI below which it goes on; 0: it begins here.
+    # By label of a plane: that of the ROI below that it continues; 0: it begins here.
     pairs = sharing(plane, below).at_least(max(threshold, np.finfo(np.float64).tiny))
     best_of_below = np.zeros(pairs.n_second + 1)
     np.maximum.at(best_of_below, pairs.second, pairs.iou)

@@ -71,7 +71,7 @@ def fit(
     plan : FitPlan
     folder : Path
         Gets `checkpoint.safetensors` and `log.jsonl`. With a checkpoint of the same plan there
-        the run goes on from it.
+        the run continues from it.
     device : torch.device
     checkpoint_every : float, seconds
         Also in the midst of an epoch; 0: after every step.

@@ -153,7 +153,7 @@ def watch(
         was to be read may come back as it was.
     stood : sequence of (Sighting, float)
         Files that were not whole when it was last watched, and for how many seconds they had stood
-        still: their time goes on.
+        still: their time continues.
 
     Yields
     ------

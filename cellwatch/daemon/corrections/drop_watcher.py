@@ -256,7 +256,7 @@ class DropWatcher:
         return self._look_at_kept(row, relative)
 
     def _look_at_kept(self, row: dict[str, Any], relative: str) -> DropRead | None:
-        # What cannot be read again stands as it was read, and is tried again.
+        # What cannot be read again is kept as it was read, and is tried again.
         try:
             kept = next(Path(row["folder"]).glob(f"{ORIGINAL}*"), None)
             if kept is None:

@@ -11,7 +11,7 @@ from cellwatch.storage.corrections.names import PICTURES, SUFFIXES
 from cellwatch.storage.ledger import dropped_files, flags
 from cellwatch.watching.names import ALWAYS_EXCLUDED
 
-SETTLE_S = 1.0  # people expect the answer within seconds; a copy that goes on starts it again
+SETTLE_S = 1.0  # people expect the answer within seconds; a copy that continues starts it again
 
 
 # Masks are wanted here, our own answers are not.

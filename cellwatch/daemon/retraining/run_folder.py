@@ -15,7 +15,7 @@ PROGRESS = "progress.json"
 FAILURE = "failure.txt"  # why it came to nothing
 CANDIDATE = "candidate"  # a model folder
 REFUSED = 65  # EX_DATAERR: the corrections are at fault; the reason is in FAILURE
-LEFT = 75  # EX_TEMPFAIL: told to leave; it goes on when it is started again
+LEFT = 75  # EX_TEMPFAIL: told to leave; it continues when it is started again
 
 
 def clear(folder: Path) -> None:

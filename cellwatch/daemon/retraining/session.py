@@ -82,7 +82,7 @@ def train_on_all(
     (folder / JOB).write_text(json.dumps(job.to_json()), encoding="utf-8")
     try:
         _train_to_the_end(config, folder, on_stage, wait)
-    except BaseException:  # Ctrl-C too: nobody goes on with it
+    except BaseException:  # Ctrl-C too: nobody continues it
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder / "fit", ignore_errors=True)

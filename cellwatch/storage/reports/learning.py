@@ -107,8 +107,8 @@ def correction(db: sqlite3.Connection, key: int) -> Row | None:
         return None
     sql = "SELECT kind, model_id, ap50, ap75, scored_at FROM scores WHERE correction_id = ?"
     scores = [dict(row) for row in db.execute(sql, [key])]
-    stands = found[0]["state"] in ("trainable", "used") and found[0]["kind"] == "labels"
-    over = [row["id"] for row in precedence.above(db, key)] if stands else []
+    is_active = found[0]["state"] in ("trainable", "used") and found[0]["kind"] == "labels"
+    over = [row["id"] for row in precedence.above(db, key)] if is_active else []
     return {**found[0], "scores": scores, "counts_over_it": over}
 
 

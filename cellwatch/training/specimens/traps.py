@@ -54,8 +54,8 @@ def _posts(rng: Rng, size: int, diameter: float) -> Float64:
     outside = np.hypot(np.maximum(inner_v, 0), np.maximum(inner_u, 0))
     depth = corner - outside - np.minimum(np.maximum(inner_v, inner_u), 0)
     names = np.unique(row * 100_003 + column, return_inverse=True)[1].reshape(v.shape)
-    stands = rng.random(names.max() + 1) < rng.uniform(0.4, 1)
-    return np.where(stands[names], depth, 0.0)
+    is_there = rng.random(names.max() + 1) < rng.uniform(0.4, 1)
+    return np.where(is_there[names], depth, 0.0)
 
 
 def _walls(rng: Rng, size: int, diameter: float) -> Float64:

@@ -1,7 +1,7 @@
 """Build a zoo: cluster images by style, train a network for each cluster, score the ensemble.
 
 Every step leaves its result in the zoo's folder and is not done again: a build that was cut off
-goes on where it stood. The folder becomes a zoo with a classifier named `auto`.
+continues where it stopped. The folder becomes a zoo with a classifier named `auto`.
 """
 
 import hashlib
