@@ -19,7 +19,7 @@ from cellwatch.records import ChannelChoice, ImageInfo
 from cellwatch.training.specimens.draw import draw_specimen
 from cellwatch.zoo.classifiers import find_either
 
-SHOWN = (("fluorescent nuclei", 5), ("adherent in phase contrast", 3), ("bacteria", 11))
+SHOWN = (("fluorescent nuclei", 7), ("adherent in phase contrast", 6), ("bacteria", 14))
 SIDE = 256  # px
 OUTLINE = (1.0, 0.8, 0.0)
 

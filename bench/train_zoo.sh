@@ -13,7 +13,7 @@
 set -eu
 data=$1 out=$2
 shift 2
-[ $# -gt 0 ] || set -- first general phase histology nuclei auto
+[ $# -gt 0 ] || set -- first general phase nuclei auto
 precision=${PRECISION:-bfloat16}
 all="
     --data $data/nuclei_dsb2018/train --licence CC0 --test $data/nuclei_dsb2018/test
@@ -46,10 +46,6 @@ for model in "$@"; do
         train phase 30 --licence MIT --data "$data/phase_t98g/train" \
             --test "$data/phase_t98g/test"
         ;;
-    histology)
-        train histology 17 --licence CC0 --data "$data/histology_purple/train" \
-            --test "$data/histology_purple/test"
-        ;;
     nuclei)
         train nuclei 17 --licence CC0 \
             --data "$data/nuclei_dsb2018/train" --data "$data/nuclei_bbbc039/train" \
@@ -59,7 +55,7 @@ for model in "$@"; do
         cellwatch zoo build --data "$data" --out "$out/zoo" --precision "$precision" \
             --style-model general --generalist general \
             --reuse nuclei_dsb2018=nuclei --reuse nuclei_bbbc039=nuclei \
-            --reuse phase_t98g=phase --reuse histology_purple=histology
+            --reuse phase_t98g=phase --reuse histology_purple=general
         ;;
     *)
         echo "there is no model $model" >&2

@@ -19,7 +19,7 @@ from cellwatch.zoo.cards import find_model
 
 HERE = Path(__file__).parent
 PAGES = (HERE.parent / "README.md", HERE.parent / "docs/explanation/built-in-models.md")
-MODELS = "auto,general,nuclei,phase,histology"
+MODELS = "auto,general,nuclei,phase"
 KINDS = {
     "base/nuclei_dsb2018": "fluorescent nuclei (BBBC038)",
     "base/nuclei_bbbc039": "fluorescent nuclei (BBBC039)",

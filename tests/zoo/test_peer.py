@@ -46,7 +46,7 @@ def peer():
     return python
 
 
-@pytest.mark.parametrize("name", ["nuclei", "general", "histology", "cells"])
+@pytest.mark.parametrize("name", ["nuclei", "general", "phase"])
 def test_cellpose_finds_the_same_masks_with_an_exported_model(peer, tmp_path, name):
     rng = np.random.default_rng(3)
     optics = Optics()
