@@ -10,7 +10,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from cellwatch.cli.client import ledger_of, read_station
-from cellwatch.cli.console import ConfigOption, complain, tell
+from cellwatch.cli.console import ConfigOption, complain, counted, tell
 from cellwatch.errors import UsageError
 
 FIRST = ("watch", "experiment", "path")
@@ -49,8 +49,9 @@ def measurements(
     else:
         raise UsageError(f"{out}: name a .csv or a .parquet file")
     if n_without := len(found) - len(tables):
-        complain(f"{n_without} images have no table: they were segmented without also: [csv]")
-    tell(f"{len(tables)} images{f' into {out}' if out else ''}")
+        of = counted(n_without, "image")
+        complain(f"{of} without a table: segmented without `also: [csv]`; rerun the experiment")
+    tell(f"{counted(len(tables), 'image')}{f' into {out}' if out else ''}")
 
 
 def _moment(since: str) -> str:

@@ -50,6 +50,16 @@ def test_what_is_no_file_is_a_name_or_the_path_of_one_that_is_to_come(
     assert as_known(config, "../st/images/b.tif") == str(tmp_path / "st/images/b.tif")
 
 
+def test_a_bare_name_means_an_image_of_the_station_also_where_a_file_of_that_name_lies(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path / "other")
+    (tmp_path / "other/a.tif").touch()
+
+    assert as_known(config, "a.tif") == "a.tif"
+    assert as_known(config, "./a.tif") == str(tmp_path / "other/a.tif")
+
+
 @pytest.mark.parametrize("place", ["link/images/x", "other/../st/masks", "st/state/x"])
 def test_no_way_leads_into_a_folder_of_the_station(config, tmp_path, place):
     with pytest.raises(UsageError, match="a folder of the station"):
