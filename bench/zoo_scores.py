@@ -14,7 +14,7 @@ import json
 import statistics
 from pathlib import Path
 
-from cellwatch.core.parameters import Diameter, SegmentationParams
+from cellwatch.core.parameters import ALGORITHM_VERSION, Diameter, SegmentationParams
 from cellwatch.zoo.cards import find_model
 
 HERE = Path(__file__).parent
@@ -57,9 +57,9 @@ def score_all(data: Path, models: list[str], out: Path) -> None:
     reuse_small_memory()
     known = json.loads(out.read_text()) if out.exists() else {}
     for name in models:
-        sha256 = find_either(name).card.sha256
-        if known.get(name, {}).get("sha256") != sha256:
-            known[name] = {"sha256": sha256, "sets": {}}
+        made_with = {"sha256": find_either(name).card.sha256, "algorithm": ALGORITHM_VERSION}
+        if {key: known.get(name, {}).get(key) for key in made_with} != made_with:
+            known[name] = {**made_with, "sets": {}}
         for key in KINDS:
             if key not in known[name]["sets"]:
                 known[name]["sets"][key] = scored(name, data / key / "test")

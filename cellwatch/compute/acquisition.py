@@ -8,7 +8,7 @@ import numpy as np
 
 from cellwatch.compute.device import trim_memory
 from cellwatch.compute.models import Chooser, Model, channels_for
-from cellwatch.core.arrays import Float32, Float64, Int32
+from cellwatch.core.arrays import Float32, Float64, Int32, Int64
 from cellwatch.core.channels import Channel, take_channels
 from cellwatch.core.confidence import roi_confidences
 from cellwatch.core.image import cleaned, percentiles
@@ -24,6 +24,7 @@ from cellwatch.storage.masks.store import count_rois
 # arrays of other sizes fits nothing, and would add up.
 LARGE = 512 * 512
 UNSURE = 0.7  # confidence; below it a chosen model is compared with the general network
+BY_FAR = 8.0  # times as much found: by then the other model knows nothing like the image
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,7 @@ class _PlaneFacts:
     style: Float32
     notes: tuple[str, ...]
     confidences: Float64  # of its ROIs
+    areas: Int64  # px, of its ROIs
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +161,24 @@ class _Found:
         return float(np.maximum(0.0, 2 * self.confidences - 1).sum())
 
     @property
+    def covered(self) -> float:
+        """Return the pixels of what was found, each ROI's as much as the ROI counts."""
+        areas = np.concatenate([plane.areas for plane in self.planes])
+        return float((np.maximum(0.0, 2 * self.confidences - 1) * areas).sum())
+
+    def outdoes(self, other: "_Found") -> bool:
+        """Tell whether this is to be used and not the other: it covers more, or finds far more.
+
+        The number of ROIs alone tells little: a network that does not know the cells finds their
+        bright spots, many and small.
+        """
+        if not self.weight:
+            return False
+        return self.covered >= other.covered or self.weight > BY_FAR * other.weight
+
+    @property
     def doubt(self) -> str:
-        """Return why another model should be asked too; "": nothing speaks for it."""
+        """Return why another model should be asked too; "": nothing in the result speaks for it."""
         if self.confidence is None:  # but not where the image is constant or nothing but noise
             return "it found nothing" if any(plane.style.any() for plane in self.planes) else ""
         if self.confidence < UNSURE:
@@ -200,7 +218,8 @@ class _Task:
             )
             labels[index] = found.labels
             confidences = roi_confidences(found.labels, found.cellprob)
-            planes.append(_PlaneFacts(found.diameter, found.style, found.notes, confidences))
+            areas = np.bincount(found.labels.ravel())[1:]
+            planes.append(_PlaneFacts(found.diameter, found.style, found.notes, confidences, areas))
             self.on_plane()
         shape = (*image.pixels.shape[:3], *image.pixels.shape[-2:])
         joined = _stitched(labels.reshape(shape), params.stitch_threshold)
@@ -208,17 +227,18 @@ class _Task:
 
 
 def _chosen_by(chooser: Chooser, task: _Task) -> tuple[_Found, ModelChoice]:
-    # With the model that the style calls for; where its result is in doubt also with the general
-    # network, and then the better one. Both are recorded.
+    # With the model that the style calls for; where that or its result is in doubt also with the
+    # general network, and then the better one. Both are recorded.
     diameter = task.params.diameter.in_px(task.pixel_size_um)
     model, why = chooser.choose(task.image, task.choice, diameter, task.params)
     first = task.with_model(model)
     general = chooser.style_model
-    if not first.doubt or model.card.sha256 == general.card.sha256:
+    doubt = first.doubt or ("" if why.is_usual else "it is unlike most images of that kind")
+    if not doubt or model.card.sha256 == general.card.sha256:
         return first, why
     second = task.with_model(general)
-    better, other = (second, first) if second.weight > first.weight else (first, second)
-    text = f"its style calls for '{model.card.id}', but {first.doubt}: compared with "
+    better, other = (second, first) if second.outdoes(first) else (first, second)
+    text = f"its style calls for '{model.card.id}', but {doubt}: compared with "
     text += f"'{general.card.id}'; '{better.model.card.id}' is used ({_n_rois(better)} ROIs, the "
     text += f"other found {_n_rois(other)})"
     return better, replace(why, why=text, instead_of="" if better is first else first.model.card.id)

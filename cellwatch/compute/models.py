@@ -101,7 +101,8 @@ class Chooser:
         """
         found = self.classifier.choose(style)
         cluster = self.card.clusters[found.cluster]
-        because = replace(self._because(cluster.name, self._told(found)), novelty=found.novelty)
+        because = self._because(cluster.name, self._told(found))
+        because = replace(because, novelty=found.novelty, is_usual=found.is_usual)
         if found.novelty is None or found.novelty <= FAR or cluster.model == self.card.style_model:
             return self.load(cluster.model), because
         text = (

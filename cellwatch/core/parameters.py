@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from cellwatch.errors import CalibrationError, ParameterError
 
-ALGORITHM_VERSION = "3"  # raised when the same parameters and weights would give other labels
+ALGORITHM_VERSION = "4"  # raised when the same parameters and weights would give other labels
 
 SMALLEST_PIXEL_UM = 1e-4  # a tenth of a nanometre: below it a calibration is nonsense
 LARGEST_PIXEL_UM = 1e3  # a millimetre

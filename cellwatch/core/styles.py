@@ -21,6 +21,7 @@ Window: TypeAlias = tuple[slice, slice]
 
 NEIGHBOURS = 5  # the paper's
 REACH_PERCENTILE = 95.0  # of the known styles' own distances: beyond it a style is novel
+USUAL_PERCENTILE = 75.0  # of them: up to it a style is like most of those that are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,14 @@ class StyleChoice:
         The nearest first.
     novelty : float or None
         As `novelty_of` the cluster's styles.
+    is_usual : bool
+        It is as near to the cluster's styles as three quarters of these are to each other.
     """
 
     cluster: int
     neighbours: tuple[Neighbour, ...]
     novelty: float | None
+    is_usual: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,11 @@ class StyleClassifier:
         )
         cluster = _most_common(listed)
         own = KnownStyles(self.styles[self.clusters == cluster], self.reaches[cluster])
-        return StyleChoice(cluster, listed, novelty_of(style, own, neighbours))
+        apart = distances_to_others(own.styles, neighbours)
+        is_usual = not apart.size or _mean_distance(style, own.styles, neighbours) <= float(
+            np.percentile(apart, USUAL_PERCENTILE)
+        )
+        return StyleChoice(cluster, listed, novelty_of(style, own, neighbours), is_usual)
 
 
 def classifier_of(styles: Float32, clusters: Int64) -> StyleClassifier:
@@ -129,13 +137,24 @@ def known_styles(styles: Float32, neighbours: int = NEIGHBOURS) -> KnownStyles:
     styles : (N, W) float32
         A set of one has reach 0.
     """
+    apart = distances_to_others(styles, neighbours)
+    return KnownStyles(styles, float(np.percentile(apart, REACH_PERCENTILE)) if apart.size else 0.0)
+
+
+def distances_to_others(styles: Float32, neighbours: int = NEIGHBOURS) -> Float64:
+    """Return the mean distance of each style to its nearest others.
+
+    Returns
+    -------
+    (N,) float64; (0,) for a set of one
+    """
     n = len(styles)
     if n < 2:
-        return KnownStyles(styles, 0.0)
+        return np.zeros(0)
     apart = distances_between(styles, styles)
     np.fill_diagonal(apart, np.inf)
     nearest = np.sort(apart, axis=1)[:, : min(neighbours, n - 1)]
-    return KnownStyles(styles, float(np.percentile(nearest.mean(axis=1), REACH_PERCENTILE)))
+    return np.asarray(nearest.mean(axis=1), np.float64)
 
 
 def novelty_of(style: Float32, known: KnownStyles, neighbours: int = NEIGHBOURS) -> float | None:
@@ -148,8 +167,11 @@ def novelty_of(style: Float32, known: KnownStyles, neighbours: int = NEIGHBOURS)
     """
     if not known.reach > 0:
         return None
-    distances = np.sort(np.linalg.norm(known.styles - style, axis=1))[:neighbours]
-    return float(distances.mean()) / known.reach
+    return _mean_distance(style, known.styles, neighbours) / known.reach
+
+
+def _mean_distance(style: Float32, styles: Float32, neighbours: int) -> float:
+    return float(np.sort(np.linalg.norm(styles - style, axis=1))[:neighbours].mean())
 
 
 def distances_between(first: Float32, second: Float32) -> Float64:

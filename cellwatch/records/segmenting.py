@@ -133,6 +133,8 @@ class ModelChoice:
         The model of the cluster, where another segmented; "": it did.
     why : str
         What was compared, where the choice was in doubt; "": it was not.
+    is_usual : bool
+        Whether the style is as near to those of the cluster as most of these are to each other.
     """
 
     classifier: str
@@ -142,6 +144,7 @@ class ModelChoice:
     novelty: float | None = None
     instead_of: str = ""
     why: str = ""
+    is_usual: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,25 @@ def unsure(output):
     output.bias[2] *= 0.02
 
 
+def sparing(output):
+    output.bias[2] -= 0.5
+
+
+def generous(output):
+    output.bias[2] += 0.5
+
+
+def seldom_seen(chooser):
+    """Give a chooser to which every image is unlike most of its kind, but within reach."""
+    known = chooser.classifier
+
+    class Far:
+        def choose(self, style):
+            return replace(known.choose(style), is_usual=False, novelty=0.9)
+
+    return replace(chooser, classifier=Far())
+
+
 def test_the_model_that_a_style_calls_for_segments_alone_while_nothing_speaks_against_it(
     two_models, tmp_path
 ):
@@ -128,6 +147,18 @@ def test_where_the_chosen_model_is_in_doubt_the_general_network_is_tried_and_bot
     assert found.choice.instead_of == "special"
     assert reason in found.choice.why
     assert "compared with 'discs'; 'discs' is used" in found.choice.why
+
+
+@pytest.mark.parametrize(
+    ("change", "used"), [(sparing, "discs"), (generous, "special"), (blind, "discs")]
+)
+def test_an_image_unlike_most_of_its_kind_goes_to_the_model_that_covers_more(
+    two_models, tmp_path, change, used
+):
+    found = segmented(seldom_seen(two_models(change)), disc_picture(99)[0], tmp_path)
+
+    assert found.model_id == used
+    assert "compared with 'discs'" in found.choice.why
 
 
 @pytest.mark.parametrize("noise", [0, 9])

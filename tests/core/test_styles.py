@@ -56,6 +56,17 @@ def test_known_images_are_not_novel_and_others_are(two_kinds):
     assert min(strange) > 3
 
 
+def test_three_quarters_of_the_images_of_a_kind_are_usual(two_kinds):
+    first, second = two_kinds
+    classifier = classifier_of(np.concatenate([first, second]), np.repeat([0, 1], [30, 10]))
+    alike = unit(np.random.default_rng(2), np.eye(16)[0], 200)
+
+    share = np.mean([classifier.choose(style).is_usual for style in alike])
+
+    assert 0.6 < share < 0.9
+    assert not classifier.choose(np.eye(16, dtype=np.float32)[9]).is_usual
+
+
 def test_a_set_of_one_cannot_tell_what_is_novel():
     style = np.eye(4, dtype=np.float32)[0]
     known = known_styles(style[None])
