@@ -22,7 +22,7 @@ from cellwatch.storage.masks.store import count_rois
 
 # px; from here on freed memory is given back before each pass of the network: what was left between
 # arrays of other sizes fits nothing, and would add up.
-LARGE = 512 * 512
+LARGE = 768 * 768
 UNSURE = 0.7  # confidence; below it a chosen model is compared with the general network
 BY_FAR = 8.0  # times as much found: by then the other model knows nothing like the image
 

@@ -12,13 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
-from scipy.spatial import ConvexHull, QhullError
 
 from cellwatch.core.arrays import Bool, Float64, Int32, Int64
+from cellwatch.core.hulls import hull_areas
 
 Column = NDArray[np.generic]
-CORNERS = np.array([[-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]])  # px; middles of a pixel's edges
-ON_EDGE = 1e-9  # px; a pixel centre so near the hull is inside
 
 
 def measure(
@@ -57,7 +55,7 @@ def measure(
         "x_px": x,
         **dict(zip(("y0", "x0", "y1", "x1"), boxes.T, strict=True)),
         "eccentricity": _eccentricity(rows - y[which], columns - x[which], which, area),
-        "solidity": area / _hull_areas(labels, numbers, boxes),
+        "solidity": area / hull_areas(labels, numbers, boxes),
         "touches_edge": _touches(boxes, (labels.shape[0], labels.shape[1])),
     }
     order = np.argsort(which, kind="stable")
@@ -85,31 +83,6 @@ def _eccentricity(dy: Float64, dx: Float64, which: Int64, area: Int64) -> Float6
     longest = middle + apart
     ratio = np.divide(middle - apart, longest, out=np.ones(n), where=longest > 0)
     return np.asarray(np.sqrt(np.clip(1 - ratio, 0, 1)), np.float64)
-
-
-def _hull_areas(labels: Int32, numbers: NDArray[np.int32], boxes: Int64) -> Float64:
-    areas = np.empty(len(numbers))
-    for index, (number, (y0, x0, y1, x1)) in enumerate(zip(numbers, boxes, strict=True)):
-        areas[index] = _hull_area(labels[y0:y1, x0:x1] == number)
-    return areas
-
-
-def _hull_area(mask: Bool) -> float:
-    # Pixels whose centres lie in the convex hull of the middles of the ROI's pixel edges.
-    pixels = np.argwhere(mask & ~_is_inner(mask))
-    points = (pixels[:, None] + CORNERS).reshape(-1, 2)
-    try:
-        planes = ConvexHull(points).equations
-    except QhullError:
-        return float(mask.sum())
-    centres = np.argwhere(np.ones_like(mask))
-    return float((centres @ planes[:, :2].T + planes[:, 2] <= ON_EDGE).all(axis=1).sum())
-
-
-def _is_inner(mask: Bool) -> Bool:
-    # Pixels with all four neighbours in the ROI are on no hull.
-    padded = np.pad(mask, 1)
-    return padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
 
 
 def _touches(boxes: Int64, shape: tuple[int, int]) -> Bool:
