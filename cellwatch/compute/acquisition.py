@@ -12,13 +12,12 @@ from cellwatch.core.arrays import Float32, Float64, Int32, Int64
 from cellwatch.core.channels import Channel, take_channels
 from cellwatch.core.confidence import roi_confidences
 from cellwatch.core.image import cleaned, percentiles
-from cellwatch.core.labels import stitch_planes
+from cellwatch.core.labels import count_rois, stitch_planes
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
 from cellwatch.core.segment import segment
 from cellwatch.core.styles import novelty_of
 from cellwatch.images import Image
 from cellwatch.records import ChannelChoice, ModelChoice, TargetResult
-from cellwatch.storage.masks.store import count_rois
 
 # px; from here on freed memory is given back before each pass of the network: what was left between
 # arrays of other sizes fits nothing, and would add up.

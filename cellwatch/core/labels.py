@@ -11,7 +11,6 @@ import hashlib
 
 import numpy as np
 from numba import njit
-from scipy.ndimage import maximum_filter
 
 from cellwatch.core.arrays import Bool, Float32, Float64, Int32, Int64
 from cellwatch.core.flows import bounding_boxes, flows_of
@@ -197,11 +196,25 @@ def _joined(plane: Int32, below: Int32, threshold: float) -> Int32:
 
 
 def _seeds(histogram: Int64) -> Int64:
-    highest = maximum_filter(histogram, size=SEED_WINDOW, mode="constant")
-    seeds = np.argwhere((histogram == highest) & (histogram > SEED_MIN_POINTS))
+    full = np.argwhere(histogram > SEED_MIN_POINTS)
+    seeds = full[_are_highest(histogram, full)]
     # The fullest are painted last, over the others.
     order = np.argsort(histogram[seeds[:, 0], seeds[:, 1]], kind="stable")
     return seeds[order].astype(np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _are_highest(histogram: Int64, pixels: Int64) -> Bool:
+    # Of their neighbourhood; the margin around the histogram is wider than half of it.
+    reach = SEED_WINDOW // 2
+    are = np.ones(len(pixels), np.bool_)
+    for k in range(len(pixels)):
+        y, x = pixels[k]
+        for row in range(y - reach, y + reach + 1):
+            for column in range(x - reach, x + reach + 1):
+                if histogram[row, column] > histogram[y, x]:
+                    are[k] = False
+    return are
 
 
 @njit(cache=True, nogil=True)
@@ -301,3 +314,18 @@ def outlines_of(labels: Int32) -> Bool:
         shifted = padded[rows : rows + labels.shape[0], columns : columns + labels.shape[1]]
         is_edge |= shifted != centre
     return is_edge & (centre > 0)
+
+
+def count_rois(labels: Int32, *, is_joined: bool = False) -> int:
+    """Count the ROIs of a (..., Z, Y, X) label image.
+
+    Parameters
+    ----------
+    labels : (..., Y, X) int32
+    is_joined : bool
+        Whether one ROI has one number in all z planes: then it is counted once in each volume. Else
+        every plane is numbered by itself, and the sum over the planes is returned.
+    """
+    last = 3 if is_joined and labels.ndim > 2 else 2
+    parts = labels.reshape(-1, *labels.shape[-last:])
+    return sum(int(np.count_nonzero(np.bincount(part.ravel())[1:])) for part in parts)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 from cellwatch.core.arrays import Bool, Float64, Int32, Int64
+from cellwatch.core.flows import bounding_boxes
 from cellwatch.core.hulls import hull_areas
 
 Column = NDArray[np.generic]
@@ -46,7 +46,7 @@ def measure(
     rows, columns = np.nonzero(inside)
     area = np.bincount(which, minlength=len(numbers))
     y, x = (np.bincount(which, weights=v, minlength=len(numbers)) / area for v in (rows, columns))
-    boxes = _boxes(labels, numbers)
+    boxes = bounding_boxes(labels)[numbers - 1][:, [0, 2, 1, 3]]  # y0, x0, y1, x1
     table: dict[str, Column] = {
         "label": numbers.astype(np.int64),
         "area_px": area.astype(np.int64),
@@ -65,13 +65,6 @@ def measure(
         values = np.asarray(channel)[inside].astype(np.float64)[order]
         table |= _intensities(values, starts, area, name)
     return table
-
-
-def _boxes(labels: Int32, numbers: NDArray[np.int32]) -> Int64:
-    found = find_objects(labels)
-    each = [found[number - 1] for number in numbers]
-    boxes = [(b[0].start, b[1].start, b[0].stop, b[1].stop) for b in each if b is not None]
-    return np.array(boxes, np.int64).reshape(-1, 4)
 
 
 def _eccentricity(dy: Float64, dx: Float64, which: Int64, area: Int64) -> Float64:

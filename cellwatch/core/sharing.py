@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from cellwatch.core.arrays import Float64, Int32, Int64
 
@@ -96,6 +93,10 @@ def _are_disputed(pairs: Sharing) -> bool:
 
 
 def _groups(pairs: Sharing) -> Int64:
+    # Loaded here: scipy's start is a part of that of every command, and few need this.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     # Of each pair: which pairs it hangs together with, through ROIs that they share.
     size = pairs.n_first + pairs.n_second + 2
     nodes = (pairs.first, pairs.second + pairs.n_first + 1)
@@ -105,6 +106,8 @@ def _groups(pairs: Sharing) -> Int64:
 
 
 def _best(pairs: Sharing, index: Int64) -> Int64:
+    from scipy.optimize import linear_sum_assignment
+
     if len(index) == 1:
         return index
     rows, i = np.unique(pairs.first[index], return_inverse=True)

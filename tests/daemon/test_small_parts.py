@@ -16,7 +16,7 @@ from cellwatch.daemon.inspector import Inspector
 from cellwatch.daemon.summaries import SINGLY, Summaries
 from cellwatch.errors import TooLittleMemory
 from cellwatch.records import ImageInfo, TargetResult
-from cellwatch.storage.masks.store import count_rois
+from cellwatch.core.labels import count_rois
 
 
 def test_f54_a_deadline_follows_the_pixels_and_the_rate_of_this_machine():

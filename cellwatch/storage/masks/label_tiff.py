@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from cellwatch.errors import MaskStoreError
 from cellwatch.files.publish import written_aside
 from cellwatch.files.stems import masks_name
-from cellwatch.storage.masks.store import read_labels
 
 LARGEST_UINT16 = 65_535
 
@@ -42,6 +41,8 @@ DIFFER = "its labels are not those of the mask store"
 
 def check_label_tiffs(store: Path, targets: list[str]) -> list[str]:
     """Compare the label TIFFs beside a mask store with it; return what is wrong."""
+    from cellwatch.storage.masks.store import read_labels  # zarr, which writing a TIFF needs not
+
     problems = []
     for name in targets:
         path = beside(store, name if len(targets) > 1 else "")

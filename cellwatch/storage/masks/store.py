@@ -20,6 +20,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.errors import BaseZarrError
 
+from cellwatch.core.labels import count_rois
 from cellwatch.errors import MaskStoreError
 from cellwatch.files.publish import written_aside
 from cellwatch.storage.masks.content import NGFF_VERSION, Json, StoreContent
@@ -167,21 +168,6 @@ def check_store(path: Path) -> StoreReport:
     except MaskStoreError as error:
         return StoreReport((str(error),))
     return StoreReport(tuple(problems), rois, provenance)
-
-
-def count_rois(labels: NDArray[np.int32], *, is_joined: bool = False) -> int:
-    """Count the ROIs of a (..., Z, Y, X) label image.
-
-    Parameters
-    ----------
-    labels : (..., Y, X) int32
-    is_joined : bool
-        Whether one ROI has one number in all z planes: then it is counted once in each volume. Else
-        every plane is numbered by itself, and the sum over the planes is returned.
-    """
-    last = 3 if is_joined and labels.ndim > 2 else 2
-    parts = labels.reshape(-1, *labels.shape[-last:])
-    return sum(int(np.count_nonzero(np.bincount(part.ravel())[1:])) for part in parts)
 
 
 def _write_position(group: zarr.Group, content: StoreContent, position: int) -> Json:
