@@ -34,13 +34,16 @@ CELLWATCH = (sys.executable, "-m", "cellwatch")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=30)
+    parser.add_argument("--precision", choices=["auto", "bfloat16", "float32"], default="auto")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images"
         draw(images, options.images)
-        found = {"segment": in_segment(images, Path(folder)), "daemon": in_daemon(images, folder)}
-    report = {name: summary(peaks) for name, peaks in found.items()}
+        by_daemon, idle = in_daemon(images, Path(folder), options.precision, idle_s=15)
+        by_command = in_segment(images, Path(folder), options.precision)
+        found = {"segment": by_command, "daemon": by_daemon}
+    report = {name: summary(peaks) for name, peaks in found.items()} | {"idle_mb": idle}
     print(json.dumps(report, indent=1))
     if options.out:
         options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -58,8 +61,9 @@ def draw(folder: Path, n_images: int) -> None:
         tifffile.imwrite(folder / f"{index:02d}.tif", pixels)
 
 
-def in_segment(images: Path, folder: Path) -> list[tuple[int, int]]:
+def in_segment(images: Path, folder: Path, precision: str) -> list[tuple[int, int]]:
     words = [*CELLWATCH, "segment", str(images), "--out", str(folder / "out")]
+    words += ["--precision", precision]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     peaks = [memory_of(process.pid) for line in process.stderr if " ROIs" in line]
@@ -67,11 +71,15 @@ def in_segment(images: Path, folder: Path) -> list[tuple[int, int]]:
     return peaks
 
 
-def in_daemon(images: Path, folder: str) -> list[tuple[int, int]]:
-    station = Path(folder) / "station"
+def in_daemon(
+    images: Path, folder: Path, precision: str, idle_s: float
+) -> tuple[list[tuple[int, int]], int]:
+    """Return the memory after each image, and what the worker holds when idle, all in MB."""
+    station = folder / "station"
     config = station / "config.yaml"
     station.mkdir()
     text = f"watch: [{{folder: {images}}}]\noutput: {{folder: masks}}\nstate: {{folder: state}}\n"
+    text += f"precision: {precision}\n"
     config.write_text(text, encoding="utf-8")
     environment = {**os.environ, "CELLWATCH_CONFIG": str(config)}
     log = (station / "log").open("w")
@@ -84,15 +92,17 @@ def in_daemon(images: Path, folder: str) -> list[tuple[int, int]]:
         if n_done > len(peaks):
             peaks += [memory_of(worker_of(daemon.pid))] * (n_done - len(peaks))
         assert daemon.poll() is None, (station / "log").read_text()
+    time.sleep(idle_s)
+    idle, _ = memory_of(worker_of(daemon.pid))
     daemon.send_signal(signal.SIGTERM)
     daemon.wait(20)
-    return peaks
+    return peaks, idle
 
 
 def worker_of(parent: int) -> int:
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
-    return next(pid for pid, command in commands.items() if "daemon.worker" in command)
+    return next(pid for pid, command in commands.items() if "compute.worker" in command)
 
 
 def memory_of(pid: int) -> tuple[int, int]:

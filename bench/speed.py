@@ -3,11 +3,14 @@
     python3 -m venv peer
     peer/bin/pip install torch==2.13.0 cellpose==3.1.1.3
     python bench/speed.py --peer peer/bin/python [--quick] [--rows image_1024,command_1024]
+    python bench/speed.py --rows daemon,large,many_shapes,training_memory,quality --data DATA
 
 Both programs run the same network (the built-in `nuclei`, exported as a Cellpose checkpoint) on the
 same simulated pictures at the same diameter, taking turns. Cellpose runs twice: as a user gets it,
 and with glibc told to keep memory (tuned), which cellwatch tells it by itself. Times are medians,
-ratios are medians of the ratios of each turn. Writes speed.json and speed.md beside this script.
+ratios are medians of the ratios of each turn. The rows of `speed_alone.py` are of cellwatch alone;
+they run where --rows names them (DATA: folders `base` and `adapt`). Writes speed.json and speed.md
+beside this script.
 """
 
 import argparse
@@ -18,12 +21,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import speed_alone
 import tifffile
+from speed_alone import ran
 
 HERE = Path(__file__).parent
 TUNED = {
@@ -48,7 +52,8 @@ PRECISIONS = ("bfloat16", "float32")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer", required=True, help="Python of the environment with Cellpose")
+    parser.add_argument("--peer", help="Python of the environment with Cellpose")
+    parser.add_argument("--data", type=Path, help="for the row `quality`")
     parser.add_argument("--quick", action="store_true", help="few turns: under five minutes")
     parser.add_argument("--rows", help="only these, with commas between")
     options = parser.parse_args()
@@ -65,6 +70,9 @@ def main() -> None:
             keep(figures, row, figure)
         for row in [row for row in wanted if row in COMMANDS]:
             keep(figures, row, as_commands(options.peer, folder, COMMANDS[row], 1 + turns // 2))
+        for row in [row for row in wanted if row in speed_alone.ROWS]:
+            measured = speed_alone.ROWS[row]
+            keep(figures, row, {p: measured(folder, p, options.data) for p in PRECISIONS})
     print(table(figures))
 
 
@@ -206,20 +214,6 @@ def as_commands(peer: str, folder: Path, side: int, turns: int) -> dict:
     return summary(times) | {"peak_gb": peaks}
 
 
-def ran(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Run a command; return its seconds and the peak of its memory, in GB."""
-    started = time.monotonic()
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, **environment},
-    )  # fmt: skip
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command} ended with {process.returncode}")
-    return time.monotonic() - started, usage.ru_maxrss * 1024 / 1e9
-
-
 def summary(times: dict[str, list[float]]) -> dict:
     medians = {name: round(statistics.median(values), 4) for name, values in times.items()}
     ratios = {
@@ -264,6 +258,7 @@ def table(figures: dict) -> str:
         if "share of the convolution rate, float32" in facts:
             shares = [f"{facts[f'share of the convolution rate, {p}']:.2f}" for p in PRECISIONS]
             lines.append(f"| share of the machine's convolution rate | {' | '.join(shares)} | |")
+    lines += ["", *speed_alone.table(figures["rows"])]
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 import torch
 
-from cellwatch.compute.pipeline import outcome_of
+from cellwatch.compute.outcomes import outcome_of
 from cellwatch.compute.worker import ModelCache
 from cellwatch.config.parse import parse_config
 from cellwatch.core.labels import relabel

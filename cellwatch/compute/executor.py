@@ -74,7 +74,8 @@ class Worker:
         self.is_ready = False
         self.is_unfit = False  # its device is not there
         self.why_over = ""  # why it ends by itself and another one follows
-        self.acquisition_id: int | None = None
+        self.acquisition_id: int | None = None  # that it computes
+        self.publishing_id: int | None = None  # whose masks it writes meanwhile
         self._on_message = on_message
         threading.Thread(target=self._read, daemon=True, name=f"worker-{self.pid}").start()
 
@@ -85,8 +86,25 @@ class Worker:
 
     @property
     def is_idle(self) -> bool:
-        """Say whether it waits for a job."""
+        """Say whether it can be given a job."""
         return self.is_ready and self.acquisition_id is None
+
+    @property
+    def in_hand(self) -> list[int]:
+        """Return the ids of the acquisitions that it was given and has not answered."""
+        both = (self.publishing_id, self.acquisition_id)
+        return [one for one in both if one is not None]
+
+    def turn_to_publishing(self) -> None:
+        """Note that the job is computed: while its masks are written it can be given another."""
+        self.publishing_id, self.acquisition_id = self.acquisition_id, None
+
+    def let_go(self, acquisition_id: int) -> None:
+        """Note that an acquisition was answered."""
+        if self.publishing_id == acquisition_id:
+            self.publishing_id = None
+        elif self.acquisition_id == acquisition_id:
+            self.acquisition_id = None
 
     def perform(self, job: Job) -> None:
         """Give it a job; the outcome comes as a message. A worker that just died takes it along."""
@@ -97,7 +115,7 @@ class Worker:
             self.kill()  # its end is reported by the thread that reads
 
     def close(self) -> None:
-        """Let it end by itself after the job in hand."""
+        """Let it end by itself after the jobs in hand."""
         try:
             self._stdin.close()
         except OSError:

@@ -1,11 +1,9 @@
 """What a worker does to one job: adopt, or load, segment, publish; every failure is an outcome."""
 
-import logging
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,35 +14,74 @@ import torch
 from cellwatch import __version__
 from cellwatch.compute.acquisition import SegmentedTarget, segment_acquisition
 from cellwatch.compute.adoption import adopt
-from cellwatch.compute.device import is_out_of_memory
 from cellwatch.compute.memory import decoding_within, require_memory
 from cellwatch.compute.models import Chooser, Model
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.errors import (
-    CellwatchError,
-    CodecMissing,
     DeviceError,
     OutputError,
     StillUnwritten,
-    TooLittleMemory,
-    UnknownModel,
     UnreadableImage,
-    WeightsError,
 )
 from cellwatch.files.digests import content_sha256, fingerprint
 from cellwatch.files.publish import sweep, why_unwritable
 from cellwatch.images import Image, describe, load
-from cellwatch.records import Job, Outcome, TargetJob, Trouble
+from cellwatch.records import Job, Outcome, TargetJob, TargetResult
 from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.masks.content import StoreContent
 from cellwatch.storage.masks.label_tiff import beside, write_label_tiff
 from cellwatch.storage.masks.measurements import KINDS, measured, table_beside, write_table
 from cellwatch.storage.masks.store import read_labels, write_store
-from cellwatch.watching.scanner import is_bare
-
-logger = logging.getLogger(__name__)
 
 Models = Callable[[TargetJob], Model | Chooser]
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What was computed for a job and is not published yet.
+
+    Attributes
+    ----------
+    job : Job
+    image : Image
+    content : StoreContent
+    results : tuple of TargetResult
+    sha256 : str
+        Of the image file.
+    superseded : Path
+        The folder for stores that are replaced.
+    started : float
+        When the job was, on the monotonic clock.
+    """
+
+    job: Job
+    image: Image
+    content: StoreContent
+    results: tuple[TargetResult, ...]
+    sha256: str
+    superseded: Path
+    started: float
+
+    def published(self) -> Outcome:
+        """Write the masks, and what goes beside them.
+
+        Raises
+        ------
+        OutputError
+            When the disk does not allow it.
+        """
+        store = Path(self.job.store)
+        with _writing(store):
+            digests = write_store(store, self.content, self.superseded)
+            _publish_also(self.job, dict(self.content.labels), self.image, self.superseded)
+        return Outcome(
+            self.job.acquisition_id,
+            planes=self.image.n_planes,
+            content_sha256=self.sha256,
+            targets=tuple(replace(r, labels_sha256=digests[r.name]) for r in self.results),
+            seconds=time.monotonic() - self.started,
+            info=self.image.info,
+        )
 
 
 def perform(
@@ -54,7 +91,19 @@ def perform(
     now: datetime,
     on_plane: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Segment one acquisition and publish its masks.
+    """Segment one acquisition and publish its masks; as `compute`."""
+    found = compute(job, models, superseded, now, on_plane)
+    return found if isinstance(found, Outcome) else found.published()
+
+
+def compute(
+    job: Job,
+    models: Models,
+    superseded: Path,
+    now: datetime,
+    on_plane: Callable[[], None] = lambda: None,
+) -> Computed | Outcome:
+    """Segment one acquisition; an outcome where masks that are there already are the right ones.
 
     Parameters
     ----------
@@ -97,20 +146,8 @@ def perform(
     seconds = time.monotonic() - started
     provenance = _provenance(job, segmented, sha256, image.info.lacks, seconds, now)
     content = _content(job, image, {n: t.labels for n, t in segmented.items()}, provenance)
-    with _writing(store):
-        digests = write_store(store, content, superseded)
-        _publish_also(job, dict(content.labels), image, superseded)
-    results = tuple(
-        replace(target.result, labels_sha256=digests[name]) for name, target in segmented.items()
-    )
-    return Outcome(
-        job.acquisition_id,
-        planes=image.n_planes,
-        content_sha256=sha256,
-        targets=results,
-        seconds=time.monotonic() - started,
-        info=image.info,
-    )
+    results = tuple(target.result for target in segmented.values())
+    return Computed(job, image, content, results, sha256, superseded, started)
 
 
 def _content(
@@ -127,53 +164,6 @@ def _content(
         channels=image.info.channels,
         pixel_size_um=job.pixel_size_um or image.info.pixel_size_um,
     )
-
-
-def outcome_of(
-    job: Job,
-    models: Models,
-    superseded: Path,
-    now: datetime,
-    on_plane: Callable[[], None] = lambda: None,
-) -> Outcome:
-    """Do what `perform` does, and turn what goes wrong into a recorded reason."""
-    try:
-        return perform(job, models, superseded, now, on_plane)
-    except CodecMissing as error:
-        trouble, reason = Trouble.SURROUNDINGS, error.reason
-    except UnreadableImage as error:
-        trouble, reason = _fault_of(Path(job.path), error, job.root)
-    except DeviceError as error:
-        trouble, reason = Trouble.DEVICE, str(error)
-    except (OutputError, WeightsError, UnknownModel) as error:
-        trouble, reason = Trouble.SURROUNDINGS, str(error)
-    except TooLittleMemory as error:
-        trouble = Trouble.FILE if error.is_hopeless else Trouble.SURROUNDINGS
-        reason = str(error)
-    except StillUnwritten as error:
-        trouble, reason = Trouble.UNWRITTEN, str(error)
-    except CellwatchError as error:
-        trouble, reason = Trouble.FILE, str(error)
-    except Exception as error:  # noqa: BLE001  recorded: one image ends no worker
-        trouble, reason = _unexpected(job, error)
-    return Outcome(job.acquisition_id, reason=reason, trouble=trouble)
-
-
-_TOLD: set[tuple[type[BaseException], str, int | None]] = set()
-
-
-def _unexpected(job: Job, error: Exception) -> tuple[Trouble, str]:
-    if is_out_of_memory(error):
-        return Trouble.MEMORY, f"memory ran out: {error}"
-    if isinstance(error, OSError):  # the file was opened before: what fails is around it
-        return Trouble.SURROUNDINGS, f"{error.filename or job.path}: {error.strerror or error}"
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    first = (type(error), where.filename, where.lineno) not in _TOLD
-    _TOLD.add((type(error), where.filename, where.lineno))
-    # The whole story once for each place in the code; images that fail there by the hundreds are
-    # summed up by the supervisor.
-    logger.error("%s: unexpected error", job.path, exc_info=error if first else None)
-    return Trouble.OTHER, f"{type(error).__name__}: {error}"
 
 
 def with_precision(job: Job, precision: str) -> Job:
@@ -230,20 +220,6 @@ def _segment(
             # Fewer tiles at a time change no result.
             params = replace(params, batch_size=params.batch_size // 2)
             torch.cuda.empty_cache()
-
-
-def _fault_of(path: Path, error: UnreadableImage, job_root: str) -> tuple[Trouble, str]:
-    try:
-        is_there = path.exists()
-    except OSError:
-        is_there = False
-    if is_there:
-        return Trouble.FILE, error.reason
-    if job_root and is_bare(Path(job_root)):
-        return Trouble.SURROUNDINGS, f"{job_root} is empty: its disk may not be mounted"
-    if path.parent.exists():
-        return Trouble.MISSING, "the file is gone"
-    return Trouble.SURROUNDINGS, f"its folder {path.parent} cannot be reached"
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int]:

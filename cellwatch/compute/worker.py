@@ -10,7 +10,9 @@ import select
 import signal
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from threading import Lock, Thread
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -24,8 +26,9 @@ from cellwatch.compute.device import (
 )
 from cellwatch.compute.memory import all_memory, resident
 from cellwatch.compute.models import Chooser, Model, ready_chooser, ready_model
-from cellwatch.compute.pipe import receive, send
-from cellwatch.compute.pipeline import outcome_of, with_precision
+from cellwatch.compute.outcomes import caught
+from cellwatch.compute.pipe import Message, receive, send
+from cellwatch.compute.pipeline import Computed, compute, with_precision
 from cellwatch.compute.processes import die_with_parent
 from cellwatch.core.flows import flows_of
 from cellwatch.core.labels import drop_small, fill_holes
@@ -96,32 +99,87 @@ def main() -> None:
     wanted = sys.argv[4] if len(sys.argv) > 4 else "auto"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    requests, replies = sys.stdin.buffer, Replies(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what a library prints must not get between the messages
     device_name, superseded = sys.argv[1], Path(sys.argv[2])
     reuse_small_memory()
     try:
         device = choose_device(device_name)
     except DeviceError as error:
-        send(replies, {"kind": "unfit", "reason": str(error)})
+        replies.send({"kind": "unfit", "reason": str(error)})
         return
     warm_up(device)
     gc.freeze()  # what was imported stays: to look through it after each image took 0.1 s
     models = ModelCache(device)
     precision = precision_on(device, wanted)  # type: ignore[arg-type]  # as the configuration has it
-    send(replies, {"kind": "ready", "device": str(device), "precision": precision})
+    replies.send({"kind": "ready", "device": str(device), "precision": precision})
+    publisher = Publisher(replies)
     while (message := _next(requests)) is not None:
         job = with_precision(Job.from_json(message["job"]), precision)
-        outcome = outcome_of(
-            job, models, superseded, datetime.now(UTC), lambda: send(replies, {"kind": "plane"})
-        )
-        del job
-        if resident() > KEPT_BETWEEN_JOBS:
+        plane = partial(replies.send, {"kind": "plane"})
+        found = caught(job, partial(compute, job, models, superseded, datetime.now(UTC), plane))
+        is_small = resident() <= KEPT_BETWEEN_JOBS
+        publisher.wait()
+        if isinstance(found, Computed) and is_small and not job.is_alone:
+            publisher.begin(found)
+            continue
+        outcome = found if isinstance(found, Outcome) else caught(job, found.published)
+        del job, found
+        if not is_small:
             give_memory_back()
         is_over = _why_over(device, outcome)
-        send(replies, {"kind": "outcome", "outcome": outcome.to_json(), "ends": is_over})
+        replies.send({"kind": "outcome", "outcome": outcome.to_json(), "ends": is_over})
         if is_over:
             return
+    publisher.wait()
+
+
+class Replies:
+    """The worker's output, which its two threads write to.
+
+    Parameters
+    ----------
+    stream : BinaryIO
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lock = Lock()
+
+    def send(self, message: Message) -> None:
+        """Send one message."""
+        with self._lock:
+            send(self._stream, message)
+
+
+class Publisher:
+    """Publishes what was computed while the next job is computed; one at a time.
+
+    Parameters
+    ----------
+    replies : Replies
+        Told `computed` when the next job may come, and the outcome when all is written.
+    """
+
+    def __init__(self, replies: Replies) -> None:
+        self._replies = replies
+        self._thread: Thread | None = None
+
+    def begin(self, computed: Computed) -> None:
+        """Publish beside the main thread; the one before has to have ended."""
+        self._replies.send({"kind": "computed"})
+        self._thread = Thread(target=self._publish, args=(computed,), name="publisher")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until what was begun is published."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _publish(self, computed: Computed) -> None:
+        outcome = caught(computed.job, computed.published)
+        self._replies.send({"kind": "outcome", "outcome": outcome.to_json(), "ends": ""})
 
 
 def _next(requests: BinaryIO) -> dict[str, Any] | None:  # Any: JSON

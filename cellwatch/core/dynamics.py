@@ -93,10 +93,10 @@ def _follow(field: Float32, starts: Int64, steps: int) -> Int32:
 
 @njit(cache=True, nogil=True)
 def _are_equal(first: Float32, second: Float32) -> bool:
-    for a, b in zip(first, second):  # noqa: B905  numba knows no strict
-        if a != b:
-            return False
-    return True
+    differ = False
+    for i in range(len(first)):
+        differ |= first[i] != second[i]
+    return not differ
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -87,7 +87,14 @@ def job_for(
         root=str(watched.folder),
         are_zeros_final=are_zeros_final,
         compared_with=claim.compared_with,
+        # A worker died over it; or its style is to choose the model of the images after it.
+        is_alone=bool(claim.worker_deaths) or _chooses_for_others(models, config),
     )
+
+
+def _chooses_for_others(models: Mapping[str, ModelPlace | ClassifierPlace], config: Config) -> bool:
+    choosers = any(isinstance(place, ClassifierPlace) for place in models.values())
+    return choosers and config.retrain.pin != "none"
 
 
 def are_zeros_final(claim: Claim, watched: Watch, now: datetime) -> bool:

@@ -30,7 +30,7 @@ Ordinary = FromWatcher | events.Event | ResultChanged
 
 @dataclass
 class InFlight:
-    """The job in hand.
+    """A job in hand.
 
     Attributes
     ----------
@@ -81,7 +81,8 @@ class Life:
         default_factory=lambda: defaultdict(queues.SimpleQueue)
     )
     claimed: Claim | None = None  # and not given to the worker yet
-    job: InFlight | None = None
+    job: InFlight | None = None  # that is computed
+    publishing: InFlight | None = None  # whose masks are written meanwhile
     deadlines: Deadlines = field(default_factory=Deadlines)
     space: DiskSpace = field(default_factory=DiskSpace)
     n_claims: int = 0
@@ -96,6 +97,18 @@ class Life:
     def superseded(self) -> Path:
         """Return the folder for stores that are replaced."""
         return self.config.output.folder / SUPERSEDED
+
+    def flight_of(self, acquisition_id: int) -> InFlight | None:
+        """Return the job in hand of an acquisition; None: it is in no hand."""
+        for flight in (self.job, self.publishing):
+            if flight is not None and flight.claim.acquisition_id == acquisition_id:
+                return flight
+        return None
+
+    def let_go(self, flight: InFlight | None) -> None:
+        """Forget a job that is not in hand any more."""
+        self.job = None if self.job is flight else self.job
+        self.publishing = None if self.publishing is flight else self.publishing
 
     def watch_named(self, name: str) -> Watch | None:
         """Return a watched folder by its name; None: there is none any more."""

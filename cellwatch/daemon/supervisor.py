@@ -289,7 +289,7 @@ def _is_everything_done(life: Life) -> bool:
 
 
 def _end(life: Life) -> None:
-    # The job in hand may finish; one that takes too long is handed back, uncounted.
+    # The jobs in hand may finish; one that takes too long is handed back, uncounted.
     life.stop.set()
     training.stop(life.nights)
     worker = life.worker
@@ -299,9 +299,9 @@ def _end(life: Life) -> None:
             _drain(life, time.monotonic() + STOP_WITHIN_S)
             worker.kill()
             worker.wait(1.0)
-            if worker.acquisition_id is not None:
-                recovery.hand_back(life.db, worker.acquisition_id, _now())
-                logger.info("handed back acquisition %d", worker.acquisition_id)
+            for acquisition_id in worker.in_hand:
+                recovery.hand_back(life.db, acquisition_id, _now())
+                logger.info("handed back acquisition %d", acquisition_id)
         if life.claimed is not None:
             recovery.hand_back(life.db, life.claimed.acquisition_id, _now())
         if life.next_config is None:
@@ -316,7 +316,7 @@ def _end(life: Life) -> None:
 
 def _drain(life: Life, until: float) -> None:
     worker = life.worker
-    while worker is not None and worker.acquisition_id is not None:
+    while worker is not None and worker.in_hand:
         left = until - time.monotonic()
         if left <= 0:
             return

@@ -139,24 +139,37 @@ def _take(life: Life, event: FromWorker) -> None:
         _unfit(life, str(message["reason"]))
     elif message["kind"] == "plane":
         _heard(life)
+    elif message["kind"] == "computed":
+        _give_time(life, life.job)
+        worker.turn_to_publishing()
+        life.publishing, life.job = life.job, None
     else:
-        _record(life, Outcome.from_json(message["outcome"]))
-        worker.acquisition_id, life.job = None, None
+        outcome = Outcome.from_json(message["outcome"])
+        flight = life.flight_of(outcome.acquisition_id)
+        _record(life, outcome, flight)
+        worker.let_go(outcome.acquisition_id)
+        life.let_go(flight)
         if message["ends"]:
             worker.is_ready, worker.why_over = False, str(message["ends"])
 
 
 def _heard(life: Life) -> None:
-    job, now = life.job, time.monotonic()
+    if life.job is not None:
+        life.deadlines.learn(life.job.pixels, time.monotonic() - life.job.said_at)
+        _give_time(life, life.job)
+
+
+def _give_time(life: Life, job: InFlight | None) -> None:
+    # From now on, for what comes next.
     if job is None:
         return
-    life.deadlines.learn(job.pixels, now - job.said_at)
+    now = time.monotonic()
     allowed = life.deadlines.allowed(job.pixels, job.n_bytes)
     job.said_at, job.until = now, now + allowed
     queue.renew(life.db, job.claim.acquisition_id, _now() + timedelta(seconds=allowed))
 
 
-def _record(life: Life, outcome: Outcome) -> None:
+def _record(life: Life, outcome: Outcome, flight: InFlight | None) -> None:
     now = _now()
     acquisition = life.db.table("acquisitions").get(outcome.acquisition_id)
     path = acquisition["path"]
@@ -174,11 +187,10 @@ def _record(life: Life, outcome: Outcome) -> None:
         line = f"{path} is unchanged: its masks remain valid"
         life.summaries.say(logging.INFO, "images that were looked at again", line, time.monotonic())
         return
-    facts = life.job.facts if life.job is not None else {}
-    queue.finish(life.db, outcome, facts, now)
-    if life.job is not None:
-        pin_chosen(life.db, life.job.claim, outcome, life.config, now)
-        redo_if_repinned(life.db, life.job.claim, outcome, life.config, now)
+    queue.finish(life.db, outcome, flight.facts if flight is not None else {}, now)
+    if flight is not None:
+        pin_chosen(life.db, flight.claim, outcome, life.config, now)
+        redo_if_repinned(life.db, flight.claim, outcome, life.config, now)
     inbox.segmented(life.drops, outcome.acquisition_id)
     rois = ", ".join(result.counted for result in outcome.targets)
     notes = "; ".join(note for result in outcome.targets for note in result.notes)
@@ -190,10 +202,11 @@ def _ended(life: Life, worker: Worker) -> None:
     how = worker.how_it_ended()
     now = time.monotonic()
     service.daemon_workers(life.db, [])
-    if worker.acquisition_id is not None:
-        state = recovery.worker_died(life.db, worker.acquisition_id, how, _now())
-        worker.acquisition_id = None
-        logger.warning("the worker died (%s); its acquisition is %s", how, state)
+    if lost := worker.in_hand:
+        # Either may have been the end of it: each is tried again alone.
+        states = [recovery.worker_died(life.db, each, how, _now()) for each in lost]
+        worker.acquisition_id, worker.publishing_id = None, None
+        logger.warning("the worker died (%s); its acquisition is %s", how, " and ".join(states))
     elif worker.why_over:
         logger.info("the worker is replaced: %s", worker.why_over)
     elif worker.is_unfit:
@@ -206,13 +219,13 @@ def _ended(life: Life, worker: Worker) -> None:
                 f"the worker on {worker.device} died {life.deaths_at_start} times before it was "
                 f"ready ({how}); see the lines above"
             )
-            life.worker, life.job = None, None
+            life.worker, life.job, life.publishing = None, None, None
             _unfit(life, reason)
             return
     else:
         logger.warning("the idle worker died (%s)", how)
     if life.worker is worker:
-        life.worker, life.job = None, None
+        life.worker, life.job, life.publishing = None, None, None
         life.respawn_at = now + (0 if worker.why_over else RESPAWN_AFTER_S)
 
 
@@ -224,21 +237,23 @@ def _unfit(life: Life, reason: str) -> None:
     service.daemon_degraded(life.db, reason)
     if life.worker is not None:
         life.worker.is_unfit = True
-        life.worker, life.job = None, None
+        life.worker, life.job, life.publishing = None, None, None
     life.respawn_at = time.monotonic() + UNFIT_AGAIN_S
     line = f"nothing is segmented: {reason}; it is tried again every minute"
     life.summaries.say(logging.ERROR, "looks at the device", line, time.monotonic())
 
 
 def _end_hanging(life: Life, now: float) -> None:
-    worker, job = life.worker, life.job
+    worker = life.worker
     if worker is None:
         return
+    flights = [flight for flight in (life.job, life.publishing) if flight is not None]
+    job = next((flight for flight in flights if now > flight.until), None)
     if not worker.is_ready and not worker.why_over and now > life.ready_until:
         logger.warning("the worker is not ready after %g s: it hangs and is killed", STARTING_S)
         life.ready_until = float("inf")
         worker.kill()
-    elif job is not None and now > job.until:
+    elif job is not None:
         allowed = job.until - job.said_at
         logger.warning(
             "no plane of %s in %.0f s: the worker hangs, and is killed", job.claim.path, allowed

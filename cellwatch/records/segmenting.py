@@ -197,6 +197,8 @@ class Job:
         Whether pixels that are all 0 are the image, and not a file that is still to be filled.
     compared_with : str
         The sha256 of the content whose masks are valid: with the same content nothing is done.
+    is_alone : bool
+        Whether no other job may be begun before this one's outcome is recorded.
     """
 
     acquisition_id: int
@@ -211,6 +213,7 @@ class Job:
     root: str = ""
     are_zeros_final: bool = True
     compared_with: str = ""
+    is_alone: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as plain JSON values."""

@@ -7,7 +7,8 @@ import tifffile
 import torch
 
 from cellwatch import __version__
-from cellwatch.compute.pipeline import outcome_of, perform
+from cellwatch.compute.outcomes import outcome_of
+from cellwatch.compute.pipeline import perform
 from cellwatch.compute.worker import ModelCache
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
 from cellwatch.core.segment import segment

@@ -3,10 +3,11 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import tifffile
 
@@ -81,6 +82,16 @@ class Station:
     def worker_pid(self):
         workers = json.loads(self.status()["daemon"].get("workers") or "[]")
         return workers[0]["pid"] if workers else None
+
+    def worker_of_ledger(self):
+        """Read the worker's pid as quickly as can be; None: there is no worker."""
+        ledger = self.folder / "state/cellwatch.db"
+        try:
+            with closing(sqlite3.connect(ledger, timeout=20)) as db:
+                ((workers,),) = db.execute("SELECT workers FROM daemon").fetchall()
+        except (sqlite3.OperationalError, ValueError):  # it is being made
+            return None
+        return next((worker["pid"] for worker in json.loads(workers or "[]")), None)
 
     def kill_worker(self):
         os.kill(self.worker_pid(), signal.SIGKILL)

@@ -11,12 +11,12 @@ import pytest
 from cellwatch.compute import memory
 from cellwatch.compute.deadlines import FIRST_RATE, LEAST_S, Deadlines
 from cellwatch.compute.device import is_out_of_memory
+from cellwatch.core.labels import count_rois
 from cellwatch.daemon.event_queue import EventQueue
 from cellwatch.daemon.inspector import Inspector
 from cellwatch.daemon.summaries import SINGLY, Summaries
 from cellwatch.errors import TooLittleMemory
 from cellwatch.records import ImageInfo, TargetResult
-from cellwatch.core.labels import count_rois
 
 
 def test_f54_a_deadline_follows_the_pixels_and_the_rate_of_this_machine():
