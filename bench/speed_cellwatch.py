@@ -69,7 +69,7 @@ class Tasks:
             self.trained = network, make_optimiser(network, plan)
         with np.load(self.folder / "batch.npz") as batch:
             arrays = Batch(batch["tiles"], batch["targets"])
-        train_step(*self.trained, arrays)
+        train_step(*self.trained, arrays, self.precision)
 
     def flows_to_labels(self) -> None:
         flows, cellprob = self.maps["flows"], self.maps["cellprob"]

@@ -247,11 +247,26 @@ def _without_giants(labels: Int32) -> Int32:
 
 def _keep(labels: Int32, is_kept: Bool) -> Int32:
     # Entry k of `is_kept` is about label k + 1; absent labels leave no gap.
-    present = np.bincount(labels.ravel(), minlength=len(is_kept) + 1)[1:] > 0
-    kept = is_kept & present
-    numbers = np.zeros(len(kept) + 1, np.int32)
-    numbers[1:][kept] = np.arange(1, int(kept.sum()) + 1)
-    return numbers[labels]
+    flat = _kept(np.ascontiguousarray(labels, np.int32).reshape(-1), is_kept)
+    return flat.reshape(labels.shape)  # type: ignore[no-any-return]  # numba is untyped
+
+
+@njit(cache=True, nogil=True)
+def _kept(labels: Int32, is_kept: Bool) -> Int32:
+    numbers = np.zeros(len(is_kept) + 1, np.int32)
+    for i in range(len(labels)):
+        numbers[labels[i]] = 1
+    numbers[0], last = 0, 0
+    for label in range(1, len(numbers)):
+        if numbers[label] and is_kept[label - 1]:
+            last += 1
+            numbers[label] = last
+        else:
+            numbers[label] = 0
+    renumbered = np.empty_like(labels)
+    for i in range(len(labels)):
+        renumbered[i] = numbers[labels[i]]
+    return renumbered
 
 
 @njit(cache=True, nogil=True)

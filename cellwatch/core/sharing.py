@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 from cellwatch.core.arrays import Float64, Int32, Int64
 
-TABLE = 4  # cells of a full table for each pixel, up to which counting in one is faster
+SMALLEST = 1 << 12  # places of a hash table; a power of two
+SCATTER = 0x9E3779B97F4A7C1  # odd: neighbouring pairs get places far apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +52,70 @@ def sharing(first: Int32, second: Int32) -> Sharing:
     Memory grows with the pixels and the pairs, not with the product of the numbers of ROIs.
     """
     n, m = int(first.max(initial=0)), int(second.max(initial=0))
-    codes = first.ravel().astype(np.int64) * (m + 1) + second.ravel()
-    if (n + 1) * (m + 1) <= TABLE * max(1, codes.size):
-        table = np.bincount(codes, minlength=(n + 1) * (m + 1))
-        found = np.flatnonzero(table)
-        counts = table[found]
-    else:
-        found, counts = np.unique(codes, return_counts=True)
-    one, other = np.divmod(found, m + 1)
-    areas_one = np.bincount(one, counts, n + 1)
-    areas_other = np.bincount(other, counts, m + 1)
-    both = (one > 0) & (other > 0)
-    one, other, shared = one[both], other[both], counts[both]
-    union = areas_one[one] + areas_other[other] - shared
+    codes, shared, areas, other_areas = _counted(
+        np.ascontiguousarray(first, np.int32).reshape(-1),
+        np.ascontiguousarray(second, np.int32).reshape(-1),
+        n,
+        m,
+    )
+    order = np.argsort(codes)
+    one, other = np.divmod(codes[order], m + 1)
+    shared = shared[order]
+    union = areas[one] + other_areas[other] - shared
     return Sharing(one, other, shared / union, n, m)
+
+
+@njit(cache=True, nogil=True)
+def _counted(first: Int32, second: Int32, n: int, m: int) -> tuple[Int64, Int64, Int64, Int64]:
+    """Count the pixels of each pair of labels and of each label.
+
+    Returns
+    -------
+    codes, counts : (k,) int64
+        Of the pairs, in no order: first * (m + 1) + second.
+    areas, other_areas : (n + 1,), (m + 1,) int64
+    """
+    areas, other_areas = np.zeros(n + 1, np.int64), np.zeros(m + 1, np.int64)
+    places, counts = np.full(SMALLEST, -1, np.int64), np.zeros(SMALLEST, np.int64)
+    n_pairs, i = 0, 0
+    while i < len(first):
+        start, one, other = i, first[i], second[i]
+        while i < len(first) and first[i] == one and second[i] == other:
+            i += 1
+        areas[one] += i - start
+        other_areas[other] += i - start
+        if one == 0 or other == 0:
+            continue
+        code = np.int64(one) * (m + 1) + other
+        place = _place_of(places, code)
+        if places[place] < 0:
+            places[place] = code
+            n_pairs += 1
+        counts[place] += i - start
+        if 2 * n_pairs > len(places):
+            places, counts = _doubled(places, counts)
+    taken = places >= 0
+    return places[taken], counts[taken], areas, other_areas
+
+
+@njit(cache=True, nogil=True)
+def _place_of(places: Int64, code: int) -> int:
+    # Where a code stands in a hash table, or is to stand: its own place or the next free one.
+    last = len(places) - 1
+    place = (code * SCATTER >> 20) & last
+    while places[place] >= 0 and places[place] != code:
+        place = (place + 1) & last
+    return place
+
+
+@njit(cache=True, nogil=True)
+def _doubled(places: Int64, counts: Int64) -> tuple[Int64, Int64]:
+    more, more_counts = np.full(2 * len(places), -1, np.int64), np.zeros(2 * len(places), np.int64)
+    for old in range(len(places)):
+        if places[old] >= 0:
+            place = _place_of(more, places[old])
+            more[place], more_counts[place] = places[old], counts[old]
+    return more, more_counts
 
 
 def matched(pairs: Sharing, threshold: float) -> tuple[Int64, Int64, Float64]:
