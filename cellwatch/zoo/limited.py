@@ -4,6 +4,7 @@ A checkpoint of Cellpose is a pickle. It is read with `weights_only`, by a proce
 much memory and time and no more; what comes out is a safetensors file that this process reads.
 """
 
+import gc
 import resource
 import subprocess
 import sys
@@ -65,6 +66,7 @@ def in_child(kind: str, source: Path, target: Path, *arguments: str) -> str:
 def main() -> None:
     """Convert the file that the arguments name, under limits."""
     kind, source, target, *arguments = sys.argv[1:]
+    gc.disable()  # its life is short: to look for garbage in what torch made is half a second of it
     for what, most in LIMITS.items():
         _, allowed = resource.getrlimit(what)  # whoever started this may have set a lower one
         most = most if allowed == resource.RLIM_INFINITY else min(most, allowed)
@@ -77,6 +79,8 @@ def main() -> None:
     except MemoryError:
         sys.stderr.write(f"{source} needs more than {MEMORY >> 30} GiB to read\n")
         sys.exit(REFUSED)
+    finally:
+        gc.freeze()
 
 
 def _checkpoint(source: Path, target: Path, diam_mean: str = "") -> None:
