@@ -146,16 +146,17 @@ def paced(station: Path, config: Path, n_images: int) -> tuple[float, int]:
     """Run a daemon over its images; return the seconds from the first to the last, and how many."""
     with (station / "log").open("w") as log:
         process = subprocess.Popen([*CELLWATCH, "run", "--config", str(config)], stderr=log)
-    store = station / "masks"
     done: list[float] = []
-    while len(done) < n_images:
-        time.sleep(0.1)
-        n = sum(1 for _ in store.rglob("*_measurements.csv")) if store.exists() else 0
-        done += [time.monotonic()] * (n - len(done))
-        if process.poll() is not None:
-            raise SystemExit((station / "log").read_text())
-    process.send_signal(signal.SIGTERM)
-    process.wait(20)
+    try:
+        while len(done) < n_images:
+            time.sleep(0.1)
+            n = sum(1 for _ in (station / "masks").glob("*/*_measurements.csv"))
+            done += [time.monotonic()] * (n - len(done))
+            if process.poll() is not None:
+                raise SystemExit((station / "log").read_text())
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
     return done[-1] - done[0], len(done) - 1
 
 

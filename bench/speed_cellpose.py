@@ -25,7 +25,8 @@ class Tasks:
         self.image = tifffile.imread(folder / "image.tif")
         self.small = [tifffile.imread(p) for p in sorted(folder.glob("small_*.tif"))]
         self.tiles = torch.from_numpy(np.load(folder / "tiles.npy"))
-        self.maps = np.load(folder / "maps.npz")
+        with np.load(folder / "maps.npz") as maps:
+            self.maps = dict(maps)
         self.trained = None
 
     def image_1024(self) -> None:

@@ -220,7 +220,7 @@ def fail(message: str) -> None:
 
 
 def learning_station(config: Path | None) -> "Config":
-    from cellwatch.daemon.requests.dispatch import folder_of
+    from cellwatch.daemon.requests.corrections import folder_of
 
     station = read_station(config)
     folder_of(station)  # says what to add where there is none

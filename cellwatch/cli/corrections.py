@@ -124,7 +124,7 @@ def corrections_import(
     The daemon answers each file, also those whose image it does not know. Existing files of the
     same name are left alone.
     """
-    from cellwatch.daemon.requests.dispatch import folder_of
+    from cellwatch.daemon.requests.corrections import folder_of
     from cellwatch.storage.corrections.kept import content_digest
     from cellwatch.storage.corrections.names import read_name
 

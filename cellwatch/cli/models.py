@@ -227,7 +227,7 @@ def _pull_model(
 
 def _refuse_other_files(folder: Path, files: "Published", sources: dict[str, Path]) -> None:
     # Models are never overwritten: what came may only be what the model was made of.
-    from cellwatch.zoo.hashes import file_sha256
+    from cellwatch.files.digests import file_sha256
 
     card = read_card(folder)
     found = file_sha256(sources[files.weights])

@@ -114,7 +114,7 @@ def checkout(
     as_json: JsonOption = False,
 ) -> None:
     """Copy images and masks into a folder, to correct them in napari, Cellpose, Fiji or QuPath."""
-    from cellwatch.daemon.requests.dispatch import folder_of
+    from cellwatch.daemon.requests.corrections import folder_of
 
     station = read_station(config)
     corrections = folder_of(station)

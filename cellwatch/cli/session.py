@@ -44,7 +44,7 @@ def session(
     The daemon must run, because it reads the corrections. Ctrl-C ends the session and nothing is
     lost: an image that was handed out can still be corrected and dropped.
     """
-    from cellwatch.daemon.requests.dispatch import folder_of
+    from cellwatch.daemon.requests.corrections import folder_of
     from cellwatch.daemon.retraining.selection import groups_of
     from cellwatch.daemon.retraining.session import forget, train_on_all
     from cellwatch.records import TrainJob

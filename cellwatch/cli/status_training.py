@@ -8,10 +8,10 @@ from typing import Any
 
 import typer
 
+from cellwatch.records import CorrectionState
 from cellwatch.storage.reports import learning
 
 PROGRESS = "progress.json"
-NOTHING_NEW = "no new corrections"  # no news to a person
 
 
 def learning_facts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
@@ -76,8 +76,9 @@ def _show_group(group: dict[str, Any]) -> None:  # Any: JSON
         other = f"; the configuration names {configured}" if configured else ""
         model = f"uses {group['model']} ({group['verdict']} {group['since'][:10]}{other})"
     counts = ", ".join(f"{n} {state}" for state, n in group["corrections"].items())
-    skip = group["last_skip"]
-    skipped = f"; its last night was skipped: {skip}" if skip not in ("", NOTHING_NEW) else ""
+    # That a night had nothing to learn from is no news.
+    skip = group["last_skip"] if group["corrections"].get(CorrectionState.TRAINABLE) else ""
+    skipped = f"; its last night was skipped: {skip}" if skip else ""
     if (last := group["last_run"]) and last["state"] == "failed":
         how = f"was {last['reason']}" if last.get("is_cancelled") else f"failed: {last['reason']}"
         skipped += f"; its last training {how}"

@@ -1,7 +1,6 @@
 """The command that trains a network on folders of images and masks."""
 
 import os
-import re
 import shlex
 import sys
 import time
@@ -12,15 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellwatch.cli.console import complain, counted, progress, tell
-from cellwatch.cli.segment import (
-    ChannelsOption,
-    DeviceOption,
-    PrecisionOption,
-    ZooOption,
-    parse_channels,
-)
+from cellwatch.cli.segment import ChannelsOption, DeviceOption, PrecisionOption, ZooOption
+from cellwatch.cli.train_options import TrainOptions
 from cellwatch.errors import UsageError
-from cellwatch.training.plans import LEAST_EPOCHS, SCHEDULES, FitPlan, with_steps
+from cellwatch.training.plans import LEAST_EPOCHS, SCHEDULES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,14 +26,8 @@ if TYPE_CHECKING:
     from cellwatch.workflows.run_request import RunRequest
     from cellwatch.workflows.train import Prepared
 
-_TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h)\s*$")
-_SECONDS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
-ALSO_ON_RESUME = {"resume", "device", "flow_cache"}
 TELL_EVERY_S = 60.0
 NAMED_AT_MOST = 5  # images
-DIAM_MEAN = 30.0  # px; the paper's, for cells
-
-
 FEW_ROIS = 5  # with fewer, masks may fit elsewhere by chance
 
 
@@ -124,71 +112,36 @@ def train(
     from cellwatch.compute.device import choose_device, keep_freed_memory, precision_on
     from cellwatch.workflows.evaluate import check_tests
     from cellwatch.workflows.run_request import check_folder
-    from cellwatch.workflows.train import SCRATCH, count_images, find_start, prepare, within_budget
+    from cellwatch.workflows.train import count_images, find_start, prepare, within_budget
 
+    options = TrainOptions.of(context)
     keep_freed_memory()
-    chosen = choose_device(device)
-    seconds = _seconds(budget) if budget else None
-    is_fixed = images_per_epoch is not None
-    if resume is not None:
-        request, folder = _resumed(resume, context), resume
-    elif not data or not start or out is None:
-        raise UsageError("--data, --from and --out are needed (or --resume)")
-    elif steps and budget:
-        raise UsageError("give --steps or --budget, not both")
-    elif diam_mean and start != SCRATCH:
-        raise UsageError(f"--diam-mean is for --from {SCRATCH}; '{start}' has its own")
+    chosen, seconds = choose_device(options.device), options.seconds
+    if options.resume is not None:
+        request, folder = _resumed(options.resume, options), options.resume
     else:
-        folder = out
-        plan = replace(
-            _plan(schedule, count_images(data), images_per_epoch, min_rois, seed),
-            is_balanced=balanced,
-            validation=validation,
-            precision=precision_on(chosen, precision),
-            simulated=simulated,
-            kinds=_kinds(kind or []),
-            intensity=vary_intensities,
-        )
-        plan = with_steps(plan, steps, is_fixed=is_fixed) if steps else plan
-        request = replace(
-            _request(data, start, plan, channels, diam_mean, model_id or out.name, zoo),
-            licences=_licences(licence or [], len(data)),
-            tests=tuple(str(folder.absolute()) for folder in test or []),
-            about=about,
-        )
+        request = options.request(precision_on(chosen, options.precision))
+        folder = Path(str(options.out))
         find_start(request)
-        check_tests(data, test or [], request.channels)
+        check_tests(list(options.data), list(options.test), request.channels)
     check_folder(folder, request, has_plan=seconds is None)
     with progress("preparing", count_images([Path(d) for d in request.data])) as advance:
-        prepared = prepare(request, advance, flow_cache)
+        prepared = prepare(request, advance, options.flow_cache)
     if seconds is not None:
+        is_fixed = options.is_fixed
         plan = within_budget(prepared, request.plan, seconds, chosen, is_fixed=is_fixed)
         request = replace(request, plan=plan)
     folder.mkdir(parents=True, exist_ok=True)
     _fit(request, prepared, folder, chosen)
 
 
-def _kinds(said: list[str]) -> tuple[str, ...]:
-    from cellwatch.training.specimens.draw import KINDS
-
-    if unknown := [name for name in said if name not in KINDS]:
-        raise UsageError(f"there is no kind '{unknown[0]}'; there are {', '.join(KINDS)}")
-    return tuple(said)
-
-
-def _resumed(folder: Path, context: typer.Context) -> "RunRequest":
+def _resumed(folder: Path, options: TrainOptions) -> "RunRequest":
     from cellwatch.workflows.run_request import RunRequest
 
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in ALSO_ON_RESUME
-        and (source := context.get_parameter_source(str(parameter.name)))
-        and source.name == "COMMANDLINE"
-    ]
-    if given:
+    if options.given:
         raise UsageError(
-            f"--resume continues the run as it was begun; leave {', '.join(given)} out"
+            f"--resume continues the run as it was begun; leave {', '.join(sorted(options.given))} "
+            "out"
         )
     request = RunRequest.read(folder)
     if request.cluster:
@@ -197,51 +150,6 @@ def _resumed(folder: Path, context: typer.Context) -> "RunRequest":
             "cellwatch zoo build, with the options it had"
         )
     return request
-
-
-def _request(
-    data: list[Path],
-    start: str,
-    plan: FitPlan,
-    channels: str,
-    diam_mean: float | None,
-    model_id: str,
-    zoo: Path | None,
-) -> "RunRequest":
-    from cellwatch.workflows.run_request import RunRequest
-    from cellwatch.workflows.train import SCRATCH
-
-    return RunRequest(
-        data=tuple(str(folder.absolute()) for folder in data),
-        start=start,
-        plan=plan,
-        channels=parse_channels(channels),
-        diam_mean=(diam_mean or DIAM_MEAN) if start == SCRATCH else 0.0,
-        licences=("",) * len(data),
-        model_id=model_id,
-        zoo=str(zoo.absolute()) if zoo else None,
-    )
-
-
-def _licences(said: list[str], n_folders: int) -> tuple[str, ...]:
-    if len(said) not in (0, 1, n_folders):
-        raise UsageError(f"{len(said)} --licence for {n_folders} --data: give one, or one for each")
-    return tuple(said) if len(said) == n_folders else tuple(said or [""]) * n_folders
-
-
-def _plan(
-    schedule: str, n_images: int, images_per_epoch: int | None, min_rois: int | None, seed: int
-) -> FitPlan:
-    from cellwatch.workflows.train import default_plan
-
-    plan = default_plan(schedule, n_images)
-    least = min_rois if min_rois is not None else 1 if schedule == "online" else 5
-    return replace(
-        plan,
-        seed=seed,
-        min_rois=least,
-        images_per_epoch=images_per_epoch or plan.images_per_epoch,
-    )
 
 
 def _fit(request: "RunRequest", prepared: "Prepared", folder: Path, device: "torch.device") -> None:
@@ -315,10 +223,3 @@ def _run(
                 tell(f"epoch {report.epoch + 1} of {plan.epochs}, loss {report.loss:.4f}")
                 tell_at = time.monotonic() + TELL_EVERY_S
     return last
-
-
-def _seconds(text: str) -> float:
-    match = _TIME.match(text)
-    if not match:
-        raise UsageError(f"--budget: '{text}' is no time; write 90 min or 8 h")
-    return float(match[1]) * _SECONDS[match[2]]

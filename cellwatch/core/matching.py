@@ -68,14 +68,14 @@ def match(
     -------
     list of Match, one per threshold
     """
-    pairs = sharing(relabel(truth), relabel(predicted))
+    pairs = sharing(truth, predicted)
     counts = [(threshold, len(matched(pairs, threshold)[0])) for threshold in thresholds]
-    return [Match(t, n, pairs.n_second - n, pairs.n_first - n) for t, n in counts]
+    return [Match(t, n, pairs.rois_second - n, pairs.rois_first - n) for t, n in counts]
 
 
 def mean_matched_iou(truth: Int32, predicted: Int32, threshold: float = 0.5) -> float:
     """Return the mean IoU of the pairs matched at a threshold; NaN when there is none."""
-    _, _, iou = matched(sharing(relabel(truth), relabel(predicted)), threshold)
+    _, _, iou = matched(sharing(truth, predicted), threshold)
     return float(iou.mean()) if iou.size else math.nan
 
 
@@ -114,10 +114,10 @@ def edits(before: Int32, after: Int32) -> Edits:
     >>> edits(one, np.roll(one, 2, axis=0))
     Edits(added=1, removed=1, changed=0, kept=0)
     """
-    pairs = sharing(relabel(before), relabel(after))
+    pairs = sharing(before, after)
     _, _, iou = matched(pairs, IOU_THRESHOLDS[0])
     kept = int((iou >= SAME_ROI).sum())
-    return Edits(pairs.n_second - iou.size, pairs.n_first - iou.size, iou.size - kept, kept)
+    return Edits(pairs.rois_second - iou.size, pairs.rois_first - iou.size, iou.size - kept, kept)
 
 
 def hits(truth: Int32, predicted: Int32, threshold: float = 0.5) -> tuple[Bool, int]:

@@ -1,6 +1,6 @@
 """Which ROIs of two label images share pixels, and how much: a table of those pairs alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -23,6 +23,8 @@ class Sharing:
         Intersection over union.
     n_first, n_second : int
         Greatest label of each image.
+    rois_first, rois_second : int
+        ROIs of each image: its labels, less those that no pixel has.
     """
 
     first: Int64
@@ -30,13 +32,14 @@ class Sharing:
     iou: Float64
     n_first: int
     n_second: int
+    rois_first: int
+    rois_second: int
 
     def at_least(self, threshold: float) -> "Sharing":
         """Return the pairs whose IoU is at least a threshold."""
         kept = self.iou >= threshold
-        return Sharing(
-            self.first[kept], self.second[kept], self.iou[kept], self.n_first, self.n_second
-        )
+        first, second, iou = self.first[kept], self.second[kept], self.iou[kept]
+        return replace(self, first=first, second=second, iou=iou)
 
 
 def sharing(first: Int32, second: Int32) -> Sharing:
@@ -62,7 +65,8 @@ def sharing(first: Int32, second: Int32) -> Sharing:
     one, other = np.divmod(codes[order], m + 1)
     shared = shared[order]
     union = areas[one] + other_areas[other] - shared
-    return Sharing(one, other, shared / union, n, m)
+    rois, other_rois = (int(np.count_nonzero(each[1:])) for each in (areas, other_areas))
+    return Sharing(one, other, shared / union, n, m, rois, other_rois)
 
 
 @njit(cache=True, nogil=True)

@@ -1,7 +1,35 @@
 """Files that are there whole or not at all, also after a power cut."""
 
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def writing(path: Path, writer: str = "") -> Iterator[Path]:
+    """Yield a place for a file, which gets its name when the block ends without an error.
+
+    Parameters
+    ----------
+    path : Path
+        What it was is replaced.
+    writer : str
+        Tells processes apart that may write the same file; "": there is one.
+    """
+    mark = f".{writer}" if writer else ""
+    aside = path.with_name(f".{path.name}{mark}.partial")
+    aside.unlink(missing_ok=True)  # of a process that was killed
+    yield aside
+    put_in_place(aside, path)
+
+
+def write_json(path: Path, data: Any, *, indent: int = 1) -> None:  # Any: JSON
+    """Write a file of JSON, whole or not at all."""
+    with writing(path) as aside:
+        aside.write_text(json.dumps(data, indent=indent) + "\n", encoding="utf-8")
 
 
 def put_in_place(aside: Path, path: Path) -> None:

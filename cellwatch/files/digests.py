@@ -1,7 +1,7 @@
-"""Fingerprints: the same content under another name is the same image.
+"""Digests of files, and fingerprints: the same content under another name is the same image.
 
 The first kilobytes of two images of one microscope are often equal (header, dark border), so the
-tail are included.
+tail is included.
 """
 
 import hashlib
@@ -72,7 +72,12 @@ def content_sha256(path: Path) -> str:
         When it is not there, or cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise UnreadableImage(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

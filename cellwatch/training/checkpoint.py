@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cellwatch.core.network import CPNet
 from cellwatch.errors import TrainingError
-from cellwatch.files.atomic import put_in_place
+from cellwatch.files.atomic import writing
 from cellwatch.training.plans import FitPlan, plan_from
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -92,9 +92,8 @@ def save_checkpoint(
         "seconds": str(standing.seconds),
         "best_loss": repr(standing.best_loss),
     }
-    aside = folder / f".{CHECKPOINT}.partial"
-    save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, aside, metadata)
-    put_in_place(aside, folder / CHECKPOINT)
+    with writing(folder / CHECKPOINT) as aside:
+        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, aside, metadata)
 
 
 def resume(network: CPNet, optimiser: torch.optim.SGD, plan: FitPlan, folder: Path) -> Standing:

@@ -14,6 +14,7 @@ from cellwatch.core.diameter import median_diameter
 from cellwatch.core.matching import IOU_STEPS, IOU_THRESHOLDS
 from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.errors import BadTrainingData
+from cellwatch.files.digests import file_sha256
 from cellwatch.images import Image
 from cellwatch.records import ChannelChoice, ModelCard
 from cellwatch.storage.datasets.pairs import (
@@ -25,7 +26,6 @@ from cellwatch.storage.datasets.pairs import (
     set_names,
 )
 from cellwatch.training.evaluate import ImageScore, score_image, summarise
-from cellwatch.zoo.hashes import file_sha256
 
 
 @dataclass(frozen=True, slots=True)

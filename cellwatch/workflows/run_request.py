@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cellwatch.errors import TrainingError
+from cellwatch.files.atomic import write_json
 from cellwatch.records import ChannelChoice
 from cellwatch.training.plans import FitPlan, plan_from
 from cellwatch.zoo.cards import CARD, RUN
@@ -53,9 +54,7 @@ class RunRequest:
 
     def write(self, folder: Path) -> None:
         """Keep the request in the run folder."""
-        aside = folder / f".{RUN}.partial"
-        aside.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        aside.replace(folder / RUN)
+        write_json(folder / RUN, asdict(self), indent=2)
 
     @classmethod
     def read(cls, folder: Path) -> "RunRequest":

@@ -1,6 +1,5 @@
 """A microscope that is not there: it renders plausible cells and writes them as instruments do."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from cellwatch.errors import UsageError
+from cellwatch.files.digests import file_sha256
 
 SCENARIOS = {
     "burst": "all images at once, as fast as the disk allows",
@@ -279,7 +279,6 @@ def _write_ome(path: Path, pixels: NDArray[np.uint16]) -> None:
 
 
 def _entry(path: Path, planes: int, rois: int) -> Simulated:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = file_sha256(path)
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     return Simulated(str(path.absolute()), sha256, planes, now, "whole", rois)

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from cellwatch.errors import UnknownModel, WeightsError
-from cellwatch.files.atomic import put_in_place
+from cellwatch.files.atomic import write_json
+from cellwatch.files.digests import file_sha256
 from cellwatch.records import ModelCard
 from cellwatch.zoo.fetchable import PUBLISHED
-from cellwatch.zoo.hashes import file_sha256
 
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
@@ -147,9 +147,7 @@ def check_weights(place: ModelPlace) -> None:
 
 def write_card(folder: Path, card: ModelCard) -> None:
     """Write a card, whole or not at all."""
-    aside = folder / f".{CARD}.partial"
-    aside.write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
-    put_in_place(aside, folder / CARD)
+    write_json(folder / CARD, asdict(card), indent=2)
 
 
 def _at_path(path: Path) -> ModelPlace:

@@ -16,10 +16,10 @@ from safetensors.numpy import load_file, save_file
 
 from cellwatch.core.styles import StyleClassifier
 from cellwatch.errors import UnknownModel, WeightsError
-from cellwatch.files.atomic import put_in_place
+from cellwatch.files.atomic import write_json, writing
+from cellwatch.files.digests import file_sha256
 from cellwatch.records import ClassifierCard, ClusterCard
 from cellwatch.zoo.cards import WEIGHTS, ModelPlace, find_model, is_path, zoo_roots
-from cellwatch.zoo.hashes import file_sha256
 
 CARD = "classifier.json"
 STYLES = "classifier.safetensors"
@@ -217,15 +217,12 @@ def add_classifier(
         "clusters": classifier.clusters.astype(np.int32),
         "reaches": np.array(classifier.reaches),
     }
-    aside = folder / f".{STYLES}.partial"
-    save_file(tensors, aside)
-    aside.chmod(0o644)
-    put_in_place(aside, folder / STYLES)
+    with writing(folder / STYLES) as aside:
+        save_file(tensors, aside)
+        aside.chmod(0o644)
     card = replace(card, styles_sha256=file_sha256(folder / STYLES))
     card = replace(card, sha256=_card_sha256(card))
-    aside = folder / f".{CARD}.partial"
-    aside.write_text(json.dumps(asdict(card), indent=1) + "\n", encoding="utf-8")
-    put_in_place(aside, folder / CARD)
+    write_json(folder / CARD, asdict(card))
     return card
 
 

@@ -12,12 +12,12 @@ from cellwatch.core.diameter import SizeModel
 from cellwatch.core.network import CPNet
 from cellwatch.core.styles import classifier_of
 from cellwatch.errors import UnknownModel, WeightsError
+from cellwatch.files.digests import file_sha256
 from cellwatch.records import ClassifierCard, ClusterCard, ModelCard
 from cellwatch.zoo.cards import CARD, PUBLISHED_PREFIX, find_model
 from cellwatch.zoo.catalog import add_model, load_model
 from cellwatch.zoo.classifiers import CARD as CLASSIFIER_CARD
 from cellwatch.zoo.classifiers import add_classifier
-from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.limited import in_child
 from cellwatch.zoo.stylefile import StyleFacts
 from cellwatch.zoo.weights import load_network, save_checkpoint

@@ -6,7 +6,6 @@ comes and enforced ever after.
 
 import ipaddress
 import json
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -17,7 +16,8 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from cellwatch.errors import DownloadError
-from cellwatch.zoo.hashes import file_sha256
+from cellwatch.files.atomic import write_json
+from cellwatch.files.digests import file_sha256
 
 SITE = "https://www.cellpose.org/models"
 PINS = "pins.json"
@@ -125,10 +125,7 @@ def pin(name: str, path: Path, folder: Path) -> None:
     """
     found = check_pin(name, path, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{PINS}.{os.getpid()}.partial"
-    text = json.dumps({**_pins(folder), name: found}, indent=1, sort_keys=True)
-    aside.write_text(f"{text}\n", encoding="utf-8")
-    aside.replace(folder / PINS)
+    write_json(folder / PINS, dict(sorted({**_pins(folder), name: found}.items())))
 
 
 def _pins(folder: Path) -> dict[str, str]:

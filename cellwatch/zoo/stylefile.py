@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 from cellwatch.core.diameter import SizeModel
 from cellwatch.core.styles import KnownStyles
 from cellwatch.errors import WeightsError
-from cellwatch.files.atomic import put_in_place
-from cellwatch.zoo.hashes import file_sha256
+from cellwatch.files.atomic import writing
+from cellwatch.files.digests import file_sha256
 
 STYLES = "styles.safetensors"
 
@@ -49,10 +49,9 @@ def save_styles(facts: StyleFacts, path: Path) -> str:
         tensors["size.style_mean"] = facts.size.style_mean
         tensors["size.diam_mean"] = np.array([facts.size.diam_mean])
         tensors["size.log_mean"] = np.array([facts.size.log_mean])
-    aside = path.with_name(f".{path.name}.partial")
-    save_file(tensors, aside)
-    aside.chmod(0o644)  # safetensors makes files that only their owner can read
-    put_in_place(aside, path)
+    with writing(path) as aside:
+        save_file(tensors, aside)
+        aside.chmod(0o644)  # safetensors makes files that only their owner can read
     return file_sha256(path)
 
 

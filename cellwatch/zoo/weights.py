@@ -19,8 +19,8 @@ from torch import Tensor
 
 from cellwatch.core.network import CPNet, NetworkConfig
 from cellwatch.errors import WeightsError
-from cellwatch.files.atomic import put_in_place
-from cellwatch.zoo.hashes import file_sha256
+from cellwatch.files.atomic import writing
+from cellwatch.files.digests import file_sha256
 
 _UNSAFE = re.compile(r"GLOBAL (\w[\w.]*)")  # how torch names what it refuses to call
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
@@ -178,11 +178,10 @@ def save_network(network: CPNet, path: Path, *, is_half: bool) -> str:
     tensors = {
         name: _stored(value, is_half=is_half) for name, value in network.state_dict().items()
     }
-    aside = path.with_name(f".{path.name}.partial")
-    # One entry of metadata: with more their order, and so the hash, would be chance.
-    save_file(tensors, aside, {"format": "pt"})
-    aside.chmod(0o644)  # safetensors makes files that only their owner can read
-    put_in_place(aside, path)
+    with writing(path) as aside:
+        # One entry of metadata: with more their order, and so the hash, would be chance.
+        save_file(tensors, aside, {"format": "pt"})
+        aside.chmod(0o644)  # safetensors makes files that only their owner can read
     return file_sha256(path)
 
 

@@ -29,6 +29,9 @@ def test_the_pairs_are_those_of_the_full_table(first, second):
     )
     np.testing.assert_allclose(pairs.iou, table[table > 0])
     assert (pairs.n_first, pairs.n_second) == table.shape
+    assert (pairs.rois_first, pairs.rois_second) == tuple(
+        len(np.unique(labels[labels > 0])) for labels in (first, second)
+    )
 
 
 @settings(max_examples=120, deadline=None)

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from cellwatch.errors import DownloadError, UnknownModel, WeightsError
+from cellwatch.files.digests import file_sha256
 from cellwatch.records import ModelCard
 from cellwatch.zoo.cards import find_model
 from cellwatch.zoo.catalog import add_model, load_model, style_facts_of
 from cellwatch.zoo.classifiers import find_classifier, load_classifier
 from cellwatch.zoo.fetchable import PUBLISHED, published
-from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.importing import (
     export_checkpoint,
     import_checkpoint,

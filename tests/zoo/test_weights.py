@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from cellwatch.errors import WeightsError
-from cellwatch.zoo.hashes import file_sha256
+from cellwatch.files.digests import file_sha256
 from cellwatch.zoo.weights import (
     load_checkpoint,
     load_network,

@@ -13,12 +13,13 @@ from cellwatch.core.network import CPNet
 from cellwatch.daemon.retraining.evaluation import FITS
 from cellwatch.daemon.retraining.judge import on_device
 from cellwatch.daemon.retraining.pacing import Pacer
-from cellwatch.daemon.retraining.run_folder import PLAN, write_json
+from cellwatch.daemon.retraining.run_folder import PLAN
 from cellwatch.errors import TrainingError
+from cellwatch.files.atomic import write_json
+from cellwatch.files.digests import file_sha256
 from cellwatch.records import Side, TrainJob
 from cellwatch.training.dataset import TrainingImage, mean_diameter
 from cellwatch.training.plans import FORWARD, LEAST_EPOCHS, FitPlan, plan_from, with_steps
-from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.weights import load_network, with_diameters
 
 if TYPE_CHECKING:

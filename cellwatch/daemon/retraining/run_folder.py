@@ -1,12 +1,8 @@
 """What lies in a training's folder, and how a trainer ends: agreed on by it and its parent."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from cellwatch.files.atomic import put_in_place
 
 PLAN = "plan.json"  # of all trainings of the run
 JOB = "job.json"  # what it is told to do
@@ -29,10 +25,3 @@ def clear_all(folders: Sequence[str | None]) -> None:
     for folder in folders:
         if folder:
             clear(Path(folder))
-
-
-def write_json(path: Path, data: Any) -> None:  # Any: JSON
-    """Write a file of JSON, whole or not at all."""
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    put_in_place(aside, path)

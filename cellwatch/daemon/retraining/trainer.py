@@ -42,10 +42,10 @@ from cellwatch.daemon.retraining.run_folder import (
     PROGRESS,
     REFUSED,
     REPORT,
-    write_json,
 )
 from cellwatch.errors import CellwatchError
-from cellwatch.files.atomic import put_in_place
+from cellwatch.files.atomic import write_json, writing
+from cellwatch.files.digests import file_sha256
 from cellwatch.records import ModelCard, Side, TrainingItem, TrainJob, TrainReport, Verdict
 from cellwatch.training.checkpoint import LOG as FIT_LOG
 from cellwatch.training.dataset import TrainingImage
@@ -54,7 +54,6 @@ from cellwatch.training.plans import FitPlan
 from cellwatch.training.styling import style_facts
 from cellwatch.zoo.cards import CARD, read_card
 from cellwatch.zoo.catalog import add_model
-from cellwatch.zoo.hashes import file_sha256
 from cellwatch.zoo.weights import load_network, save_network
 
 logger = logging.getLogger(__name__)
@@ -247,10 +246,8 @@ def _trained(
     for report in fit(network, images, plan, folder, device=device, between=between):
         pacer.say(f"{folder.name}: epoch {report.epoch + 1} of {plan.epochs}", report.loss)
     network.cpu()
-    aside = folder / f".{WEIGHTS}.partial"
-    aside.unlink(missing_ok=True)
-    save_network(network, aside, is_half=False)
-    put_in_place(aside, folder / WEIGHTS)
+    with writing(folder / WEIGHTS) as aside:
+        save_network(network, aside, is_half=False)
     return network
 
 

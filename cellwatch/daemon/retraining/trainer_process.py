@@ -1,6 +1,5 @@
 """The trainer's process: started, paused, told to leave, and closed."""
 
-import json
 import logging
 import os
 import signal
@@ -13,6 +12,7 @@ from cellwatch.compute.executor import ENVIRONMENT
 from cellwatch.compute.pipe import send
 from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.retraining.run_folder import FAILURE, JOB
+from cellwatch.files.atomic import write_json
 from cellwatch.records import TrainJob
 
 logger = logging.getLogger(__name__)
@@ -22,9 +22,7 @@ def start_trainer(nights: Nights, job: TrainJob) -> None:
     """Write a job into its run folder and start the trainer's process."""
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{JOB}.partial"
-    aside.write_text(json.dumps(job.to_json()), encoding="utf-8")
-    aside.replace(folder / JOB)
+    write_json(folder / JOB, job.to_json())
     (folder / FAILURE).unlink(missing_ok=True)
     command = [
         sys.executable,

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cellwatch.core.arrays import Float32, Int32
 from cellwatch.core.labels import outlines_of
+from cellwatch.files.atomic import writing
 
 CELL_PX = 320  # side of one picture of the sheet
 CAPTION_PX = 40
@@ -67,9 +68,8 @@ def write_contact_sheet(
                 frame = (left - 2, top - 2, left + CELL_PX + 1, top + CELL_PX + 1)
                 draw.rectangle(frame, outline=MARK, width=3)
             draw.multiline_text((left, top + CELL_PX + 4), cell.caption, fill=colour, font=font)
-    aside = path.with_name(f".{path.name}.partial")
-    sheet.save(aside, format="PNG", optimize=True)
-    aside.replace(path)
+    with writing(path) as aside:
+        sheet.save(aside, format="PNG", optimize=True)
 
 
 def _picture(grey: np.ndarray, labels: Int32) -> Image.Image:

@@ -16,6 +16,7 @@ from cellwatch.core.clusters import ClusterPlan, leiden, paper_plan, purity, sta
 from cellwatch.core.parameters import Normalisation, SegmentationParams
 from cellwatch.core.styles import StyleClassifier, classifier_of
 from cellwatch.errors import BadTrainingData
+from cellwatch.files.atomic import writing
 from cellwatch.training.dataset import TrainingImage
 from cellwatch.training.styling import native_style
 
@@ -124,10 +125,8 @@ def style_table(
             if len(measured) % TOLD_EVERY == 0:
                 tell(f"{len(measured)} of {len(listed)} styles")
         styles = np.stack(measured)
-        aside = out / f".{STYLES}.partial"
-        with aside.open("wb") as file:
+        with writing(out / STYLES) as aside, aside.open("wb") as file:
             np.savez(file, styles=styles, source=source)
-        aside.replace(out / STYLES)
     return StyleTable(
         names=tuple(image.name for _, _, image in listed),
         kinds=tuple(kind for kind, _, _ in listed),

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cellwatch.errors import BadTrainingData, UsageError
-from cellwatch.files.atomic import put_in_place
+from cellwatch.files.atomic import write_json
 from cellwatch.training.plans import FitPlan
 from cellwatch.zoo.cards import BUILTIN, list_models
 from cellwatch.zoo.catalog import hold_model
@@ -137,7 +137,5 @@ def keep_request(request: ZooRequest, contents: Mapping[str, str], out: Path) ->
                 f"the training images or masks of the set '{name}' changed since the zoo in {out} "
                 "was begun; put them back, or build into another folder"
             )
-    aside = path.with_name(f".{REQUEST}.partial")
     told = {**wanted, "contents": {**known, **contents}}
-    aside.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    put_in_place(aside, path)
+    write_json(path, dict(sorted(told.items())))

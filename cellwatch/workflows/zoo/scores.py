@@ -20,6 +20,7 @@ import torch
 from cellwatch.compute.models import ready_either
 from cellwatch.core.parameters import ALGORITHM_VERSION, Diameter, SegmentationParams
 from cellwatch.errors import UsageError
+from cellwatch.files.atomic import write_json
 from cellwatch.records import ChannelChoice, ClassifierCard
 from cellwatch.workflows.evaluate import evaluate_folder, folder_digest
 from cellwatch.workflows.zoo.request import AUTO
@@ -155,9 +156,7 @@ class _Scorer:
             kept[key] = {
                 one.score.name: [one.score.average_precision[IOU], one.model_id] for one in scored
             }
-            aside = path.with_name(f".{SCORES}.partial")
-            aside.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-            aside.replace(path)
+            write_json(path, kept)
             mean = np.mean([score for score, _ in kept[key].values()])
             self.tell(f"{place.card.id} on {test.parent.name}: AP@0.5 {mean:.3f}")
         return {name: (float(score), str(model)) for name, (score, model) in kept[key].items()}
