@@ -30,6 +30,7 @@ import tifffile
 from speed_alone import ran
 
 HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs/explanation/benchmarks.md"
 TUNED = {
     "MALLOC_MMAP_THRESHOLD_": "8589934592",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
@@ -82,6 +83,15 @@ def keep(figures: dict, row: str, figure: dict) -> None:
     print(row, figure, flush=True)
     (HERE / "speed.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     (HERE / "speed.md").write_text(table(figures), encoding="utf-8")
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def filled(page: str) -> str:
+    """Return a page with the figures, under their title, between the marks that name them."""
+    begin, end = "<!-- begin: speed -->\n", "<!-- end: speed -->"
+    before, rest = page.split(begin)
+    figures = (HERE / "speed.md").read_text(encoding="utf-8").split("\n", 2)[2]
+    return before + begin + figures + end + rest.split(end)[1]
 
 
 def machine() -> dict:
@@ -233,8 +243,9 @@ def table(figures: dict) -> str:
         "# Speed and memory against Cellpose 3.1.1.3",
         "",
         f"Written by `bench/speed.py`: {facts['processor']}, {facts['cores']} cores, torch "
-        f"{facts['torch']}, no GPU. Ratios are Cellpose's time ÷ cellwatch's, in brackets against",
-        "Cellpose with a tuned malloc; above 1 cellwatch is faster.",
+        f"{facts['torch']}, no GPU.",
+        "Ratios are Cellpose's time ÷ cellwatch's, in brackets against Cellpose with a tuned",
+        "malloc; above 1 cellwatch is faster.",
         "",
         "| what | bfloat16 | float32 | seconds: bfloat16, float32, Cellpose, tuned |",
         "|---|---|---|---|",

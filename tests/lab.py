@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 import torch
 
-from cellwatch.compute.outcomes import outcome_of
+from cellwatch.compute.pipeline import perform
 from cellwatch.compute.worker import ModelCache
 from cellwatch.config.parse import parse_config
 from cellwatch.core.labels import relabel
@@ -132,7 +132,7 @@ class Lab:
             models = models_for(self.db, claim, watched, self.config, self.models)
             pin_models(self.db, claim, models, self.config, self.now)
             job = job_for(claim, watched, self.config, models)
-            outcome = outcome_of(job, self.cache, self.folder / "old", self.now)
+            outcome = perform(job, self.cache, self.folder / "old", self.now)
             assert outcome.trouble == Trouble.NONE, outcome.reason
             queue.finish(self.db, outcome, facts_of(job), self.now)
             pin_chosen(self.db, claim, outcome, self.config, self.now)
@@ -165,7 +165,7 @@ class Lab:
         if run_id is None:
             return None
         if not training_runs.new_rois(self.db, self.group):
-            training_runs.skip(self.db, run_id, "no new corrections", self.now)
+            training_runs.skip(self.db, run_id, "", self.now)
             return None
         group = groups_of(self.config)[self.group]
         asked = AskedRun(self.group, "night", date)

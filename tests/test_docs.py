@@ -109,6 +109,13 @@ def test_the_tables_of_scores_are_those_of_the_bench():
         assert filled(text) == text, f"{page.name}: run python bench/zoo_scores.py --pages"
 
 
+def test_the_figures_of_speed_are_those_of_the_bench(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    text = (ROOT / "docs/explanation/benchmarks.md").read_text(encoding="utf-8")
+
+    assert loaded("bench/speed.py").filled(text) == text
+
+
 def test_the_scores_are_of_the_models_that_are_shipped():
     from cellwatch.zoo.classifiers import find_either
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import typer
 
-from cellwatch.records import CorrectionState
 from cellwatch.storage.reports import learning
 
 PROGRESS = "progress.json"
@@ -76,8 +75,7 @@ def _show_group(group: dict[str, Any]) -> None:  # Any: JSON
         other = f"; the configuration names {configured}" if configured else ""
         model = f"uses {group['model']} ({group['verdict']} {group['since'][:10]}{other})"
     counts = ", ".join(f"{n} {state}" for state, n in group["corrections"].items())
-    # That a night had nothing to learn from is no news.
-    skip = group["last_skip"] if group["corrections"].get(CorrectionState.TRAINABLE) else ""
+    skip = group["last_skip"]
     skipped = f"; its last night was skipped: {skip}" if skip else ""
     if (last := group["last_run"]) and last["state"] == "failed":
         how = f"was {last['reason']}" if last.get("is_cancelled") else f"failed: {last['reason']}"

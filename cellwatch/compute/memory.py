@@ -19,7 +19,9 @@ BYTES_ENLARGED = 60  # for each further pixel of a plane that is enlarged for th
 USUAL_MEAN = 30.0  # px; to which most networks bring their ROIs
 SHARE = 0.8  # of what is free: the microscope's own software needs some
 ALWAYS = 1 << 30  # bytes that any machine is taken to have
-HEADROOM = 2 << 30  # bytes that decoding may take on top of what a file declares
+# Bytes that decoding may take on top of what a file declares: for itself, and for the threads that
+# write the last image meanwhile, which reserve more than they use.
+HEADROOM = 4 << 30
 
 
 def free_memory() -> int:

@@ -3,12 +3,10 @@
 import logging
 import traceback
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from cellwatch.compute.device import is_out_of_memory
-from cellwatch.compute.pipeline import Models, perform
 from cellwatch.errors import (
     CellwatchError,
     CodecMissing,
@@ -26,17 +24,6 @@ from cellwatch.watching.scanner import is_bare
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-def outcome_of(
-    job: Job,
-    models: Models,
-    superseded: Path,
-    now: datetime,
-    on_plane: Callable[[], None] = lambda: None,
-) -> Outcome:
-    """Do what `perform` does, and turn what goes wrong into a recorded reason."""
-    return caught(job, lambda: perform(job, models, superseded, now, on_plane))
 
 
 def caught(job: Job, work: Callable[[], T]) -> T | Outcome:

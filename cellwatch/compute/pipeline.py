@@ -62,7 +62,7 @@ class Computed:
     superseded: Path
     started: float
 
-    def published(self) -> Outcome:
+    def publish(self) -> Outcome:
         """Write the masks, and what goes beside them.
 
         Raises
@@ -91,9 +91,9 @@ def perform(
     now: datetime,
     on_plane: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Segment one acquisition and publish its masks; as `compute`."""
+    """Segment one acquisition and publish its masks, with the arguments of `compute`."""
     found = compute(job, models, superseded, now, on_plane)
-    return found if isinstance(found, Outcome) else found.published()
+    return found if isinstance(found, Outcome) else found.publish()
 
 
 def compute(

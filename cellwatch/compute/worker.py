@@ -46,7 +46,7 @@ from cellwatch.zoo.classifiers import ClassifierPlace, find_either
 logger = logging.getLogger(__name__)
 
 GIVE_BACK_AFTER_S = 1.0  # without a job
-KEPT_BETWEEN_JOBS = 1 << 30  # bytes; a worker that holds less is not slowed by giving them back
+KEPT_BETWEEN_JOBS = 1 << 30  # bytes more than at the start; fewer are not given back at once
 RECYCLED_AT = 0.4  # of the machine's memory, that a worker still holds after giving it back
 
 
@@ -113,17 +113,18 @@ def main() -> None:
     models = ModelCache(device)
     precision = precision_on(device, wanted)  # type: ignore[arg-type]  # as the configuration has it
     replies.send({"kind": "ready", "device": str(device), "precision": precision})
-    publisher = Publisher(replies)
-    while (message := _next(requests)) is not None:
+    publisher, usual = Publisher(replies), resident()
+    while not publisher.is_over and (message := _next(requests, publisher)) is not None:
         job = with_precision(Job.from_json(message["job"]), precision)
         plane = partial(replies.send, {"kind": "plane"})
         found = caught(job, partial(compute, job, models, superseded, datetime.now(UTC), plane))
-        is_small = resident() <= KEPT_BETWEEN_JOBS
+        is_small = resident() <= usual + KEPT_BETWEEN_JOBS
         publisher.wait()
         if isinstance(found, Computed) and is_small and not job.is_alone:
             publisher.begin(found)
+            del job, found
             continue
-        outcome = found if isinstance(found, Outcome) else caught(job, found.published)
+        outcome = found if isinstance(found, Outcome) else caught(job, found.publish)
         del job, found
         if not is_small:
             give_memory_back()
@@ -153,17 +154,18 @@ class Replies:
 
 
 class Publisher:
-    """Publishes what was computed while the next job is computed; one at a time.
+    """Writes the masks of one job while the next one is computed.
 
     Parameters
     ----------
     replies : Replies
-        Told `computed` when the next job may come, and the outcome when all is written.
+        Gets `computed` when the next job may come, and the outcome when all is written.
     """
 
     def __init__(self, replies: Replies) -> None:
         self._replies = replies
         self._thread: Thread | None = None
+        self.is_over = False  # memory ran out: another process should follow this one
 
     def begin(self, computed: Computed) -> None:
         """Publish beside the main thread; the one before has to have ended."""
@@ -178,13 +180,21 @@ class Publisher:
             self._thread = None
 
     def _publish(self, computed: Computed) -> None:
-        outcome = caught(computed.job, computed.published)
-        self._replies.send({"kind": "outcome", "outcome": outcome.to_json(), "ends": ""})
+        try:
+            outcome = caught(computed.job, computed.publish)
+            self.is_over = outcome.trouble == Trouble.MEMORY
+            ends = "memory ran out" if self.is_over else ""
+            message = {"kind": "outcome", "outcome": outcome.to_json(), "ends": ends}
+            self._replies.send(message)
+        except BaseException:
+            logger.exception("%s: no outcome can be told", computed.job.path)
+            os._exit(1)  # the supervisor learns of it at once, and not when its patience ends
 
 
-def _next(requests: BinaryIO) -> dict[str, Any] | None:  # Any: JSON
-    # Nothing is sent before the last answer was given, so nothing waits in the buffer.
+def _next(requests: BinaryIO, publisher: Publisher) -> dict[str, Any] | None:  # Any: JSON
+    # No job is sent before this process asks for it, so nothing waits in the buffer.
     if not select.select([requests], [], [], GIVE_BACK_AFTER_S)[0]:
+        publisher.wait()
         give_memory_back()
     return receive(requests)
 

@@ -18,7 +18,7 @@ from cellwatch.core.arrays import Bool, Float32, Int32, Int64
 STEPS = 200  # at the network's own diameter (Cellpose, niter)
 BLOCK = 64  # pixels that are moved together
 # Steps after which a block is compared with where it was. Near a centre a pixel does not rest, it
-# swings between two or three positions: where all are back, the remaining steps need no doing.
+# swings between two or three positions: where all are back, the remaining steps change nothing.
 ROUND = 6
 
 

@@ -247,12 +247,14 @@ def _without_giants(labels: Int32) -> Int32:
 
 def _keep(labels: Int32, is_kept: Bool) -> Int32:
     # Entry k of `is_kept` is about label k + 1; absent labels leave no gap.
-    flat = _kept(np.ascontiguousarray(labels, np.int32).reshape(-1), is_kept)
+    if labels.max(initial=0) > len(is_kept) or labels.min(initial=0) < 0:
+        raise ValueError(f"labels outside 0 to {len(is_kept)}")
+    flat = _renumbered(np.ascontiguousarray(labels, np.int32).reshape(-1), is_kept)
     return flat.reshape(labels.shape)  # type: ignore[no-any-return]  # numba is untyped
 
 
 @njit(cache=True, nogil=True)
-def _kept(labels: Int32, is_kept: Bool) -> Int32:
+def _renumbered(labels: Int32, is_kept: Bool) -> Int32:
     numbers = np.zeros(len(is_kept) + 1, np.int32)
     for i in range(len(labels)):
         numbers[labels[i]] = 1

@@ -8,7 +8,8 @@ from numba import njit
 from cellwatch.core.arrays import Float64, Int32, Int64
 
 SMALLEST = 1 << 12  # places of a hash table; a power of two
-SCATTER = 0x9E3779B97F4A7C1  # odd: neighbouring pairs get places far apart
+# Multiplicative hashing (Knuth, The Art of Computer Programming 3, 6.4): 2**60 / golden ratio, odd.
+SCATTER = 0x9E3779B97F4A7C1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,17 @@ def sharing(first: Int32, second: Int32) -> Sharing:
     first, second : (Y, X) int32
         Of one shape, without negative numbers; 0 = background.
 
+    Raises
+    ------
+    ValueError
+        When the shapes differ.
+
     Notes
     -----
     Memory grows with the pixels and the pairs, not with the product of the numbers of ROIs.
     """
+    if first.shape != second.shape:
+        raise ValueError(f"label images of {first.shape} and {second.shape} pixels share none")
     n, m = int(first.max(initial=0)), int(second.max(initial=0))
     codes, shared, areas, other_areas = _counted(
         np.ascontiguousarray(first, np.int32).reshape(-1),

@@ -91,11 +91,15 @@ class StyleClassifier:
         Of each style.
     reaches : tuple of float
         By cluster, as `KnownStyles.reach`.
+    usual : tuple of float
+        By cluster: the distance to their nearest others that three quarters of its styles are
+        within; 0 for a cluster of one.
     """
 
     styles: Float32
     clusters: Int64
     reaches: tuple[float, ...]
+    usual: tuple[float, ...]
 
     def choose(self, style: Float32, neighbours: int = NEIGHBOURS) -> StyleChoice:
         """Return the cluster that most of the nearest styles belong to.
@@ -114,10 +118,7 @@ class StyleClassifier:
         )
         cluster = _most_common(listed)
         own = KnownStyles(self.styles[self.clusters == cluster], self.reaches[cluster])
-        apart = distances_to_others(own.styles, neighbours)
-        is_usual = not apart.size or _mean_distance(style, own.styles, neighbours) <= float(
-            np.percentile(apart, USUAL_PERCENTILE)
-        )
+        is_usual = _mean_distance(style, own.styles, neighbours) <= self.usual[cluster]
         return StyleChoice(cluster, listed, novelty_of(style, own, neighbours), is_usual)
 
 
@@ -126,7 +127,13 @@ def classifier_of(styles: Float32, clusters: Int64) -> StyleClassifier:
     reaches = tuple(
         known_styles(styles[clusters == c]).reach for c in range(int(clusters.max()) + 1)
     )
-    return StyleClassifier(styles, clusters, reaches)
+    return StyleClassifier(styles, clusters, reaches, usual_distances(styles, clusters))
+
+
+def usual_distances(styles: Float32, clusters: Int64) -> tuple[float, ...]:
+    """Return what `StyleClassifier.usual` holds."""
+    each = [distances_to_others(styles[clusters == c]) for c in range(int(clusters.max()) + 1)]
+    return tuple(float(np.percentile(d, USUAL_PERCENTILE)) if d.size else 0.0 for d in each)
 
 
 def known_styles(styles: Float32, neighbours: int = NEIGHBOURS) -> KnownStyles:

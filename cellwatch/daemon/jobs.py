@@ -87,14 +87,21 @@ def job_for(
         root=str(watched.folder),
         are_zeros_final=are_zeros_final,
         compared_with=claim.compared_with,
-        # A worker died over it; or its style is to choose the model of the images after it.
-        is_alone=bool(claim.worker_deaths) or _chooses_for_others(models, config),
+        is_alone=is_alone(claim, models, config),
     )
 
 
-def _chooses_for_others(models: Mapping[str, ModelPlace | ClassifierPlace], config: Config) -> bool:
-    choosers = any(isinstance(place, ClassifierPlace) for place in models.values())
-    return choosers and config.retrain.pin != "none"
+def is_alone(
+    claim: Claim, models: Mapping[str, ModelPlace | ClassifierPlace], config: Config
+) -> bool:
+    """Say whether a worker may have nothing else in hand while it does a claim.
+
+    Something died while it was in hand before, or its style is to choose the model of the images
+    that come after it.
+    """
+    is_chosen = any(isinstance(place, ClassifierPlace) for place in models.values())
+    chooses_for_others = is_chosen and config.retrain.pin == "experiment"
+    return bool(claim.worker_deaths or claim.daemon_deaths) or chooses_for_others
 
 
 def are_zeros_final(claim: Claim, watched: Watch, now: datetime) -> bool:

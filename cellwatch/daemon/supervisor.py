@@ -254,7 +254,7 @@ def _turn(life: Life) -> None:
     inbox.answer_requests(life.drops, _now())
     inbox.look_after(life.drops)
     if not life.is_once:
-        is_busy = life.worker is None or not life.worker.is_idle
+        is_busy = life.worker is None or not life.worker.is_ready or bool(life.worker.in_hand)
         training.turn(life.nights, is_busy=is_busy, now=_now(), local_now=_now().astimezone())
     now = time.monotonic()
     life.summaries.sum_up(now)

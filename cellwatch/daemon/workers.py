@@ -8,13 +8,22 @@ from datetime import UTC, datetime, timedelta
 from cellwatch.compute.deadlines import STARTING_S
 from cellwatch.compute.executor import FromWorker, Worker, process_started
 from cellwatch.daemon.corrections import inbox
-from cellwatch.daemon.jobs import are_zeros_final, cards_of, facts_of, job_for, plane_of, why_no_job
+from cellwatch.daemon.jobs import (
+    are_zeros_final,
+    cards_of,
+    facts_of,
+    is_alone,
+    job_for,
+    plane_of,
+    why_no_job,
+)
 from cellwatch.daemon.life import InFlight, Life
 from cellwatch.daemon.model_choice import models_for, pin_chosen, pin_models, redo_if_repinned
 from cellwatch.daemon.retraining import scheduler as training
 from cellwatch.errors import CellwatchError, DeviceError, OutputError
 from cellwatch.records import Outcome, Trouble
 from cellwatch.storage.ledger import queue, recovery, service
+from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.ledger.queue import Claim
 
@@ -83,6 +92,8 @@ def give_job(life: Life, worker: Worker) -> None:
         line = f"{claim.path} is blocked: {error}"
         life.summaries.say(logging.WARNING, "images that are blocked", line, time.monotonic())
         return
+    if worker.in_hand and (_writes_there(life, claim) or is_alone(claim, models, life.config)):
+        return  # it is given as soon as the worker has nothing else in hand
     pin_models(life.db, claim, models, life.config, _now())
     for card in cards:
         service.model_used(life.db, card, _now())
@@ -95,6 +106,11 @@ def give_job(life: Life, worker: Worker) -> None:
     life.job = InFlight(claim, facts_of(job), pixels, n_bytes, began, began + allowed)
     life.claimed = None
     worker.perform(job)
+
+
+def _writes_there(life: Life, claim: Claim) -> bool:
+    # The image was overwritten while the masks of its former content are still being written.
+    return life.publishing is not None and life.publishing.claim.store == claim.store
 
 
 def _has_space(life: Life) -> bool:
@@ -149,6 +165,7 @@ def _take(life: Life, event: FromWorker) -> None:
         _record(life, outcome, flight)
         worker.let_go(outcome.acquisition_id)
         life.let_go(flight)
+        _give_time(life, life.job)  # it may have waited for this one to be written
         if message["ends"]:
             worker.is_ready, worker.why_over = False, str(message["ends"])
 
@@ -203,10 +220,12 @@ def _ended(life: Life, worker: Worker) -> None:
     now = time.monotonic()
     service.daemon_workers(life.db, [])
     if lost := worker.in_hand:
-        # Either may have been the end of it: each is tried again alone.
-        states = [recovery.worker_died(life.db, each, how, _now()) for each in lost]
+        # Either image may have killed it: each is tried again alone.
+        with transaction(life.db):
+            states = [recovery.worker_died(life.db, each, how, _now()) for each in lost]
         worker.acquisition_id, worker.publishing_id = None, None
-        logger.warning("the worker died (%s); its acquisition is %s", how, " and ".join(states))
+        for state in states:
+            logger.warning("the worker died (%s); its acquisition is %s", how, state)
     elif worker.why_over:
         logger.info("the worker is replaced: %s", worker.why_over)
     elif worker.is_unfit:
@@ -247,18 +266,19 @@ def _end_hanging(life: Life, now: float) -> None:
     worker = life.worker
     if worker is None:
         return
-    flights = [flight for flight in (life.job, life.publishing) if flight is not None]
-    job = next((flight for flight in flights if now > flight.until), None)
+    job, what = life.job, "no plane of %s"
+    if life.publishing is not None:  # which the job that is computed may be waiting for
+        job, what = life.publishing, "the masks of %s are not written"
     if not worker.is_ready and not worker.why_over and now > life.ready_until:
         logger.warning("the worker is not ready after %g s: it hangs and is killed", STARTING_S)
         life.ready_until = float("inf")
         worker.kill()
-    elif job is not None:
+    elif job is not None and now > job.until:
         allowed = job.until - job.said_at
-        logger.warning(
-            "no plane of %s in %.0f s: the worker hangs, and is killed", job.claim.path, allowed
-        )
+        line = f"{what} in %.0f s: the worker hangs, and is killed"
+        logger.warning(line, job.claim.path, allowed)
         job.until = float("inf")
+        worker.is_ready = False
         worker.kill()
 
 

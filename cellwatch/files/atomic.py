@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def writing(path: Path, writer: str = "") -> Iterator[Path]:
-    """Yield a place for a file, which gets its name when the block ends without an error.
+    """Yield a place for a file, which gets its name when the block ends, and goes when it fails.
 
     Parameters
     ----------
@@ -22,13 +22,22 @@ def writing(path: Path, writer: str = "") -> Iterator[Path]:
     mark = f".{writer}" if writer else ""
     aside = path.with_name(f".{path.name}{mark}.partial")
     aside.unlink(missing_ok=True)  # of a process that was killed
-    yield aside
-    put_in_place(aside, path)
+    try:
+        yield aside
+        put_in_place(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
-def write_json(path: Path, data: Any, *, indent: int = 1) -> None:  # Any: JSON
-    """Write a file of JSON, whole or not at all."""
-    with writing(path) as aside:
+def write_json(
+    path: Path,
+    data: Any,  # Any: JSON
+    *,
+    indent: int = 1,
+    writer: str = "",
+) -> None:
+    """Write a file of JSON, whole or not at all; `writer` as in `writing`."""
+    with writing(path, writer) as aside:
         aside.write_text(json.dumps(data, indent=indent) + "\n", encoding="utf-8")
 
 

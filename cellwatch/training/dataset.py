@@ -12,7 +12,6 @@ from cellwatch.core.arrays import Bool, Float32, Int32
 from cellwatch.core.diameter import median_diameter, roi_areas
 from cellwatch.core.flows import flows_of
 from cellwatch.errors import BadTrainingData
-from cellwatch.files.atomic import writing
 
 FLOWS_VERSION = 1  # raised when `flows_of` would give other flows
 MIN_DIAMETER = 5.0  # px; smaller medians are taken for this (Cellpose, train_seg)
@@ -113,8 +112,10 @@ def cached_flows(labels: Int32, folder: Path) -> Float32:
         pass  # not there, or cut short
     flows = flows_of(labels)
     folder.mkdir(parents=True, exist_ok=True)
-    with writing(path, str(os.getpid())) as aside, aside.open("wb") as file:
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")  # what is lost is computed again
+    with aside.open("wb") as file:
         np.save(file, flows)
+    aside.replace(path)
     return flows
 
 

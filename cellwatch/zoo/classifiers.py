@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from cellwatch.core.styles import StyleClassifier
+from cellwatch.core.styles import StyleClassifier, usual_distances
 from cellwatch.errors import UnknownModel, WeightsError
 from cellwatch.files.atomic import write_json, writing
 from cellwatch.files.digests import file_sha256
@@ -192,11 +192,10 @@ def load_classifier(place: ClassifierPlace) -> StyleClassifier:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read: {error}") from error
-    return StyleClassifier(
-        styles=tensors["styles"].astype(np.float32),
-        clusters=tensors["clusters"].astype(np.int64),
-        reaches=tuple(float(reach) for reach in tensors["reaches"]),
-    )
+    styles = tensors["styles"].astype(np.float32)
+    clusters = tensors["clusters"].astype(np.int64)
+    reaches = tuple(float(reach) for reach in tensors["reaches"])
+    return StyleClassifier(styles, clusters, reaches, usual_distances(styles, clusters))
 
 
 def add_classifier(

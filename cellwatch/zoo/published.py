@@ -6,6 +6,7 @@ comes and enforced ever after.
 
 import ipaddress
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -125,7 +126,8 @@ def pin(name: str, path: Path, folder: Path) -> None:
     """
     found = check_pin(name, path, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / PINS, dict(sorted({**_pins(folder), name: found}.items())))
+    pins = dict(sorted({**_pins(folder), name: found}.items()))
+    write_json(folder / PINS, pins, writer=str(os.getpid()))
 
 
 def _pins(folder: Path) -> dict[str, str]:

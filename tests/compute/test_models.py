@@ -9,7 +9,7 @@ import pytest
 import tifffile
 import torch
 
-from cellwatch.compute.acquisition import segment_acquisition
+from cellwatch.compute.acquisition import _Found, _PlaneFacts, segment_acquisition
 from cellwatch.compute.models import Model, ready_either, ready_model
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.daemon.retraining.selection import _most_chosen
@@ -159,6 +159,33 @@ def test_an_image_unlike_most_of_its_kind_goes_to_the_model_that_covers_more(
 
     assert found.model_id == used
     assert "compared with 'discs'" in found.choice.why
+
+
+def found_by(model, areas, confidences):
+    plane = _PlaneFacts(30.0, np.ones(8, np.float32), (), np.array(confidences), np.array(areas))
+    return _Found(model, (), (), np.zeros((1, 1, 1, 4, 4), np.int32), [plane])
+
+
+@pytest.mark.parametrize(
+    ("general", "specialist", "is_used"),
+    [
+        ([(100, 0.9)], [(100, 0.9)], True),  # as much: the one that knows more kinds
+        ([(100, 0.9)], [(110, 0.9)], False),
+        ([(20, 0.9)] * 4, [(100, 0.9)], False),  # bright spots of a cell
+        ([(5, 0.9)] * 9, [(100, 0.9)], True),  # nine times as much found
+        ([(100, 0.9)], [], True),
+        ([(100, 0.5)], [], False),  # a ROI of confidence one half is none
+        ([], [], False),
+    ],
+)
+def test_the_general_network_is_used_where_it_covers_more_or_finds_far_more(
+    general, specialist, is_used
+):
+    first, second = (
+        found_by(None, [area for area, _ in rois], [confidence for _, confidence in rois])
+        for rois in (general, specialist)
+    )
+    assert first.outdoes(second) == is_used
 
 
 @pytest.mark.parametrize("noise", [0, 9])

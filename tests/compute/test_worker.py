@@ -7,7 +7,7 @@ import tifffile
 import torch
 
 from cellwatch import __version__
-from cellwatch.compute.outcomes import outcome_of
+from cellwatch.compute.outcomes import caught
 from cellwatch.compute.pipeline import perform
 from cellwatch.compute.worker import ModelCache
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
@@ -112,7 +112,7 @@ def test_a_file_that_changed_in_the_queue_is_refused_and_nothing_is_written(
 
 def test_troubles_are_told_apart(job, models, tmp_path, now):
     def trouble(changed):
-        outcome = outcome_of(changed, models, tmp_path / "old", now)
+        outcome = caught(changed, lambda: perform(changed, models, tmp_path / "old", now))
         return outcome.trouble, outcome.reason
 
     target = job.targets[0]

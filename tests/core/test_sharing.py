@@ -59,6 +59,13 @@ def test_planes_are_joined_as_by_the_full_table(planes, threshold):
         np.testing.assert_array_equal(ours, wanted)
 
 
+def test_label_images_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match="share none"):
+        sharing(np.ones((4, 4), np.int32), np.ones((4, 5), np.int32))
+    with pytest.raises(ValueError, match="share none"):
+        match(np.ones((4, 4), np.int32), np.ones((2, 2), np.int32))
+
+
 def test_a_hundred_thousand_rois_are_matched_without_a_table_of_them_all():
     side = 316 * 4
     y, x = np.mgrid[:side, :side]

@@ -67,6 +67,12 @@ def test_three_quarters_of_the_images_of_a_kind_are_usual(two_kinds):
     assert not classifier.choose(np.eye(16, dtype=np.float32)[9]).is_usual
 
 
+def test_next_to_a_kind_of_one_image_nothing_is_usual():
+    styles = np.eye(4, dtype=np.float32)[:1]
+
+    assert not classifier_of(styles, np.array([0])).choose(np.eye(4, dtype=np.float32)[1]).is_usual
+
+
 def test_a_set_of_one_cannot_tell_what_is_novel():
     style = np.eye(4, dtype=np.float32)[0]
     known = known_styles(style[None])

@@ -204,7 +204,8 @@ def _begin_night(nights: Nights, asked: AskedRun, group: Group, now: datetime) -
     if run_id is None:
         return False
     if reason := why_not_yet(nights.db, group.name, nights.config):
-        training_runs.skip(nights.db, run_id, reason, now)
+        is_news = training_runs.new_rois(nights.db, group.name, nights.config.retrain.lead)
+        training_runs.skip(nights.db, run_id, reason if is_news else "", now)
         return False
     return _begin(nights, run_id, asked, group, now)
 

@@ -44,7 +44,7 @@ from cellwatch.daemon.retraining.run_folder import (
     REPORT,
 )
 from cellwatch.errors import CellwatchError
-from cellwatch.files.atomic import write_json, writing
+from cellwatch.files.atomic import write_json
 from cellwatch.files.digests import file_sha256
 from cellwatch.records import ModelCard, Side, TrainingItem, TrainJob, TrainReport, Verdict
 from cellwatch.training.checkpoint import LOG as FIT_LOG
@@ -246,8 +246,7 @@ def _trained(
     for report in fit(network, images, plan, folder, device=device, between=between):
         pacer.say(f"{folder.name}: epoch {report.epoch + 1} of {plan.epochs}", report.loss)
     network.cpu()
-    with writing(folder / WEIGHTS) as aside:
-        save_network(network, aside, is_half=False)
+    save_network(network, folder / WEIGHTS, is_half=False)
     return network
 
 

@@ -39,7 +39,8 @@ class Claim:
     acquisition_id : int
     watch, path, experiment, fingerprint, store : str
     targets : tuple of str
-    worker_deaths : int
+    worker_deaths, daemon_deaths : int
+        How often a worker died over it, and the daemon while it was in hand.
     shape : tuple of int
         Of the image's array; empty where it is not known.
     axes : str
@@ -56,6 +57,7 @@ class Claim:
     store: str
     targets: tuple[str, ...]
     worker_deaths: int
+    daemon_deaths: int = 0
     shape: tuple[int, ...] = ()
     axes: str = ""
     queued_at: str = ""
@@ -101,6 +103,7 @@ def claim(
         ready["store"],
         names,
         ready["worker_deaths"],
+        ready["daemon_deaths"],
         tuple(json.loads(ready["shape"])) if ready["shape"] else (),
         ready["axes"] or "",
         ready["queued_at"] or "",
@@ -113,8 +116,8 @@ def _next_ready(
 ) -> dict[str, Any] | None:  # Any: what SQLite holds
     rows = db.query(
         f"""
-        SELECT id, watch, path, experiment, fingerprint, store, attempts, worker_deaths, shape,
-               axes, queued_at, compared_with
+        SELECT id, watch, path, experiment, fingerprint, store, attempts, worker_deaths,
+               daemon_deaths, shape, axes, queued_at, compared_with
         FROM acquisitions
         WHERE superseded_by IS NULL
               AND (state = 'queued'

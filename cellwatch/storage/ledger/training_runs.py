@@ -80,7 +80,7 @@ def plan(db: Database, job: TrainJob) -> None:
 
 
 def skip(db: Database, run_id: int, reason: str, now: datetime) -> None:
-    """Record that a run had nothing to do, and why."""
+    """Record that a run was skipped, and why; "": there was nothing new to learn from."""
     _close(db, run_id, "skipped", reason, now)
 
 

@@ -220,7 +220,7 @@ def waiting(db: sqlite3.Connection) -> list[Row]:
 
 
 def last_skip(db: sqlite3.Connection, group: str) -> str:
-    """Return why the last night of a group was skipped; "" when it was not."""
+    """Return why the last night of a group was skipped; "": it was not, or had nothing new."""
     row = db.execute(
         "SELECT state, reason FROM runs WHERE group_name = ? ORDER BY id DESC LIMIT 1", [group]
     ).fetchone()

