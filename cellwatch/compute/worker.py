@@ -46,6 +46,7 @@ from cellwatch.zoo.classifiers import ClassifierPlace, find_either
 logger = logging.getLogger(__name__)
 
 GIVE_BACK_AFTER_S = 1.0  # without a job
+LOADED = 2 << 30  # bytes that the libraries of a device take at most
 KEPT_BETWEEN_JOBS = 1 << 30  # bytes more than at the start; fewer are not given back at once
 RECYCLED_AT = 0.4  # of the machine's memory, that a worker still holds after giving it back
 
@@ -113,12 +114,12 @@ def main() -> None:
     models = ModelCache(device)
     precision = precision_on(device, wanted)  # type: ignore[arg-type]  # as the configuration has it
     replies.send({"kind": "ready", "device": str(device), "precision": precision})
-    publisher, usual = Publisher(replies), resident()
+    publisher, most = Publisher(replies), min(resident(), LOADED) + KEPT_BETWEEN_JOBS
     while not publisher.is_over and (message := _next(requests, publisher)) is not None:
         job = with_precision(Job.from_json(message["job"]), precision)
         plane = partial(replies.send, {"kind": "plane"})
         found = caught(job, partial(compute, job, models, superseded, datetime.now(UTC), plane))
-        is_small = resident() <= usual + KEPT_BETWEEN_JOBS
+        is_small = resident() <= most
         publisher.wait()
         if isinstance(found, Computed) and is_small and not job.is_alone:
             publisher.begin(found)
