@@ -74,6 +74,9 @@ def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> in
     nothing was changed supersedes no work that was done: it is rejected.
     """
     with transaction(db):
+        if not read.reason and (key := superseding.same_again(db, drop, read)):
+            db.table("corrections").update(key, {"size": drop.size, "mtime_ns": drop.mtime_ns})
+            return key
         if done := superseding.work_at_stake(db, drop, read):
             read = replace(read, reason=_untouched(done), remedy=UNTOUCHED_REMEDY.format(**done))
         state = CorrectionState.REJECTED if read.reason else CorrectionState.TRAINABLE

@@ -13,6 +13,7 @@ from cellwatch.storage.ledger import precedence
 from cellwatch.storage.ledger.acquisitions import iso
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.dropped_files import Drop, part_of
+from cellwatch.storage.ledger.path_text import path_text
 
 Row = dict[str, Any]  # Any: what SQLite holds
 STANDING = ("trainable", "used")
@@ -104,6 +105,23 @@ def standing_of_file(db: Database, file: str) -> int | None:
     """
     found = db.execute(sql, [file]).fetchone()[0]
     return None if found is None else int(found)
+
+
+def same_again(db: Database, drop: Drop, read: CorrectionRead) -> int | None:
+    """Return the active correction that a file gave before it was copied or touched; None: none.
+
+    Its content is the same and its time another, as after a restore from a backup. Where another
+    correction shares pixels, saving a file again is a way to let it go before: that is a new one.
+    """
+    sql = """
+        SELECT id FROM corrections WHERE file = ? AND sha256 = ? AND acquisition_id = ?
+        AND mtime_ns != ? AND state IN ('trainable', 'used') ORDER BY id DESC LIMIT 1
+    """
+    values = [path_text(drop.file), read.sha256, drop.acquisition_id, drop.mtime_ns]
+    found = db.execute(sql, values).fetchone()
+    if found is None or not is_latest_of_file(db, found[0]) or precedence.sharing(db, found[0]):
+        return None
+    return int(found[0])
 
 
 def is_latest_of_file(db: Database, correction_id: int) -> bool:

@@ -99,6 +99,20 @@ def test_a_good_correction_is_trainable_and_scores_the_model_it_corrected(db, no
     assert next(db.table("flags").rows)["lowered_why"] == "corrected in a_masks.tif"
 
 
+def test_a_file_that_was_copied_is_the_correction_that_it_was(db, now):
+    read = replace(GOOD, sha256="same")
+    first = reviews.receive(db, drop(), read, now)
+
+    again = reviews.receive(db, replace(drop(), mtime_ns=99), read, now)
+
+    assert again == first
+    assert [(row["state"], row["mtime_ns"]) for row in db.table("corrections").rows] == [
+        ("trainable", 99)
+    ]
+    reviews.receive(db, drop("a.anna_masks.tif", annotator="anna"), GOOD, now)
+    assert reviews.receive(db, replace(drop(), mtime_ns=100), read, now) != first  # it goes before
+
+
 def test_a_rejected_one_changes_nothing_but_stands_there_with_its_reason(db, now):
     reviews.receive(db, drop(), CorrectionRead(reason="it holds floats", remedy="save"), now)
 
