@@ -108,7 +108,10 @@ def _show_target(target: dict[str, Any]) -> None:  # Any: JSON
             f"{doubts.NOVEL:g}: unlike them, and doubtful)"
         )
     if choice := target["choice"]:
-        typer.echo(f"    chosen by its style: cluster {choice['cluster']}; nearest known images:")
+        nearest = (
+            "; nearest known images:" if choice["neighbours"] else ", the largest: it has no style"
+        )
+        typer.echo(f"    chosen by its style: cluster {choice['cluster']}{nearest}")
         for near in choice["neighbours"]:
             typer.echo(
                 f"      {near['image']} ({near['cluster']}, distance {near['distance']:.3f})"

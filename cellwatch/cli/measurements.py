@@ -38,6 +38,10 @@ def measurements(
     station = read_station(config)
     with ledger_of(station) as db:
         found = list(_tables(db, experiment, _moment(since)))
+    if experiment and not found and not since:
+        raise UsageError(
+            f"no image of an experiment '{experiment}' is segmented (cellwatch status)"
+        )
     tables = [(row, path) for row, path in found if path is not None]
     if out is None:
         _write_csv(sys.stdout, tables)

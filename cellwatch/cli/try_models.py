@@ -212,7 +212,7 @@ def _yaml(trial: "Trial", image: Path, choice: "ChannelChoice", model: Path) -> 
     fed = {key: value for key, value in asdict(choice).items() if value is not None}
     keys = [
         f"    model: {json.dumps(trial.model_id)}",
-        f"    diameter: {trial.diameter:g} px",
+        f"    diameter: {trial.diameter:g} px  # as in this image; auto measures each one",
         *([f"    channels: {json.dumps(fed)}"] if fed else []),
     ]
     if watched is not None:

@@ -240,8 +240,8 @@ def _chosen_by(chooser: Chooser, task: _Task) -> tuple[_Found, ModelChoice]:
     second = task.with_model(general)
     better, other = (second, first) if second.outdoes(first) else (first, second)
     text = f"its style calls for '{model.card.id}', but {doubt}: compared with "
-    text += f"'{general.card.id}'; '{better.model.card.id}' is used ({_n_rois(better)} ROIs, the "
-    text += f"other found {_n_rois(other)})"
+    text += f"'{general.card.id}'; '{better.model.card.id}' is used ({_n_rois(better)} ROIs; "
+    text += f"'{other.model.card.id}' found {_n_rois(other)})"
     return better, replace(why, why=text, instead_of="" if better is first else first.model.card.id)
 
 

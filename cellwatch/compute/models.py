@@ -211,7 +211,7 @@ def channels_for(
     chosen = choose_channels(choice.cell, choice.nucleus, names, is_rgb=image.is_rgb)
     notes = []
     if chosen[0].index == GREY and _has_colours(image):
-        notes = ["read as a colour picture, in grey; if these are planes, say axes: ZYX"]
+        notes = ["a colour picture, read in grey (if its channels are z planes: axes: ZYX)"]
     if len(chosen) > 1 and not card.has_nucleus:
         left_out = chosen[1].name or f"channel {chosen[1].index}"
         note = f"model '{card.id}' was trained without a nucleus channel; {left_out} is not used"
