@@ -5,9 +5,9 @@
 Draws images of 1024 x 1344 px with cells of 24 to 60 px, segments them with `diameter: auto` in one
 `cellwatch segment` and through a daemon. Of the computing process it reads, after each image, what
 it holds and the peak since the image before (/proc/PID/clear_refs sets the peak back). The bar: at
-most 2.5 GB, and from the 5th to the last image at most 5 % more. `trend` is the rise of a straight
-line through the peaks from the 5th on; `growth` that of the highest peak so far, which rises a
-little with any scatter.
+most 1.6 GB (2 GB in float32), and from the 5th to the last image at most 5 % more. `trend` is the
+rise of a straight line through the peaks from the 5th on; `growth` that of the highest peak so far,
+which rises a little with any scatter.
 """
 
 import argparse

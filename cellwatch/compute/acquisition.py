@@ -24,7 +24,7 @@ from cellwatch.records import ChannelChoice, ModelChoice, TargetResult
 LARGE = 768 * 768
 UNSURE = 0.7  # confidence; below it a chosen model is compared with the general network
 # Times as much found. On T98G cells, which it knows less well, the general network finds up to 4.2
-# times as much as their specialist; on cytology, which that does not know, 20 times and more.
+# times as much as their specialist; on cytology, which that does not know, 19 times and more.
 BY_FAR = 8.0
 
 
