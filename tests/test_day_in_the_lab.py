@@ -9,7 +9,7 @@ from cellwatch.core.matching import match
 from cellwatch.core.parameters import Diameter, SegmentationParams
 from cellwatch.core.segment import segment
 from cellwatch.records import ModelCard
-from cellwatch.storage.ledger import corrections, training_runs
+from cellwatch.storage.ledger import confirmations, training_runs
 from cellwatch.zoo.catalog import add_model
 from tests.discs import disc_picture
 from tests.lab import Lab
@@ -79,12 +79,12 @@ def one_day(lab, day, poisons):
         labels = poisons.get(day, np.copy)(lab.truth[relative])
         crop = (16, 8, 104, 112) if n == 3 else None
         row = lab.correct(relative, tool, labels, crop)
-        if poisons.get(day) is shifted and row["state"] == "rejected":
+        if poisons.get(day) is shifted and row.state == "rejected":
             # Seen through at once; the gate is to hold against a person who insists, too.
-            assert "would fit the image far better moved by -10 rows" in row["reason"]
-            corrections.confirm(lab.db, row["id"], "anna", lab.now)
-            row = lab.drop(row["file"])
-        assert row["state"] == "trainable", row["reason"]
+            assert "would fit the image far better moved by -10 rows" in row.reason
+            confirmations.confirm(lab.db, row.id, "anna", lab.now)
+            row = lab.drop(row.file)
+        assert row.state == "trainable", row.reason
     lab.night()
 
 

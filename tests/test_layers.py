@@ -108,6 +108,24 @@ def test_sql_stands_in_storage_alone():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert not statement.search(node.value), f"{path.name}:{node.lineno}"
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in {"table", "rows_where"}, f"{path.name}:{node.lineno}"
+
+
+# What the first reads is a file of JSON, what the second counts is no row, the third is written.
+NO_ROWS = {"holder", "doubts", "facts_of_image"}
+
+
+def test_rows_leave_the_ledger_as_frozen_records():
+    ours = [p for p in MODULES if p.parent.name in {"ledger", "reports"}]
+    for path in ours:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                given = ast.unparse(node.returns) if node.returns else ""
+                assert "Any" not in given or node.name in NO_ROWS, f"{path.name}: {node.name}"
+                assert "sqlite3.Row" not in given, f"{path.name}: {node.name}"
+    said = [p.name for p in MODULES if "what SQLite holds" in p.read_text(encoding="utf-8")]
+    assert set(said) == {"corrections.py", "rows.py"}  # columns to be written, and cells
 
 
 LIGHT = [

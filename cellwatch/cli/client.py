@@ -195,10 +195,10 @@ def _train_here(nights: Any, db: Any, config: "Config", given: "Answer") -> "Ans
         training.stop(nights)
     ended = [training_runs.latest(db, group) for group in given.facts["groups"]]
     text = "\n".join(
-        f"{r['group_name']}, {r['model_id'] or 'no model'}: {r['reason']}" for r in ended
+        f"{run.group_name}, {run.model_id or 'no model'}: {run.reason}" for run in ended
     )
-    is_done = all(run["state"] == "ended" for run in ended)
-    return Answer(is_done, text, {**given.facts, "runs": [run["id"] for run in ended]})
+    is_done = all(run.state == "ended" for run in ended)
+    return Answer(is_done, text, {**given.facts, "runs": [run.id for run in ended]})
 
 
 def _checked(given: "Answer") -> "Answer":

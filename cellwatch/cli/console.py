@@ -1,5 +1,6 @@
 """How commands speak: data on stdout, talk on stderr, progress only on a terminal."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -57,8 +58,15 @@ def counted(n: int, noun: str) -> str:
 
 def print_json(data: Any) -> None:  # Any: JSON
     """Print data for programs, in UTF-8 whatever the locale, undecodable names escaped."""
-    text = json.dumps(data, indent=2, ensure_ascii=True, default=str)
+    text = json.dumps(data, indent=2, ensure_ascii=True, default=_plain)
     sys.stdout.write(text + "\n")
+
+
+def _plain(value: object) -> object:
+    # Records are objects with the names of their fields.
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

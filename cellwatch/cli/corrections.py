@@ -1,6 +1,7 @@
 """Commands on what was corrected: list, show, withdraw, confirm, import, export, audit."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,13 +10,14 @@ import typer
 from cellwatch.cli.client import ask, ledger_of, read_station, refuse_station_folder, show
 from cellwatch.cli.console import ConfigOption, JsonOption, print_json, print_table, progress, tell
 from cellwatch.errors import EXIT_FAILED, BadTrainingData, RequestRefused, UsageError
+from cellwatch.records import CorrectionKind, CorrectionState, ListedCorrection, Side
 from cellwatch.storage.ledger.path_text import text_path
+from cellwatch.storage.reports import corrections as reports
 from cellwatch.storage.reports import learning
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
 
-STANDING = ("trainable", "used")
 app = typer.Typer(
     help="Corrections: list, show, withdraw, confirm, import, export, audit.", no_args_is_help=True
 )
@@ -45,19 +47,19 @@ def corrections_list(
     _refuse_unknown_group(station, group)
     with ledger_of(station) as db:
         counting = counting_ids(db, station.retrain.lead)
-        rows = [_weighed(row, counting) for row in learning.corrections(db, group, is_every=every)]
+        rows = reports.corrections(db, group, is_every=every)
     if as_json:
-        print_json(rows)
+        print_json([_weighed(row, counting) for row in rows])
         return
     table = [
         [
-            str(row["id"]),
-            row["file"],
-            _standing(row),
-            row["group_name"] or "",
-            "" if row["rois"] is None else str(row["rois"]),
-            "" if row["ap50"] is None else f"{row['ap50']:.3f}",
-            " ".join((row["reason"] or "").split()),
+            str(row.id),
+            row.file,
+            _standing(row, counting),
+            row.group_name or "",
+            "" if row.rois is None else str(row.rois),
+            "" if row.ap50 is None else f"{row.ap50:.3f}",
+            " ".join((row.reason or "").split()),
         ]
         for row in rows
     ]
@@ -71,19 +73,20 @@ def corrections_show(
     as_json: JsonOption = False,
 ) -> None:
     """Show everything that is known about one correction."""
-    from cellwatch.storage.ledger.precedence import counting_ids
+    from cellwatch.storage.ledger.precedence import above, counting_ids
 
     station = read_station(config)
     with ledger_of(station) as db:
-        row = learning.correction(db, key)
-        counting = counting_ids(db, station.retrain.lead)
-    if row is None:
-        raise RequestRefused(f"there is no correction {key}; see: cellwatch corrections list")
-    row = _weighed(row, counting)
+        row = reports.correction(db, key)
+        if row is None:
+            raise RequestRefused(f"there is no correction {key}; see: cellwatch corrections list")
+        facts = _weighed(row, counting_ids(db, station.retrain.lead))
+        facts["scores"] = [asdict(score) for score in reports.scores_of(db, key)]
+        facts["counts_over_it"] = [other.id for other in above(db, key)]
     if as_json:
-        print_json(row)
+        print_json(facts)
         return
-    shown = {k: v for k, v in row.items() if v not in (None, [], "")}
+    shown = {k: v for k, v in facts.items() if v not in (None, [], (), "")}
     print_table("", ["", str(key)], [[name, str(value)] for name, value in shown.items()])
 
 
@@ -176,9 +179,9 @@ def corrections_export(
     refuse_station_folder(station, folder, "the folder")
     with ledger_of(station) as db:
         counting = counting_ids(db, station.retrain.lead)
-        standing = [_weighed(row, counting) for row in learning.corrections(db)]
-    places = {row["id"]: _exported(row) for row in standing if row["counts"] is not None}
-    rows = [row for row in standing if row["id"] in places and group in ("", row["group_name"])]
+        standing = [row for row in reports.corrections(db) if _is_asked(row)]
+    places = {row.id: _exported(row, counting) for row in standing}
+    rows = [row for row in standing if group in ("", row.group_name)]
     folder.mkdir(parents=True, exist_ok=True)
     written = Exported(folder, station.state.folder)
     if moved := written.set_aside(set(places.values())):
@@ -187,13 +190,13 @@ def corrections_export(
     with progress("exporting", len(rows)) as advance:
         for row in rows:
             try:
-                kept = read_kept(Path(row["folder"]))
+                kept = read_kept(Path(row.folder or ""))
             except BadTrainingData as error:
                 damaged += 1
-                tell(f"correction {row['id']} ({row['file']}) is left out: {error}")
+                tell(f"correction {row.id} ({row.file}) is left out: {error}")
                 advance()
                 continue
-            place = written.place(places[row["id"]])
+            place = written.place(places[row.id])
             write_image(place("_img.tif"), kept.plane, is_rgb=False)
             write_tiff(place("_empty.tif" if kept.is_empty else "_masks.tif"), kept.labels)
             if kept.checked is not None:
@@ -223,39 +226,44 @@ def corrections_audit(config: ConfigOption = None, as_json: JsonOption = False) 
         print_json({"scores": n_scores, "networks": n_networks, "leaks": found})
     else:
         for row in found:
-            typer.echo(f"{row['problem']}: {row['model_id']} on {row['file']}")
+            typer.echo(f"{row.problem}: {row.model_id} on {row.file}")
         tell(f"{n_scores} scores of {n_networks} trained networks checked, {len(found)} leaks")
     if found:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _exported(row: dict[str, Any]) -> Path:  # Any: what SQLite holds
+def _exported(row: ListedCorrection, counting: set[int]) -> Path:
     # Where a pair lies below the folder, and the beginning of its names.
-    name = f"{row['id']:05d}-{Path(text_path(row['relative_path'])).stem}"
-    if row["side"] == "held_out":
+    name = f"{row.id:05d}-{Path(text_path(row.relative_path or '')).stem}"
+    if row.side == Side.HELD_OUT:
         return Path("held_out") / name
-    return Path(name) if row["counts"] else Path("others") / name
+    return Path(name) if row.id in counting else Path("others") / name
 
 
-def _weighed(row: dict[str, Any], counting: set[int]) -> dict[str, Any]:  # Any: what SQLite holds
-    # "counts": null where the question does not arise (a region, a second look, a rejected file).
-    is_asked = row["state"] in STANDING and row["kind"] == "labels" and not row["is_again"]
-    return {**row, "counts": row["id"] in counting if is_asked else None}
+def _is_asked(row: ListedCorrection) -> bool:
+    # Whether it can count: no region, no second look, no rejected file.
+    return row.state.is_active and row.kind == CorrectionKind.LABELS
+
+
+def _weighed(row: ListedCorrection, counting: set[int]) -> dict[str, Any]:  # Any: JSON
+    # "counts": null where the question does not arise.
+    return {**asdict(row), "counts": row.id in counting if _is_asked(row) else None}
 
 
 def _refuse_unknown_group(station: "Config", group: str) -> None:
     with ledger_of(station) as db:
-        known = learning.groups_corrected(db)
+        known = reports.groups_corrected(db)
     known |= {watched.group_of(t) for watched in station.watch for t in watched.targets()}
     if group and group not in known:
         listed = ", ".join(sorted(known))
         raise RequestRefused(f"there is no group '{group}'; there are {listed}")
 
 
-def _standing(row: dict[str, Any]) -> str:  # Any: what SQLite holds
-    if row["is_again"] and row["state"] == "trainable":
+def _standing(row: ListedCorrection, counting: set[int]) -> str:
+    if row.kind == CorrectionKind.SECOND_LOOK and row.state == CorrectionState.TRAINABLE:
         return "second look"
-    return f"{row['state']}, not used" if row["counts"] is False else str(row["state"])
+    is_unused = _is_asked(row) and row.id not in counting
+    return f"{row.state}, not used" if is_unused else str(row.state)
 
 
 def _files_in(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """The command that shows everything that is known about one image."""
 
 import glob
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +13,14 @@ from cellwatch.cli.status_training import show_people
 from cellwatch.config.locate import find_config
 from cellwatch.errors import EXIT_FAILED
 from cellwatch.storage.ledger.path_text import path_text, printable
-from cellwatch.storage.reports import doubts, learning, station
+from cellwatch.storage.reports import corrections as reports
+from cellwatch.storage.reports import doubts, station
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from cellwatch.config.schema import Config
+    from cellwatch.records import TargetMasks
 
 
 def register(app: typer.Typer) -> None:
@@ -37,15 +42,14 @@ def explain(
         rows = station.acquisitions_at(db, path_text(str(whole)))
         if not rows and not path.exists():
             rows = station.acquisitions_named(db, path.as_posix())
-        if learning.has_loop(db):
-            if not rows:
-                named = learning.acquisitions_named(db, str(path))
-                rows = [row for each in named for row in station.acquisitions_at(db, each["path"])]
-            rows = [{**row, **learning.of_acquisition(db, row["id"])} for row in rows]
+        if not rows and station.has_loop(db):
+            named = reports.acquisitions_named(db, str(path))
+            rows = [row for each in named for row in station.acquisitions_at(db, each.path)]
+        parts = [_part_of_people(db, row.acquisition.id) for row in rows]
     if as_json:
-        print_json(rows)
-    for row in rows if not as_json else []:
-        _show_acquisition(row)
+        print_json([_as_json(row, part) for row, part in zip(rows, parts, strict=True)])
+    for row, part in zip(rows, parts, strict=True) if not as_json else ():
+        _show(row, part)
     if not rows:
         if not path.exists() and len(path.parts) == 1:
             whole = _by_name(checked, path.name) or whole
@@ -58,56 +62,70 @@ def _by_name(config: "Config", name: str) -> Path | None:
     return next((found for w in config.watch for found in w.folder.rglob(glob.escape(name))), None)
 
 
-def _show_acquisition(row: dict[str, Any]) -> None:  # Any: JSON
-    mark = f" (superseded by acquisition {row['superseded_by']})" if row["superseded_by"] else ""
-    reason = f": {row['reason']}" if row["reason"] else ""
+def _part_of_people(db: "sqlite3.Connection", key: int) -> reports.PeoplesPart:
+    # Empty in a ledger of a version that had no loop.
+    return reports.of_acquisition(db, key) if station.has_loop(db) else reports.PeoplesPart()
+
+
+def _as_json(
+    story: station.AcquisitionStory, part: reports.PeoplesPart
+) -> dict[str, Any]:  # Any: JSON
+    listed = {"targets": story.targets, "attempts_made": story.attempts}
+    people = {each.name: getattr(part, each.name) for each in fields(part)}
+    return {**asdict(story.acquisition), **listed, **people}
+
+
+def _show(story: station.AcquisitionStory, part: reports.PeoplesPart) -> None:
+    row = story.acquisition
+    mark = f" (superseded by acquisition {row.superseded_by})" if row.superseded_by else ""
+    reason = f": {row.reason}" if row.reason else ""
     typer.echo(
-        f"{printable(row['path'])}\n  {row['state']} since {row['state_since']}{mark}"
-        f"{printable(reason)}"
+        f"{printable(row.path)}\n  {row.state} since {row.state_since}{mark}{printable(reason)}"
     )
-    if changed := row.get("output_mark"):
+    if changed := row.output_mark:
         what = "was edited" if changed == "edited" else "is gone"
         typer.echo(f"  its mask store {what} since it was written (cellwatch verify)")
-    if row["retry_at"]:
-        typer.echo(f"  again at {row['retry_at']}")
-    size = f"{row['axes']} {row['shape']} {row['dtype']}" if row["axes"] else f"{row['size']} B"
-    pixel = f", {row['pixel_size_um']:g} µm a pixel" if row["pixel_size_um"] else ""
-    typer.echo(f"  {row['format'] or 'unknown format'}: {size}{pixel}")
-    typer.echo(f"  experiment {row['experiment']}, arrived {row['arrived_at']}")
-    for target in row["targets"]:
+    if row.retry_at:
+        typer.echo(f"  again at {row.retry_at}")
+    size = f"{row.axes} {list(row.shape or ())} {row.dtype}" if row.axes else f"{row.size} B"
+    pixel = f", {row.pixel_size_um:g} µm a pixel" if row.pixel_size_um else ""
+    typer.echo(f"  {row.format or 'unknown format'}: {size}{pixel}")
+    typer.echo(f"  experiment {row.experiment}, arrived {row.arrived_at}")
+    for target in story.targets:
         _show_target(target)
-    if row["superseded_by"]:
+    if row.superseded_by:
         typer.echo(
             "  the file holds something else now: its masks lie in .superseded of the output "
             "folder as soon as the new ones are in their place, and until then where they were"
         )
-    elif row["finished_at"]:
-        typer.echo(f"  masks: {printable(row['store'])} ({row['seconds']:.1f} s)")
-    for attempt in row["attempts_made"]:
-        why = f" ({attempt['reason']})" if attempt["reason"] else ""
+    elif row.finished_at:
+        typer.echo(f"  masks: {printable(row.store or '')} ({row.seconds or 0:.1f} s)")
+    for attempt in story.attempts:
+        why = f" ({attempt.reason})" if attempt.reason else ""
         typer.echo(
-            f"  attempt {attempt['number']} at {attempt['started_at']} on {attempt['device']}: "
-            f"{attempt['outcome'] or 'under way'}{printable(why)}"
+            f"  attempt {attempt.number} at {attempt.started_at} on {attempt.device}: "
+            f"{attempt.outcome or 'under way'}{printable(why)}"
         )
-    show_people(row)
+    show_people(part)
 
 
-def _show_target(target: dict[str, Any]) -> None:  # Any: JSON
-    if target["state"] != "done":
-        typer.echo(f"  {target['name']}: {target['state']}")
+def _show_target(target: "TargetMasks") -> None:
+    if target.state != "done":
+        typer.echo(f"  {target.name}: {target.state}")
         return
-    fed = ", ".join(c["name"] or f"channel {c['index']}" for c in target["channels"])
+    params = target.params or {}
+    fed = ", ".join(c["name"] or f"channel {c['index']}" for c in target.channels or ())
     typer.echo(
-        f"  {target['name']}: {_counted(target)}, model {target['model_id']}, channels {fed}, "
-        f"diameter {target['diameter']:.1f} px ({target['params']['diameter']}), "
-        f"{target['params'].get('precision', 'float32')}"
+        f"  {target.name}: {_counted(target)}, model {target.model_id}, channels {fed}, "
+        f"diameter {target.diameter or 0:.1f} px ({params['diameter']}), "
+        f"{params.get('precision', 'float32')}"
     )
-    if target.get("novelty") is not None:
+    if target.novelty is not None:
         typer.echo(
-            f"    novelty {target['novelty']:.2f} (up to 1: like the training images; above "
+            f"    novelty {target.novelty:.2f} (up to 1: like the training images; above "
             f"{doubts.NOVEL:g}: unlike them, and doubtful)"
         )
-    if choice := target["choice"]:
+    if choice := target.choice:
         nearest = (
             "; nearest known images:" if choice["neighbours"] else ", the largest: it has no style"
         )
@@ -116,14 +134,14 @@ def _show_target(target: dict[str, Any]) -> None:  # Any: JSON
             typer.echo(
                 f"      {near['image']} ({near['cluster']}, distance {near['distance']:.3f})"
             )
-    for note in target["notes"]:
+    for note in target.notes or ():
         typer.echo(f"    {printable(note)}")
 
 
-def _counted(target: dict[str, Any]) -> str:  # Any: JSON
-    n_planes = target.get("planes_apart") or 0
+def _counted(target: "TargetMasks") -> str:
+    n_planes = target.planes_apart
     apart = f" in {n_planes} planes, not joined" if n_planes else ""
-    return f"{target['rois']} ROIs{apart}"
+    return f"{target.rois} ROIs{apart}"
 
 
 def _why_unknown(config: "Config", path: Path) -> str:

@@ -5,13 +5,16 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from cellwatch.cli.client import ledger_of, read_station
 from cellwatch.cli.console import ConfigOption, complain, counted, tell
 from cellwatch.errors import UsageError
+
+if TYPE_CHECKING:
+    from cellwatch.storage.reports.station import Segmented
 
 FIRST = ("watch", "experiment", "path")
 
@@ -74,16 +77,16 @@ def _tables(
     db: Any,  # Any: sqlite3.Connection
     experiment: str,
     since: str,
-) -> Iterator[tuple[dict[str, Any], Path | None]]:
+) -> Iterator[tuple["Segmented", Path | None]]:
     from cellwatch.storage.masks.measurements import KINDS, table_beside
     from cellwatch.storage.reports import station
 
     for row in station.segmented_since(db, experiment, since):
-        places = (table_beside(Path(row["store"]), kind) for kind in KINDS)
+        places = (table_beside(Path(row.store), kind) for kind in KINDS)
         yield row, next((place for place in places if place.is_file()), None)
 
 
-def _write_csv(file: TextIO, tables: list[tuple[dict[str, Any], Path]]) -> None:
+def _write_csv(file: TextIO, tables: list[tuple["Segmented", Path]]) -> None:
     # Twice through the files: what columns there are, then the rows; memory stays flat.
     from cellwatch.storage.masks.measurements import columns_of, read_table
 
@@ -91,11 +94,11 @@ def _write_csv(file: TextIO, tables: list[tuple[dict[str, Any], Path]]) -> None:
     writer = csv.DictWriter(file, [*FIRST, *columns], restval="")
     writer.writeheader()
     for row, path in tables:
-        where = {"watch": row["watch"], "experiment": row["experiment"], "path": row["path"]}
+        where = {"watch": row.watch, "experiment": row.experiment, "path": row.path}
         writer.writerows({**where, **one} for one in read_table(path))
 
 
-def _write_parquet(out: Path, tables: list[tuple[dict[str, Any], Path]]) -> None:
+def _write_parquet(out: Path, tables: list[tuple["Segmented", Path]]) -> None:
     from cellwatch.storage.masks.measurements import csv_to_parquet
 
     aside = out.with_name(f".{out.name}.csv")

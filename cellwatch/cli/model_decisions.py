@@ -23,11 +23,11 @@ def models_history(
         return
     table = [
         [
-            (r["decided_at"] or "")[:16],
-            r["group_name"],
-            r["model_id"] or ("(as configured)" if r["model_id"] == "" else ""),
-            r["verdict"],
-            r["reason"] or "",
+            (r.decided_at or "")[:16],
+            r.group_name,
+            r.model_id or ("(as configured)" if r.model_id == "" else ""),
+            r.verdict,
+            r.reason or "",
         ]
         for r in rows
     ]

@@ -1,6 +1,5 @@
 """Commands that train a group, and that segment an experiment again."""
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from cellwatch.storage.reports import learning
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
+    from cellwatch.records import TrainableCorrection
 
 
 def register(app: typer.Typer) -> None:
@@ -110,8 +110,8 @@ def would_train(station: "Config", group: str) -> dict[str, Any]:  # Any: JSON
         reason = why_not_yet(db, group, station)
         held = corrections.sides(db, group)
         under_way = training_runs.unfinished(db)
-        if under_way and under_way["group_name"] == group:
-            reason = f"{under_way['model_id']} is trained now; this is what one after it would take"
+        if under_way and under_way.group_name == group:
+            reason = f"{under_way.model_id} is trained now; this is what one after it would take"
         elif not reason and station.retrain.at == NEVER:
             reason = "not by itself (retrain.at is never): cellwatch retrain --now"
         says = reason or "it would be trained"
@@ -119,8 +119,8 @@ def would_train(station: "Config", group: str) -> dict[str, Any]:  # Any: JSON
             says += f"; no correction is by '{lead}' (retrain.lead)"
         return {
             "group": group,
-            "corrections": [_taken(row, held.get(row["content_key"])) for row in rows],
-            "rois": sum(row["rois"] for row in rows),
+            "corrections": [_taken(row, held.get(row.content_key)) for row in rows],
+            "rois": sum(row.rois for row in rows),
             "base": base.id if base else groups_of(station)[group].target.model,
             "says": says,
         }
@@ -128,19 +128,19 @@ def would_train(station: "Config", group: str) -> dict[str, Any]:  # Any: JSON
         db.close()
 
 
-def _taken(row: dict[str, Any], side: str | None) -> dict[str, Any]:  # Any: what SQLite holds
-    plane = f"p{row['position']} t{row['t']} z{row['z']}"
-    part = [plane] if row["position"] or row["t"] or row["z"] else []
-    if row["crop"]:
-        crop = json.loads(row["crop"])
-        part.append(f"y{crop['y']} x{crop['x']} h{crop['height']} w{crop['width']}")
-    part += ["checked region"] if row["is_in_region"] else []
+def _taken(row: "TrainableCorrection", side: str | None) -> dict[str, Any]:  # Any: JSON
+    plane = f"p{row.position} t{row.t} z{row.z}"
+    part = [plane] if row.position or row.t or row.z else []
+    if row.crop:
+        crop = row.crop
+        part.append(f"y{crop.y} x{crop.x} h{crop.height} w{crop.width}")
+    part += ["checked region"] if row.is_in_region else []
     uses = {None: "new", "train": "trains", "held_out": "held out: judges"}
     return {
-        "id": row["id"],
-        "image": row["relative_path"],
+        "id": row.id,
+        "image": row.relative_path,
         "part": " ".join(part),
-        "rois": row["rois"],
-        "annotator": row["annotator"],
+        "rois": row.rois,
+        "annotator": row.annotator,
         "use": uses[side],
     }

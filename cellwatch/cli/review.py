@@ -16,16 +16,17 @@ from cellwatch.cli.client import (
 )
 from cellwatch.cli.console import ConfigOption, JsonOption, print_json, print_table, progress, tell
 from cellwatch.errors import CellwatchError, RequestRefused, UsageError
-from cellwatch.storage.reports import doubts, learning
+from cellwatch.records import AcquisitionState, CorrectionKind
+from cellwatch.storage.reports import corrections as reports
+from cellwatch.storage.reports import doubts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cellwatch.config.schema import Config, Target, Watch
-    from cellwatch.records import PlaneIndex
+    from cellwatch.records import Correction, ListedAcquisition, PlaneIndex
     from cellwatch.storage.corrections.checkout import Wanted
 
-STANDING = ("trainable", "used")
 LEAST_CROP = 32  # px
 NAMED = 3  # files in which an image was corrected before
 SPARE = 20  # looked at beyond those asked for, where some cannot be taken out
@@ -82,11 +83,11 @@ def review(
         return
     table = [
         [
-            row["path"],
-            row["by"],
-            (f"ROI {row['roi']}: " if row.get("roi") else "") + (row["why"] or ""),
-            row["state"] or "unknown",
-            (row["taken_out"] or "")[:16],
+            row.path,
+            row.by,
+            (f"ROI {row.roi}: " if row.roi else "") + (row.why or ""),
+            row.state or "unknown",
+            (row.taken_out or "")[:16],
         ]
         for row in rows
     ]
@@ -124,12 +125,12 @@ def checkout(
     where = (_plane(plane), crop)
     before: dict[int, tuple[str, ...]] = {}
 
-    def part(row: dict[str, Any]) -> "Wanted":  # Any: what SQLite holds
+    def part(row: "ListedAcquisition") -> "Wanted":
         wanted = _part(station, row, target, tool, where)
         if again:
             return _again(wanted, looks)
-        before[row["id"]] = _before(wanted, looks)
-        return replace(wanted, before=before[row["id"]])
+        before[row.id] = _before(wanted, looks)
+        return replace(wanted, before=before[row.id])
 
     made = _hand_out(station, rows, part, (to, corrections), take_next)
     if as_json:
@@ -158,14 +159,14 @@ def _refuse_odd(image: str | None, take_next: int, crop: int, *, again: bool) ->
 
 def _asked_for(
     station: "Config", image: str | None, take_next: int, target: str, *, again: bool
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # Any: what SQLite holds
+) -> "tuple[list[ListedAcquisition], Sequence[Correction]]":
     with ledger_of(station) as db:
         if take_next:
             rows = doubts.to_check_out(db, take_next + SPARE, target)
         else:
             rows = _named(station, db, str(image))
-        keys = [row["id"] for row in rows]
-        looks = learning.corrections(db) if again else learning.standing_on(db, keys)
+        keys = [row.id for row in rows]
+        looks = reports.corrections(db) if again else reports.standing_on(db, keys)
     if not rows:
         raise RequestRefused(
             "nothing waits that was not corrected or taken out; name an image to take it out again"
@@ -175,7 +176,7 @@ def _asked_for(
 
 def _part(
     station: "Config",
-    row: dict[str, Any],  # Any: what SQLite holds
+    row: "ListedAcquisition",
     target: str,
     tool: str,
     where: "tuple[PlaneIndex, int]",
@@ -188,8 +189,8 @@ def _part(
 
 def _hand_out(
     station: "Config",
-    rows: list[dict[str, Any]],  # Any: what SQLite holds
-    part: "Callable[[dict[str, Any]], Wanted]",
+    rows: "list[ListedAcquisition]",
+    part: "Callable[[ListedAcquisition], Wanted]",
     folders: tuple[Path, Path],
     take_next: int,
 ) -> list[dict[str, Any]]:
@@ -209,7 +210,7 @@ def _hand_out(
                     # One whose file or masks are gone keeps nobody from the next.
                     if not take_next:
                         raise
-                    tell(f"left out {row['path']}: {error}")
+                    tell(f"left out {row.path}: {error}")
                 else:
                     advance()
     finally:
@@ -221,26 +222,20 @@ def _hand_out(
     return made
 
 
-def _before(wanted: "Wanted", looks: list[dict[str, Any]]) -> tuple[str, ...]:  # Any: as above
-    plane = wanted.plane
-    part = (wanted.row["id"], wanted.target, plane.position, plane.t, plane.z)
-    keys = ("acquisition_id", "target", "position", "t", "z")
-    ours = [look for look in looks if tuple(look[key] for key in keys) == part]
-    return tuple(f"{look['file']} ({look['rois']} ROIs)" for look in ours[-NAMED:])
+def _before(wanted: "Wanted", looks: "Sequence[Correction]") -> tuple[str, ...]:
+    part = (wanted.row.id, wanted.target, wanted.plane)
+    ours = [look for look in looks if (look.acquisition_id, look.target, look.plane) == part]
+    return tuple(f"{look.file} ({look.rois} ROIs)" for look in ours[-NAMED:])
 
 
-def _again(wanted: "Wanted", looks: list[dict[str, Any]]) -> "Wanted":  # Any: what SQLite holds
+def _again(wanted: "Wanted", looks: "Sequence[Correction]") -> "Wanted":
     # The part that was corrected last, so that the two looks can be compared.
-    from cellwatch.records import Crop, PlaneIndex
-
     for look in looks:
-        if (look["acquisition_id"], look["target"]) != (wanted.row["id"], wanted.target):
+        if (look.acquisition_id, look.target) != (wanted.row.id, wanted.target):
             continue
-        if look["kind"] == "labels" and not look["is_again"] and look["state"] in STANDING:
-            crop = Crop(**look["crop"]) if look["crop"] else None
-            plane = PlaneIndex(look["position"], look["t"], look["z"])
-            return replace(wanted, plane=plane, part=crop, crop=0, is_again=True)
-    path = wanted.row["path"]
+        if look.kind == CorrectionKind.LABELS and look.state.is_active:
+            return replace(wanted, plane=look.plane, part=look.crop, crop=0, is_again=True)
+    path = wanted.row.path
     raise RequestRefused(f"{path} has no correction yet; --again is for a second look")
 
 
@@ -248,25 +243,23 @@ def _named(
     station: "Config",
     db: Any,  # Any: sqlite3, light to import
     image: str,
-) -> list[dict[str, Any]]:
-    rows = learning.acquisitions_named(db, as_known(station, image))
-    done = [row for row in rows if row["state"] == "done" or row["finished_at"]]
+) -> "list[ListedAcquisition]":
+    rows = reports.acquisitions_named(db, as_known(station, image))
+    done = [row for row in rows if row.state == AcquisitionState.DONE or row.finished_at]
     if not rows:
         raise RequestRefused(f"no image '{image}' is known; see: cellwatch explain {image}")
     if not done:
-        raise RequestRefused(f"'{rows[0]['path']}' has no masks yet: it is {rows[0]['state']}")
+        raise RequestRefused(f"'{rows[0].path}' has no masks yet: it is {rows[0].state}")
     if len(done) > 1:
-        listed = "\n  ".join(row["path"] for row in done[:5])
+        listed = "\n  ".join(row.path for row in done[:5])
         raise RequestRefused(f"{len(done)} images are named '{image}'; say which:\n  {listed}")
     return done
 
 
-def _target(
-    station: "Config", row: dict[str, Any], name: str
-) -> "tuple[Watch, Target]":  # Any: what SQLite holds
-    watched = next((w for w in station.watch if w.name == row["watch"]), None)
+def _target(station: "Config", row: "ListedAcquisition", name: str) -> "tuple[Watch, Target]":
+    watched = next((w for w in station.watch if w.name == row.watch), None)
     if watched is None:
-        raise RequestRefused(f"the folder of {row['path']} is not watched any more")
+        raise RequestRefused(f"the folder of {row.path} is not watched any more")
     targets = {target.name: target for target in watched.targets()}
     if name and name not in targets:
         raise UsageError(f"--target: there is no '{name}'; there are {', '.join(targets)}")

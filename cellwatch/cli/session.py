@@ -12,6 +12,7 @@ from cellwatch.cli.client import ask, ledger_of, read_station
 from cellwatch.cli.console import ConfigOption, tell
 from cellwatch.cli.review import SPARE, Tool
 from cellwatch.errors import CellwatchError, RequestRefused
+from cellwatch.records import CorrectionState
 from cellwatch.storage.ledger import dropped_files
 from cellwatch.storage.reports import doubts
 
@@ -108,11 +109,11 @@ def _hand_out(
     members = {watched.name: (watched, target) for watched, target in group.members}
     with ledger_of(station) as db:
         newest = dropped_files.newest(db)
-        rows = [r for r in doubts.to_check_out(db, 1000) if r["watch"] in members]
+        rows = [r for r in doubts.to_check_out(db, 1000) if r.watch in members]
     if not rows:
         raise RequestRefused("there is no image left that was not corrected or taken out")
     for row in rows[:SPARE]:
-        watched, target = members[row["watch"]]
+        watched, target = members[row.watch]
         given = None
         wanted = Wanted(row, target.name, watched.axes, tool, PlaneIndex(), crop)
         try:
@@ -121,7 +122,7 @@ def _hand_out(
                 given = Given(labels, station.state.folder / HANDED_OUT)
             made = take_out(wanted, folders[0], folders[1], given)
         except CellwatchError as error:  # its file or its masks are gone: the next will do
-            tell(f"left out {row['path']}: {error}")
+            tell(f"left out {row.path}: {error}")
             continue
         ask(station, "checkout", {"made": [made]})
         return newest, made
@@ -134,10 +135,10 @@ def _wait_for(station: "Config", group: str, newest: int, made: dict[str, Any]) 
     while True:
         with ledger_of(station) as db:
             row = dropped_files.answer_since(db, newest, made["acquisition_id"])
-        if row and row["state"] in ("trainable", "used"):
-            tell(f"  accepted as correction {row['id']}")
+        if row and row.state.is_active:
+            tell(f"  accepted as correction {row.id}")
             return
-        if row and row["state"] == "rejected" and row["id"] != told:
-            told = row["id"]
-            tell(f"  rejected: {row['reason']}; {row['remedy']}")
+        if row and row.state == CorrectionState.REJECTED and row.id != told:
+            told = row.id
+            tell(f"  rejected: {row.reason}; {row.remedy}")
         time.sleep(LOOK_EVERY_S)

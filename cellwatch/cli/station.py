@@ -18,7 +18,7 @@ from cellwatch.cli.console import (
 from cellwatch.cli.status import status
 from cellwatch.config.locate import find_config
 from cellwatch.errors import EXIT_FAILED, UsageError
-from cellwatch.storage.reports import learning, station
+from cellwatch.storage.reports import station
 
 if TYPE_CHECKING:
     from cellwatch.config.schema import Config
@@ -67,7 +67,7 @@ def _known_of(config: "Config") -> tuple[list[str], dict[str, str]]:
     if not ledger.is_file():
         return [], {}
     with station.reader(ledger) as db:
-        if not learning.has_loop(db):
+        if not station.has_loop(db):
             return [], {}
         used = {name: promotions.in_use(db, name) for name in groups_of(config)}
         promoted = {

@@ -2,9 +2,10 @@
 
 import sys
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +16,12 @@ from cellwatch.errors import EXIT_NOT_RUNNING
 from cellwatch.records import AcquisitionState, DaemonState
 from cellwatch.storage.ledger.locking import DAEMON, holder
 from cellwatch.storage.ledger.path_text import printable
-from cellwatch.storage.reports import doubts, learning, station
+from cellwatch.storage.reports import doubts, station
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from _typeshed import DataclassInstance
 
 REFRESH_S = 2.0
 RUNS = (DaemonState.RUNNING, DaemonState.DEGRADED)
@@ -78,29 +84,38 @@ def station_status(
         return {
             "state": state,
             "counts": station.counts(db),
-            "daemon": daemon,
-            "folders": station.folders(db),
-            "running": station.in_flight(db),
-            "waiting": station.waiting(db),
-            "failures": station.recent_failures(db),
-            "speed": station.speed(db),
+            "daemon": asdict(daemon) if daemon else {},
+            "folders": _plain(station.folders(db)),
+            "running": _plain(station.in_flight(db)),
+            "waiting": _plain(station.waiting(db)),
+            "failures": _plain(station.recent_failures(db)),
+            "speed": asdict(station.speed(db)),
             "learning": learning_facts(db),
             "holder": held,
             "is_config_newer": _is_newer(config, held, daemon),
-            "doubts": doubts.doubts(db) if learning.has_loop(db) else {},
-            "unread": learning.unread(db),
+            "doubts": doubts.doubts(db) if station.has_loop(db) else {},
+            "unread": _plain(station.unread(db)),
             "reload_error": station.told(db, station.RELOAD_ERROR),
             "ledger_mended": station.told(db, station.LEDGER_MENDED),
         }
 
 
-def _is_newer(config: Path | None, held: dict[str, Any], daemon: dict[str, Any]) -> bool:
-    # Only the daemon keeps what it has read; a command reads the file each time. Any: JSON
+def _plain(rows: "Sequence[DataclassInstance]") -> list[dict[str, Any]]:  # Any: JSON
+    return [asdict(row) for row in rows]
+
+
+def _is_newer(
+    config: Path | None,
+    held: dict[str, Any],  # Any: JSON
+    daemon: station.DaemonFacts | None,
+) -> bool:
+    # Only the daemon keeps what it has read; a command reads the file each time.
     is_daemon = held.get("who") == DAEMON and "since" in held
     if config is None or not is_daemon or not config.exists():
         return False
     # It may have read the file again since it took the lock.
-    since = max(held["since"], daemon.get("started_at") or "", key=_moment)
+    began = daemon.started_at if daemon else None
+    since = max(held["since"], began or "", key=_moment)
     return config.stat().st_mtime > _moment(since)
 
 

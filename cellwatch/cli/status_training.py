@@ -2,41 +2,46 @@
 
 import json
 import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 import typer
 
-from cellwatch.storage.reports import learning
+from cellwatch.records import TrainingRun
+from cellwatch.storage.reports import corrections as reports
+from cellwatch.storage.reports import learning, station
+from cellwatch.storage.reports.corrections import PeoplesPart
 
 PROGRESS = "progress.json"
+SHOWN = ("id", "group_name", "kind", "model_id", "started_at")  # of the training under way
 
 
 def learning_facts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
     """Return what there is to say; empty for a ledger of an earlier version."""
-    if not learning.has_loop(db):
+    if not station.has_loop(db):
         return {}
     configured = learning.models_configured(db)
     names = sorted({*learning.groups_known(db), *configured})
-    flagged = learning.n_flagged(db)
+    flagged = reports.n_flagged(db)
     served = learning.groups_configured(db)
-    facts = learning.group_facts(db, names)
     groups = [
         {
-            **g,
-            "is_served": served is None or g["group"] in served,
-            "configured": configured.get(g["group"]),
+            **asdict(each),
+            "is_served": served is None or each.group in served,
+            "configured": configured.get(each.group),
+            "last_skip": learning.last_skip(db, each.group),
         }
-        for g in facts
+        for each in learning.group_facts(db, names)
     ]
     return {
         "flagged": flagged,
-        "dropped": learning.dropped_in_vain(db),
-        "groups": [{**g, "last_skip": learning.last_skip(db, g["group"])} for g in groups],
+        "dropped": reports.dropped_in_vain(db),
+        "groups": groups,
         "training": _under_way(learning.running(db)),
-        "waiting": learning.waiting(db),
-        "mixed_experiments": learning.mixed_experiments(db),
+        "waiting": [asdict(each) for each in learning.waiting(db)],
+        "mixed_experiments": [asdict(each) for each in learning.mixed_experiments(db)],
     }
 
 
@@ -88,35 +93,35 @@ def _show_group(group: dict[str, Any]) -> None:  # Any: JSON
     typer.echo(f"group {group['group']} {model}{given}{skipped}")
 
 
-def show_people(row: dict[str, Any]) -> None:  # Any: what SQLite holds
+def show_people(part: PeoplesPart) -> None:
     """Print what people said and did about one acquisition, for `explain`."""
-    for flag in row.get("flags", []):
-        roi = f" ROI {flag['roi']}" if flag["roi"] else ""
-        lowered = f"; taken off: {flag['lowered_why']}" if flag["lowered_at"] else ""
-        why = f": {flag['why']}" if flag["why"] else ""
-        typer.echo(f"  flagged{roi} by {flag['raised_by']} at {flag['raised_at']}{why}{lowered}")
-    for out in row.get("checkouts", []):
-        kind = ", a second look" if out["is_mirrored"] else ""
-        typer.echo(f"  taken out at {out['checked_out_at']} for {out['format']}{kind}")
-    for given in row.get("corrections", []):
-        reason = f": {' '.join(given['reason'].split())}" if given["reason"] else ""
+    for flag in part.flags:
+        roi = f" ROI {flag.roi}" if flag.roi else ""
+        lowered = f"; taken off: {flag.lowered_why}" if flag.lowered_at else ""
+        why = f": {flag.why}" if flag.why else ""
+        typer.echo(f"  flagged{roi} by {flag.raised_by} at {flag.raised_at}{why}{lowered}")
+    for out in part.checkouts:
+        kind = ", a second look" if out.is_mirrored else ""
+        typer.echo(f"  taken out at {out.checked_out_at} for {out.format}{kind}")
+    for given in part.corrections:
+        reason = f": {' '.join(given.reason.split())}" if given.reason else ""
         scored = ""
-        if given["ap50"] is not None:  # neither rejected nor a region
-            scored = f", {given['rois']} ROIs, AP@0.5 before {given['ap50']:.3f}"
-        typer.echo(f"  correction {given['id']} {given['file']}: {given['state']}{scored}{reason}")
-    for pin in row.get("pins", []):
+        if given.ap50 is not None:  # neither rejected nor a region
+            scored = f", {given.rois} ROIs, AP@0.5 before {given.ap50:.3f}"
+        typer.echo(f"  correction {given.id} {given.file}: {given.state}{scored}{reason}")
+    for pin in part.pins:
         typer.echo(
-            f"  {pin['target']} of {pin['experiment']} keeps {pin['model_id']} "
-            f"(since {pin['pinned_at']}, {pin['pinned_by']})"
+            f"  {pin.target} of {pin.experiment} keeps {pin.model_id} "
+            f"(since {pin.pinned_at}, {pin.pinned_by})"
         )
 
 
-def _under_way(run: dict[str, Any] | None) -> dict[str, Any] | None:  # Any: what SQLite holds
+def _under_way(run: TrainingRun | None) -> dict[str, Any] | None:  # Any: JSON
     if run is None:
         return None
-    facts = {key: run[key] for key in ("id", "group_name", "kind", "model_id", "started_at")}
+    facts = {key: getattr(run, key) for key in SHOWN}
     try:
-        said = json.loads((Path(run["folder"] or "") / PROGRESS).read_text(encoding="utf-8"))
+        said = json.loads((Path(run.folder or "") / PROGRESS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         said = {}
     return {**facts, **said}

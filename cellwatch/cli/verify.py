@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,11 @@ from cellwatch.errors import EXIT_FAILED, UsageError
 from cellwatch.storage.reports import doubts, station
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cellwatch.records import AcquisitionState
     from cellwatch.storage.masks.store import StoreReport
+    from cellwatch.storage.reports.station import AcquisitionStory
 
 
 def register(app: typer.Typer) -> None:
@@ -33,8 +37,8 @@ def verify(
     checked = read_config(find_config(config))
     problems: list[str] = []
     with station.reader(checked.state.folder / station.LEDGER) as db:
-        rows = [row for row in station.finished(db) if row["superseded_by"] is None]
-        paths = station.all_paths(db)
+        rows = [row for row in station.finished(db) if row.acquisition.superseded_by is None]
+        paths = station.states_by_path(db)
         n_outdated = doubts.n_outdated(db)
     with progress("checking", len(rows)) as advance:
         for row in rows:
@@ -55,35 +59,35 @@ def verify(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _problems_of(row: dict[str, Any], *, has_tiff: bool) -> list[str]:  # Any: what SQLite holds
+def _problems_of(story: "AcquisitionStory", *, has_tiff: bool) -> list[str]:
     from cellwatch.storage.masks.label_tiff import check_label_tiffs
     from cellwatch.storage.masks.store import check_store
 
-    report = check_store(Path(row["store"]))
+    store = Path(story.acquisition.store or "")
+    report = check_store(store)
     if report.problems:
-        return [f"{row['store']}: {problem}" for problem in report.problems]
-    problems = [f"{row['store']}: {each}" for each in _strange(row, report)]
+        return [f"{store}: {problem}" for problem in report.problems]
+    problems = [f"{store}: {each}" for each in _strange(story, report)]
     if has_tiff:
-        problems += check_label_tiffs(Path(row["store"]), list(report.rois))
-    for target in row["targets"]:
-        stored = report.rois.get(target["name"])
-        if stored != target["rois"]:
-            found = f"{stored} {target['name']}, the ledger says {target['rois']}"
-            problems.append(f"{row['store']}: {found}")
+        problems += check_label_tiffs(store, list(report.rois))
+    for target in story.targets:
+        stored = report.rois.get(target.name)
+        if stored != target.rois:
+            found = f"{stored} {target.name}, the ledger says {target.rois}"
+            problems.append(f"{store}: {found}")
     return problems
 
 
-def _strange(row: dict[str, Any], report: "StoreReport") -> list[str]:  # Any: what SQLite holds
+def _strange(story: "AcquisitionStory", report: "StoreReport") -> list[str]:
     # What a store says of itself against what the ledger has: another station may have written it.
     problems = []
     source = report.provenance.get("source", {}).get("sha256")
-    if row["content_sha256"] and source != row["content_sha256"]:
+    if story.acquisition.content_sha256 not in (None, "", source):
         problems.append("it was made from another image than the ledger says")
-    for target in row["targets"]:
-        facts = report.provenance["targets"].get(target["name"], {})
-        wanted = target.get("labels_sha256")
-        if wanted and facts.get("labels_sha256") != wanted:
-            problems.append(f"the labels of '{target['name']}' are not those that the ledger has")
+    for target in story.targets:
+        facts = report.provenance["targets"].get(target.name, {})
+        if target.labels_sha256 not in (None, "", facts.get("labels_sha256")):
+            problems.append(f"the labels of '{target.name}' are not those that the ledger has")
     return problems
 
 
@@ -92,7 +96,9 @@ def _leftovers(output: Path) -> list[str]:
     return [f"{path}: left over from a write that was cut off" for path in left]
 
 
-def _against_manifest(manifest: Path, paths: dict[str, list[dict[str, Any]]]) -> list[str]:
+def _against_manifest(
+    manifest: Path, paths: "Mapping[str, Sequence[AcquisitionState]]"
+) -> list[str]:
     try:
         images = json.loads(manifest.read_text(encoding="utf-8"))["images"]
     except (OSError, ValueError, KeyError) as error:
@@ -101,7 +107,7 @@ def _against_manifest(manifest: Path, paths: dict[str, list[dict[str, Any]]]) ->
     for image in images:
         if image["fate"] != "whole":
             continue
-        states = [row["state"] for row in paths.get(image["path"], [])]
-        if states != ["done"]:
+        states = paths.get(image["path"], ())
+        if list(states) != ["done"]:
             problems.append(f"{image['path']}: {', '.join(states) or 'unknown'}, not done once")
     return problems

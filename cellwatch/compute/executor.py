@@ -6,13 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from cellwatch.compute.pipe import Message, receive, send
-from cellwatch.records import Job
+from cellwatch.records import Job, WorkerProcess
 
 ENVIRONMENT = {
     "NUMBA_THREADING_LAYER": "omp",  # the layer that may be entered from any thread
@@ -169,14 +169,14 @@ def boot_id() -> str:
         return ""
 
 
-def wait_for_stranded(workers: Sequence[Mapping[str, object]]) -> None:
+def wait_for_stranded(workers: Sequence[WorkerProcess]) -> None:
     """Wait until the workers of a daemon that died have ended too, and end those that have not.
 
     They die with their parent; until they have, they might still publish.
     """
     until = time.monotonic() + STRANDED_WITHIN_S
     for worker in workers:
-        pid, started = int(str(worker["pid"])), worker["started"]
+        pid, started = worker.pid, worker.started
         while process_started(pid) == started is not None and time.monotonic() < until:
             time.sleep(0.05)
         if started is not None and process_started(pid) == started:

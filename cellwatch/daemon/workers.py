@@ -21,8 +21,8 @@ from cellwatch.daemon.life import InFlight, Life
 from cellwatch.daemon.model_choice import models_for, pin_chosen, pin_models, redo_if_repinned
 from cellwatch.daemon.retraining import scheduler as training
 from cellwatch.errors import CellwatchError, DeviceError, OutputError
-from cellwatch.records import Outcome, Trouble
-from cellwatch.storage.ledger import queue, recovery, service
+from cellwatch.records import Outcome, Trouble, WorkerProcess
+from cellwatch.storage.ledger import lookup, queue, recovery, service
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.ledger.queue import Claim
@@ -138,7 +138,7 @@ def _spawn(life: Life) -> None:
         return
     life.ready_until = time.monotonic() + STARTING_S
     started = process_started(life.worker.pid)
-    service.daemon_workers(life.db, [{"pid": life.worker.pid, "started": started}])
+    service.daemon_workers(life.db, [WorkerProcess(life.worker.pid, started)])
 
 
 def _take(life: Life, event: FromWorker) -> None:
@@ -188,14 +188,14 @@ def _give_time(life: Life, job: InFlight | None) -> None:
 
 def _record(life: Life, outcome: Outcome, flight: InFlight | None) -> None:
     now = _now()
-    acquisition = life.db.table("acquisitions").get(outcome.acquisition_id)
-    path = acquisition["path"]
+    acquisition = lookup.acquisition(life.db, outcome.acquisition_id)
+    path = acquisition.path
     if outcome.trouble != Trouble.NONE:
         state = queue.fail(life.db, outcome, now)
         if outcome.trouble == Trouble.DEVICE:
             training.leave(life.nights)
         if outcome.trouble == Trouble.MISSING:
-            life.forget[acquisition["watch"]].put(text_path(acquisition["relative_path"]))
+            life.forget[acquisition.watch].put(text_path(acquisition.relative_path))
         line = f"{path} is {state}: {outcome.reason}"
         life.summaries.say(logging.WARNING, f"images that are {state}", line, time.monotonic())
         return
@@ -284,7 +284,7 @@ def _end_hanging(life: Life, now: float) -> None:
 
 def _size_of(life: Life, claim: Claim) -> int:
     # Read twice, for its digest and its pixels; its labels and its pixels are written.
-    size = int(life.db.table("acquisitions").get(claim.acquisition_id)["size"])
+    size = lookup.acquisition(life.db, claim.acquisition_id).size
     return 2 * size + 2 * BYTES_A_PIXEL * math.prod(claim.shape)
 
 

@@ -4,11 +4,24 @@ A name loses its extension (`.ome` too) and `_img`; its masks add `_masks`.
 """
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
-Row = TypeVar("Row", bound=Mapping[str, Any])  # Any: what SQLite holds
+
+class HasPath(Protocol):
+    """Something that has a path and a stem, such as an acquisition."""
+
+    @property
+    def path(self) -> str:
+        """Return the path, as `path_text` writes it."""
+
+    @property
+    def stem(self) -> str | None:
+        """Return the stem, as `stem_key` gives it."""
+
+
+Row = TypeVar("Row", bound=HasPath)
 
 
 def stem_of(name: str) -> str:
@@ -56,21 +69,22 @@ def meant_by(name: str, rows: Sequence[Row]) -> list[Row]:
     ----------
     name : str
         As `path_text` writes it.
-    rows : sequence of mappings
+    rows : sequence
         Candidates with their `path` and `stem`.
 
     Examples
     --------
-    >>> rows = [{"path": "/w/a.tif", "stem": "a"}, {"path": "/w/d/a.png", "stem": "a"}]
-    >>> [[row["path"] for row in meant_by(name, rows)] for name in ("a.png", "a")]
+    >>> from types import SimpleNamespace as Image
+    >>> rows = [Image(path="/w/a.tif", stem="a"), Image(path="/w/d/a.png", stem="a")]
+    >>> [[row.path for row in meant_by(name, rows)] for name in ("a.png", "a")]
     [['/w/d/a.png'], ['/w/a.tif', '/w/d/a.png']]
     """
     text, whole, cut = name.casefold(), stem_key(f"{name}.x"), stem_key(name)
     meanings: tuple[Callable[[Row], bool], ...] = (
-        lambda row: row["path"] == name,
-        lambda row: row["path"].casefold().endswith(f"/{text}"),
-        lambda row: row["stem"] == whole and "/" not in name,
-        lambda row: row["stem"] == cut and "/" not in name,
+        lambda row: row.path == name,
+        lambda row: row.path.casefold().endswith(f"/{text}"),
+        lambda row: row.stem == whole and "/" not in name,
+        lambda row: row.stem == cut and "/" not in name,
     )
     for is_meant in meanings:
         if found := [row for row in rows if is_meant(row)]:

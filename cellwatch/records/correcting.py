@@ -11,6 +11,14 @@ from typing import Any
 from cellwatch.records.segmenting import ChannelChoice
 
 
+class CorrectionKind(StrEnum):
+    """What a dropped file is."""
+
+    LABELS = "labels"
+    REGION = "region"  # the part of an image that a person checked
+    SECOND_LOOK = "second_look"  # labels drawn again, mirrored: agreement, no training
+
+
 class CorrectionState(StrEnum):
     """The state of a correction."""
 
@@ -20,6 +28,11 @@ class CorrectionState(StrEnum):
     USED = "used"
     SUPERSEDED = "superseded"
     WITHDRAWN = "withdrawn"
+
+    @property
+    def is_active(self) -> bool:
+        """Say whether a correction in this state applies to its part."""
+        return self in (CorrectionState.TRAINABLE, CorrectionState.USED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """What people say of images and folders, as the station knows them."""
 
+from dataclasses import replace
+
 import pytest
 
 from cellwatch.cli.client import as_known, refuse_station_folder
@@ -7,6 +9,7 @@ from cellwatch.cli.effort import verdict
 from cellwatch.cli.status_training import show_learning
 from cellwatch.config.parse import parse_config
 from cellwatch.errors import UsageError
+from cellwatch.storage.reports.learning import CorrectedImage, Night
 
 CONFIG = """
 watch: [{folder: images}]
@@ -83,24 +86,36 @@ def test_status_advises_a_rerun_that_can_be_pasted(capsys):
     assert told.endswith("2 models (x,y); 3 of its images are being redone\n")
 
 
-def test_an_effort_whose_last_training_was_not_judged_says_why():
-    night = {
-        "numbers": None, "verdict": "inconclusive", "told": "there was no corrected image",
-        "state": "ended", "is_cancelled": 0,
+def night(**facts):
+    known = {
+        "id": 1, "local_date": "2026-11-26", "kind": "night", "state": "ended", "seconds": 60.0,
+        "model_id": "scope-20261126-1", "reason": None, "is_cancelled": False,
     }  # fmt: skip
-    said = verdict([{"share": 0.5}], [night])
+    return Night(**known, **facts)
+
+
+IMAGE = CorrectedImage(
+    id=1, received_at="2026-11-26T08:00:00+00:00", relative_path="a.tif", annotator="",
+    model_id="nuclei", rois=4, predicted=4, added=1, removed=1, changed=0, ap50=0.6, minutes=None,
+    share=0.5, is_unseen=True,
+)  # fmt: skip
+
+
+def test_an_effort_whose_last_training_was_not_judged_says_why():
+    last = night(numbers=None, verdict="inconclusive", told="there was no corrected image")
+
+    said = verdict([IMAGE], [last])
 
     assert said == "the last training proves nothing (inconclusive): there was no corrected image"
 
 
 def test_an_effort_whose_last_training_was_declined_does_not_advise_another_kind_of_image():
-    night = {
-        "numbers": {"candidate": 0.53, "gain": 0.003}, "verdict": "declined",
-        "told": "5 of 5 new images are missed", "state": "ended", "is_cancelled": 0,
-    }  # fmt: skip
-    said = verdict([{"share": 0.5}], [night])
+    numbers = {"candidate": 0.53, "gain": 0.003}
+    last = night(numbers=numbers, verdict="declined", told="5 of 5 new images are missed")
+
+    said = verdict([IMAGE], [last])
 
     assert said == "the last training is not used (declined): 5 of 5 new images are missed"
-    broken = {**night, "numbers": {"smoke_test": ["x"]}, "told": "it failed the smoke test: x"}
-    said = verdict([{"share": 0.5}], [broken])
+    broken = replace(last, numbers={"smoke_test": ["x"]}, told="it failed the smoke test: x")
+    said = verdict([IMAGE], [broken])
     assert said == "the last training is not used (declined): it failed the smoke test: x"

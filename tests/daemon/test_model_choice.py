@@ -386,7 +386,7 @@ def test_a_withdrawal_says_what_counts_now(make_lab):
     lab.correct("exp1/a.tif", labels=fewer)
     lab.db.execute("UPDATE corrections SET file = 'A_masks.tif' WHERE id = 2")
     fewer[fewer == 2] = 0
-    assert lab.correct("exp1/a.tif", labels=fewer)["state"] == "trainable"
+    assert lab.correct("exp1/a.tif", labels=fewer).state == "trainable"
 
     said = ask(lab, "withdraw", id=3).text
 

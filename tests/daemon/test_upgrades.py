@@ -98,8 +98,8 @@ def test_a_ledger_that_no_daemon_has_migrated_yet_can_be_read(tmp_path):
         assert isinstance(connection, sqlite3.Connection)
         row = station.acquisitions_at(connection, "/a.tif")[0]
 
-    assert row["targets"][0]["choice"] is None
-    assert json.dumps(row["targets"][0]["params"]) == "{}"
+    assert row.targets[0].choice is None
+    assert row.targets[0].params == {}
 
 
 def test_annotators_of_an_earlier_version_are_those_of_today(tmp_path):

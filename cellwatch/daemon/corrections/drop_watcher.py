@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from sqlite_utils import Database
 
@@ -33,10 +32,16 @@ from cellwatch.daemon.corrections.match_result import TAKE_NEW, Matched, Unmatch
 from cellwatch.daemon.corrections.matching import match_drop
 from cellwatch.daemon.corrections.presence import FilesMoved, Presence
 from cellwatch.daemon.corrections.reader import Reader
-from cellwatch.records import CorrectionAsked, CorrectionRead
+from cellwatch.records import (
+    Correction,
+    CorrectionAsked,
+    CorrectionKind,
+    CorrectionRead,
+    CorrectionState,
+)
 from cellwatch.storage.corrections.kept import ORIGINAL
 from cellwatch.storage.corrections.names import PICTURES, DroppedName, meant_ending, read_name
-from cellwatch.storage.ledger import annotations, corrections, dropped_files
+from cellwatch.storage.ledger import annotations, confirmations, corrections, dropped_files
 from cellwatch.storage.ledger.dropped_files import Drop
 from cellwatch.storage.ledger.path_text import path_text, text_path
 from cellwatch.storage.reports.station import LEDGER, reader
@@ -58,7 +63,7 @@ BLOCKED_REMEDY = "nothing: it is tried again every minute; the log of the daemon
 def start_drop_watcher(
     config: Config,
     stop: threading.Event,
-    again: "queues.Queue[dict[str, Any]]",
+    again: "queues.Queue[Correction]",
     on_event: Callable[[Event], None],
 ) -> list[threading.Thread]:
     """Watch the folders of corrections and flags, each in a thread.
@@ -67,7 +72,7 @@ def start_drop_watcher(
     ----------
     config : Config
     stop : threading.Event
-    again : Queue of rows
+    again : Queue of Correction
         Corrections to be read again: orphans whose image has come, those that got a region.
     on_event : callable
     """
@@ -101,7 +106,7 @@ def _watch_corrections(
     config: Config,
     folder: Path,
     stop: threading.Event,
-    again: "queues.Queue[dict[str, Any]]",
+    again: "queues.Queue[Correction]",
     on_event: Callable[[Event], None],
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
@@ -245,23 +250,23 @@ class DropWatcher:
             return DropRead(drop, None, reason, read.remedy, orphan_id, is_blocked=True)
         return DropRead(found.on(drop, asked.keep), read, orphan_id=orphan_id)
 
-    def look_again(self, row: dict[str, Any]) -> DropRead | None:
-        relative = text_path(row["file"])
-        orphan = int(row["id"]) if row["state"] == "orphan" else None
+    def look_again(self, row: Correction) -> DropRead | None:
+        relative = text_path(row.file)
+        orphan = row.id if row.state == CorrectionState.ORPHAN else None
         sighting = look(self._folder, relative, ("**",), HIDDEN, DROPPED)
         if sighting is not None:
-            return self.look(sighting, orphan, row["acquisition_id"] if orphan else None)
-        if orphan is not None or not row["folder"]:
+            return self.look(sighting, orphan, row.acquisition_id if orphan else None)
+        if orphan is not None or not row.folder:
             return None  # it was taken away before its image came
         return self._look_at_kept(row, relative)
 
-    def _look_at_kept(self, row: dict[str, Any], relative: str) -> DropRead | None:
+    def _look_at_kept(self, row: Correction, relative: str) -> DropRead | None:
         # What cannot be read again is kept as it was read, and is tried again.
         try:
-            kept = next(Path(row["folder"]).glob(f"{ORIGINAL}*"), None)
+            kept = next(Path(row.folder or "").glob(f"{ORIGINAL}*"), None)
             if kept is None:
                 return None
-            found = self._look(Sighting(relative, row["size"], row["mtime_ns"]), None, kept)
+            found = self._look(Sighting(relative, row.size, row.mtime_ns), None, kept)
         except Exception as error:  # noqa: BLE001  # as above
             self._tell_once(relative, error)
             return None
@@ -282,10 +287,10 @@ class _Around:
         cls, db: sqlite3.Connection, drop: Drop, name: DroppedName, found: Matched | Unmatched
     ) -> "_Around":
         region = other = ""
-        if name.kind == "labels" and isinstance(found, Matched):
+        if name.kind == CorrectionKind.LABELS and isinstance(found, Matched):
             region = annotations.region_of(db, found.on(drop, ""))
             other = annotations.other_look(db, found.on(drop, ""))
-        return cls(region, other, corrections.is_confirmed(db, drop))
+        return cls(region, other, confirmations.is_confirmed(db, drop))
 
 
 def _without_a_name(path: Path) -> CorrectionRead:

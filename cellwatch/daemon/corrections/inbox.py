@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from sqlite_utils import Database
 
@@ -24,7 +23,16 @@ from cellwatch.daemon.requests.dispatch import carry_out
 from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.errors import CellwatchError
 from cellwatch.files.stems import stem_key
-from cellwatch.storage.ledger import annotations, corrections, flags, requests, service
+from cellwatch.records import Correction, CorrectionKind, CorrectionState
+from cellwatch.storage.ledger import (
+    annotations,
+    confirmations,
+    corrections,
+    flags,
+    lookup,
+    requests,
+    service,
+)
 from cellwatch.storage.ledger.database import transaction
 
 logger = logging.getLogger(__name__)
@@ -41,7 +49,7 @@ class Inbox:
     db : Database
     config : Config
     nights : Nights
-    again : Queue of rows
+    again : Queue of Correction
         Corrections that the drop watcher is to read again.
     seen_version : int
         Of the ledger, when requests were last looked for.
@@ -52,7 +60,7 @@ class Inbox:
     db: Database
     config: Config
     nights: Nights
-    again: "queues.Queue[dict[str, Any]]" = field(default_factory=queues.Queue)
+    again: "queues.Queue[Correction]" = field(default_factory=queues.Queue)
     seen_version: int = -1
     again_at: float = 0.0
 
@@ -105,12 +113,12 @@ def _take(inbox: Inbox, event: Event, now: datetime) -> None:
             inbox.again.put(row)
         return
     row = answers.record(inbox.db, inbox.corrections, event, now)
-    if row["state"] == "rejected":
-        logger.warning("%s is rejected: %s", row["file"], " ".join(row["reason"].split()))
-    elif row["state"] == "orphan":
-        logger.info("%s waits: %s", row["file"], " ".join(row["reason"].split()))
+    if row.state == CorrectionState.REJECTED:
+        logger.warning("%s is rejected: %s", row.file, " ".join((row.reason or "").split()))
+    elif row.state == CorrectionState.ORPHAN:
+        logger.info("%s waits: %s", row.file, " ".join((row.reason or "").split()))
     else:
-        logger.info("%s is accepted: %d ROIs for %s", row["file"], row["rois"], row["group_name"])
+        logger.info("%s is accepted: %d ROIs for %s", row.file, row.rois, row.group_name)
         _read_under_region(inbox, event)
 
 
@@ -126,9 +134,9 @@ def _note_folder(inbox: Inbox, event: FolderLost, now: datetime) -> None:
 
 def segmented(inbox: Inbox, acquisition_id: int) -> None:
     """Have corrections and flags that waited for an image looked at again: it has masks now."""
-    stem = inbox.db.table("acquisitions").get(acquisition_id)["stem"]
+    stem = lookup.acquisition(inbox.db, acquisition_id).stem
     for row in corrections.orphans(inbox.db):
-        if stem and stem_key(row["file"]).startswith(stem):
+        if stem and stem_key(row.file).startswith(stem):
             inbox.again.put(row)
     flags.match_waiting(inbox.db)
 
@@ -163,9 +171,9 @@ def look_after(inbox: Inbox) -> None:
         return
     inbox.again_at = time.monotonic() + AGAIN_EVERY_S
     for row in corrections.orphans(inbox.db):
-        if row["is_blocked"]:
+        if row.is_blocked:
             inbox.again.put(row)
-    for row in [*annotations.out_of_step(inbox.db), *corrections.confirmed_since(inbox.db)]:
+    for row in [*annotations.out_of_step(inbox.db), *confirmations.confirmed_since(inbox.db)]:
         inbox.again.put(row)
 
 
@@ -180,7 +188,7 @@ def is_quiet(inbox: Inbox) -> bool:
 
 def _read_under_region(inbox: Inbox, event: DropRead) -> None:
     # A region that came after its correction: the correction is read again, within the region.
-    if event.drop.kind == "region":
+    if event.drop.kind == CorrectionKind.REGION:
         row = annotations.under_region(inbox.db, event.drop)
         if row is not None:
             inbox.again.put(row)

@@ -6,11 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cellwatch.core.parameters import Normalisation
-from cellwatch.records import ChannelChoice, Crop, PlaneIndex
+from cellwatch.records import ChannelChoice, CorrectionKind, Crop, PlaneIndex
 from cellwatch.storage.ledger import dropped_files
-
-Row = dict[str, Any]  # Any: what SQLite holds
-
 
 LISTED = 5
 TAKE_NEW = "take the new image out and correct that"
@@ -73,9 +70,13 @@ class Matched:
             crop=self.crop,
             annotator=self.annotator,
             checkout_id=self.checkout_id,
-            is_again=self.is_mirrored,
+            kind=self._kind_of(drop),
             folder=keep,
         )
+
+    def _kind_of(self, drop: dropped_files.Drop) -> CorrectionKind:
+        is_labels = drop.kind == CorrectionKind.LABELS
+        return CorrectionKind.SECOND_LOOK if self.is_mirrored and is_labels else drop.kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Whose correction is this? Name and folder of a dropped file lead to one acquisition, or none."""
 
-import json
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +10,12 @@ from cellwatch.daemon.corrections.match_result import (
     LISTED,
     TAKE_NEW,
     Matched,
-    Row,
     Unmatched,
     cut_short,
     overwritten,
 )
 from cellwatch.files.stems import name_key, stem_key
-from cellwatch.records import PlaneIndex
+from cellwatch.records import Acquisition, Checkout, PlaneIndex
 from cellwatch.storage.corrections.names import CorrectionName, DroppedName
 from cellwatch.storage.ledger import checkouts, dropped_files, lookup
 from cellwatch.storage.ledger.acquisitions import extent
@@ -89,34 +87,34 @@ def _match_drop(
 
 
 def _matched(
-    db: sqlite3.Connection, config: Config, row: Row, name: CorrectionName
+    db: sqlite3.Connection, config: Config, row: Acquisition, name: CorrectionName
 ) -> Matched | Unmatched:
-    watched = next(w for w in config.watch if w.name == row["watch"])
+    watched = next(w for w in config.watch if w.name == row.watch)
     names = [target.name for target in watched.targets()]
     if name.target and name.target not in names:
         return Unmatched(
-            f"'{row['path']}' has no target '{name.target}'{cut_short(name.target)}",
+            f"'{row.path}' has no target '{name.target}'{cut_short(name.target)}",
             f"its targets are {', '.join(names)}",
         )
     if not name.target and len(names) > 1:
         return Unmatched(
-            f"'{row['path']}' has the targets {', '.join(names)}, and the name says none",
+            f"'{row.path}' has the targets {', '.join(names)}, and the name says none",
             f"name it {name.stem}__{names[0]}_masks.tif",
         )
     target = next(t for t in watched.targets() if t.name == (name.target or names[0]))
-    if lookup.target_state(db, row["id"], target.name) != "done":
-        why = f"its image is not segmented yet ({row['state']}"
-        return Unmatched(f"{why}{': ' + row['reason'] if row['reason'] else ''})", is_waiting=True)
-    if name.plane is None and (row["planes"] or 1) > 1:
+    if lookup.target_state(db, row.id, target.name) != "done":
+        why = f"its image is not segmented yet ({row.state}"
+        return Unmatched(f"{why}{': ' + row.reason if row.reason else ''})", is_waiting=True)
+    if name.plane is None and (row.planes or 1) > 1:
         return Unmatched(
-            f"'{row['path']}' has {row['planes']} planes, and the name says none",
+            f"'{row.path}' has {row.planes} planes, and the name says none",
             f"name it {name.stem}__p000_t000_z00_masks.tif, counted from 0",
         )
     return Matched(
-        acquisition_id=row["id"],
-        image=text_path(row["path"]),
+        acquisition_id=row.id,
+        image=text_path(row.path),
         axes=watched.axes,
-        store=row["store"],
+        store=row.store or "",
         target=target.name,
         group=watched.group_of(target),
         annotator=name_key(name.annotator),
@@ -127,110 +125,104 @@ def _matched(
         checkout_id=None,
         is_mirrored=False,
         content={
-            "image_size": row["size"],
-            "image_mtime_ns": row["mtime_ns"],
-            "image_sha256": row["content_sha256"] or "",
+            "image_size": row.size,
+            "image_mtime_ns": row.mtime_ns,
+            "image_sha256": row.content_sha256 or "",
         },
     )
 
 
-def _handed_out(db: sqlite3.Connection, rows: list[Row], name: DroppedName, file: str) -> list[Row]:
+def _handed_out(
+    db: sqlite3.Connection, rows: list[Acquisition], name: DroppedName, file: str
+) -> list[Acquisition]:
     # Those that were taken out under just this name, when it was no other's yet. One that came back
     # as another file, and was taken, is done with: this file may mean its namesake.
     keys = checkouts.handed_out_as(db, [r.stem for r in name.readings], name.kind, file)
-    return [row for row in rows if row["id"] in keys]
+    return [row for row in rows if row.id in keys]
 
 
 def _with_checkout(
-    db: sqlite3.Connection, row: Row, matched: Matched | Unmatched, name: DroppedName
+    db: sqlite3.Connection, row: Acquisition, matched: Matched | Unmatched, name: DroppedName
 ) -> Matched | Unmatched:
     # The latest one of this very part, else of this plane; what was handed out of other planes says
     # nothing of this one.
     if isinstance(matched, Unmatched):
         return matched
     ours = (matched.target, matched.plane)
-    of_plane = [
-        each for each in _checkouts(db, row, name) if (each["target"], _plane_of(each)) == ours
-    ]
-    of_part = [each for each in of_plane if dropped_files.crop_of(each["crop"]) == matched.crop]
+    of_plane = [each for each in _checkouts(db, row, name) if (each.target, each.plane) == ours]
+    of_part = [each for each in of_plane if each.crop == matched.crop]
     checkout = next(iter(of_part or of_plane), None)
     if checkout is None:
         return matched
-    if checkout["acquisition_id"] != matched.acquisition_id:
+    if checkout.acquisition_id != matched.acquisition_id:
         if not (of_part and _may_hold(db, row, checkout)):
-            return Unmatched(overwritten(row["path"]), TAKE_NEW)
-        matched = replace(matched, plane_sha256=checkout["plane_sha256"])
+            return Unmatched(overwritten(row.path), TAKE_NEW)
+        matched = replace(matched, plane_sha256=checkout.plane_sha256 or "")
     if of_part:
-        return replace(matched, checkout_id=checkout["id"], handed_out=checkout["handed_out"] or "")
+        return replace(matched, checkout_id=checkout.id, handed_out=checkout.handed_out or "")
     return matched
 
 
 def _with_plane(
-    db: sqlite3.Connection, row: Row, reading: CorrectionName, name: DroppedName
+    db: sqlite3.Connection, row: Acquisition, reading: CorrectionName, name: DroppedName
 ) -> CorrectionName:
     # What was handed out as an image's only plane is that one still, when more have come.
-    if reading.plane is not None or (row["planes"] or 1) == 1:
+    if reading.plane is not None or (row.planes or 1) == 1:
         return reading
     stem = path_text(stem_key(f"{name.readings[0].stem}.x"))
-    known = [each for each in _checkouts(db, row, name) if each["stem"] == stem]
-    return replace(reading, plane=_plane_of(known[0])) if known else reading
+    known = [each for each in _checkouts(db, row, name) if each.stem == stem]
+    return replace(reading, plane=known[0].plane) if known else reading
 
 
-def _checkouts(db: sqlite3.Connection, row: Row, name: DroppedName) -> list[sqlite3.Row]:
+def _checkouts(db: sqlite3.Connection, row: Acquisition, name: DroppedName) -> list[Checkout]:
     # Under this name, of the file at this place, whatever lies there now: the latest first.
     stems = [reading.stem for reading in name.readings]
-    return checkouts.of_file(db, stems, row["watch"], row["relative_path"])
+    return checkouts.of_file(db, stems, row.watch, row.relative_path)
 
 
-def _may_hold(db: sqlite3.Connection, row: Row, checkout: Row | sqlite3.Row) -> bool:
+def _may_hold(db: sqlite3.Connection, row: Acquisition, checkout: Checkout) -> bool:
     # A time-lapse that has grown still has the plane that was handed out: the reader looks.
-    given = lookup.acquisition(db, checkout["acquisition_id"])
-    axes, shape = given["axes"], given["shape"]
-    if not (checkout["plane_sha256"] and shape and row["shape"]):
+    given = lookup.acquisition(db, checkout.acquisition_id)
+    if not (checkout.plane_sha256 and given.shape and row.shape):
         return False
-    before, now = extent(axes, json.loads(shape)), extent(row["axes"], json.loads(row["shape"]))
+    before, now = extent(given.axes or "", given.shape), extent(row.axes or "", row.shape)
     return all(before[axis] == now[axis] for axis in "CYXS")
 
 
 def _as_handed_out(
-    db: sqlite3.Connection, config: Config, checkout: Row, annotator: str
+    db: sqlite3.Connection, config: Config, checkout: Checkout, annotator: str
 ) -> Matched | Unmatched:
-    row = lookup.acquisition(db, checkout["acquisition_id"])
+    row = lookup.acquisition(db, checkout.acquisition_id)
     plane_sha256 = ""
-    if row["superseded_by"] is not None:
-        now = lookup.current_at(db, row["watch"], row["path"])
+    if row.superseded_by is not None:
+        now = lookup.current_at(db, row.watch, row.path)
         if now is None or not _may_hold(db, now, checkout):
-            return Unmatched(overwritten(row["path"]), TAKE_NEW)
-        row, plane_sha256 = now, checkout["plane_sha256"]
-    if row["watch"] not in {watched.name for watched in config.watch}:
-        return Unmatched(f"the folder of '{row['path']}' is not watched any more", is_waiting=True)
+            return Unmatched(overwritten(row.path), TAKE_NEW)
+        row, plane_sha256 = now, checkout.plane_sha256 or ""
+    if row.watch not in {watched.name for watched in config.watch}:
+        return Unmatched(f"the folder of '{row.path}' is not watched any more", is_waiting=True)
     named = CorrectionName(
         "",
-        _plane_of(checkout),
-        checkout["target"],
-        dropped_files.crop_of(checkout["crop"]),
+        checkout.plane,
+        checkout.target,
+        checkout.crop,
         annotator,
     )
     found = _matched(db, config, row, named)
     if isinstance(found, Unmatched):
         return found
-    is_mirrored = bool(checkout["is_mirrored"])
     return replace(
         found,
-        checkout_id=checkout["id"],
-        is_mirrored=is_mirrored,
-        handed_out=checkout["handed_out"] or "",
+        checkout_id=checkout.id,
+        is_mirrored=checkout.is_mirrored,
+        handed_out=checkout.handed_out or "",
         plane_sha256=plane_sha256,
     )
 
 
-def _plane_of(checkout: Row | sqlite3.Row) -> PlaneIndex:
-    return PlaneIndex(checkout["position"], checkout["t"], checkout["z"])
-
-
-def _acquisitions(db: sqlite3.Connection, config: Config, stem: str) -> list[Row]:
+def _acquisitions(db: sqlite3.Connection, config: Config, stem: str) -> list[Acquisition]:
     watched = {watch.name for watch in config.watch}
-    return [row for row in lookup.with_stem(db, stem) if row["watch"] in watched]
+    return [row for row in lookup.with_stem(db, stem) if row.watch in watched]
 
 
 def _alike(db: sqlite3.Connection, stem: str) -> str:
@@ -246,17 +238,17 @@ def _watched(config: Config, folder: Path, name: DroppedName) -> str:
     return next((watch.name for watch in config.watch if name_key(watch.name) == key), "")
 
 
-def _not_in(watched: str, stem: str, other: Row) -> Unmatched:
+def _not_in(watched: str, stem: str, other: Acquisition) -> Unmatched:
     place = "/".join(subfolders.place_of(other))
     return Unmatched(
-        f"no image named '{stem}' is known in {watched} yet; if it is of '{other['path']}', put it "
+        f"no image named '{stem}' is known in {watched} yet; if it is of '{other.path}', put it "
         f"into corrections/{place}/",
         is_waiting=True,
     )
 
 
-def _ambiguous(stem: str, rows: list[Row]) -> Unmatched:
-    listed = "\n  ".join(f"{row['watch']}/{row['relative_path']}" for row in rows[:LISTED])
+def _ambiguous(stem: str, rows: list[Acquisition]) -> Unmatched:
+    listed = "\n  ".join(f"{row.watch}/{row.relative_path}" for row in rows[:LISTED])
     more = f"\n  and {len(rows) - LISTED} more" if len(rows) > LISTED else ""
     if names := subfolders.telling_folders(rows):
         remedy = (
@@ -265,7 +257,7 @@ def _ambiguous(stem: str, rows: list[Row]) -> Unmatched:
         )
     else:  # of one folder: no sub-folder tells them apart
         remedy = (
-            f"take the one that you mean out (cellwatch checkout {rows[0]['path']}): it is handed "
+            f"take the one that you mean out (cellwatch checkout {rows[0].path}): it is handed "
             "out under a name that no other has; give your file that name"
         )
     return Unmatched(

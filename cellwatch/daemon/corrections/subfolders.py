@@ -1,16 +1,15 @@
 """Where an image lies, and how a sub-folder of the corrections folder says so."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cellwatch.files.stems import name_key
+from cellwatch.records import Acquisition
 from cellwatch.storage.corrections.names import DroppedName
 from cellwatch.storage.ledger.path_text import readable, text_path
 
-Row = dict[str, Any]  # Any: what SQLite holds
 
-
-def lies_in(row: Row, folder: Path) -> bool:
+def lies_in(row: Acquisition, folder: Path) -> bool:
     """Say whether a sub-folder names the end of an image's folder.
 
     corrections/scope/day1/a_masks.tif and corrections/day1/a_masks.tif both mean scope's day1.
@@ -19,7 +18,7 @@ def lies_in(row: Row, folder: Path) -> bool:
     return bool(wanted) and [name_key(part) for part in place_of(row)][-len(wanted) :] == wanted
 
 
-def lies_below(row: Row, folder: Path) -> bool:
+def lies_below(row: Acquisition, folder: Path) -> bool:
     """Say whether a sub-folder, from the watched folder's name on, leads to an image.
 
     corrections/scope/a_masks.tif also means scope's day1/a.tif.
@@ -28,9 +27,9 @@ def lies_below(row: Row, folder: Path) -> bool:
     return [name_key(part) for part in place_of(row)][: len(wanted)] == wanted
 
 
-def place_of(row: Row) -> list[str]:
+def place_of(row: Acquisition) -> list[str]:
     """Return the parts of an image's folder, the watched folder's name first."""
-    return [row["watch"], *Path(text_path(row["relative_path"])).parent.parts]
+    return [row.watch, *Path(text_path(row.relative_path)).parent.parts]
 
 
 def who(folder: Path, name: DroppedName) -> str:
@@ -47,7 +46,7 @@ def first(folder: Path) -> str:
     return readable(folder.parts[0]) if folder.parts else ""
 
 
-def telling_folders(rows: list[Row]) -> list[str]:
+def telling_folders(rows: Sequence[Acquisition]) -> list[str]:
     """Return the shortest ends of the images' folders that differ; none when some share one."""
     places = [place_of(row) for row in rows]
     for length in range(1, max(map(len, places)) + 1):

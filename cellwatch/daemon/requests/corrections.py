@@ -10,17 +10,17 @@ from sqlite_utils import Database
 from cellwatch.config.schema import Config
 from cellwatch.daemon.corrections import answers as receipts
 from cellwatch.errors import RequestRefused
-from cellwatch.files.stems import stem_key
 from cellwatch.storage.corrections import answer_files
 from cellwatch.storage.ledger import (
     annotations,
-    corrections,
+    checkouts,
+    confirmations,
     precedence,
     superseding,
     training_runs,
 )
 from cellwatch.storage.ledger.database import transaction
-from cellwatch.storage.ledger.path_text import path_text, text_path
+from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.ledger.requests import Answer, Request
 
 Said = Mapping[str, Any]  # Any: JSON
@@ -30,8 +30,7 @@ def checkout(db: Database, said: Said, now: datetime) -> Answer:
     """Record what was taken out."""
     with transaction(db):
         for made in said["made"]:
-            row = {**made, "stem": path_text(stem_key(f"{made['stem']}.x"))}
-            db.table("checkouts").insert({**row, "checked_out_at": now.isoformat()})
+            checkouts.record(db, made, now)
     return Answer(True, f"took {len(said['made'])} out", {})
 
 
@@ -47,23 +46,23 @@ def withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer:
     if taken is None:
         raise RequestRefused(_why_not_standing(db, int(said["id"])))
     row, back = taken
-    text = f"correction {row['id']} ({row['file']}) is withdrawn"
+    text = f"correction {row.id} ({row.file}) is withdrawn"
     if back is not None:
-        text += f"; correction {back['id']} ({back['file']}: {back['rois']} ROIs) is active again"
+        text += f"; correction {back.id} ({back.file}: {back.rois} ROIs) is active again"
     counting = precedence.counting_ids(db, config.retrain.lead)
-    rivals = precedence.above(db, back["id"]) if back else precedence.sharing(db, row["id"])
-    others = [rival for rival in rivals if rival["id"] in counting]
-    if model := training_runs.in_training(db, row["id"]):
+    rivals = precedence.above(db, back.id) if back else precedence.sharing(db, row.id)
+    others = [rival for rival in rivals if rival.id in counting]
+    if model := training_runs.in_training(db, row.id):
         text += f"; {model}, now in training, learns from it still (cellwatch retrain --cancel)"
-    if row["kind"] == "region" and (under := annotations.with_region(db, row["id"])):
+    if row.kind == "region" and (under := annotations.with_region(db, row.id)):
         text += f"; all of {receipts.named(under)} is used again, also what it did not mark"
     if others:
         text += f"; {receipts.named(others)} now applies to its pixels"
     if config.corrections is not None:
-        if superseding.is_latest_of_file(db, row["id"]):
-            answer_files.take_back(config.corrections.folder / text_path(row["file"]))
-        receipts.answer_part(db, config.corrections.folder, row["id"])
-    return Answer(True, text, {"stands_again": back["id"] if back else None})
+        if superseding.is_latest_of_file(db, row.id):
+            answer_files.take_back(config.corrections.folder / text_path(row.file))
+        receipts.answer_part(db, config.corrections.folder, row.id)
+    return Answer(True, text, {"stands_again": back.id if back else None})
 
 
 def confirm(db: Database, request: Request, now: datetime) -> Answer:
@@ -75,26 +74,26 @@ def confirm(db: Database, request: Request, now: datetime) -> Answer:
         When it was not.
     """
     key = int(request.arguments["id"])
-    row = corrections.confirm(db, key, request.asked_by, now)
+    row = confirmations.confirm(db, key, request.asked_by, now)
     if row is None:
         raise RequestRefused(
             f"correction {key} is not one that waits for a word: only the latest drop of a file "
             "that was rejected for a doubt can be confirmed (cellwatch corrections list)"
         )
-    text = f"correction {key} ({row['file']}) is confirmed: it is read again, and learned from"
+    text = f"correction {key} ({row.file}) is confirmed: it is read again, and learned from"
     return Answer(True, text, {"id": key})
 
 
 def _why_not_standing(db: Database, key: int) -> str:
-    row = next(db.table("corrections").rows_where("id = ?", [key]), None)
+    row = superseding.by_id(db, key)
     if row is None:
         return f"there is no correction {key}; see: cellwatch corrections list --all"
-    if row["superseded_by"] is not None:
+    if row.superseded_by is not None:
         return (
-            f"correction {key} is not active: correction {row['superseded_by']} took its place; "
+            f"correction {key} is not active: correction {row.superseded_by} took its place; "
             "to use it again, save its file again"
         )
-    return f"correction {key} is not active: it is {row['state']}"
+    return f"correction {key} is not active: it is {row.state}"
 
 
 def folder_of(config: Config) -> Path:

@@ -23,7 +23,7 @@ def flag(db: Database, request: Request, now: datetime) -> Answer:
     found = flags.raise_flag(db, flag, now) or []
     text = f"flagged {said['name']}"
     if len(found) > 1:
-        paths = [str(db.table("acquisitions").get(key)["path"]) for key in found]
+        paths = [lookup.acquisition(db, key).path for key in found]
         text += f": {len(found)} images of this name, {', '.join(paths)}"
     if not found:
         text += f"; it waits for the image, which is not known yet{_likely(db, flag.name)}"

@@ -60,9 +60,9 @@ def cancel(nights: Nights, request: Request, now: datetime) -> Answer:
     if not rows:
         of = f" of '{group}'" if group else ""
         raise RequestRefused(f"no training{of} is under way or waits")
-    groups = list(dict.fromkeys(row["group_name"] for row in rows))
+    groups = list(dict.fromkeys(row.group_name for row in rows))
     text = f"the training of {', '.join(groups)} is given up; the corrections stay, and the model"
-    return Answer(True, text, {"groups": groups, "folders": [r["folder"] for r in rows]})
+    return Answer(True, text, {"groups": groups, "folders": [row.folder for row in rows]})
 
 
 def session(db: Database, config: Config, nights: Nights, said: Said, now: datetime) -> Answer:

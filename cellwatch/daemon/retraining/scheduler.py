@@ -45,15 +45,15 @@ def take_up(nights: Nights, now: datetime) -> None:
     row = training_runs.unfinished(nights.db)
     if row is None:
         return
-    group = nights.groups.get(row["group_name"])
-    if not row["job"] and group is not None:  # the daemon ended before it was put together
-        asked = AskedRun(row["group_name"], row["kind"], row["local_date"])
-        _begin(nights, row["id"], asked, group, now)
+    group = nights.groups.get(row.group_name)
+    if row.job is None and group is not None:  # the daemon ended before it was put together
+        asked = AskedRun(row.group_name, row.kind, row.local_date)
+        _begin(nights, row.id, asked, group, now)
         return
     try:
-        nights.job = TrainJob.from_json(json.loads(row["job"]))
+        nights.job = TrainJob.from_json(row.job or {})
     except (TypeError, ValueError, KeyError) as error:
-        training_runs.fail(nights.db, row["id"], f"this version cannot continue it: {error!r}", now)
+        training_runs.fail(nights.db, row.id, f"this version cannot continue it: {error!r}", now)
         return
     logger.info("continuing the training of %s", nights.job.group)
 

@@ -1,25 +1,31 @@
 """What a group's next training is made of: corrections with their sides, the base, the rivals."""
 
 import hashlib
-import secrets
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from sqlite_utils import Database
 
 from cellwatch.config.schema import Config, Target, Watch
 from cellwatch.daemon.model_choice import ANOTHER_FOR_GROUP, Place, named_model
 from cellwatch.errors import UnknownModel
-from cellwatch.records import AskedRun, Side, TrainingItem, TrainJob, UsedModel, Verdict
-from cellwatch.storage.ledger import corrections, dropped_files, lookup, promotions, training_runs
-from cellwatch.storage.ledger.database import transaction
+from cellwatch.records import (
+    AskedRun,
+    Side,
+    TrainableCorrection,
+    TrainingItem,
+    TrainJob,
+    UsedModel,
+    Verdict,
+)
+from cellwatch.storage.ledger import corrections, lookup, promotions, service, training_runs
+from cellwatch.storage.ledger.dropped_files import crop_text
 from cellwatch.storage.ledger.path_text import text_path
-from cellwatch.storage.ledger.precedence import counting, plane_of
+from cellwatch.storage.ledger.precedence import counting
 from cellwatch.storage.ledger.promotions import ModelName
 from cellwatch.training.plans import FitPlan, schedule_named
 from cellwatch.training.promotion import PromotionRule
@@ -125,7 +131,7 @@ def job_of(
     rows = counting(corrections.trainable(db, group.name), config.retrain.lead)
     sides = sides_for(db, group.name, rows, now)
     sizes = {watched.name: watched.pixel_size for watched, _ in group.members}
-    items = tuple(_item(row, sides[row["content_key"]], sizes.get(row["watch"])) for row in rows)
+    items = tuple(_item(row, sides[row.content_key], sizes.get(row.watch)) for row in rows)
     base = _base(db, group, rows, config, configured, now)
     used = promotions.in_use(db, group.name)
     incumbent = base if used is None else _used(used.model, group, config, configured)
@@ -163,7 +169,7 @@ def job_of(
 
 
 def sides_for(
-    db: Database, group: str, rows: list[dict[str, Any]], now: datetime
+    db: Database, group: str, rows: Sequence[TrainableCorrection], now: datetime
 ) -> dict[str, Side]:
     """Return on which side each acquisition is, deciding for those that are new.
 
@@ -172,9 +178,9 @@ def sides_for(
     later drop moves it. The key is this station's own, so nobody can guess the side.
     """
     decided = corrections.sides(db, group)
-    by_date = sorted(rows, key=lambda row: int(row["id"]))
-    contents = list(dict.fromkeys(row["content_key"] for row in by_date))
-    key = _key(db)
+    by_date = sorted(rows, key=lambda row: row.id)
+    contents = list(dict.fromkeys(row.content_key for row in by_date))
+    key = service.secret(db, KEY)
     fresh: dict[str, Side] = {}
     for number, content in enumerate(contents, start=1):
         if content in decided:
@@ -191,29 +197,29 @@ def find_card(model: UsedModel) -> ModelPlace:
 
 
 def _item(
-    row: dict[str, Any],  # Any: what SQLite holds
+    row: TrainableCorrection,
     side: Side,
     pixel_size_um: float | None,
 ) -> TrainingItem:
-    crop = f" crop {row['crop']}" if row["crop"] else ""
-    plane = f" p{row['position']} t{row['t']} z{row['z']}" if row["t"] or row["z"] else ""
+    crop = f" crop {crop_text(row.crop)}" if row.crop else ""
+    plane = f" p{row.position} t{row.t} z{row.z}" if row.t or row.z else ""
     return TrainingItem(
-        correction_id=row["id"],
-        content_key=row["content_key"],
-        name=f"{text_path(row['relative_path'])}{plane}{crop}",
-        watch=row["watch"],
-        folder=row["folder"],
+        correction_id=row.id,
+        content_key=row.content_key,
+        name=f"{text_path(row.relative_path)}{plane}{crop}",
+        watch=row.watch,
+        folder=row.folder,
         side=side,
-        pixel_size_um=pixel_size_um or row["pixel_size_um"],
-        plane_key=plane_of(row),
-        crop=dropped_files.crop_of(row["crop"]),
+        pixel_size_um=pixel_size_um or row.pixel_size_um,
+        plane_key=row.plane_key,
+        crop=row.crop,
     )
 
 
 def _base(
     db: Database,
     group: Group,
-    rows: list[dict[str, Any]],  # Any: what SQLite holds
+    rows: Sequence[TrainableCorrection],
     config: Config,
     configured: Mapping[str, Place],
     now: datetime,
@@ -229,11 +235,11 @@ def _base(
     return _used(frozen, group, config, configured, is_base=True)
 
 
-def _most_chosen(place: ClassifierPlace, rows: list[dict[str, Any]]) -> ModelName:
+def _most_chosen(place: ClassifierPlace, rows: Sequence[TrainableCorrection]) -> ModelName:
     # What segmented most of the corrected images; of equals the largest cluster's.
     offered = {sha256: model for model, sha256 in place.offered()}
     sizes = {cluster.model_sha256: cluster.images for cluster in place.card.clusters}
-    counts = Counter(r["model_sha256"] for r in rows if r["model_sha256"] in offered)
+    counts = Counter(row.model_sha256 for row in rows if row.model_sha256 in offered)
     best = max(offered, key=lambda sha256: (counts[sha256], sizes.get(sha256, 0)))
     return ModelName(offered[best], best)
 
@@ -257,9 +263,9 @@ def _used(
     return UsedModel(place.card.id, place.card.sha256, str(place.path))
 
 
-def _most_fed(db: Database, rows: list[dict[str, Any]]) -> int:  # Any: what SQLite holds
+def _most_fed(db: Database, rows: Sequence[TrainableCorrection]) -> int:
     # As the station feeds them: without a choice, two channels of two.
-    fed = [lookup.n_channels_fed(db, row["acquisition_id"], row["target"]) for row in rows]
+    fed = [lookup.n_channels_fed(db, row.acquisition_id, row.target) for row in rows]
     return max([1, *fed])
 
 
@@ -279,14 +285,6 @@ def _plan(items: tuple[TrainingItem, ...], config: Config) -> FitPlan:
 def _model_id(db: Database, asked: AskedRun) -> str:
     prefix = f"{asked.group}-{asked.local_date.replace('-', '')}-"
     return f"{prefix}{training_runs.models_named(db, prefix) + 1}"
-
-
-def _key(db: Database) -> bytes:
-    with transaction(db):
-        db.table("station").insert(
-            {"key": KEY, "value": secrets.token_hex(32)}, pk="key", ignore=True
-        )
-        return bytes.fromhex(db.table("station").get(KEY)["value"])
 
 
 def _hash(key: bytes, content: str) -> int:

@@ -11,11 +11,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -31,7 +30,7 @@ from cellwatch.daemon.retraining.scheduler import AGAIN_AFTER_S, progress
 from cellwatch.daemon.retraining.trainer_process import pause
 from cellwatch.errors import RequestRefused, TrainingError
 from cellwatch.images import load
-from cellwatch.records import PlaneIndex, Side, TrainJob
+from cellwatch.records import Acquisition, PlaneIndex, Side, TrainJob
 from cellwatch.storage.ledger import lookup
 from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.reports.station import LEDGER, reader
@@ -162,11 +161,11 @@ def forget(network: Path | None) -> None:
 
 
 def segmented_by(
-    folder: Path, row: Mapping[str, Any], watched: Watch, target: Target, plane: PlaneIndex
+    folder: Path, row: Acquisition, watched: Watch, target: Target, plane: PlaneIndex
 ) -> Int32:
     """Segment a plane of an acquisition with a session's network."""
     model = ready_model(find_model(str(folder.absolute())), torch.device("cpu"))
-    image = load(Path(text_path(row["path"])), watched.axes)
+    image = load(Path(text_path(row.path)), watched.axes)
     chosen, _ = channels_for(image, model.card, target.choice())
     pixels = image.pixels[plane.position, plane.t, plane.z]
     found = segment(

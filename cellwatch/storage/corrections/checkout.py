@@ -3,7 +3,6 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from cellwatch.errors import RequestRefused, UnreadableImage
 from cellwatch.files.digests import content_sha256
 from cellwatch.files.stems import stem_of
 from cellwatch.images import load, plane_digest
-from cellwatch.records import Crop, PlaneIndex
+from cellwatch.records import Crop, ListedAcquisition, PlaneIndex
 from cellwatch.storage.corrections.export import ENDINGS, write_image, write_labels, write_tiff
 from cellwatch.storage.corrections.names import CorrectionName, correction_name
 from cellwatch.storage.ledger.path_text import text_path
@@ -67,8 +66,7 @@ class Wanted:
 
     Attributes
     ----------
-    row : mapping
-        The acquisition, as the ledger has it.
+    row : ListedAcquisition
     target, axes : str
     tool : str
     plane : PlaneIndex
@@ -82,7 +80,7 @@ class Wanted:
         The files in which this plane was corrected before, each with its number of ROIs.
     """
 
-    row: Mapping[str, Any]  # Any: what SQLite holds
+    row: ListedAcquisition
     target: str
     axes: str
     tool: str
@@ -108,15 +106,15 @@ class Given:
     keep: Path
 
 
-def _unchanged(row: Mapping[str, Any]) -> Path:  # Any: what SQLite holds
-    path, made_of = Path(text_path(row["path"])), row.get("content_sha256")
+def _unchanged(row: ListedAcquisition) -> Path:
+    path, made_of = Path(text_path(row.path)), row.content_sha256
     try:
         is_changed = made_of and content_sha256(path) != made_of
     except UnreadableImage as error:
         raise RequestRefused(str(error)) from error
     if is_changed:
         raise RequestRefused(
-            f"{row['path']} holds something else than its masks were made from: it was written to "
+            f"{row.path} holds something else than its masks were made from: it was written to "
             "since; it can be taken out when it was segmented again (cellwatch status)"
         )
     return path
@@ -146,10 +144,10 @@ def take_out(
     image = load(_unchanged(row), wanted.axes)
     plane_at = (wanted.plane.position, wanted.plane.t, wanted.plane.z)
     if any(i >= n for i, n in zip(plane_at, image.pixels.shape[:3], strict=True)):
-        raise RequestRefused(f"{row['path']} has no plane {plane_at}")
+        raise RequestRefused(f"{row.path} has no plane {plane_at}")
     pixels = image.pixels[plane_at]
     digest = plane_digest(pixels)
-    labels = given.labels if given else read_plane(Path(row["store"]), wanted.target, plane_at)
+    labels = given.labels if given else read_plane(Path(row.store or ""), wanted.target, plane_at)
     crop = wanted.part
     if crop is None and wanted.crop:
         crop = crop_around(labels, wanted.crop)
@@ -157,7 +155,7 @@ def take_out(
         pixels, labels = pixels[(slice(None), *crop.window)], labels[crop.window]
     labels = relabel(np.ascontiguousarray(labels, np.int32))
     has_planes = image.n_planes > 1
-    target = wanted.target if row["n_targets"] > 1 else ""
+    target = wanted.target if row.n_targets > 1 else ""
     plane = wanted.plane if has_planes else None
     stem = correction_name(CorrectionName(_stem(row), plane, target, crop), "")
     if wanted.is_again:
@@ -171,7 +169,7 @@ def take_out(
     (folder / "README.txt").write_text(note, encoding="utf-8")
     return {
         "handed_out": _remembered(given.keep, stem, labels) if given else None,
-        "acquisition_id": row["id"],
+        "acquisition_id": row.id,
         "target": wanted.target,
         "stem": stem,
         **asdict(wanted.plane),
@@ -199,11 +197,11 @@ def _remembered(keep: Path, stem: str, labels: Int32) -> str:
     return str(path)
 
 
-def _stem(row: Mapping[str, Any]) -> str:  # Any: what SQLite holds
+def _stem(row: ListedAcquisition) -> str:
     # Of several images of one name each is handed out under a name that no other has.
-    stem = stem_of(Path(text_path(row["relative_path"])).name)
-    if row["n_alike"] > 1:
-        stem += f"-{hashlib.sha256(row['path'].encode()).hexdigest()[:6]}"
+    stem = stem_of(Path(text_path(row.relative_path)).name)
+    if row.n_alike > 1:
+        stem += f"-{hashlib.sha256(row.path.encode()).hexdigest()[:6]}"
     return stem
 
 
@@ -254,9 +252,9 @@ def _note(
         "empty": f"{stem}_empty.tif",
         "corrections": corrections,
     }
-    title = f"{stem}: {wanted.target} of {wanted.row['path']}" if not wanted.is_again else stem
-    if wanted.row.get("flagged_why") and not wanted.is_again:
-        title += f"\nFlagged: {wanted.row['flagged_why']}"
+    title = f"{stem}: {wanted.target} of {wanted.row.path}" if not wanted.is_again else stem
+    if wanted.row.flagged_why and not wanted.is_again:
+        title += f"\nFlagged: {wanted.row.flagged_why}"
     if wanted.before:
         title += f"\nCorrected before: {', '.join(wanted.before)}.\n{AGAIN.format(**named)}"
     how = HOW[wanted.tool].format(**named)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from cellwatch.files.stems import stem_of
-from cellwatch.records import Crop, PlaneIndex
+from cellwatch.records import CorrectionKind, Crop, PlaneIndex
 
 ENDINGS = ("_cp_masks", "_masks", "_seg", "_labels", "_rois", "_roiset", "-roiset", "roiset")
 REGION = "_region"
@@ -67,13 +67,14 @@ class DroppedName:
     ----------
     readings : tuple of CorrectionName
         Those that take the longest stem first: an image may be called `cells__nuclei`.
-    kind : "labels" or "region"
+    kind : CorrectionKind
+        Labels or a region
     is_empty : bool
         Whether it says that nothing is there.
     """
 
     readings: tuple[CorrectionName, ...]
-    kind: str
+    kind: CorrectionKind
     is_empty: bool
 
 
@@ -139,16 +140,16 @@ def correction_name(name: CorrectionName, ending: str) -> str:
     return text + ending
 
 
-def _without_ending(bare: str) -> tuple[str, str, bool, bool]:
+def _without_ending(bare: str) -> tuple[str, CorrectionKind, bool, bool]:
     lowered = bare.lower()
     for ending, kind, is_empty in (
-        (REGION, "region", False),
-        (EMPTY, "labels", True),
-        *((ending, "labels", False) for ending in ENDINGS),
+        (REGION, CorrectionKind.REGION, False),
+        (EMPTY, CorrectionKind.LABELS, True),
+        *((ending, CorrectionKind.LABELS, False) for ending in ENDINGS),
     ):
         if lowered.endswith(ending):
             return bare[: -len(ending)], kind, is_empty, True
-    return bare, "labels", False, False
+    return bare, CorrectionKind.LABELS, False, False
 
 
 def _without_image_suffix(text: str) -> str:

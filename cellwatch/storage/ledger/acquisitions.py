@@ -12,9 +12,10 @@ from typing import Any
 from sqlite_utils import Database
 
 from cellwatch.files.stems import stem_key
-from cellwatch.records import AcquisitionId, AcquisitionState, ImageInfo
+from cellwatch.records import Acquisition, AcquisitionId, AcquisitionState, ImageInfo
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.path_text import path_text, text_path
+from cellwatch.storage.ledger.rows import first
 from cellwatch.storage.masks.paths import place_key
 
 LATEST_NS = 2**63 - 1  # what SQLite's integers hold: the year 2262
@@ -66,8 +67,8 @@ def note_waiting(
         row = _unfinished(db, arrival)
         if row is None:
             _insert(db, arrival, state, reason, now)
-        elif (row["state"], row["reason"]) != (state, reason):
-            set_state(db, row["id"], state, reason, now)
+        elif (row.state, row.reason) != (state, reason):
+            set_state(db, row.id, state, reason, now)
 
 
 def enqueue(
@@ -87,10 +88,10 @@ def enqueue(
         row = _unfinished(db, arrival)
         if row is None:
             acquisition = _insert(db, arrival, AcquisitionState.QUEUED, None, now)
-        elif row["state"] == AcquisitionState.SKIPPED and _is_same_file(row, arrival):
+        elif row.state == AcquisitionState.SKIPPED and _is_same_file(row, arrival):
             return None
         else:
-            acquisition = AcquisitionId(row["id"])
+            acquisition = AcquisitionId(row.id)
             db.table("acquisitions").update(acquisition, _facts(arrival))
             set_state(db, acquisition, AcquisitionState.QUEUED, None, now)
         db.table("acquisitions").update(acquisition, {"queued_at": iso(now), **_place(store)})
@@ -182,31 +183,27 @@ def iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")
 
 
-def _find(db: Database, arrival: Arrival) -> dict[str, Any] | None:
-    rows = db.table("acquisitions").rows_where(
-        "watch = ? AND path = ? AND fingerprint = ?",
-        [arrival.watch, path_text(arrival.path), arrival.fingerprint],
-    )
-    return next(iter(rows), None)
+def _find(db: Database, arrival: Arrival) -> Acquisition | None:
+    return _at(db, arrival, arrival.fingerprint)
 
 
 def _queue_again(
-    db: Database, known: dict[str, Any], arrival: Arrival, now: datetime
+    db: Database, known: Acquisition, arrival: Arrival, now: datetime
 ) -> AcquisitionId | None:
-    key = AcquisitionId(known["id"])
+    key = AcquisitionId(known.id)
     is_same_file = _is_same_file(known, arrival)
     facts = _facts(arrival)
     db.table("acquisitions").update(key, {k: facts[k] for k in ("size", "mtime_ns", "ctime_ns")})
     if growing := _unfinished(db, arrival):
         reason = "it was rewritten with what it had held before"
-        set_state(db, growing["id"], AcquisitionState.SKIPPED, reason, now)
-    is_current = known["superseded_by"] is None
-    is_done = known["state"] == AcquisitionState.DONE
+        set_state(db, growing.id, AcquisitionState.SKIPPED, reason, now)
+    is_current = known.superseded_by is None
+    is_done = known.state == AcquisitionState.DONE
     # A done file with a new time may differ where the fingerprint does not look: the worker
     # compares the whole content, and its masks stay as they are if it is the same.
-    if is_current and known["state"] not in TRIED_AGAIN and (is_same_file or not is_done):
+    if is_current and known.state not in TRIED_AGAIN and (is_same_file or not is_done):
         return None
-    looked_at = known["content_sha256"] if is_current and is_done else None
+    looked_at = known.content_sha256 if is_current and is_done else None
     db.table("acquisitions").update(
         key,
         {
@@ -224,19 +221,21 @@ def _queue_again(
     return key
 
 
-def _unfinished(db: Database, arrival: Arrival) -> dict[str, Any] | None:
+def _unfinished(db: Database, arrival: Arrival) -> Acquisition | None:
     # A file that is still being written has no fingerprint; one row per path represents it.
-    rows = db.table("acquisitions").rows_where(
-        "watch = ? AND path = ? AND fingerprint = ''", [arrival.watch, path_text(arrival.path)]
-    )
-    return next(iter(rows), None)
+    return _at(db, arrival, "")
 
 
-def _is_same_file(row: dict[str, Any], arrival: Arrival) -> bool:
+def _at(db: Database, arrival: Arrival, fingerprint: str) -> Acquisition | None:
+    sql = "SELECT * FROM acquisitions WHERE watch = ? AND path = ? AND fingerprint = ?"
+    return first(db, Acquisition, sql, [arrival.watch, path_text(arrival.path), fingerprint])
+
+
+def _is_same_file(row: Acquisition, arrival: Arrival) -> bool:
     facts = _facts(arrival)
-    ctimes = (row["ctime_ns"], facts["ctime_ns"])
+    ctimes = (row.ctime_ns, facts["ctime_ns"])
     is_same_time = None in ctimes or ctimes[0] == ctimes[1]
-    return (row["size"], row["mtime_ns"]) == (facts["size"], facts["mtime_ns"]) and is_same_time
+    return (row.size, row.mtime_ns) == (facts["size"], facts["mtime_ns"]) and is_same_time
 
 
 def _place(store: str) -> dict[str, str]:
@@ -260,7 +259,7 @@ def _insert(
     return AcquisitionId(int(table.last_pk))  # type: ignore[arg-type]  # None only before an insert
 
 
-def _facts(arrival: Arrival) -> dict[str, Any]:
+def _facts(arrival: Arrival) -> dict[str, Any]:  # Any: columns
     info = arrival.info
     return {
         "watch": arrival.watch,

@@ -1,13 +1,24 @@
 """What was handed out to be corrected, found again by the name of what comes back."""
 
 import sqlite3
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from cellwatch.files.stems import stem_key
+from cellwatch.records import Checkout
+from cellwatch.storage.ledger.acquisitions import iso
 from cellwatch.storage.ledger.path_text import path_text
+from cellwatch.storage.ledger.rows import first, records
 
-Row = dict[str, Any]  # Any: what SQLite holds
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+
+def record(db: "Database", made: Mapping[str, Any], now: datetime) -> None:  # Any: columns
+    """Record what was taken out, as `take_out` describes it."""
+    row = {**made, "stem": _text(made["stem"]), "checked_out_at": iso(now)}
+    db.table("checkouts").insert(row)
 
 
 def handed_out_as(db: sqlite3.Connection, stems: Iterable[str], kind: str, file: str) -> set[int]:
@@ -37,7 +48,7 @@ def handed_out_as(db: sqlite3.Connection, stems: Iterable[str], kind: str, file:
 
 def of_file(
     db: sqlite3.Connection, stems: Iterable[str], watch: str, relative_path: str
-) -> list[sqlite3.Row]:
+) -> list[Checkout]:
     """Return what was handed out under a name of a file, whatever it holds now; latest first."""
     wanted = [_text(stem) for stem in stems]
     sql = f"""
@@ -45,14 +56,13 @@ def of_file(
         WHERE c.stem IN ({",".join("?" * len(wanted))}) AND c.is_mirrored = 0
               AND a.watch = ? AND a.relative_path = ? ORDER BY c.id DESC
     """
-    return db.execute(sql, [*wanted, watch, relative_path]).fetchall()
+    return records(db, Checkout, sql, [*wanted, watch, relative_path])
 
 
-def latest(db: sqlite3.Connection, stem: str) -> Row | None:
+def latest(db: sqlite3.Connection, stem: str) -> Checkout | None:
     """Return what was handed out last under a stem; None: nothing was."""
     sql = "SELECT * FROM checkouts WHERE stem = ? ORDER BY id DESC LIMIT 1"
-    row = db.execute(sql, [_text(stem)]).fetchone()
-    return dict(row) if row else None
+    return first(db, Checkout, sql, [_text(stem)])
 
 
 def _text(stem: str) -> str:

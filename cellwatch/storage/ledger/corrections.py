@@ -11,7 +11,15 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.records import CorrectionRead, CorrectionState, Side
+from cellwatch.records import (
+    ActiveCorrection,
+    Correction,
+    CorrectionKind,
+    CorrectionRead,
+    CorrectionState,
+    Side,
+    TrainableCorrection,
+)
 from cellwatch.storage.ledger import superseding
 from cellwatch.storage.ledger.acquisitions import iso
 from cellwatch.storage.ledger.database import transaction
@@ -19,51 +27,15 @@ from cellwatch.storage.ledger.dropped_files import Drop, crop_text
 from cellwatch.storage.ledger.flags import lower_on
 from cellwatch.storage.ledger.path_text import path_text, readable
 from cellwatch.storage.ledger.precedence import SAID
+from cellwatch.storage.ledger.rows import records
 
-Row = dict[str, Any]  # Any: what SQLite holds
+Columns = dict[str, Any]  # Any: what SQLite holds, to be written
 TAKEN_AWAY = "it was taken away; put back, it is looked at again"
 UNTOUCHED_REMEDY = (
     "correct it and save it again; if it is right as it was found, first take that one back "
     "(cellwatch corrections withdraw {id}), then save this one again"
 )
-
-
 CONFIRM = "; if it is right as it is, say so: cellwatch corrections confirm {id}"
-
-
-def confirm(db: Database, correction_id: int, by: str, now: datetime) -> Row | None:
-    """Record that a person calls a doubtful drop right; it is read again.
-
-    None: there is no such drop, it is not in doubt, or its file was dropped again since.
-    """
-    with transaction(db):
-        row = next(db.table("corrections").rows_where("id = ?", [correction_id]), None)
-        if row is None or row["state"] != CorrectionState.REJECTED or not row["is_doubtful"]:
-            return None
-        if not superseding.is_latest_of_file(db, correction_id):
-            return None
-        facts = {"confirmed_by": by, "confirmed_at": iso(now)}
-        db.table("corrections").update(correction_id, facts)
-        return {**row, **facts}
-
-
-def is_confirmed(db: sqlite3.Connection, drop: Drop) -> bool:
-    """Say whether a person called this very file right."""
-    sql = """
-        SELECT 1 FROM corrections WHERE file = ? AND size = ? AND mtime_ns = ?
-        AND confirmed_at IS NOT NULL LIMIT 1
-    """
-    values = [path_text(drop.file), drop.size, drop.mtime_ns]
-    return db.execute(sql, values).fetchone() is not None
-
-
-def confirmed_since(db: Database) -> list[Row]:
-    """Return the drops that were confirmed and not read again yet."""
-    sql = """
-        SELECT * FROM corrections c WHERE state = 'rejected' AND confirmed_at IS NOT NULL
-        AND NOT EXISTS (SELECT 1 FROM corrections n WHERE n.file = c.file AND n.id > c.id)
-    """
-    return _rows(db, sql, [])
 
 
 def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> int:
@@ -78,7 +50,9 @@ def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> in
             db.table("corrections").update(key, {"size": drop.size, "mtime_ns": drop.mtime_ns})
             return key
         if done := superseding.work_at_stake(db, drop, read):
-            read = replace(read, reason=_untouched(done), remedy=UNTOUCHED_REMEDY.format(**done))
+            read = replace(
+                read, reason=_untouched(done), remedy=UNTOUCHED_REMEDY.format(id=done.id)
+            )
         state = CorrectionState.REJECTED if read.reason else CorrectionState.TRAINABLE
         facts = _facts(drop, state, now)
         if read.reason:
@@ -93,10 +67,11 @@ def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> in
         is_reread = _was_taken(db, drop)
         key = _insert(db, facts)
         superseding.supersede(db, key, now)
-        if drop.kind == "labels" and drop.acquisition_id is not None and not is_reread:
+        is_labels = drop.kind != CorrectionKind.REGION
+        if is_labels and drop.acquisition_id is not None and not is_reread:
             why = f"corrected in {path_text(drop.file)}"
             lower_on(db, drop.acquisition_id, why, now)
-        if drop.kind == "labels" and not drop.is_again:
+        if drop.kind == CorrectionKind.LABELS:
             _test_then_train(db, key, read, now)
         return key
 
@@ -121,15 +96,13 @@ def wait_for_image(
         return key
 
 
-def trainable(db: Database, group: str) -> list[Row]:
-    """Return the standing corrections of a group, oldest first, whatever the side."""
+def trainable(db: Database, group: str) -> list[TrainableCorrection]:
+    """Return the active corrections of a group, oldest first, whatever the side."""
     sql = f"""
-        SELECT c.*, {SAID}, a.relative_path, a.watch, a.pixel_size_um FROM corrections c
-        JOIN acquisitions a ON a.id = c.acquisition_id
-        WHERE c.group_name = ? AND c.kind = 'labels' AND c.is_again = 0
-              AND c.state IN ('trainable', 'used') ORDER BY c.id
+        SELECT c.*, {SAID}, a.relative_path, a.watch, a.pixel_size_um FROM active_corrections c
+        JOIN acquisitions a ON a.id = c.acquisition_id WHERE c.group_name = ? ORDER BY c.id
     """
-    return _rows(db, sql, [group])
+    return records(db, TrainableCorrection, sql, [group])
 
 
 def known_drops(db: Database | sqlite3.Connection) -> dict[str, tuple[int, int]]:
@@ -138,18 +111,19 @@ def known_drops(db: Database | sqlite3.Connection) -> dict[str, tuple[int, int]]
     return {file: (size, mtime) for file, size, mtime in db.execute(sql).fetchall()}
 
 
-def latest_of_files(db: Database) -> list[Row]:
+def latest_of_files(db: Database) -> list[Correction]:
     """Return the latest row of each dropped file, for answers that are to be written again."""
     sql = """
         SELECT * FROM corrections WHERE id IN (SELECT max(id) FROM corrections GROUP BY file)
         ORDER BY id
     """
-    return _rows(db, sql, [])
+    return records(db, Correction, sql)
 
 
-def orphans(db: Database) -> list[Row]:
+def orphans(db: Database) -> list[Correction]:
     """Return the corrections that wait for their image."""
-    return _rows(db, "SELECT * FROM corrections WHERE state = 'orphan' ORDER BY id", [])
+    sql = "SELECT * FROM corrections WHERE state = 'orphan' ORDER BY id"
+    return records(db, Correction, sql)
 
 
 def taken_away(db: Database, correction_id: int, now: datetime) -> None:
@@ -170,16 +144,18 @@ def files_taken_away(db: Database | sqlite3.Connection) -> list[tuple[str, int]]
     return [(file, key) for file, key in db.execute(sql).fetchall()]
 
 
-def standing_rejections(db: Database) -> list[Row]:
+def standing_rejections(db: Database) -> list[Correction]:
     """Return the rejected drops that nothing has replaced yet."""
     sql = "SELECT * FROM corrections WHERE state = 'rejected' AND superseded_by IS NULL"
-    return _rows(db, sql, [])
+    return records(db, Correction, sql)
 
 
 def waits_still(db: Database, correction_id: int, reason: str) -> bool:
     """Say whether a correction waits for the reason that its row gives already."""
-    row = db.table("corrections").get(correction_id)
-    return bool(row["state"] == CorrectionState.ORPHAN and row["reason"] == readable(reason))
+    row = superseding.by_id(db, correction_id)
+    if row is None or row.state != CorrectionState.ORPHAN:
+        return False
+    return row.reason == readable(reason)
 
 
 def retire_orphan(db: Database, correction_id: int, now: datetime) -> None:
@@ -217,15 +193,15 @@ def _was_taken(db: Database, drop: Drop) -> bool:
     return bool(db.table("corrections").count_where(where, values))
 
 
-def _untouched(done: Row) -> str:
-    edits = f"+{done['added']} -{done['removed']} ~{done['changed']}"
+def _untouched(done: ActiveCorrection) -> str:
+    edits = f"+{done.added} -{done.removed} ~{done.changed}"
     return (
-        f"nothing was changed in it, and correction {done['id']} ({done['file']}: {done['rois']} "
+        f"nothing was changed in it, and correction {done.id} ({done.file}: {done.rois} "
         f"ROIs, {edits}) of the same part is active"
     )
 
 
-def _facts(drop: Drop, state: CorrectionState, now: datetime) -> Row:
+def _facts(drop: Drop, state: CorrectionState, now: datetime) -> Columns:
     return {
         "file": path_text(drop.file),
         "size": drop.size,
@@ -240,13 +216,12 @@ def _facts(drop: Drop, state: CorrectionState, now: datetime) -> Row:
         **asdict(drop.plane),
         "crop": crop_text(drop.crop),
         "annotator": drop.annotator,
-        "is_again": int(drop.is_again),
         "checkout_id": drop.checkout_id,
         "folder": drop.folder or None,
     }
 
 
-def _found(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> Row:
+def _found(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> Columns:
     sql = "SELECT model_id, model_sha256 FROM targets WHERE acquisition_id = ? AND name = ?"
     model = db.execute(sql, [drop.acquisition_id, drop.target]).fetchone() or (None, None)
     notes = [*read.notes, *_withdrawn_before(db, drop, read)]
@@ -262,7 +237,7 @@ def _found(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> Row
         "added": read.added,
         "removed": read.removed,
         "changed": read.changed,
-        "ap50": round(read.average_precision, 6) if drop.kind == "labels" else None,
+        "ap50": round(read.average_precision, 6) if drop.kind != CorrectionKind.REGION else None,
         "agreement": None if read.agreement is None else round(read.agreement, 6),
         "minutes": _minutes(db, drop, now),
         "notes": json.dumps(notes),
@@ -312,7 +287,7 @@ def _minutes(db: Database, drop: Drop, now: datetime) -> float | None:
     return round((end - since.timestamp()) / 60, 2)
 
 
-def _insert(db: Database, facts: Row) -> int:
+def _insert(db: Database, facts: Columns) -> int:
     table = db.table("corrections").insert(facts)
     return int(table.last_pk)  # type: ignore[arg-type]  # None only before an insert
 
@@ -343,7 +318,3 @@ def _test_then_train(db: Database, key: int, read: CorrectionRead, now: datetime
 
 def _set_state(db: Database, key: int, state: CorrectionState, now: datetime) -> None:
     db.table("corrections").update(key, {"state": state, "state_since": iso(now)})
-
-
-def _rows(db: Database, sql: str, values: list[Any]) -> list[Row]:  # Any: bound values
-    return list(db.query(sql, values))

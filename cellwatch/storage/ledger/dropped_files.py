@@ -3,9 +3,9 @@
 import json
 import sqlite3
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
-from cellwatch.records import Crop, PlaneIndex
+from cellwatch.records import Correction, CorrectionKind, Crop, PlaneIndex
+from cellwatch.storage.ledger.rows import first
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Drop:
         Below the corrections folder.
     size : int, bytes
     mtime_ns : int
-    kind : "labels" or "region"
+    kind : CorrectionKind
     acquisition_id : int or None
         None: its image is not known, or the name means nothing.
     target, group : str
@@ -27,8 +27,6 @@ class Drop:
     annotator : str
     checkout_id : int or None
         Under which it was handed out.
-    is_again : bool
-        Whether it was handed out mirrored: a second look, not to be trained on.
     folder : str
         Where its arrays are kept.
     """
@@ -36,7 +34,7 @@ class Drop:
     file: str
     size: int
     mtime_ns: int
-    kind: str = "labels"
+    kind: CorrectionKind = CorrectionKind.LABELS
     acquisition_id: int | None = None
     target: str = ""
     group: str = ""
@@ -44,14 +42,19 @@ class Drop:
     crop: Crop | None = None
     annotator: str = ""
     checkout_id: int | None = None
-    is_again: bool = False
     folder: str = ""
 
+    @property
+    def plane_key(self) -> str:
+        """Return which plane of which acquisition and target it is of, as the column does."""
+        plane = self.plane
+        place = (self.acquisition_id, self.target, plane.position, plane.t, plane.z)
+        return "/".join(map(str, place))
 
-def part_of(drop: Drop) -> tuple[Any, ...]:  # Any: values of a row
-    """Return position, t, z, crop and annotator of a drop, as columns hold them."""
-    plane = drop.plane
-    return (plane.position, plane.t, plane.z, crop_text(drop.crop), drop.annotator)
+    @property
+    def part_key(self) -> str:
+        """Return which part of that plane it is of, and whose, as the column does."""
+        return f"{self.plane_key}/{crop_text(self.crop) or ''}/{self.annotator}"
 
 
 def crop_text(crop: Crop | None) -> str | None:
@@ -59,22 +62,16 @@ def crop_text(crop: Crop | None) -> str | None:
     return json.dumps(asdict(crop)) if crop else None
 
 
-def crop_of(text: str | None) -> Crop | None:
-    """Return the crop that a column holds."""
-    return Crop(**json.loads(text)) if text else None
-
-
 def newest(db: sqlite3.Connection) -> int:
     """Return the id of the latest correction; 0: there is none."""
     return int(db.execute("SELECT coalesce(max(id), 0) FROM corrections").fetchone()[0])
 
 
-def answer_since(db: sqlite3.Connection, key: int, acquisition_id: int) -> sqlite3.Row | None:
+def answer_since(db: sqlite3.Connection, key: int, acquisition_id: int) -> Correction | None:
     """Return the latest answer after a correction: to labels of an image, or to a rejected file."""
     sql = """
-        SELECT state, reason, remedy, id FROM corrections
+        SELECT * FROM corrections
         WHERE id > ? AND kind = 'labels' AND (acquisition_id = ? OR state = 'rejected')
         ORDER BY id DESC LIMIT 1
     """
-    found: sqlite3.Row | None = db.execute(sql, [key, acquisition_id]).fetchone()
-    return found
+    return first(db, Correction, sql, [key, acquisition_id])

@@ -8,10 +8,12 @@ from pathlib import PurePosixPath
 from sqlite_utils import Database
 
 from cellwatch.files.stems import meant_by, name_key, stem_key
+from cellwatch.records import Acquisition
 from cellwatch.storage.ledger.acquisitions import iso
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.lookup import CURRENT
 from cellwatch.storage.ledger.path_text import path_text
+from cellwatch.storage.ledger.rows import records
 
 NAMED = 3  # images that a mistyped name may have meant
 LIKELY = 5000  # images, the newest, among which a mistyped name is looked for
@@ -110,11 +112,11 @@ def acquisitions_named(db: Database, name: str, *, is_every: bool = False) -> li
     """
     current = "1" if is_every else CURRENT
     sql = f"""
-        SELECT a.id, a.path, a.stem FROM acquisitions a
+        SELECT a.* FROM acquisitions a
         WHERE {current} AND a.stem IN (?, ?) ORDER BY a.id
     """
     stems = [path_text(stem_key(f"{name}.x")), path_text(stem_key(name))]
-    return [row["id"] for row in meant_by(path_text(name), list(db.query(sql, stems)))]
+    return [row.id for row in meant_by(path_text(name), records(db, Acquisition, sql, stems))]
 
 
 def resembling(db: Database, name: str) -> list[str]:

@@ -236,3 +236,19 @@ CREATE TABLE unread (
     PRIMARY KEY (watch, suffix)
 );
 """
+
+ACTIVE_CORRECTIONS = """
+UPDATE corrections SET kind = 'second_look' WHERE kind = 'labels' AND is_again = 1;
+ALTER TABLE corrections DROP COLUMN is_again;
+-- Which plane of which acquisition and target; NULL: the image is not known.
+ALTER TABLE corrections ADD COLUMN plane_key TEXT GENERATED ALWAYS AS (
+    acquisition_id || '/' || target || '/' || position || '/' || t || '/' || z) VIRTUAL;
+-- Which part of it, and whose.
+ALTER TABLE corrections ADD COLUMN part_key TEXT GENERATED ALWAYS AS (
+    plane_key || '/' || coalesce(crop, '') || '/' || coalesce(annotator, '')) VIRTUAL;
+CREATE INDEX corrections_by_part ON corrections (part_key);
+CREATE INDEX corrections_by_plane ON corrections (plane_key);
+-- Labels that apply to their part now.
+CREATE VIEW active_corrections AS
+    SELECT * FROM corrections WHERE kind = 'labels' AND state IN ('trainable', 'used');
+"""

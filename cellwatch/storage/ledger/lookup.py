@@ -4,18 +4,12 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from cellwatch.files.stems import stem_key
-from cellwatch.records import AcquisitionState
+from cellwatch.records import Acquisition, AcquisitionState
 from cellwatch.storage.ledger.path_text import path_text, text_path
+from cellwatch.storage.ledger.rows import Ledger, first, records
 from cellwatch.watching.settle import Sighting
-
-if TYPE_CHECKING:
-    from sqlite_utils import Database  # slow to import, and commands read CURRENT
-
-Row = dict[str, Any]  # Any: what SQLite holds
-Ledger: TypeAlias = Union["Database", sqlite3.Connection]
 
 # Of acquisitions `a`: those that represent a file. One that is being rewritten has a second row,
 # which holds nothing yet, beside what the file held before.
@@ -24,22 +18,22 @@ CURRENT = """a.superseded_by IS NULL AND NOT (a.fingerprint = '' AND EXISTS (
     AND o.fingerprint != '' AND o.superseded_by IS NULL))"""
 
 
-def acquisition(db: sqlite3.Connection, key: int) -> Row:
-    """Return an acquisition."""
-    return dict(db.execute("SELECT * FROM acquisitions WHERE id = ?", [key]).fetchone())
+def acquisition(db: Ledger, key: int) -> Acquisition:
+    """Return an acquisition that there is."""
+    (found,) = records(db, Acquisition, "SELECT * FROM acquisitions WHERE id = ?", [key])
+    return found
 
 
-def current_at(db: sqlite3.Connection, watch: str, path: str) -> Row | None:
+def current_at(db: sqlite3.Connection, watch: str, path: str) -> Acquisition | None:
     """Return the acquisition that a file is now; None: it is none any more."""
     sql = f"SELECT a.* FROM acquisitions a WHERE a.watch = ? AND a.path = ? AND {CURRENT}"
-    found = db.execute(sql, [watch, path]).fetchone()
-    return dict(found) if found else None
+    return first(db, Acquisition, sql, [watch, path])
 
 
-def with_stem(db: sqlite3.Connection, stem: str) -> list[Row]:
+def with_stem(db: sqlite3.Connection, stem: str) -> list[Acquisition]:
     """Return the acquisitions of a stem, in the order in which they came."""
     sql = f"SELECT a.* FROM acquisitions a WHERE a.stem = ? AND {CURRENT} ORDER BY a.id"
-    return [dict(row) for row in db.execute(sql, [_stem_text(stem)]).fetchall()]
+    return records(db, Acquisition, sql, [_stem_text(stem)])
 
 
 def stems_like(db: sqlite3.Connection, stem: str, limit: int) -> list[str]:

@@ -3,7 +3,7 @@
 from sqlite_utils import Database, Migrations
 
 from cellwatch.files.stems import name_key, stem_key
-from cellwatch.storage.ledger.learning_tables import CHANGES_UNSEEN, THE_LOOP
+from cellwatch.storage.ledger.learning_tables import ACTIVE_CORRECTIONS, CHANGES_UNSEEN, THE_LOOP
 from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.ledger.tables import CHOICE_OF_MODEL, FIRST_LIGHT
 
@@ -90,3 +90,11 @@ def m008_states_instead_of_wording(db: Database) -> None:
     ):
         db.execute(f"ALTER TABLE {table} ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
         db.execute(f"UPDATE {table} SET {column} = 1 WHERE {known_by}")
+
+
+@migrations()
+def m009_active_corrections(db: Database) -> None:
+    """Name the part that a correction is of; make a second look a kind of correction."""
+    for statement in ACTIVE_CORRECTIONS.split(";\n"):
+        if statement.strip():
+            db.execute(statement)

@@ -314,10 +314,3 @@ def _files_of(db: Database, place: tuple[str, str]) -> list[str]:
     sql = "SELECT DISTINCT path FROM acquisitions WHERE watch = ? AND experiment = ?"
     rows = db.execute(sql, [place[0], path_text(place[1])]).fetchall()
     return [text_path(path) for (path,) in rows]
-
-
-def history(db: Database, group: str = "") -> list[dict[str, Any]]:  # Any: what SQLite holds
-    """Return every decision, newest first; of one group where it is named."""
-    where = "WHERE group_name = ?" if group else ""
-    sql = f"SELECT * FROM promotions {where} ORDER BY id DESC"
-    return list(db.query(sql, [group] if group else []))

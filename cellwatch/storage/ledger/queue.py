@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.records import AcquisitionId, AcquisitionState, Outcome, Trouble
+from cellwatch.records import Acquisition, AcquisitionId, AcquisitionState, Outcome, Trouble
 from cellwatch.storage.ledger.acquisitions import facts_of_image, iso, set_state
 from cellwatch.storage.ledger.attempts import (
     MAX_ATTEMPTS,
@@ -23,6 +23,7 @@ from cellwatch.storage.ledger.attempts import (
 )
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.path_text import text_path
+from cellwatch.storage.ledger.rows import first
 
 RETRY_AFTER = timedelta(minutes=1)  # doubled at each further attempt
 BLOCKED_AGAIN_AFTER = timedelta(minutes=1)  # doubled each time
@@ -91,54 +92,47 @@ def claim(
             return None
         _begin(db, ready, (device, worker_pid), now, now + lease)
         rows = db.execute(
-            "SELECT name FROM targets WHERE acquisition_id = ? ORDER BY id", [ready["id"]]
+            "SELECT name FROM targets WHERE acquisition_id = ? ORDER BY id", [ready.id]
         )
         names = tuple(name for (name,) in rows)
     return Claim(
-        AcquisitionId(ready["id"]),
-        ready["watch"],
-        text_path(ready["path"]),
-        ready["experiment"],
-        ready["fingerprint"],
-        ready["store"],
+        AcquisitionId(ready.id),
+        ready.watch,
+        text_path(ready.path),
+        ready.experiment,
+        ready.fingerprint,
+        ready.store or "",
         names,
-        ready["worker_deaths"],
-        ready["daemon_deaths"],
-        tuple(json.loads(ready["shape"])) if ready["shape"] else (),
-        ready["axes"] or "",
-        ready["queued_at"] or "",
-        ready["compared_with"] or "",
+        ready.worker_deaths,
+        ready.daemon_deaths,
+        ready.shape or (),
+        ready.axes or "",
+        ready.queued_at or "",
+        ready.compared_with or "",
     )
 
 
-def _next_ready(
-    db: Database, now: datetime, *, is_newest: bool
-) -> dict[str, Any] | None:  # Any: what SQLite holds
-    rows = db.query(
-        f"""
-        SELECT id, watch, path, experiment, fingerprint, store, attempts, worker_deaths,
-               daemon_deaths, shape, axes, queued_at, compared_with
-        FROM acquisitions
+def _next_ready(db: Database, now: datetime, *, is_newest: bool) -> Acquisition | None:
+    sql = f"""
+        SELECT * FROM acquisitions
         WHERE superseded_by IS NULL
               AND (state = 'queued'
                    OR (state IN ('failed', 'blocked', 'waiting') AND retry_at <= ?))
         ORDER BY compared_with IS NOT NULL, priority DESC, state != 'queued',
                  daemon_deaths >= ?, id {"DESC" if is_newest else ""}
         LIMIT 1
-        """,
-        [iso(now), MAX_DAEMON_DEATHS],
-    )
-    return next(iter(rows), None)
+    """
+    return first(db, Acquisition, sql, [iso(now), MAX_DAEMON_DEATHS])
 
 
 def _begin(
     db: Database,
-    ready: dict[str, Any],  # Any: what SQLite holds
+    ready: Acquisition,
     worker: tuple[str, int],  # device and pid
     now: datetime,
     lease_until: datetime,
 ) -> None:
-    key, number, (device, pid) = ready["id"], ready["attempts"] + 1, worker
+    key, number, (device, pid) = ready.id, ready.attempts + 1, worker
     set_state(db, key, AcquisitionState.RUNNING, None, now)
     db.table("acquisitions").update(
         key,
@@ -154,7 +148,12 @@ def _begin(
     db.table("attempts").insert({**attempt, "worker_pid": pid, "started_at": iso(now)})
 
 
-def finish(db: Database, outcome: Outcome, facts: dict[str, dict[str, Any]], now: datetime) -> None:
+def finish(
+    db: Database,
+    outcome: Outcome,
+    facts: Mapping[str, Mapping[str, Any]],  # Any: columns
+    now: datetime,
+) -> None:
     """Record the masks of an acquisition; they lie in their place already.
 
     Parameters

@@ -1,15 +1,15 @@
 """What the daemon says of itself: its life, its folders, the models it used."""
 
 import json
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.records import DaemonState, ModelCard
+from cellwatch.records import DaemonState, ModelCard, WorkerProcess
 from cellwatch.storage.ledger.acquisitions import iso
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.path_text import path_text, text_path
@@ -28,8 +28,8 @@ class DaemonFacts:
     config: str
 
 
-def daemon_started(db: Database, facts: DaemonFacts, now: datetime) -> list[dict[str, Any]]:
-    """Record that the daemon runs; return the workers of the one before, as {pid, started}.
+def daemon_started(db: Database, facts: DaemonFacts, now: datetime) -> list[WorkerProcess]:
+    """Record that the daemon runs; return the workers of the one before.
 
     Those of another boot of the machine are gone with it.
     """
@@ -49,13 +49,14 @@ def daemon_started(db: Database, facts: DaemonFacts, now: datetime) -> list[dict
             },
             pk="id",
         )
-    return list(json.loads(before[0])) if before and before[0] else []
+    found = json.loads(before[0]) if before and before[0] else []
+    return [WorkerProcess(each["pid"], each["started"]) for each in found]
 
 
-def daemon_workers(db: Database, workers: list[dict[str, Any]]) -> None:
+def daemon_workers(db: Database, workers: Sequence[WorkerProcess]) -> None:
     """Record which worker processes live, so that a successor can wait for them to end."""
     with transaction(db):
-        db.table("daemon").update(1, {"workers": json.dumps(workers)})
+        db.table("daemon").update(1, {"workers": json.dumps([asdict(each) for each in workers])})
 
 
 def daemon_degraded(db: Database, trouble: str) -> None:
@@ -70,6 +71,14 @@ def worker_ready(db: Database, device: str, precision: str) -> None:
     with transaction(db):
         facts = {"device": device, "precision": precision, "trouble": None}
         db.table("daemon").update(1, {**facts, "state": DaemonState.RUNNING})
+
+
+def secret(db: Database, key: str) -> bytes:
+    """Return a secret of this station, made at random when it is first asked for."""
+    with transaction(db):
+        made = {"key": key, "value": secrets.token_hex(32)}
+        db.table("station").insert(made, pk="key", ignore=True)
+        return bytes.fromhex(db.table("station").get(key)["value"])
 
 
 def told(db: Database, key: str, text: str) -> None:

@@ -4,24 +4,24 @@ Nothing is deleted, so that what was superseded can become active again.
 """
 
 from datetime import datetime
-from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.records import CorrectionRead, CorrectionState
+from cellwatch.records import (
+    ActiveCorrection,
+    Correction,
+    CorrectionKind,
+    CorrectionRead,
+    CorrectionState,
+)
 from cellwatch.storage.ledger import precedence
 from cellwatch.storage.ledger.acquisitions import iso
 from cellwatch.storage.ledger.database import transaction
-from cellwatch.storage.ledger.dropped_files import Drop, part_of
+from cellwatch.storage.ledger.dropped_files import Drop
 from cellwatch.storage.ledger.path_text import path_text
+from cellwatch.storage.ledger.rows import first, records
 
-Row = dict[str, Any]  # Any: what SQLite holds
-STANDING = ("trainable", "used")
-OF_ONE_PART = """
-    n.kind = o.kind AND n.is_again = o.is_again AND n.acquisition_id = o.acquisition_id
-    AND n.target = o.target AND n.position = o.position AND n.t = o.t AND n.z = o.z
-    AND n.crop IS o.crop AND n.annotator = o.annotator
-"""
+OF_ONE_PART = "n.kind = o.kind AND n.part_key = o.part_key"
 
 
 def supersede(db: Database, newer: int, now: datetime) -> None:
@@ -44,7 +44,9 @@ def supersede(db: Database, newer: int, now: datetime) -> None:
     )
 
 
-def withdraw(db: Database, correction_id: int, now: datetime) -> tuple[Row, Row | None] | None:
+def withdraw(
+    db: Database, correction_id: int, now: datetime
+) -> tuple[Correction, Correction | None] | None:
     """Take a correction back: no later training uses it.
 
     The latest labels of another file that they replaced become active again;
@@ -52,32 +54,37 @@ def withdraw(db: Database, correction_id: int, now: datetime) -> tuple[Row, Row 
 
     Returns
     -------
-    (Row, Row or None) or None
+    (Correction, Correction or None) or None
         The correction, and the one that is active again; None: it is not active, or there is none.
     """
     with transaction(db):
-        row = next(db.table("corrections").rows_where("id = ?", [correction_id]), None)
-        if row is None or row["state"] not in (*STANDING, "orphan"):
+        row = by_id(db, correction_id)
+        if row is None or not (row.state.is_active or row.state == CorrectionState.ORPHAN):
             return None
         _set(db, correction_id, CorrectionState.WITHDRAWN, now)
         for other in precedence.sharing(db, correction_id):
-            _set(db, other["id"], CorrectionState.TRAINABLE, now)  # there is more to learn from it
+            _set(db, other.id, CorrectionState.TRAINABLE, now)  # there is more to learn from it
         sql = f"""
             SELECT o.* FROM corrections o JOIN corrections n ON n.id = ? AND {OF_ONE_PART}
-            WHERE o.kind = 'labels' AND o.state = 'superseded' AND o.id < n.id AND o.file != n.file
+            WHERE o.kind != 'region' AND o.state = 'superseded' AND o.id < n.id AND o.file != n.file
             AND NOT EXISTS (SELECT 1 FROM corrections s WHERE s.file = o.file AND s.id > o.id)
             ORDER BY o.id DESC LIMIT 1
         """
-        back = next(iter(db.query(sql, [correction_id])), None)
+        back = first(db, Correction, sql, [correction_id])
         if back is not None:
-            _stand_again(db, back["id"], now)
-            back = dict(db.table("corrections").get(back["id"]))
-        if row["acquisition_id"] is not None:
-            _raise_again(db, row["acquisition_id"])
+            _stand_again(db, back.id, now)
+            back = by_id(db, back.id)
+        if row.acquisition_id is not None:
+            _raise_again(db, row.acquisition_id)
         return row, back
 
 
-def of_part(db: Database, correction_id: int) -> list[Row]:
+def by_id(db: Database, correction_id: int) -> Correction | None:
+    """Return a correction; None: there is none of this id."""
+    return first(db, Correction, "SELECT * FROM corrections WHERE id = ?", [correction_id])
+
+
+def of_part(db: Database, correction_id: int) -> list[Correction]:
     """Return what each other file says of the part of a correction: the files' latest rows."""
     sql = f"""
         SELECT o.* FROM corrections o JOIN corrections n ON n.id = ? AND {OF_ONE_PART}
@@ -85,23 +92,23 @@ def of_part(db: Database, correction_id: int) -> list[Row]:
         AND NOT EXISTS (SELECT 1 FROM corrections s WHERE s.file = o.file AND s.id > o.id)
         ORDER BY o.id
     """
-    return list(db.query(sql, [correction_id]))
+    return records(db, Correction, sql, [correction_id])
 
 
-def standing_of_part(db: Database, correction_id: int) -> Row | None:
+def standing_of_part(db: Database, correction_id: int) -> Correction | None:
     """Return the active correction of the part of another one; None: there is none."""
     sql = f"""
         SELECT o.* FROM corrections o JOIN corrections n ON n.id = ? AND {OF_ONE_PART}
         WHERE o.state IN ('trainable', 'used') ORDER BY o.id DESC LIMIT 1
     """
-    return next(iter(db.query(sql, [correction_id])), None)
+    return first(db, Correction, sql, [correction_id])
 
 
 def standing_of_file(db: Database, file: str) -> int | None:
     """Return the id of the active labels that a file holds or held before; None: there are none."""
     sql = """
         SELECT max(id) FROM corrections
-        WHERE file = ? AND kind = 'labels' AND state IN ('trainable', 'used')
+        WHERE file = ? AND kind != 'region' AND state IN ('trainable', 'used')
     """
     found = db.execute(sql, [file]).fetchone()[0]
     return None if found is None else int(found)
@@ -133,22 +140,19 @@ def is_latest_of_file(db: Database, correction_id: int) -> bool:
     return db.execute(sql, [correction_id]).fetchone() is None
 
 
-def work_at_stake(db: Database, drop: Drop, read: CorrectionRead) -> Row | None:
+def work_at_stake(db: Database, drop: Drop, read: CorrectionRead) -> ActiveCorrection | None:
     """Return the standing work of the same hand on the part that an untouched drop would replace.
 
     None: the drop was worked on, or there is none.
     """
     is_touched = read.added or read.removed or read.changed
-    if read.reason or drop.kind != "labels" or drop.is_again or is_touched or not read.rois:
+    if read.reason or drop.kind != CorrectionKind.LABELS or is_touched or not read.rois:
         return None
     sql = """
-        SELECT * FROM corrections WHERE kind = 'labels' AND is_again = 0 AND acquisition_id = ?
-        AND target = ? AND position = ? AND t = ? AND z = ? AND crop IS ? AND annotator = ?
-        AND state IN ('trainable', 'used') AND added + removed + changed > 0 AND sha256 IS NOT ?
-        ORDER BY id DESC LIMIT 1
+        SELECT * FROM active_corrections WHERE part_key = ?
+        AND added + removed + changed > 0 AND sha256 IS NOT ? ORDER BY id DESC LIMIT 1
     """
-    values = [drop.acquisition_id, drop.target, *part_of(drop), read.sha256]
-    return next(iter(db.query(sql, values)), None)
+    return first(db, ActiveCorrection, sql, [drop.part_key, read.sha256])
 
 
 def _stand_again(db: Database, key: int, now: datetime) -> None:
@@ -168,8 +172,7 @@ def _raise_again(db: Database, acquisition_id: int) -> None:
         UPDATE flags SET lowered_at = NULL, lowered_why = NULL, is_lowered_by_correction = 0
         WHERE acquisition_id = ? AND is_lowered_by_correction = 1
         AND id IN (SELECT max(id) FROM flags WHERE acquisition_id = ? GROUP BY raised_by, roi)
-        AND NOT EXISTS (SELECT 1 FROM corrections WHERE acquisition_id = ? AND kind = 'labels'
-                        AND is_again = 0 AND state IN ('trainable', 'used'))
+        AND NOT EXISTS (SELECT 1 FROM active_corrections WHERE acquisition_id = ?)
     """
     db.execute(sql, [acquisition_id] * 3)
 

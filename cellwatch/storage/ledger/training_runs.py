@@ -2,20 +2,33 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.records import AskedRun, CorrectionState, Side, TrainJob, TrainReport
+from cellwatch.records import AskedRun, CorrectionState, Side, TrainingRun, TrainJob, TrainReport
 from cellwatch.storage.ledger.acquisitions import iso
 from cellwatch.storage.ledger.corrections import sides, trainable
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.precedence import counting
 from cellwatch.storage.ledger.promotions import Decision, decide
+from cellwatch.storage.ledger.rows import first, records
 
-Row = dict[str, Any]  # Any: what SQLite holds
 TWIN = "/fold"  # behind a model's id: a network of its night that left some acquisitions out
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A score of a network on what it was trained on, or a held-out image that was trained on."""
+
+    problem: str
+    kind: str
+    model_id: str
+    correction_id: int
+    content_key: str
+    file: str
+    score_id: int | None
 
 
 def begin(db: Database, asked: AskedRun, now: datetime) -> int | None:
@@ -168,17 +181,17 @@ def _outcome(report: TrainReport, decisions: list[Decision]) -> str:
 
 def give_up(
     db: Database, group: str, among: Sequence[int], reason: str, now: datetime
-) -> list[Row]:
+) -> list[TrainingRun]:
     """Record that the runs of a group ("": of all) that run or wait are given up; return them.
 
     Only those among the ids: others were asked for since, and by somebody else.
     """
     with transaction(db):
-        of = "state IN ('running', 'waiting') AND ? IN ('', group_name)"
-        rows = [r for r in db.table("runs").rows_where(of, [group]) if r["id"] in among]
+        sql = "SELECT * FROM runs WHERE state IN ('running', 'waiting') AND ? IN ('', group_name)"
+        rows = [row for row in records(db, TrainingRun, sql, [group]) if row.id in among]
         for row in rows:
-            _close(db, row["id"], "failed", reason, now)
-            db.table("runs").update(row["id"], {"is_cancelled": 1})
+            _close(db, row.id, "failed", reason, now)
+            db.table("runs").update(row.id, {"is_cancelled": 1})
     return rows
 
 
@@ -187,23 +200,25 @@ def is_under_way(db: Database, run_id: int) -> bool:
     return bool(db.table("runs").count_where("id = ? AND state = 'running'", [run_id]))
 
 
-def unfinished(db: Database) -> Row | None:
+def unfinished(db: Database) -> TrainingRun | None:
     """Return the run that is under way; None: there is none."""
-    return next(iter(db.table("runs").rows_where("state = 'running'", limit=1)), None)
+    return first(db, TrainingRun, "SELECT * FROM runs WHERE state = 'running' LIMIT 1")
 
 
 def in_training(db: Database, correction_id: int) -> str:
     """Return the model that is being trained on a correction just now; "": there is none."""
     run = unfinished(db)
-    items = json.loads(run["job"])["items"] if run and run["job"] else []
-    is_learned = any(item["correction_id"] == correction_id for item in items)
-    return str(run["model_id"]) if run and is_learned else ""
+    if run is None or run.job is None:
+        return ""
+    is_learned = any(item["correction_id"] == correction_id for item in run.job["items"])
+    return str(run.model_id) if is_learned else ""
 
 
-def latest(db: Database, group: str) -> Row:
+def latest(db: Database, group: str) -> TrainingRun:
     """Return the last run of a group that has had one."""
     sql = "SELECT * FROM runs WHERE group_name = ? ORDER BY id DESC LIMIT 1"
-    return next(iter(db.query(sql, [group])))
+    (found,) = records(db, TrainingRun, sql, [group])
+    return found
 
 
 def dates_of(db: Database, group: str) -> list[str]:
@@ -246,9 +261,9 @@ def new_rois(db: Database, group: str, lead: str = "") -> int:
     held = {key for key, side in sides(db, group).items() if side == Side.HELD_OUT}
     rows = counting(trainable(db, group), lead)
     return sum(
-        max(row["rois"], row["predicted"], 1)
+        max(row.rois, row.predicted, 1)
         for row in rows
-        if row["state"] == CorrectionState.TRAINABLE and row["content_key"] not in held
+        if row.state == CorrectionState.TRAINABLE and row.content_key not in held
     )
 
 
@@ -258,7 +273,7 @@ def models_named(db: Database, prefix: str) -> int:
     return int(db.execute(sql, [prefix, prefix]).fetchone()[0])
 
 
-def leaks(db: Database) -> list[Row]:
+def leaks(db: Database) -> list[Leak]:
     """Return every score of a network on an acquisition that it was trained on: there is none.
 
     Also every held-out acquisition that some network of its group was trained on.
@@ -278,7 +293,7 @@ def leaks(db: Database) -> list[Row]:
         JOIN sides s ON s.group_name = r.group_name AND s.content_key = t.content_key
         WHERE s.side = 'held_out'
     """
-    return [*db.query(scored), *db.query(held)]
+    return [*records(db, Leak, scored), *records(db, Leak, held)]
 
 
 def _is_any_under_way(db: Database) -> bool:

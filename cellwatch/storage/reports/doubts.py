@@ -1,12 +1,14 @@
 """Which results a person should not take for good without a look."""
 
-import json
 import sqlite3
+from dataclasses import dataclass, replace
 from typing import Any
 
-from cellwatch.storage.reports.learning import acquisitions, has_marks
+from cellwatch.records import AcquisitionState, ListedAcquisition
+from cellwatch.storage.ledger.rows import records
+from cellwatch.storage.reports.corrections import acquisitions
+from cellwatch.storage.reports.station import has_marks
 
-Row = dict[str, Any]  # Any: what SQLite holds
 MANY = 10_000  # rows of the review queue that are looked through
 TAKEN_OUT = """(SELECT max(k.checked_out_at) FROM checkouts k
                 WHERE k.acquisition_id = q.acquisition_id AND k.is_mirrored = 0) AS taken_out"""
@@ -27,7 +29,46 @@ def n_outdated(db: sqlite3.Connection) -> int:
     return int(db.execute(OUTDATED).fetchone()[0])
 
 
-def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[Row]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForReview:
+    """An image that waits for a person.
+
+    Attributes
+    ----------
+    acquisition_id : int or None
+        None: it is still to come.
+    path : str
+    state : AcquisitionState or None
+    by : str
+        Who says so: a person, or cellwatch.
+    why : str or None
+    taken_out : str or None
+        When it was last handed out.
+    target : str
+        "": whichever it has.
+    flag_id, roi, raised_at
+        Of a flag; None: it is suggested.
+    novelty, confidence, rois
+        Of a suggestion.
+    """
+
+    acquisition_id: int | None
+    path: str
+    state: AcquisitionState | None
+    by: str
+    why: str | None = None
+    taken_out: str | None = None
+    target: str = ""
+    flag_id: int | None = None
+    roi: int | None = None
+    raised_at: str = ""
+    novelty: float | None = None
+    confidence: float | None = None
+    rois: int | None = None
+    file_notes: tuple[str, ...] | None = None
+
+
+def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[ForReview]:
     """Return what waits for a person: flagged first, then what the daemon suggests, each with why.
 
     Suggested are images that were not corrected yet and are unlike what their model was trained on,
@@ -35,18 +76,15 @@ def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[Row]:
     were read with a note: a guess about axes, a part of a set.
     """
     noted = f"OR {NOTED}" if has_marks(db) else ""
-    flagged = [
-        {**dict(row), "by": row["raised_by"]}
-        for row in db.execute(
-            f"SELECT flag_id, acquisition_id, path, why, roi, raised_by, raised_at, state, "
-            f"{TAKEN_OUT} FROM review_queue q ORDER BY flag_id LIMIT ?",
-            [limit],
-        )
-    ]
-    taken = {row["acquisition_id"] for row in flagged}
+    sql = f"""
+        SELECT flag_id, acquisition_id, path, why, roi, raised_by AS by, raised_at, state,
+               {TAKEN_OUT} FROM review_queue q ORDER BY flag_id LIMIT ?
+    """
+    flagged = records(db, ForReview, sql, [limit])
+    taken = {row.acquisition_id for row in flagged}
     sql = f"""
         SELECT a.id AS acquisition_id, a.path, a.state, t.name AS target, t.novelty, t.confidence,
-               t.rois, {"a.file_notes" if noted else "NULL AS file_notes"},
+               t.rois, 'cellwatch' AS by, {"a.file_notes" if noted else "NULL AS file_notes"},
                {TAKEN_OUT.replace("q.acquisition_id", "a.id")}
         FROM acquisitions a JOIN targets t ON t.acquisition_id = a.id
         WHERE a.superseded_by IS NULL AND t.state = 'done'
@@ -59,14 +97,14 @@ def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[Row]:
         LIMIT ?
     """
     suggested = [
-        {**dict(row), "by": "cellwatch", "why": _why(row)}
-        for row in db.execute(sql, [NOVEL, UNSURE, NOVEL, UNSURE, NOVEL, limit])
-        if row["acquisition_id"] not in taken
+        replace(row, why=_why(row))
+        for row in records(db, ForReview, sql, [NOVEL, UNSURE, NOVEL, UNSURE, NOVEL, limit])
+        if row.acquisition_id not in taken
     ]
     return [*flagged, *suggested][:limit]
 
 
-def doubts(db: sqlite3.Connection) -> Row:
+def doubts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
     """Count the results that a person should not take for good without a look.
 
     Returns
@@ -110,19 +148,18 @@ def doubts(db: sqlite3.Connection) -> Row:
     return {"images": images, "unlike": unlike, "empty": empty, "unsure": unsure, **marks}
 
 
-def _why(row: sqlite3.Row) -> str:
-    reasons = ["no ROI was found"] if row["rois"] == 0 else []
-    if row["novelty"] is not None and row["novelty"] > NOVEL:
-        reasons.append(f"unlike what its model was trained on (novelty {row['novelty']:.1f})")
-    if row["confidence"] is not None and row["confidence"] < UNSURE:
-        reasons.append(f"the model is unsure (confidence {row['confidence']:.2f})")
+def _why(row: ForReview) -> str:
+    reasons = ["no ROI was found"] if row.rois == 0 else []
+    if row.novelty is not None and row.novelty > NOVEL:
+        reasons.append(f"unlike what its model was trained on (novelty {row.novelty:.1f})")
+    if row.confidence is not None and row.confidence < UNSURE:
+        reasons.append(f"the model is unsure (confidence {row.confidence:.2f})")
     if not reasons:
-        notes = json.loads(row["file_notes"] or "[]")
-        reasons = [f"noted: {notes[0]}"] if notes else []
+        reasons = [f"noted: {row.file_notes[0]}"] if row.file_notes else []
     return ", ".join(reasons)
 
 
-def to_check_out(db: sqlite3.Connection, limit: int, target: str = "") -> list[Row]:
+def to_check_out(db: sqlite3.Connection, limit: int, target: str = "") -> list[ListedAcquisition]:
     """Return the acquisitions to take out next: the review queue, then the latest others.
 
     What was taken out already is left out, unless it was flagged since.
@@ -137,10 +174,10 @@ def to_check_out(db: sqlite3.Connection, limit: int, target: str = "") -> list[R
     queue = [
         key
         for row in review_queue(db, MANY)
-        if row["state"] == "done"
-        and (key := row["acquisition_id"]) in having
-        and target in ("", row.get("target", target))
-        and (key not in taken or row.get("raised_at", "") > taken[key])
+        if row.state == AcquisitionState.DONE
+        and (key := row.acquisition_id) in having
+        and ("" in (target, row.target) or target == row.target)
+        and (key not in taken or row.raised_at > taken[key])
     ]
     sql = """
         SELECT id FROM acquisitions a WHERE state = 'done' AND superseded_by IS NULL
@@ -151,6 +188,6 @@ def to_check_out(db: sqlite3.Connection, limit: int, target: str = "") -> list[R
                     AND (? = '' OR t.name = ?))
         ORDER BY id DESC LIMIT ?
     """
-    others = [row["id"] for row in db.execute(sql, [*[target] * 4, limit])]
+    others = [key for (key,) in db.execute(sql, [*[target] * 4, limit])]
     keys = list(dict.fromkeys([*queue, *others]))[:limit]
     return [row for key in keys for row in acquisitions(db, "a.id = ?", [key])]

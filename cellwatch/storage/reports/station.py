@@ -1,17 +1,18 @@
 """Read-only reports from the ledger, with the standard library alone, so that they start fast."""
 
-import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from cellwatch.errors import LedgerBroken, LedgerMissing, LedgerOutdated
-from cellwatch.records import AcquisitionState, DaemonState
+from cellwatch.records import Acquisition, AcquisitionState, Attempt, DaemonState, TargetMasks
 from cellwatch.storage.ledger.path_text import path_text
+from cellwatch.storage.ledger.rows import first, records
 from cellwatch.storage.ledger.version import VERSION
 
 LEDGER = "cellwatch.db"  # in the state folder
@@ -19,9 +20,8 @@ LEDGER = "cellwatch.db"  # in the state folder
 RELOAD_ERROR = "reload_error"
 LEDGER_MENDED = "ledger_mended"
 DEAD_AFTER = timedelta(seconds=30)  # without a heartbeat
+EVER = "1970-01-01T00:00:00+00:00"  # before any heartbeat
 MADE_WITHIN_S = 5.0  # a ledger has all its tables; the first start of a station makes it
-
-Row = dict[str, Any]  # Any: what SQLite holds
 
 
 @contextmanager
@@ -65,6 +65,38 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+def has_loop(db: sqlite3.Connection) -> bool:
+    """Say whether a daemon of this version has opened the ledger."""
+    sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'corrections'"
+    return db.execute(sql).fetchone() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadKind:
+    """Files that look like images and are not read: their suffix, how many, and one of them."""
+
+    suffix: str
+    files: int
+    example: str
+
+
+def unread(db: sqlite3.Connection) -> list[UnreadKind]:
+    """Return the files that look like images and are not read: by suffix, how many, and one."""
+    if not has_marks(db):
+        return []
+    sql = """
+        SELECT u.suffix, sum(u.files) AS files, min(f.path || '/' || u.example) AS example
+        FROM unread u JOIN folders f ON f.name = u.watch AND f.state != 'unwatched'
+        GROUP BY u.suffix ORDER BY u.suffix
+    """
+    return records(db, UnreadKind, sql)
+
+
+def has_marks(db: sqlite3.Connection) -> bool:
+    """Say whether a daemon of this version has opened the ledger."""
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'unread'").fetchone() is not None
+
+
 def counts(db: sqlite3.Connection) -> dict[str, int]:
     """Count the acquisitions in every state, also when 0; superseded ones are left out."""
     found = dict(
@@ -75,20 +107,39 @@ def counts(db: sqlite3.Connection) -> dict[str, int]:
     return {state.value: int(found.get(state.value, 0)) for state in AcquisitionState}
 
 
-def daemon(db: sqlite3.Connection) -> Row:
-    """Return what the daemon last said of itself; empty when it never ran."""
-    row = db.execute("SELECT * FROM daemon WHERE id = 1").fetchone()
-    return dict(row) if row else {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonFacts:
+    """What the daemon last said of itself."""
+
+    id: int
+    state: DaemonState
+    pid: int | None
+    host: str | None
+    boot_id: str | None
+    version: str | None
+    device: str | None
+    config: str | None
+    workers: tuple[Mapping[str, Any], ...] | None  # Any: JSON
+    started_at: str | None
+    heartbeat_at: str | None
+    stopped_at: str | None
+    trouble: str | None = None
+    precision: str | None = None
 
 
-def daemon_state(facts: Row, now: datetime, *, is_locked: bool) -> DaemonState:
+def daemon(db: sqlite3.Connection) -> DaemonFacts | None:
+    """Return what the daemon last said of itself; None: it never ran."""
+    return first(db, DaemonFacts, "SELECT * FROM daemon WHERE id = 1")
+
+
+def daemon_state(facts: DaemonFacts | None, now: datetime, *, is_locked: bool) -> DaemonState:
     """Judge whether the daemon is what it last said it is."""
-    if not facts or facts["state"] == DaemonState.STOPPED:
+    if facts is None or facts.state == DaemonState.STOPPED:
         return DaemonState.STOPPED
-    age = now - datetime.fromisoformat(facts["heartbeat_at"])
+    age = now - datetime.fromisoformat(facts.heartbeat_at or EVER)
     if not is_locked or age > DEAD_AFTER:
         return DaemonState.DEAD
-    return DaemonState(facts["state"])
+    return facts.state
 
 
 def told(db: sqlite3.Connection, key: str) -> str:
@@ -100,38 +151,93 @@ def told(db: sqlite3.Connection, key: str) -> str:
     return str(row[0]) if row else ""
 
 
-def folders(db: sqlite3.Connection) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class WatchedFolder:
+    """A watched folder as it was last listed."""
+
+    name: str
+    path: str
+    state: str
+    reason: str | None
+    scanned_at: str | None
+    files: int | None
+
+
+def folders(db: sqlite3.Connection) -> list[WatchedFolder]:
     """Return the watched folders."""
     sql = "SELECT * FROM folders WHERE state != 'unwatched' ORDER BY name"
-    return [dict(row) for row in db.execute(sql)]
+    return records(db, WatchedFolder, sql)
 
 
-def in_flight(db: sqlite3.Connection) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """An acquisition that is being segmented."""
+
+    id: int
+    path: str
+    started_at: str
+    claimed_by: str | None
+    attempts: int
+
+
+def in_flight(db: sqlite3.Connection) -> list[InFlight]:
     """Return the acquisitions being segmented now."""
     columns = "id, path, started_at, claimed_by, attempts"
     sql = f"SELECT {columns} FROM acquisitions WHERE state = 'running'"
-    return [dict(row) for row in db.execute(sql)]
+    return records(db, InFlight, sql)
 
 
-def recent_failures(db: sqlite3.Connection, limit: int = 5) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An acquisition that someone should look at."""
+
+    id: int
+    path: str
+    state: AcquisitionState
+    reason: str | None
+    attempts: int
+    retry_at: str | None
+    state_since: str
+
+
+def recent_failures(db: sqlite3.Connection, limit: int = 5) -> list[Failure]:
     """Return the latest acquisitions that someone should look at."""
     sql = "SELECT * FROM failures ORDER BY state_since DESC LIMIT ?"
-    return [dict(row) for row in db.execute(sql, [limit])]
+    return records(db, Failure, sql, [limit])
 
 
-def waiting(db: sqlite3.Connection, limit: int = 5) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Incomplete:
+    """A file that is there and not whole yet."""
+
+    id: int
+    path: str
+    state: AcquisitionState
+    reason: str | None
+    state_since: str
+
+
+def waiting(db: sqlite3.Connection, limit: int = 5) -> list[Incomplete]:
     """Return the files that are there and incomplete, those that wait longest first."""
     sql = """
         SELECT id, path, state, reason, state_since FROM acquisitions
         WHERE state = 'waiting' ORDER BY id LIMIT ?
     """
-    return [dict(row) for row in db.execute(sql, [limit])]
+    return records(db, Incomplete, sql, [limit])
 
 
-def speed(db: sqlite3.Connection, last: int = 100) -> Row:
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What the latest acquisitions took: how many they are, their mean seconds, their ROIs."""
+
+    acquisitions: int
+    seconds: float | None
+    rois: int | None
+
+
+def speed(db: sqlite3.Connection, last: int = 100) -> Speed:
     """Return how many ROIs and seconds the latest acquisitions took."""
-    row = db.execute(
-        """
+    sql = """
         WITH latest AS (
             SELECT id, seconds FROM acquisitions
             WHERE state = 'done' AND superseded_by IS NULL ORDER BY id DESC LIMIT ?
@@ -140,32 +246,39 @@ def speed(db: sqlite3.Connection, last: int = 100) -> Row:
                (SELECT sum(rois) FROM targets
                 WHERE acquisition_id IN (SELECT id FROM latest)) AS rois
         FROM latest
-        """,
-        [last],
-    ).fetchone()
-    return dict(row)
+    """
+    (found,) = records(db, Speed, sql, [last])
+    return found
 
 
-def acquisitions_at(db: sqlite3.Connection, path: str) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class AcquisitionStory:
+    """An acquisition with its targets and the attempts at it."""
+
+    acquisition: Acquisition
+    targets: list[TargetMasks]
+    attempts: list[Attempt]
+
+
+def acquisitions_at(db: sqlite3.Connection, path: str) -> list[AcquisitionStory]:
     """Return what is known of a file, newest first, with targets and attempts."""
     sql = "SELECT * FROM acquisitions WHERE path = ? OR store = ? ORDER BY id DESC"
-    return [_whole(db, row) for row in db.execute(sql, [path, path]).fetchall()]
+    return _stories(db, sql, [path, path])
 
 
-def acquisitions_named(db: sqlite3.Connection, name: str) -> list[Row]:
+def acquisitions_named(db: sqlite3.Connection, name: str) -> list[AcquisitionStory]:
     """Return what is known of files of a name, in whatever folder, newest first."""
     sql = """
         SELECT * FROM acquisitions
         WHERE relative_path = ? OR substr(relative_path, -length(?)) = ? ORDER BY id DESC
     """
-    return [_whole(db, row) for row in db.execute(sql, [name, f"/{name}", f"/{name}"]).fetchall()]
+    return _stories(db, sql, [name, f"/{name}", f"/{name}"])
 
 
-def finished(db: sqlite3.Connection) -> Iterator[Row]:
-    """Yield every acquisition whose masks are recorded, whatever became of it, with its targets."""
+def finished(db: sqlite3.Connection) -> list[AcquisitionStory]:
+    """Return every acquisition whose masks are recorded, whatever became of it."""
     sql = "SELECT * FROM acquisitions WHERE finished_at IS NOT NULL ORDER BY id"
-    for row in db.execute(sql).fetchall():
-        yield _whole(db, row)
+    return _stories(db, sql, [])
 
 
 def finished_stores(
@@ -180,8 +293,18 @@ def finished_stores(
     return [tuple(row) for row in db.execute(sql, [after, limit])]
 
 
-def segmented_since(db: sqlite3.Connection, experiment: str, since: str) -> Iterator[Row]:
-    """Yield watch, experiment, path and store of what was segmented, in the order of the images.
+@dataclass(frozen=True, slots=True)
+class Segmented:
+    """Where an acquisition and its masks lie."""
+
+    watch: str
+    experiment: str
+    path: str
+    store: str
+
+
+def segmented_since(db: sqlite3.Connection, experiment: str, since: str) -> list[Segmented]:
+    """Return what was segmented, in the order of the images.
 
     Parameters
     ----------
@@ -195,25 +318,26 @@ def segmented_since(db: sqlite3.Connection, experiment: str, since: str) -> Iter
         WHERE state = 'done' AND superseded_by IS NULL AND ? IN ('', experiment)
               AND (? = '' OR finished_at >= ?) ORDER BY id
     """
-    for row in db.execute(sql, [path_text(experiment), since, since]):
-        yield dict(row)
+    return records(db, Segmented, sql, [path_text(experiment), since, since])
 
 
-def all_paths(db: sqlite3.Connection) -> dict[str, list[Row]]:
-    """Return id, state and store of all acquisitions that are not superseded, by path."""
-    found: dict[str, list[Row]] = {}
-    sql = "SELECT id, path, state, store FROM acquisitions WHERE superseded_by IS NULL"
-    for row in db.execute(sql):
-        found.setdefault(row["path"], []).append(dict(row))
+def states_by_path(db: sqlite3.Connection) -> dict[str, list[AcquisitionState]]:
+    """Return the states of the acquisitions that are not superseded, by path."""
+    found: dict[str, list[AcquisitionState]] = {}
+    sql = "SELECT path, state FROM acquisitions WHERE superseded_by IS NULL ORDER BY id"
+    for path, state in db.execute(sql):
+        found.setdefault(path, []).append(AcquisitionState(state))
     return found
 
 
-def _whole(db: sqlite3.Connection, row: sqlite3.Row) -> Row:
-    key = [row["id"]]
-    targets = [dict(t) for t in db.execute("SELECT * FROM targets WHERE acquisition_id = ?", key)]
-    for target in targets:
-        for column in ("params", "channels", "notes", "choice"):
-            # A ledger that no daemon of this version has opened lacks the newer columns.
-            target[column] = json.loads(target[column]) if target.get(column) else None
-    attempts = db.execute("SELECT * FROM attempts WHERE acquisition_id = ? ORDER BY id", key)
-    return {**dict(row), "targets": targets, "attempts_made": [dict(a) for a in attempts]}
+def _stories(db: sqlite3.Connection, sql: str, values: Sequence[str]) -> list[AcquisitionStory]:
+    return [_story(db, row) for row in records(db, Acquisition, sql, values)]
+
+
+def _story(db: sqlite3.Connection, row: Acquisition) -> AcquisitionStory:
+    of = "WHERE acquisition_id = ? ORDER BY id"
+    return AcquisitionStory(
+        row,
+        records(db, TargetMasks, f"SELECT * FROM targets {of}", [row.id]),
+        records(db, Attempt, f"SELECT * FROM attempts {of}", [row.id]),
+    )

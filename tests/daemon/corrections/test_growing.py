@@ -15,6 +15,7 @@ from cellwatch.images import plane_digest
 from cellwatch.records import AskedRun, ImageInfo, PlaneIndex
 from cellwatch.storage.corrections.checkout import Wanted, take_out
 from cellwatch.storage.ledger import acquisitions, corrections, flags, training_runs
+from cellwatch.storage.reports import corrections as reports
 from tests.discs import disc_picture
 from tests.lab import Lab
 
@@ -45,7 +46,7 @@ def test_a_correction_is_taken_while_its_file_is_written_anew(lab):
     being_written(lab, "exp/a.tif")
     assert lab.db.execute("SELECT count(*) FROM acquisitions").fetchone() == (2,)
 
-    assert lab.correct("exp/a.tif")["state"] == "trainable"
+    assert lab.correct("exp/a.tif").state == "trainable"
     assert flags.acquisitions_named(lab.db, "a") == [1]
 
 
@@ -54,11 +55,11 @@ def test_promise_6_a_file_that_grows_stays_one_sample_on_one_side(lab):
     for seed in range(3):
         lab.arrive("exp/a.tif", *disc_picture(seed, size=64, n=3))
         lab.segment_all()
-        keys.append(lab.correct("exp/a.tif")["content_key"])
+        keys.append(lab.correct("exp/a.tif").content_key)
         job_for(lab)  # decides the sides
     lab.arrive("copy/b.tif", *disc_picture(2, size=64, n=3))  # the same pixels as the last
     lab.segment_all()
-    keys.append(lab.correct("copy/b.tif")["content_key"])
+    keys.append(lab.correct("copy/b.tif").content_key)
 
     assert len(set(keys)) == 1
     assert len(corrections.sides(lab.db, lab.group)) == 1
@@ -72,13 +73,13 @@ def test_a_model_that_learned_from_a_file_is_not_tested_on_what_it_grew_into(lab
     first = lab.correct("exp/a.tif")
     (sha256,) = lab.db.execute("SELECT model_sha256 FROM targets").fetchone()
     lab.db.table("trained_on").insert(
-        {"model_sha256": sha256, "correction_id": first["id"], "content_key": first["content_key"]}
+        {"model_sha256": sha256, "correction_id": first.id, "content_key": first.content_key}
     )
     lab.arrive("exp/a.tif", *disc_picture(1, size=64, n=3))
     lab.segment_all()
     lab.correct("exp/a.tif")
 
-    assert lab.db.execute("SELECT correction_id FROM scores").fetchall() == [(first["id"],)]
+    assert lab.db.execute("SELECT correction_id FROM scores").fetchall() == [(first.id,)]
 
 
 def test_a_flag_on_a_file_that_was_overwritten_can_be_taken_off(lab):
@@ -141,7 +142,7 @@ def test_intensities_are_scaled_for_training_as_for_segmenting(tmp_path, tiny_mo
         lab = Lab(tmp_path / f"lab{high}", tiny_model.path, now, extra=extra)
         lab.arrive("exp/a.tif", *disc_picture(0, size=64, n=3))
         lab.segment_all()
-        kept = read_kept(Path(lab.correct("exp/a.tif")["folder"]))
+        kept = read_kept(Path(lab.correct("exp/a.tif").folder))
         limits.append(kept.limits[0, 1])
         assert kept.limits[0, 1] == pytest.approx(np.percentile(kept.plane[0], high), rel=0.02)
         lab.close()
@@ -166,10 +167,10 @@ def test_what_is_being_overwritten_waits_and_takes_no_correction_of_what_it_was(
     os.utime(path, ns=(old.st_mtime_ns + 10**9, old.st_mtime_ns + 10**9))  # only touched
     back = lab.correct("exp/a.tif")
 
-    assert [row["state"] for row in (half, overwritten, gone)] == ["orphan"] * 3
-    assert all(row["reason"].startswith("blocked: ") for row in (half, overwritten, gone))
-    assert "it is being rewritten" in overwritten["reason"]
-    assert back["state"] == "trainable"
+    assert [row.state for row in (half, overwritten, gone)] == ["orphan"] * 3
+    assert all(row.reason.startswith("blocked: ") for row in (half, overwritten, gone))
+    assert "it is being rewritten" in overwritten.reason
+    assert back.state == "trainable"
 
 
 def test_promise_10_a_time_lapse_that_is_written_through_midnight_is_one_experiment(lab):
@@ -194,7 +195,7 @@ def test_a_frame_that_a_growing_file_still_holds_can_be_corrected(lab, tmp_path)
     lab.arrive("t.tif", pixels[:2], None)
     lab.segment_all()
     for t, is_again in ((0, False), (1, False), (1, True)):
-        row = {**next(lab.db.table("acquisitions").rows), "n_targets": 1, "n_alike": 1}
+        row = reports.acquisitions(lab.db, "1", [])[0]
         wanted = Wanted(row, "cells", "", "napari", PlaneIndex(0, t, 0), is_again=is_again)
         made = take_out(wanted, tmp_path, lab.folder / "corrections")
         stem = stem_key(f"{made['stem']}.x")
@@ -215,10 +216,10 @@ def test_a_frame_that_a_growing_file_still_holds_can_be_corrected(lab, tmp_path)
     tifffile.imwrite(lab.folder / "corrections" / again, frames[1][1].astype(np.uint16))
     rows.append(lab.drop(again))
 
-    assert [row["state"] for row in rows] == ["trainable", "rejected", "rejected"]
-    assert (rows[0]["acquisition_id"], rows[0]["checkout_id"]) == (2, 1)
+    assert [row.state for row in rows] == ["trainable", "rejected", "rejected"]
+    assert (rows[0].acquisition_id, rows[0].checkout_id) == (2, 1)
     for row in rows[1:]:
-        assert "was overwritten: this is a correction of what it held before" in row["reason"]
+        assert "was overwritten: this is a correction of what it held before" in row.reason
 
 
 def test_what_waited_while_its_image_was_overwritten_is_no_correction_of_the_new_one(lab):
@@ -234,10 +235,10 @@ def test_what_waited_while_its_image_was_overwritten_is_no_correction_of_the_new
     folder = lab.folder / "corrections"
     then = record(lab.db, folder, lab.desk.look_again(waits), lab.now)
 
-    assert (waits["state"], waits["acquisition_id"]) == ("orphan", 1)
-    assert then["state"] == "rejected"
-    assert "was overwritten" in then["reason"]
-    assert lab.drop("a_masks.tif")["state"] == "trainable"  # said once more, of what is there now
+    assert (waits.state, waits.acquisition_id) == ("orphan", 1)
+    assert then.state == "rejected"
+    assert "was overwritten" in then.reason
+    assert lab.drop("a_masks.tif").state == "trainable"  # said once more, of what is there now
 
 
 def test_the_only_frame_that_was_handed_out_is_known_when_others_have_come(lab):
@@ -253,8 +254,8 @@ def test_the_only_frame_that_was_handed_out_is_known_when_others_have_come(lab):
         tifffile.imwrite(lab.folder / "corrections" / name, frames[t][1].astype(np.uint16))
         rows.append(lab.drop(name))
 
-    assert [row["state"] for row in rows] == ["trainable"] * 2
-    assert [(row["t"], row["checkout_id"]) for row in rows] == [(0, 1), (1, None)]
+    assert [row.state for row in rows] == ["trainable"] * 2
+    assert [(row.t, row.checkout_id) for row in rows] == [(0, 1), (1, None)]
 
 
 def hand_out(lab, stem, acquisition=1, **facts):

@@ -26,12 +26,19 @@ from cellwatch.daemon.corrections.reader import Reader
 from cellwatch.daemon.retraining.judge import Judge
 from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.retraining.selection import groups_of, job_of
-from cellwatch.records import AskedRun, ChannelChoice, CorrectionAsked, PlaneIndex
+from cellwatch.records import AskedRun, ChannelChoice, CorrectionAsked, CorrectionKind, PlaneIndex
 from cellwatch.storage.corrections.checkout import Wanted, take_out
-from cellwatch.storage.ledger import annotations, corrections, dropped_files, requests, superseding
+from cellwatch.storage.ledger import (
+    annotations,
+    confirmations,
+    corrections,
+    dropped_files,
+    requests,
+    superseding,
+)
 from cellwatch.storage.masks.content import StoreContent
 from cellwatch.storage.masks.store import read_plane, read_provenance, write_store
-from cellwatch.storage.reports import learning
+from cellwatch.storage.reports import corrections as reports
 from cellwatch.storage.reports.station import LEDGER
 from cellwatch.watching.scanner import look
 from tests.discs import disc_picture
@@ -115,15 +122,15 @@ def test_one_that_waits_for_a_disk_has_one_row_however_often_it_is_tried(lab):
     room = inbox.Inbox(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
 
     inbox.look_after(room)
-    assert room.again.get_nowait()["id"] == first["id"]
+    assert room.again.get_nowait().id == first.id
     inbox.look_after(room)  # not within the same minute
     with pytest.raises(queue.Empty):
         room.again.get_nowait()
     again = record(
-        lab.db, folder, DropRead(drop, None, waits.waiting, "nothing", first["id"]), lab.now
+        lab.db, folder, DropRead(drop, None, waits.waiting, "nothing", first.id), lab.now
     )
 
-    assert again["id"] == first["id"]
+    assert again.id == first.id
     assert "the disk is full" in (folder / "a_masks.tif.rejected.txt").read_text()
     assert lab.db.table("corrections").count == 1
 
@@ -140,21 +147,21 @@ def test_answers_to_files_that_were_taken_away_go_with_them(lab):
     room, presence = presence_of(lab)
     assert moved(lab, room, presence).gone == {"nobody_masks.tif"}
     for row in (good, bad):
-        (folder / row["file"]).rename(aside.with_name(f"aside-{row['id']}"))
+        (folder / row.file).rename(aside.with_name(f"aside-{row.id}"))
 
-    assert moved(lab, room, presence).gone == {good["file"], bad["file"]}
+    assert moved(lab, room, presence).gone == {good.file, bad.file}
 
     assert [path for path in folder.rglob("*") if path.is_file()] == []
     states = {row["id"]: row["state"] for row in lab.db.table("corrections").rows}
-    assert states == {good["id"]: "trainable", bad["id"]: "withdrawn", orphan["id"]: "withdrawn"}
+    assert states == {good.id: "trainable", bad.id: "withdrawn", orphan.id: "withdrawn"}
     for row in (good, bad):
-        aside.with_name(f"aside-{row['id']}").rename(folder / row["file"])
-    assert moved(lab, room, presence).back == {good["file"], bad["file"]}
-    assert (folder / f"{good['file']}.accepted.json").exists()
-    assert room.again.get_nowait()["id"] == bad["id"]
+        aside.with_name(f"aside-{row.id}").rename(folder / row.file)
+    assert moved(lab, room, presence).back == {good.file, bad.file}
+    assert (folder / f"{good.file}.accepted.json").exists()
+    assert room.again.get_nowait().id == bad.id
     assert room.again.empty()
     record(lab.db, folder, lab.desk.look_again(bad), lab.now)
-    assert (folder / f"{bad['file']}.rejected.txt").exists()
+    assert (folder / f"{bad.file}.rejected.txt").exists()
 
 
 def test_a_share_that_is_not_mounted_takes_nothing_away(lab):
@@ -167,7 +174,7 @@ def test_a_share_that_is_not_mounted_takes_nothing_away(lab):
 
     assert moved(lab, room, presence) is None
 
-    assert lab.db.table("corrections").get(bad["id"])["state"] == "rejected"
+    assert lab.db.table("corrections").get(bad.id)["state"] == "rejected"
 
 
 def presence_of(lab):
@@ -187,15 +194,15 @@ def test_a_second_look_is_measured_by_the_same_annotators_first_one(lab):
     lab.segment_all()
     fewer = np.where(lab.truth["a.tif"] == 1, 0, lab.truth["a.tif"]).astype(np.int32)
     rows = [lab.correct("a.tif", prefix="Anna"), lab.correct("a.tif", labels=fewer, prefix="ben")]
-    facts = {k: rows[0][k] for k in ("acquisition_id", "target", "position", "t", "z")}
-    part = PlaneIndex(facts.pop("position"), facts.pop("t"), facts.pop("z"))
-    again = dropped_files.Drop("x_masks.tif", 1, 1, plane=part, is_again=True, **facts)
+    facts = {"acquisition_id": rows[0].acquisition_id, "target": rows[0].target}
+    part = rows[0].plane
+    again = dropped_files.Drop("x_masks.tif", 1, 1, CorrectionKind.SECOND_LOOK, plane=part, **facts)
 
     def first_look(who):
         return annotations.other_look(lab.db, replace(again, annotator=who))
 
-    assert [row["annotator"] for row in rows] == ["anna", "ben"]
-    assert [first_look(who) for who in ("anna", "ben")] == [row["folder"] for row in rows]
+    assert [row.annotator for row in rows] == ["anna", "ben"]
+    assert [first_look(who) for who in ("anna", "ben")] == [row.folder for row in rows]
     assert first_look("") == ""  # whose it is nobody knows
 
 
@@ -212,7 +219,7 @@ def test_two_looks_agree_by_what_both_have_checked(lab):
     tifffile.imwrite(place / "a_region.tif", half)
     lab.drop("ben/a_region.tif")
 
-    assert lab.correct("a.tif", labels=labels, prefix="ben")["agreement"] == 1.0
+    assert lab.correct("a.tif", labels=labels, prefix="ben").agreement == 1.0
 
 
 def test_the_minutes_end_when_the_file_was_saved_however_late_it_is_read(lab):
@@ -227,7 +234,7 @@ def test_the_minutes_end_when_the_file_was_saved_however_late_it_is_read(lab):
     os.utime(path, (saved.timestamp(), saved.timestamp()))
     lab.now += timedelta(days=3)
 
-    assert lab.drop("a_masks.tif")["minutes"] == 12.0
+    assert lab.drop("a_masks.tif").minutes == 12.0
 
 
 def test_a_stale_answer_is_written_anew_at_start(lab):
@@ -235,14 +242,14 @@ def test_a_stale_answer_is_written_anew_at_start(lab):
     lab.segment_all()
     row = lab.correct("a.tif")
     folder = lab.folder / "corrections"
-    (folder / f"{row['file']}.accepted.json").unlink()
-    (folder / f"{row['file']}.rejected.txt").write_text("of the file before")  # a crash between
+    (folder / f"{row.file}.accepted.json").unlink()
+    (folder / f"{row.file}.rejected.txt").write_text("of the file before")  # a crash between
 
     (missing,) = missing_answers(lab.db, folder)
     answer(lab.db, folder, missing)
 
     assert missing_answers(lab.db, folder) == []
-    assert not (folder / f"{row['file']}.rejected.txt").exists()
+    assert not (folder / f"{row.file}.rejected.txt").exists()
 
 
 def test_a_region_counts_whenever_it_comes_and_no_more_when_it_is_withdrawn(lab):
@@ -250,7 +257,7 @@ def test_a_region_counts_whenever_it_comes_and_no_more_when_it_is_withdrawn(lab)
     lab.segment_all()
     row = lab.correct("a.tif")
     folder = lab.folder / "corrections"
-    (folder / row["file"]).unlink()  # the kept original is enough
+    (folder / row.file).unlink()  # the kept original is enough
     part = np.zeros((64, 64), np.uint16)
     for y in (0, 20, 40):
         for x in (0, 30):
@@ -258,17 +265,17 @@ def test_a_region_counts_whenever_it_comes_and_no_more_when_it_is_withdrawn(lab)
     tifffile.imwrite(folder / "a_region.tif", part)
     seen = look(folder, "a_region.tif", ("**",), (), (".tif",))
     region = record(lab.db, folder, lab.desk.look(seen), lab.now)
-    assert region["state"] == "trainable", region["reason"]
+    assert region.state == "trainable", region.reason
 
     (stale,) = annotations.out_of_step(lab.db)
     again = record(lab.db, folder, lab.desk.look_again(stale), lab.now)
-    assert "only the checked region is used" in again["notes"]
+    assert "only the checked region is used" in " ".join(again.notes)
     assert annotations.out_of_step(lab.db) == []
 
-    superseding.withdraw(lab.db, region["id"], lab.now)
+    superseding.withdraw(lab.db, region.id, lab.now)
     (stale,) = annotations.out_of_step(lab.db)
     whole = record(lab.db, folder, lab.desk.look_again(stale), lab.now)
-    assert (whole["rois"], whole["state"]) == (row["rois"], "trainable")
+    assert (whole.rois, whole.state) == (row.rois, "trainable")
     assert annotations.out_of_step(lab.db) == []
 
 
@@ -318,18 +325,18 @@ def test_images_of_one_name_in_one_folder_are_told_apart_by_a_checkout(lab):
         lab.arrive(name, *disc_picture(len(name), size=64, n=3))
     lab.segment_all()
     row = lab.correct("exp/a.tif")
-    assert (row["state"], "cellwatch checkout" in row["remedy"]) == ("rejected", True)
+    assert (row.state, "cellwatch checkout" in row.remedy) == ("rejected", True)
 
     lab.arrive("b.tif", *disc_picture(0, size=64, n=3))
     lab.arrive("day/b.tif", *disc_picture(1, size=64, n=3))
     lab.segment_all()
-    assert lab.correct("b.tif")["remedy"].endswith("the folder of its image: images or day")
+    assert lab.correct("b.tif").remedy.endswith("the folder of its image: images or day")
 
     for name in ("x/day/c.tif", "y/day/c.tif"):
         lab.arrive(name, *disc_picture(len(name), size=64, n=3))
     lab.segment_all()
-    assert lab.correct("x/day/c.tif")["remedy"].endswith(": x/day or y/day")
-    assert lab.correct("x/day/c.tif", prefix="y/day")["state"] == "trainable"
+    assert lab.correct("x/day/c.tif").remedy.endswith(": x/day or y/day")
+    assert lab.correct("x/day/c.tif", prefix="y/day").state == "trainable"
 
 
 def test_a_picture_format_is_refused_and_what_the_file_held_before_counts(lab):
@@ -341,7 +348,7 @@ def test_a_picture_format_is_refused_and_what_the_file_held_before_counts(lab):
     (folder / "a_masks.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     assert not all_answered(lab.db, folder)
 
-    states = [lab.drop(name)["state"] for name in ("a_masks.tif", "a_masks.jpg")]
+    states = [lab.drop(name).state for name in ("a_masks.tif", "a_masks.jpg")]
 
     assert states == ["rejected", "rejected"]
     assert not (folder / "a_masks.tif.accepted.json").exists()
@@ -349,7 +356,7 @@ def test_a_picture_format_is_refused_and_what_the_file_held_before_counts(lab):
     assert "Until then correction 1 counts, which the file held before" in told
     assert "as TIFF or as PNG of 16 bits" in (folder / "a_masks.jpg.rejected.txt").read_text()
     assert all_answered(lab.db, folder)
-    assert learning.dropped_in_vain(lab.db) == {"rejected": 2}
+    assert reports.dropped_in_vain(lab.db) == {"rejected": 2}
 
 
 def test_a_crop_that_lacks_a_number_is_told_so(lab):
@@ -357,7 +364,7 @@ def test_a_crop_that_lacks_a_number_is_told_so(lab):
     lab.segment_all()
     tifffile.imwrite(lab.folder / "corrections/a__y8x4_masks.tif", lab.truth["a.tif"])
 
-    reason = lab.drop("a__y8x4_masks.tif")["reason"]
+    reason = lab.drop("a__y8x4_masks.tif").reason
 
     assert "no target 'y8x4' (a crop says four numbers: y, x, h, w)" in reason
 
@@ -384,7 +391,7 @@ def test_an_answer_says_when_it_holds_no_more(lab):
     assert "correction 1 (a_masks.tif: 3 ROIs) is active again" in said[1]
     (left,) = folder.glob("*.accepted.json")
     assert "the group learns from it" in json.loads(left.read_text())["use"]
-    assert lab.db.table("corrections").get(first["id"])["state"] == "trainable"
+    assert lab.db.table("corrections").get(first.id)["state"] == "trainable"
 
 
 def test_the_answer_to_a_file_is_to_what_it_holds_now(lab):
@@ -397,7 +404,7 @@ def test_the_answer_to_a_file_is_to_what_it_holds_now(lab):
     (store,) = lab.db.execute("SELECT store FROM acquisitions").fetchone()
     found = but_for_a_pixel(read_plane(Path(store), "cells", (0, 0, 0)))
     untouched = lab.correct("a.tif", labels=found)
-    assert "nothing was changed in it" in untouched["reason"]
+    assert "nothing was changed in it" in untouched.reason
     lab.correct("a.tif", tool="fiji")
     room = inbox.Inbox(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
 
@@ -411,7 +418,7 @@ def test_the_answer_to_a_file_is_to_what_it_holds_now(lab):
     inbox.answer_requests(room, lab.now)
     assert "save this one again" in rejected()
 
-    assert lab.correct("a.tif", labels=found)["state"] == "trainable"  # nothing stands any more
+    assert lab.correct("a.tif", labels=found).state == "trainable"  # nothing stands any more
 
 
 def test_a_namesake_that_comes_after_a_checkout_takes_nothing_from_it(lab):
@@ -425,8 +432,8 @@ def test_a_namesake_that_comes_after_a_checkout_takes_nothing_from_it(lab):
 
     row = lab.correct("x/a.tif")
 
-    assert (row["acquisition_id"], row["state"]) == (1, "trainable")
-    assert "it is the one that was handed out" in row["notes"]
+    assert (row.acquisition_id, row.state) == (1, "trainable")
+    assert "it is the one that was handed out" in " ".join(row.notes)
 
 
 def test_pauses_are_no_time_that_a_network_takes(lab):
@@ -477,30 +484,30 @@ def test_c22_rois_that_lie_elsewhere_are_learned_from_only_when_confirmed(lab, c
 
     row = lab.correct("a.tif", labels=np.ascontiguousarray(change(found)))
 
-    assert row["state"] == "rejected"
-    assert told in row["reason"]
-    assert f"corrections confirm {row['id']}" in row["remedy"]
+    assert row.state == "rejected"
+    assert told in row.reason
+    assert f"corrections confirm {row.id}" in row.remedy
     assert corrections.trainable(lab.db, lab.group) == []
-    corrections.confirm(lab.db, row["id"], "anna", lab.now)
-    assert lab.drop(row["file"])["state"] == "trainable"
+    confirmations.confirm(lab.db, row.id, "anna", lab.now)
+    assert lab.drop(row.file).state == "trainable"
 
 
 def test_labels_copied_back_untouched_teach_nothing_also_after_a_rerun(lab, tmp_path):
     pixels, labels = disc_picture(0, size=96, n=5)
     lab.arrive("a.tif", pixels, labels)
     lab.segment_all()
-    row = {**next(iter(lab.db.table("acquisitions").rows)), "n_alike": 1, "n_targets": 1}
+    (row,) = reports.acquisitions(lab.db, "1", [])
     made = take_out(Wanted(row, "cells", "", "fiji"), tmp_path, lab.folder / "corrections")
     lab.db.table("checkouts").insert({**made, "checked_out_at": lab.now.isoformat()})
-    store = Path(row["store"])
+    store = Path(row.store)
     content = StoreContent({"cells": labels[None, None, None]}, "", read_provenance(store))
     write_store(store, content, tmp_path / "old")  # as if it had been done again meanwhile
     shutil.copy(Path(made["folder"]) / "a_rois.zip", lab.folder / "corrections/a_rois.zip")
 
     dropped = lab.drop("a_rois.zip")
 
-    assert dropped["state"] == "rejected"
-    assert "it is what was handed out" in dropped["reason"]
+    assert dropped.state == "rejected"
+    assert "it is what was handed out" in dropped.reason
     assert corrections.trainable(lab.db, lab.group) == []
 
 
@@ -520,8 +527,8 @@ def test_a_correction_that_is_probably_a_slip_is_accepted_with_a_note(lab, chang
 
     row = lab.correct("a.tif", labels=np.ascontiguousarray(change(found)))
 
-    assert row["state"] == "trainable"
-    assert note in row["notes"]
+    assert row.state == "trainable"
+    assert note in " ".join(row.notes)
 
 
 def test_an_answer_that_cannot_be_written_does_not_end_the_daemon(lab, caplog):
@@ -530,7 +537,7 @@ def test_an_answer_that_cannot_be_written_does_not_end_the_daemon(lab, caplog):
     (folder / "a_masks.tif.rejected.txt").mkdir()  # something stands in the way
     waits = DropRead(dropped_files.Drop("a_masks.tif", 1, 1), None, "no image", "wait")
     row = record(lab.db, folder, waits, lab.now)
-    assert row["state"] == "orphan"
+    assert row.state == "orphan"
     assert "cannot be written" in caplog.text
 
 
@@ -549,15 +556,15 @@ def test_a_file_that_cannot_be_looked_at_waits_and_holds_up_no_other(lab, monkey
     lab.correct("a.tif", prefix="anna")  # saved again meanwhile
     good = lab.correct("a.tif")
 
-    assert (waits["state"], good["state"]) == ("orphan", "trainable")
-    assert waits["is_blocked"]  # so it is tried again
+    assert (waits.state, good.state) == ("orphan", "trainable")
+    assert waits.is_blocked  # so it is tried again
     assert caplog.text.count("cannot be looked at") == 1
     (waits,) = corrections.orphans(lab.db)
 
     monkeypatch.undo()
     found = lab.desk.look_again(waits)
     assert found.drop.acquisition_id == 1
-    assert record(lab.db, lab.folder / "corrections", found, lab.now)["state"] == "trainable"
+    assert record(lab.db, lab.folder / "corrections", found, lab.now).state == "trainable"
     assert corrections.orphans(lab.db) == []
 
 
@@ -565,7 +572,7 @@ def test_what_cannot_be_read_anew_stands_as_it_was_read(lab, monkeypatch):
     lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
     lab.segment_all()
     row = lab.correct("a.tif")
-    (lab.folder / "corrections" / row["file"]).unlink()
+    (lab.folder / "corrections" / row.file).unlink()
 
     def fails(*_):
         raise sqlite3.OperationalError("database is locked")
@@ -598,13 +605,13 @@ def test_a_checkout_that_came_back_does_not_speak_for_a_namesake(lab):
         lab.segment_all()
         if day == "day1":
             taken_out(lab, "a")
-            assert lab.correct("day1/a.tif")["acquisition_id"] == 1
+            assert lab.correct("day1/a.tif").acquisition_id == 1
     again = lab.correct("day1/a.tif")
     typo = lab.correct("day2/a.tif", prefix="dya2")
 
-    assert (again["state"], again["acquisition_id"]) == ("trainable", 1)
-    assert typo["state"] == "rejected"
-    assert "2 images are named 'a'" in typo["reason"]
+    assert (again.state, again.acquisition_id) == ("trainable", 1)
+    assert typo.state == "rejected"
+    assert "2 images are named 'a'" in typo.reason
 
 
 def test_a_sub_folder_named_as_a_watched_folder_is_a_place_and_no_annotator(lab):
@@ -616,11 +623,11 @@ def test_a_sub_folder_named_as_a_watched_folder_is_a_place_and_no_annotator(lab)
 
     row = lab.correct("a.tif", prefix="cyto")
 
-    assert (row["state"], row["annotator"]) == ("orphan", "")
-    assert "no image named 'a' is known in Cyto yet" in row["reason"]
-    assert "put it into corrections/images/" in row["reason"]
-    assert lab.correct("a.tif", prefix="images")["annotator"] == ""
-    assert lab.correct("a.tif", prefix="anna")["annotator"] == "anna"
+    assert (row.state, row.annotator) == ("orphan", "")
+    assert "no image named 'a' is known in Cyto yet" in row.reason
+    assert "put it into corrections/images/" in row.reason
+    assert lab.correct("a.tif", prefix="images").annotator == ""
+    assert lab.correct("a.tif", prefix="anna").annotator == "anna"
 
 
 def test_a_watched_folders_name_means_any_image_below_it(lab):
@@ -632,17 +639,17 @@ def test_a_watched_folders_name_means_any_image_below_it(lab):
     lab.segment_all()
 
     rows = [lab.correct(f"day1/{name}.tif", prefix="images") for name in "ab"]
-    assert [(row["state"], row["annotator"]) for row in rows] == [("trainable", "")] * 2
+    assert [(row.state, row.annotator) for row in rows] == [("trainable", "")] * 2
     copied = lab.correct("day1/a.tif", prefix="a")  # a whole checkout folder
-    assert (copied["state"], copied["annotator"]) == ("trainable", "")
-    assert lab.correct("day1/b.tif", prefix="a")["state"] == "orphan"
+    assert (copied.state, copied.annotator) == ("trainable", "")
+    assert lab.correct("day1/b.tif", prefix="a").state == "orphan"
 
 
 def test_a_whole_checkout_folder_that_is_copied_is_no_annotator(lab):
     lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
     lab.segment_all()
 
-    assert lab.correct("a.tif", prefix="a")["annotator"] == ""
+    assert lab.correct("a.tif", prefix="a").annotator == ""
 
 
 @pytest.mark.parametrize("prefix", ["a__y8x4h40w48", "A__y8x4h40w48"])
@@ -651,7 +658,7 @@ def test_nor_is_that_of_a_part(lab, prefix):
     lab.segment_all()
 
     row = lab.correct("a.tif", crop=(8, 4, 40, 48), prefix=prefix)
-    assert (row["state"], row["annotator"]) == ("trainable", "")
+    assert (row.state, row.annotator) == ("trainable", "")
 
 
 def test_a_checkout_stands_for_its_region_and_for_what_is_mended_too(lab):
@@ -668,11 +675,11 @@ def test_a_checkout_stands_for_its_region_and_for_what_is_mended_too(lab):
     tifffile.imwrite(lab.folder / "corrections/a_region.tif", blank + 1)
     region = lab.drop("a_region.tif")
 
-    assert [row["state"] for row in (rejected, mended, region)] == [
+    assert [row.state for row in (rejected, mended, region)] == [
         "rejected", "trainable", "trainable",
     ]  # fmt: skip
-    assert "holds no ROI" in rejected["reason"]
-    assert {row["acquisition_id"] for row in (rejected, mended, region)} == {1}
+    assert "holds no ROI" in rejected.reason
+    assert {row.acquisition_id for row in (rejected, mended, region)} == {1}
 
 
 def test_what_was_away_is_looked_at_when_it_is_back_also_by_the_next_daemon(lab):
@@ -690,8 +697,8 @@ def test_what_was_away_is_looked_at_when_it_is_back_also_by_the_next_daemon(lab)
 
     assert moved(lab, room, presence).back == {"a_masks.tif"}
     row = room.again.get_nowait()
-    assert (row["id"], row["state"]) == (waits["id"], "withdrawn")
-    assert record(lab.db, folder, lab.desk.look_again(row), lab.now)["state"] == "trainable"
+    assert (row.id, row.state) == (waits.id, "withdrawn")
+    assert record(lab.db, folder, lab.desk.look_again(row), lab.now).state == "trainable"
     assert moved(lab, room, presence) is None
 
 
@@ -700,7 +707,7 @@ def test_what_a_person_withdrew_stays_so_wherever_its_file_goes(lab):
     (folder / "kept.txt").touch()
     tifffile.imwrite(folder / "a_masks.tif", disc_picture(0, size=64, n=3)[1])
     waits = lab.drop("a_masks.tif")
-    superseding.withdraw(lab.db, waits["id"], lab.now)
+    superseding.withdraw(lab.db, waits.id, lab.now)
     room, presence = presence_of(lab)
     here, there = folder / "a_masks.tif", lab.folder / "x"
     for source, target in ((here, there), (there, here)):
@@ -714,13 +721,13 @@ def test_another_ones_damaged_file_is_no_reason_to_wait(lab):
     lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
     lab.segment_all()
     first = lab.correct("a.tif", prefix="anna")
-    (Path(first["folder"]) / "arrays.npz").write_bytes(b"")
+    (Path(first.folder) / "arrays.npz").write_bytes(b"")
     labels = np.where(lab.truth["a.tif"] == 1, 0, lab.truth["a.tif"]).astype(np.int32)
 
     row = lab.correct("a.tif", labels=labels, prefix="ben")
 
-    assert (row["state"], row["agreement"]) == ("trainable", None)
-    assert "the other look cannot be compared" in row["notes"]
+    assert (row.state, row.agreement) == ("trainable", None)
+    assert "the other look cannot be compared" in " ".join(row.notes)
 
 
 def taken_out(lab, stem):

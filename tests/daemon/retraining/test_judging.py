@@ -5,6 +5,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,9 +22,8 @@ from cellwatch.daemon.retraining.selection import KEY, groups_of, job_of, sides_
 from cellwatch.records import AskedRun, Crop, ModelCard, Side, TrainingItem, TrainJob
 from cellwatch.storage.ledger import corrections, flags, requests, superseding, training_runs
 from cellwatch.storage.ledger.database import open_ledger
-from cellwatch.storage.ledger.precedence import counting, counting_ids
+from cellwatch.storage.ledger.precedence import above, counting, counting_ids
 from cellwatch.storage.masks.store import read_labels
-from cellwatch.storage.reports import learning as reports
 from cellwatch.storage.reports.station import LEDGER, reader
 from cellwatch.training.plans import FitPlan
 from cellwatch.workflows import train
@@ -93,7 +93,7 @@ def edited(lab):
 
 
 def counted(lab, lead=""):
-    return [row["id"] for row in counting(corrections.trainable(lab.db, lab.group), lead)]
+    return [row.id for row in counting(corrections.trainable(lab.db, lab.group), lead)]
 
 
 def use(lab, name):
@@ -151,7 +151,7 @@ def test_a_crop_within_a_later_whole_image_waits_until_that_is_withdrawn(lab_of_
     assert {score.correction_id for score in report.scores} == {2, 3}
     assert training_runs.new_rois(lab.db, lab.group) == 0
     with reader(lab.config.state.folder / LEDGER) as db:
-        assert [reports.correction(db, key)["counts_over_it"] for key in (1, 2)] == [[2], []]
+        assert [[over.id for over in above(db, key)] for key in (1, 2)] == [[2], []]
     room = Inbox(lab.db, lab.config, Nights(lab.db, lab.config, lab.models))
     requests.ask(lab.db, "withdraw", {"id": 2}, "anna", lab.now)
     answer_requests(room, lab.now)
@@ -180,7 +180,7 @@ def test_what_was_used_has_more_to_teach_when_what_counted_over_it_is_withdrawn(
 def test_untouched_labels_do_not_count_over_work_on_a_part_of_them(lab_of_one, is_worked_on):
     lab = lab_of_one
     untouched, fewer = edited(lab)
-    assert lab.correct("a.tif", labels=fewer, crop=CROP)["removed"] == 1
+    assert lab.correct("a.tif", labels=fewer, crop=CROP).removed == 1
     lab.correct("a.tif", labels=fewer if is_worked_on else untouched)
 
     assert counted(lab) == ([2] if is_worked_on else [2, 1])
@@ -208,7 +208,7 @@ def test_labels_that_are_read_anew_under_a_region_are_not_said_anew(lab_of_one):
     lab.drop("a_region.tif")
     row = lab.drop("a_masks.tif")
 
-    assert (row["id"], counted(lab)) == (4, [4, 2])
+    assert (row.id, counted(lab)) == (4, [4, 2])
     images = images_of(job_for(lab).items, 1)
     inside = np.zeros((64, 64), np.bool_)
     inside[:, :40] = True
@@ -250,7 +250,7 @@ def test_a_region_that_was_rejected_keeps_that_answer_whatever_comes_beside_it(l
     lab = lab_of_one
     dropped_region(lab, "a_region.tif")
     tifffile.imwrite(lab.folder / "corrections" / "a_region.tif", np.zeros((64, 64), np.uint8))
-    assert lab.drop("a_region.tif")["state"] == "rejected"
+    assert lab.drop("a_region.tif").state == "rejected"
 
     lab.correct("a.tif", prefix="anna")
 
@@ -268,7 +268,7 @@ def test_labels_that_are_read_anew_under_a_region_take_no_flag_off(lab_of_one):
     def standing_flags():
         return [row["why"] for row in lab.db.table("flags").rows_where("lowered_at IS NULL")]
 
-    assert "only the checked region is used" in row["notes"]
+    assert "only the checked region is used" in " ".join(row.notes)
     assert standing_flags() == ["still wrong"]
     lab.correct("a.tif", labels=np.where(lab.truth["a.tif"] == 1, 0, lab.truth["a.tif"]))
     assert standing_flags() == []
@@ -326,7 +326,7 @@ def test_what_other_planes_and_targets_say_is_their_own():
 
 
 def test_sides_follow_the_dates_of_corrections_not_their_weight(tmp_path, now):
-    rows = [{"id": n, "content_key": f"content-{n}"} for n in range(1, 31)]
+    rows = [SimpleNamespace(id=n, content_key=f"content-{n}") for n in range(1, 31)]
     decided = []
     for number, order in enumerate((rows, rows[::-1])):
         db = open_ledger(tmp_path / str(number))

@@ -180,9 +180,7 @@ def test_a_training_of_a_daemon_that_ended_is_given_up_too(lab):
     assert states_of(lab) == [("failed", "cancelled by anna")] * 2
     with reader(lab.config.state.folder / LEDGER) as db:
         told = learning.decisions(db)
-    assert [(row["verdict"], row["reason"]) for row in told] == [
-        ("cancelled", "cancelled by anna")
-    ] * 2
+    assert [(row.verdict, row.reason) for row in told] == [("cancelled", "cancelled by anna")] * 2
 
 
 def states_of(lab):
@@ -315,7 +313,7 @@ def test_promise_9_a_trainer_is_stopped_while_images_wait_and_goes_on_after(lab)
     training.stop(nights)
 
     assert process_started(pid) is None
-    assert training_runs.unfinished(lab.db)["kind"] == "asked"
+    assert training_runs.unfinished(lab.db).kind == "asked"
 
 
 def test_a_trainer_that_dies_three_times_is_given_up_and_the_model_stays(lab):

@@ -25,7 +25,7 @@ from cellwatch.daemon.retraining.planning import planned
 from cellwatch.daemon.retraining.selection import groups_of, job_of
 from cellwatch.daemon.retraining.trainer import folds_of, retrain
 from cellwatch.errors import TrainingError
-from cellwatch.records import AskedRun, Side, TrainReport, Verdict
+from cellwatch.records import AskedRun, Crop, Side, TrainReport, Verdict
 from cellwatch.storage.corrections.kept import read_kept
 from cellwatch.storage.ledger import corrections, promotions, training_runs
 from cellwatch.storage.ledger.promotions import Decision, ModelName
@@ -59,7 +59,7 @@ def teach(lab, n, first=0):
     for number in range(first, first + n):
         labels = lab.truth[f"exp/{number}.tif"].copy()
         labels[labels == 1] = 0
-        assert lab.correct(f"exp/{number}.tif", labels=labels)["state"] == "trainable"
+        assert lab.correct(f"exp/{number}.tif", labels=labels).state == "trainable"
 
 
 def job_for_tonight(lab, folder="run"):
@@ -210,7 +210,7 @@ def test_decision_40_a_budget_shortens_long_epochs_rather_than_refuse_a_large_gr
 
 def test_one_damaged_correction_keeps_no_night_from_the_others(lab):
     teach(lab, 3)
-    (Path(corrections.trainable(lab.db, lab.group)[0]["folder"]) / "arrays.npz").write_bytes(b"")
+    (Path(corrections.trainable(lab.db, lab.group)[0].folder) / "arrays.npz").write_bytes(b"")
 
     report = lab.night()
 
@@ -228,8 +228,8 @@ def test_promise_6_what_is_replayed_shows_no_network_what_it_judges(
     lab, tmp_path, what, monkeypatch
 ):
     teach(lab, 3)
-    rows = {row["id"]: row for row in corrections.trainable(lab.db, lab.group)}
-    kept = {key: read_kept(Path(row["folder"])) for key, row in rows.items()}
+    rows = {row.id: row for row in corrections.trainable(lab.db, lab.group)}
+    kept = {key: read_kept(Path(row.folder)) for key, row in rows.items()}
     for key in (1, 2):
         plane = kept[key].plane[0]
         picture = plane if what.startswith("an export") else plane.astype(np.uint16)
@@ -251,7 +251,7 @@ def test_promise_6_what_is_replayed_shows_no_network_what_it_judges(
     known = [image.content for image in replayed(job)]
     report = retrain(job, torch.device("cpu"), Pacer(lambda _: None))
 
-    assert known == [rows[1]["content_key"], rows[2]["content_key"], ""]
+    assert known == [rows[1].content_key, rows[2].content_key, ""]
     assert "1 of the replayed images are held out, and not replayed" in report.reason
     # The candidate: two corrections, and the replay without the one held out; each twin one less
     # correction, and one of them without its copy.
@@ -348,7 +348,7 @@ def test_a_group_whose_rois_lie_in_one_image_trains_all_the_same(lab):
     tifffile.imwrite(name, np.zeros((64, 64), np.uint16))
     seen = look(name.parent, name.name, ("**",), (), (".tif",))
     row = record(lab.db, name.parent, lab.desk.look(seen), lab.now)
-    assert row["state"] == "trainable", row["reason"]
+    assert row.state == "trainable", row.reason
 
     report = lab.night()
 
@@ -383,12 +383,12 @@ def test_a_crop_is_scaled_by_its_whole_plane_and_a_region_is_kept(lab):
     teach(lab, 1)
     crop = (8, 4, 40, 48)
     row = lab.correct("exp/0.tif", crop=crop)
-    whole, part = (read_kept(Path(r["folder"])) for r in corrections.trainable(lab.db, lab.group))
+    whole, part = (read_kept(Path(r.folder)) for r in corrections.trainable(lab.db, lab.group))
 
     assert part.plane.shape == (1, 40, 48)
     assert (part.limits == whole.limits).all()
     assert (part.plane == whole.plane[:, 8:48, 4:52]).all()
-    assert row["crop"] == '{"y": 8, "x": 4, "height": 40, "width": 48}'
+    assert row.crop == Crop(8, 4, 40, 48)
 
 
 @pytest.mark.parametrize("nights", [10, pytest.param(30, marks=LONG)])
@@ -404,7 +404,7 @@ def test_a_held_out_acquisition_stays_so_under_any_name_plane_or_crop(lab, night
         lab.arrive(name, *disc_picture(number, size=64, n=3))
         lab.segment_all()
         crop = (0, 0, 48, 56) if rng.random() < 0.4 else None
-        assert lab.correct(name, crop=crop)["state"] == "trainable"
+        assert lab.correct(name, crop=crop).state == "trainable"
         if rng.random() < 0.3:
             lab.correct(name, "cellpose", crop=crop)
         trained += lab.night() is not None

@@ -1,17 +1,17 @@
 """What is taken out: the part in which most is to be seen."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import tifffile
 
 from cellwatch.cli.review import _before
-from cellwatch.records import Crop, PlaneIndex
+from cellwatch.records import Crop, ListedAcquisition, PlaneIndex
 from cellwatch.storage.corrections.checkout import Wanted, crop_around, take_out
 from cellwatch.storage.masks.content import StoreContent
 from cellwatch.storage.masks.store import write_store
-from cellwatch.storage.reports import learning
+from cellwatch.storage.reports import corrections as reports
 from cellwatch.storage.reports.station import LEDGER, reader
 from tests.discs import disc_picture
 from tests.lab import Lab
@@ -46,10 +46,12 @@ def test_where_the_model_found_nothing_the_note_says_that_there_is_no_file_yet(t
     labels = np.zeros((1, 1, 1, 64, 64), np.int32)
     content = StoreContent({"cells": labels}, "", {"targets": {"cells": {}}})
     write_store(tmp_path / "a.zarr", content, tmp_path / "old")
-    row = {
-        "path": str(tmp_path / "a.tif"), "relative_path": "a.tif", "id": 1, "n_targets": 1,
-        "n_alike": 1, "store": str(tmp_path / "a.zarr"),
-    }  # fmt: skip
+    unknown = dict.fromkeys(field.name for field in fields(ListedAcquisition))
+    row = ListedAcquisition(
+        **unknown
+        | {"path": str(tmp_path / "a.tif"), "relative_path": "a.tif", "id": 1}
+        | {"n_targets": 1, "n_alike": 1, "store": str(tmp_path / "a.zarr")},
+    )
     wanted = Wanted(row, "cells", "", "fiji")
 
     made = take_out(wanted, tmp_path / "out", tmp_path / "corrections")
@@ -68,8 +70,8 @@ def test_what_was_corrected_before_is_told_in_the_note(lab):
 
     def note(to):
         with reader(lab.config.state.folder / LEDGER) as db:
-            (row,) = learning.acquisitions(db, "a.id = 1", [])
-            looks = learning.standing_on(db, [1])
+            (row,) = reports.acquisitions(db, "a.id = 1", [])
+            looks = reports.standing_on(db, [1])
         wanted = Wanted(row, "cells", "", "napari")
         assert _before(replace(wanted, plane=PlaneIndex(t=1)), looks) == ()
         take_out(replace(wanted, before=_before(wanted, looks)), lab.folder / to, folder)

@@ -7,6 +7,7 @@ import pytest
 
 from cellwatch.records import (
     AskedRun,
+    CorrectionKind,
     CorrectionRead,
     Crop,
     Evidence,
@@ -30,6 +31,7 @@ from cellwatch.storage.ledger import corrections as reviews
 from cellwatch.storage.ledger.database import open_ledger, transaction
 from cellwatch.storage.ledger.precedence import counting
 from cellwatch.storage.ledger.promotions import Decision, ModelName
+from cellwatch.storage.reports import corrections as reports
 from cellwatch.storage.reports import doubts, learning
 from cellwatch.storage.reports.station import reader
 from tests.storage.ledger.test_queue import LEASE
@@ -126,7 +128,7 @@ def test_a_later_drop_supersedes_and_nothing_is_deleted(db, now):
         reviews.receive(db, drop(), GOOD, now)
 
     assert states(db) == ["superseded", "superseded", "trainable"]
-    assert [row["id"] for row in reviews.trainable(db, "scope")] == [3]
+    assert [row.id for row in reviews.trainable(db, "scope")] == [3]
 
 
 def test_a_crop_and_another_annotator_supersede_nothing(db, now):
@@ -136,15 +138,15 @@ def test_a_crop_and_another_annotator_supersede_nothing(db, now):
 
     assert states(db) == ["trainable"] * 3
     rows = reviews.trainable(db, "scope")
-    assert [row["id"] for row in counting(rows, "")] == [3]  # the crop lies within it
+    assert [row.id for row in counting(rows, "")] == [3]  # the crop lies within it
     reviews.receive(db, drop("a.eve_masks.tif", annotator="eve"), GOOD, now)
     rows = reviews.trainable(db, "scope")
-    assert [row["id"] for row in counting(rows, "bob")] == [3]
-    assert [row["id"] for row in counting(rows, "")] == [4]
+    assert [row.id for row in counting(rows, "bob")] == [3]
+    assert [row.id for row in counting(rows, "")] == [4]
 
 
 def test_a_second_look_is_not_trained_on(db, now):
-    reviews.receive(db, drop("again-1_masks.tif", is_again=True), GOOD, now)
+    reviews.receive(db, drop("again-1_masks.tif", kind=CorrectionKind.SECOND_LOOK), GOOD, now)
 
     assert reviews.trainable(db, "scope") == []
     assert list(db.table("scores").rows) == []
@@ -203,7 +205,7 @@ def test_an_error_at_the_end_of_a_run_promotes_nothing(db, now):
 
     assert promotions.in_use(db, "scope") is None
     assert states(db) == ["trainable"]
-    assert training_runs.unfinished(db)["id"] == key
+    assert training_runs.unfinished(db).id == key
 
 
 def test_the_audit_finds_a_score_on_a_trained_image_and_a_held_out_one_that_was_trained_on(db, now):
@@ -213,7 +215,7 @@ def test_the_audit_finds_a_score_on_a_trained_image_and_a_held_out_one_that_was_
 
     training_runs.finish(db, key, report(1, score_on="content-a"), [], now)
 
-    assert {row["problem"] for row in training_runs.leaks(db)} == {
+    assert {row.problem for row in training_runs.leaks(db)} == {
         "a score used an image that its network was trained on",
         "a held-out image was trained on",
     }
@@ -271,9 +273,9 @@ def test_a_rejection_is_shown_by_its_id_also_when_a_good_file_replaced_it(db, no
     reviews.receive(db, drop(), GOOD, now)
 
     with reader(tmp_path / "cellwatch.db") as ledger:
-        assert learning.correction(ledger, 1)["reason"] == "it is black and white"
-        assert [row["id"] for row in learning.corrections(ledger)] == [2]
-        assert len(learning.corrections(ledger, is_every=True)) == 2
+        assert reports.correction(ledger, 1).reason == "it is black and white"
+        assert [row.id for row in reports.corrections(ledger)] == [2]
+        assert len(reports.corrections(ledger, is_every=True)) == 2
 
 
 def test_a_base_is_frozen_at_the_first_training(db, now):
@@ -361,11 +363,11 @@ def test_the_review_queue_has_the_flagged_first_then_the_novel_and_the_unsure(db
     with reader(tmp_path / "cellwatch.db") as connection:
         rows = doubts.review_queue(connection)
 
-    assert [(row["path"], row["by"]) for row in rows] == [
+    assert [(row.path, row.by) for row in rows] == [
         ("/scope/a.tif", "anna"), ("/scope/b.tif", "cellwatch"),
     ]  # fmt: skip
-    assert "novelty 3.0" in rows[1]["why"]
-    assert "confidence 0.50" in rows[1]["why"]
+    assert "novelty 3.0" in rows[1].why
+    assert "confidence 0.50" in rows[1].why
 
 
 def test_of_several_targets_each_is_taken_out_on_its_own(db, now, tmp_path):
@@ -375,7 +377,7 @@ def test_of_several_targets_each_is_taken_out_on_its_own(db, now, tmp_path):
 
     def next_for(target):
         with reader(tmp_path / "cellwatch.db") as connection:
-            return [row["id"] for row in doubts.to_check_out(connection, 5, target)]
+            return [row.id for row in doubts.to_check_out(connection, 5, target)]
 
     assert next_for("") == next_for("cells") == [2, 1]
     assert next_for("nuclei") == [1]  # b has none
@@ -397,11 +399,11 @@ def test_the_effort_tells_the_share_done_by_hand(db, now, tmp_path):
 
     with reader(tmp_path / "cellwatch.db") as connection:
         row = learning.effort(connection, "scope")[0]
-        listed = learning.corrections(connection)[0]
+        listed = reports.corrections(connection)[0]
 
-    assert row["share"] == round(4 / 11, 4)
-    assert row["ap50"] == pytest.approx(8 / 11, abs=1e-6)
-    assert (row["is_unseen"], json.dumps(listed["notes"])) == (1, "[]")
+    assert row.share == round(4 / 11, 4)
+    assert row.ap50 == pytest.approx(8 / 11, abs=1e-6)
+    assert (row.is_unseen, listed.notes) == (True, ())
 
 
 def test_what_waits_for_a_person_is_found_in_time_that_grows_with_the_images(tmp_path):
@@ -416,9 +418,8 @@ def test_what_waits_for_a_person_is_found_in_time_that_grows_with_the_images(tmp
             INSERT INTO targets (acquisition_id, name, state, params, novelty, confidence)
             SELECT id, 'cells', 'done', '{{}}', 3.0, 0.5 FROM acquisitions;
             INSERT INTO corrections (file, size, mtime_ns, received_at, kind, state, state_since,
-                acquisition_id, target, group_name, rois, predicted, added, removed, changed,
-                is_again)
-            SELECT '' || id, 1, 1, 't', 'labels', 'used', 't', id, 'cells', 'g', 1, 1, 0, 0, 0, 0
+                acquisition_id, target, group_name, rois, predicted, added, removed, changed)
+            SELECT '' || id, 1, 1, 't', 'labels', 'used', 't', id, 'cells', 'g', 1, 1, 0, 0, 0
             FROM acquisitions WHERE id % 2;
             INSERT INTO scores (kind, model_id, model_sha256, correction_id, content_key, ap50,
                 true_positives, false_positives, false_negatives, scored_at)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from importlib.resources import files
 
 import pytest
 from sqlite_utils import Database
@@ -25,6 +26,33 @@ def test_a_new_ledger_is_durable_and_migrated(tmp_path):
     assert db.execute("PRAGMA busy_timeout").fetchone()[0] == 30_000
     assert {"acquisitions", "targets", "attempts", "models"} <= set(db.table_names())
     db.close()
+
+
+def described(db):
+    """Return the tables with their columns, and the indexes and views without white space."""
+    found = {}
+    for kind, name, text in db.execute("SELECT type, name, sql FROM sqlite_master").fetchall():
+        if kind == "table" and not name.startswith("_"):
+            found[name] = db.execute(f"PRAGMA table_xinfo({name})").fetchall()
+            found[f"keys of {name}"] = sorted(db.execute(f"PRAGMA foreign_key_list({name})"))
+        elif kind != "table" and text and "_sqlite_" not in name:
+            found[name] = "".join(text.split())
+    return found
+
+
+def test_the_schema_that_people_read_is_what_the_migrations_make(tmp_path):
+    made, read = open_ledger(tmp_path), sqlite3.connect(":memory:")
+    text = files("cellwatch.storage.ledger").joinpath("schema.sql").read_text(encoding="utf-8")
+
+    read.executescript(text)
+
+    assert described(read) == described(made)
+    for column in ("plane_key", "part_key"):  # whose expression no pragma shows
+        (sql,) = made.execute("SELECT sql FROM sqlite_master WHERE name = 'corrections'").fetchone()
+        meant = [said.split(f"{column} TEXT", 1)[1].split("VIRTUAL")[0] for said in (sql, text)]
+        assert "".join(meant[0].split()) == "".join(meant[1].split())
+    made.close()
+    read.close()
 
 
 def test_opening_twice_changes_nothing(tmp_path):
@@ -108,7 +136,10 @@ def test_a_stranger_with_sqlite_utils_reads_the_tables(tmp_path):
 
     views = Database(tmp_path / LEDGER).view_names()
 
-    assert set(views) == {"failures", "masks", "waiting_times", "review_queue", "mixed_experiments"}
+    assert set(views) == {
+        "active_corrections", "failures", "masks", "mixed_experiments", "review_queue",
+        "waiting_times",
+    }  # fmt: skip
 
 
 def test_a_ledger_that_is_being_made_is_waited_for(tmp_path):

@@ -277,10 +277,10 @@ def test_a_folder_that_is_no_longer_named_is_not_shown(tmp_path, now):
     service.folders_named(db, ["scope"])
 
     with station.reader(tmp_path / LEDGER) as read:
-        assert [row["name"] for row in station.folders(read)] == ["scope"]
+        assert [row.name for row in station.folders(read)] == ["scope"]
     service.folder_scanned(db, "typo", "/typo", files=3, reason="", now=now)
     with station.reader(tmp_path / LEDGER) as read:
-        assert [row["state"] for row in station.folders(read)] == ["offline", "watching"]
+        assert [row.state for row in station.folders(read)] == ["offline", "watching"]
     db.close()
 
 

@@ -4,7 +4,7 @@ import itertools
 from dataclasses import replace
 from datetime import timedelta
 
-from cellwatch.records import AskedRun, Crop
+from cellwatch.records import AskedRun, CorrectionKind, Crop
 from cellwatch.storage.ledger import corrections, flags, superseding, training_runs
 from tests.storage.ledger.test_corrections_table import GOOD, db, drop, report
 
@@ -32,8 +32,8 @@ def test_what_is_withdrawn_gives_its_place_back(db, now):
 
     row, back = superseding.withdraw(db, 3, next(clock))
 
-    assert (row["id"], back["id"], back["state"]) == (3, 1, "trainable")
-    assert [row["id"] for row in corrections.trainable(db, "scope")] == [1]
+    assert (row.id, back.id, back.state) == (3, 1, "trainable")
+    assert [row.id for row in corrections.trainable(db, "scope")] == [1]
     assert open_flags(db) == []  # it is corrected all the same
     assert (
         superseding.withdraw(db, 1, next(clock))[1] is None
@@ -46,7 +46,7 @@ def test_what_a_file_held_before_it_was_saved_again_does_not_come_back(db, now):
     for file in ("a_masks.tif", "a_rois.zip", "a_masks.tif"):
         corrections.receive(db, drop(file), replace(WORKED, sha256=file), next(clock))
 
-    assert superseding.withdraw(db, 3, next(clock))[1]["id"] == 2
+    assert superseding.withdraw(db, 3, next(clock))[1].id == 2
     assert (
         superseding.withdraw(db, 2, next(clock))[1] is None
     )  # a_masks.tif holds what was withdrawn
@@ -58,7 +58,8 @@ def test_a_flag_comes_back_when_the_last_correction_of_its_image_goes(db, now):
     corrections.receive(db, drop(), WORKED, next(clock))
     crop = drop("a__y0x0h8w8_masks.tif", crop=Crop(0, 0, 8, 8))
     corrections.receive(db, crop, replace(WORKED, sha256="crop"), next(clock))
-    corrections.receive(db, drop("again-1_masks.tif", is_again=True), UNTOUCHED, next(clock))
+    second = drop("again-1_masks.tif", kind=CorrectionKind.SECOND_LOOK)
+    corrections.receive(db, second, UNTOUCHED, next(clock))
 
     superseding.withdraw(db, 1, next(clock))
     assert open_flags(db) == []
@@ -77,7 +78,7 @@ def test_one_that_was_trained_on_is_no_news_when_it_comes_back(db, now):
     training_runs.finish(db, run_id, report(1), [], now)
     corrections.receive(db, drop("a_rois.zip"), replace(WORKED, sha256="other"), now)
 
-    assert superseding.withdraw(db, 2, now)[1]["state"] == "used"
+    assert superseding.withdraw(db, 2, now)[1].state == "used"
 
 
 def test_a_region_that_was_replaced_does_not_come_back(db, now):
@@ -96,19 +97,19 @@ def test_what_nobody_worked_on_takes_no_work_away(db, now):
         assert row["state"] == "rejected"
         assert "correction 1 (a_masks.tif: 10 ROIs, +2 -1 ~1) of the same part" in row["reason"]
         assert "corrections withdraw 1" in row["remedy"]
-    assert [row["id"] for row in corrections.trainable(db, "scope")] == [1]
+    assert [row.id for row in corrections.trainable(db, "scope")] == [1]
 
     corrections.receive(
         db, drop(), replace(UNTOUCHED, sha256="worked"), now
     )  # read again by its region
     corrections.receive(db, drop("a.bob_masks.tif", annotator="bob"), UNTOUCHED, now)
-    assert [row["id"] for row in corrections.trainable(db, "scope")] == [4, 5]
+    assert [row.id for row in corrections.trainable(db, "scope")] == [4, 5]
 
 
 def test_a_withdrawn_one_is_used_no_more(db, now):
     corrections.receive(db, drop(), GOOD, now)
 
     withdrawn, back = superseding.withdraw(db, 1, now)
-    assert (withdrawn["file"], back) == ("a_masks.tif", None)
+    assert (withdrawn.file, back) == ("a_masks.tif", None)
     assert superseding.withdraw(db, 1, now) is None
     assert corrections.trainable(db, "scope") == []
