@@ -3,7 +3,7 @@
 import gc
 import os
 import traceback
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -264,8 +264,9 @@ def _segment_one(
     axes: str = "",
 ) -> str:
     from cellwatch.compute.acquisition import segment_acquisition
-    from cellwatch.compute.memory import decoding_within, require_memory
-    from cellwatch.images import describe, load
+    from cellwatch.compute.memory import require_memory
+    from cellwatch.compute.pipeline import open_or_load, perform
+    from cellwatch.images import describe
     from cellwatch.images.tiff_structure import why_not_whole
     from cellwatch.storage.masks.label_tiff import write_label_tiff
 
@@ -273,16 +274,13 @@ def _segment_one(
         raise UnreadableImage(path, reason)
     superseded = place.parent / SUPERSEDED
     if place.suffix == ".zarr":
-        from cellwatch.compute.pipeline import perform
-
         job = replace(_store_job(path, place, model, params, choice), axes=axes)
         result = perform(job, lambda _: model, superseded, datetime.now(UTC)).targets[0]
     else:
         info = describe(path, axes)
         require_memory(info)
-        with decoding_within(info):
-            image = load(path, axes)
-        target = segment_acquisition(image, model, params, choice)
+        with closing(open_or_load(path, info, axes)) as image:
+            target = segment_acquisition(image, model, params, choice, scratch=place.parent)
         write_label_tiff(place, target.labels, superseded)
         result = target.result
     notes = "".join(f"\n  {note}" for note in result.notes)

@@ -57,7 +57,7 @@ def try_image(
     """Segment one of your images with every model at three diameters, and draw the results."""
     from cellwatch.compute.device import choose_device, reuse_small_memory
     from cellwatch.compute.models import ready_chooser, ready_model
-    from cellwatch.images import load
+    from cellwatch.images import load, n_planes
     from cellwatch.workflows.try_models import (
         FACTORS,
         central_crop,
@@ -79,8 +79,8 @@ def try_image(
     names = model or [card.id for card in list_models(zoo)]
     places = {name: find_model(name, zoo) for name in names}
     whole = load(image)
-    if plane >= whole.n_planes:
-        raise UsageError(f"{image} has {whole.n_planes} planes; there is no plane {plane}")
+    if plane >= n_planes(whole):
+        raise UsageError(f"{image} has {n_planes(whole)} planes; there is no plane {plane}")
     part = central_crop(whole, crop, plane)
     chooser = ready_chooser(
         require_classifier("auto", zoo), lambda place: ready_model(place, where)

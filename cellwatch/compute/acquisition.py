@@ -1,12 +1,15 @@
 """Segment every plane of an image: what a worker does to an acquisition and `segment` to a file."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cellwatch.compute.device import trim_memory
+from cellwatch.compute.memory import LABELS_IN_MEMORY
 from cellwatch.compute.models import Chooser, Model, channels_for
 from cellwatch.core.arrays import Float32, Float64, Int32, Int64
 from cellwatch.core.channels import Channel, take_channels
@@ -16,7 +19,8 @@ from cellwatch.core.labels import count_rois, stitch_planes
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
 from cellwatch.core.segment import segment
 from cellwatch.core.styles import novelty_of
-from cellwatch.images import Image
+from cellwatch.files.scratch import scratch_zeros
+from cellwatch.images import Planes, planes_of
 from cellwatch.records import ChannelChoice, ModelChoice, TargetResult
 
 # px; from here on freed memory is given back before each pass of the network: what was left between
@@ -45,8 +49,8 @@ class SegmentedTarget:
     provenance: Mapping[str, Any]  # Any: JSON
 
 
-def segment_acquisition(
-    image: Image,
+def segment_acquisition(  # noqa: PLR0913
+    image: Planes,
     model: Model | Chooser,
     params: SegmentationParams,
     choice: ChannelChoice,
@@ -54,12 +58,13 @@ def segment_acquisition(
     target: str = "cells",
     pixel_size_um: float | None = None,
     on_plane: Callable[[], None] = lambda: None,
+    scratch: Path | None = None,
 ) -> SegmentedTarget:
     """Segment all planes of an image with one model, named or chosen by the image's style.
 
     Parameters
     ----------
-    image : Image
+    image : Planes
     model : Model or Chooser
     params : SegmentationParams
     choice : ChannelChoice
@@ -68,6 +73,8 @@ def segment_acquisition(
         What a person declared; None: what the file says.
     on_plane : callable
         Called after each plane.
+    scratch : Path or None
+        A folder on a disk for labels that are too large for memory; None: memory is used.
 
     Raises
     ------
@@ -77,7 +84,7 @@ def segment_acquisition(
         When a parameter is in µm and the pixel size is missing or nonsensical.
     """
     pixel_size = pixel_size_um if pixel_size_um is not None else image.info.pixel_size_um
-    task = _Task(image, params, choice, pixel_size, on_plane)
+    task = _Task(image, params, choice, pixel_size, on_plane, scratch)
     if isinstance(model, Chooser):
         found, why = _chosen_by(model, task)
     else:
@@ -191,23 +198,24 @@ class _Found:
 class _Task:
     """An image, and all about its segmentation but the model."""
 
-    image: Image
+    image: Planes
     params: SegmentationParams
     choice: ChannelChoice
     pixel_size_um: float | None
     on_plane: Callable[[], None]
+    scratch: Path | None
 
     def with_model(self, model: Model) -> _Found:
         image, params = self.image, self.params
         chosen, notes = channels_for(image, model.card, self.choice)
-        pixels = image.pixels.reshape(-1, *image.pixels.shape[3:])  # (P * T * Z, C, Y, X)
         limits = None
         if params.normalisation.over == "acquisition":
-            whole = [cleaned(take_channels(plane, chosen))[0] for plane in pixels]
+            whole = [cleaned(take_channels(plane, chosen))[0] for plane in planes_of(image)]
             limits = percentiles(np.stack(whole, axis=1), params.normalisation)
-        labels = np.zeros((len(pixels), *image.pixels.shape[-2:]), np.int32)
+        labels = self._no_labels()
         planes = []
-        for index, plane in enumerate(pixels):
+        for at in np.ndindex(*image.shape[:3]):
+            plane = image.plane(*at)
             found = segment(
                 take_channels(plane, chosen),
                 model.network,
@@ -217,14 +225,19 @@ class _Task:
                 size_model=model.styles.size,
                 between=_nothing if plane[0].size < LARGE else trim_memory,
             )
-            labels[index] = found.labels
+            labels[at] = found.labels
             confidences = roi_confidences(found.labels, found.cellprob)
             areas = np.bincount(found.labels.ravel())[1:]
             planes.append(_PlaneFacts(found.diameter, found.style, found.notes, confidences, areas))
             self.on_plane()
-        shape = (*image.pixels.shape[:3], *image.pixels.shape[-2:])
-        joined = _stitched(labels.reshape(shape), params.stitch_threshold)
-        return _Found(model, chosen, notes, joined, planes)
+        _stitch(labels, params.stitch_threshold)
+        return _Found(model, chosen, notes, labels, planes)
+
+    def _no_labels(self) -> Int32:
+        shape = (*self.image.shape[:3], *self.image.shape[-2:])
+        if self.scratch is None or 4 * math.prod(shape) <= LABELS_IN_MEMORY:
+            return np.zeros(shape, np.int32)
+        return scratch_zeros(shape, np.int32, self.scratch)
 
 
 def _chosen_by(chooser: Chooser, task: _Task) -> tuple[_Found, ModelChoice]:
@@ -278,11 +291,9 @@ def _novelty(model: Model, styles: Sequence[Float32]) -> float | None:
     return round(float(np.median(told)), 3) if told else None
 
 
-def _stitched(labels: Int32, threshold: float) -> Int32:
+def _stitch(labels: Int32, threshold: float) -> None:
+    # In place, one volume at a time.
     if threshold <= 0 or labels.shape[2] == 1:
-        return labels
-    joined = np.empty_like(labels)
-    for position in range(labels.shape[0]):
-        for time in range(labels.shape[1]):
-            joined[position, time] = stitch_planes(list(labels[position, time]), threshold)
-    return joined
+        return
+    for at in np.ndindex(*labels.shape[:2]):
+        labels[at] = stitch_planes(list(labels[at]), threshold)

@@ -1,5 +1,6 @@
 """How much memory a job needs and the machine has: asked before pixels are decoded."""
 
+import math
 import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ BYTES_ENLARGED = 60  # for each further pixel of a plane that is enlarged for th
 USUAL_MEAN = 30.0  # px; to which most networks bring their ROIs
 SHARE = 0.8  # of what is free: the microscope's own software needs some
 ALWAYS = 1 << 30  # bytes that any machine is taken to have
+# Bytes up to which an acquisition of several planes is read as a whole; a larger one is read plane
+# by plane, and its labels lie in a file.
+PIXELS_IN_MEMORY = 256 << 20
+LABELS_IN_MEMORY = 512 << 20
 # Bytes that decoding may take on top of what a file declares: for itself, and for the threads that
 # write the last image meanwhile, which reserve more than they use.
 HEADROOM = 4 << 30
@@ -64,12 +69,21 @@ def needed(
     plane = int(np.prod([n for a, n in zip(info.axes, info.shape, strict=True) if a in "YX"]))
     n_planes = max(1, pixels // max(1, plane))
     decoded = pixels * np.dtype(info.dtype).itemsize
-    labels = n_planes * plane * 4 * max(1, len(targets))
+    if is_read_by_planes(info):
+        decoded //= n_planes
+    labels = min(n_planes * plane * 4, LABELS_IN_MEMORY) * max(1, len(targets))
     enlarged = max((_zoom(params, info.pixel_size_um) ** 2 for params in targets), default=0.0)
     at_work = plane * (BYTES_A_PIXEL + max(0.0, enlarged - 1) * BYTES_ENLARGED)
     if any(params.normalisation.over == "acquisition" for params in targets):
         at_work += 2 * n_planes * plane * 4  # all planes in float32, and stacked
     return int(decoded * (2 if has_store else 1) + labels + at_work)
+
+
+def is_read_by_planes(info: ImageInfo) -> bool:
+    """Say whether an acquisition is too large to have all of its planes in memory."""
+    sides = [n for axis, n in zip(info.axes, info.shape, strict=True) if axis not in "YXCS"]
+    decoded = int(np.prod(info.shape, dtype=object)) * np.dtype(info.dtype).itemsize
+    return math.prod(sides) > 1 and decoded > PIXELS_IN_MEMORY
 
 
 def _zoom(params: SegmentationParams, pixel_size_um: float | None) -> float:

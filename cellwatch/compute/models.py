@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cellwatch.compute.device import optimised
 from cellwatch.core.arrays import Float32
@@ -24,7 +25,7 @@ from cellwatch.core.network import CPNet
 from cellwatch.core.parameters import Normalisation, SegmentationParams
 from cellwatch.core.segment import style_of_plane
 from cellwatch.core.styles import StyleChoice, StyleClassifier
-from cellwatch.images import Image
+from cellwatch.images import Planes, n_planes
 from cellwatch.records import ChannelChoice, ClassifierCard, ModelCard, ModelChoice
 from cellwatch.zoo.cards import ModelPlace
 from cellwatch.zoo.catalog import load_model, style_facts_of
@@ -65,7 +66,7 @@ class Chooser:
 
     def choose(
         self,
-        image: Image,
+        image: Planes,
         choice: ChannelChoice,
         diameter: float | None = None,
         params: SegmentationParams | None = None,
@@ -125,13 +126,12 @@ class Chooser:
         return config.diam_mean / (diameter or config.diam_labels)
 
     def _style(
-        self, image: Image, chosen: tuple[Channel, ...], zoom: float, params: SegmentationParams
+        self, image: Planes, chosen: tuple[Channel, ...], zoom: float, params: SegmentationParams
     ) -> Float32 | None:
-        planes = image.pixels.reshape(-1, *image.pixels.shape[3:])  # (P * T * Z, C, Y, X)
         network = self.style_model.network
         total = np.zeros(network.config.widths[-1], np.float32)
-        for index in spread(len(planes), STYLE_PLANES):
-            plane, _ = cleaned(take_channels(planes[index], chosen))
+        for index in spread(n_planes(image), STYLE_PLANES):
+            plane, _ = cleaned(take_channels(_plane_at(image, index), chosen))
             limits = percentiles(plane, Normalisation())
             if is_flat(*limits[0]) or is_blank(plane[0]):
                 continue
@@ -200,14 +200,14 @@ def ready_either(place: ModelPlace | ClassifierPlace, device: torch.device) -> M
 
 
 def channels_for(
-    image: Image, card: ModelCard, choice: ChannelChoice
+    image: Planes, card: ModelCard, choice: ChannelChoice
 ) -> tuple[tuple[Channel, ...], list[str]]:
     """Return the channels to feed and what to tell about them.
 
     A model trained without a nuclear channel is never fed one: its first normalisation would
     amplify it beyond all measure.
     """
-    names = image.info.channels or ("",) * image.pixels.shape[3]
+    names = image.info.channels or ("",) * image.shape[3]
     chosen = choose_channels(choice.cell, choice.nucleus, names, is_rgb=image.is_rgb)
     notes = []
     if chosen[0].index == GREY and _has_colours(image):
@@ -219,9 +219,14 @@ def channels_for(
     return chosen, notes
 
 
-def _has_colours(image: Image) -> bool:
-    first = image.pixels[0, 0, 0]
+def _has_colours(image: Planes) -> bool:
+    first = image.plane(0, 0, 0)
     return bool((first[:3] != first[:1]).any())
+
+
+def _plane_at(image: Planes, index: int) -> NDArray[np.generic]:
+    position, t, z = (int(n) for n in np.unravel_index(index, image.shape[:3]))
+    return image.plane(position, t, z)
 
 
 def spread(length: int, most: int) -> list[int]:

@@ -1,8 +1,8 @@
 """What a worker does to one job: adopt, or load, segment, publish; every failure is an outcome."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from cellwatch import __version__
 from cellwatch.compute.acquisition import SegmentedTarget, segment_acquisition
 from cellwatch.compute.adoption import adopt
-from cellwatch.compute.memory import decoding_within, require_memory
+from cellwatch.compute.memory import decoding_within, is_read_by_planes, require_memory
 from cellwatch.compute.models import Chooser, Model
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.errors import (
@@ -25,8 +25,17 @@ from cellwatch.errors import (
 )
 from cellwatch.files.digests import content_sha256, fingerprint
 from cellwatch.files.publish import sweep, why_unwritable
-from cellwatch.images import Image, describe, load
-from cellwatch.records import Job, Outcome, TargetJob, TargetResult
+from cellwatch.images import (
+    Image,
+    OpenImage,
+    Planes,
+    describe,
+    load,
+    n_planes,
+    open_image,
+    planes_of,
+)
+from cellwatch.records import ImageInfo, Job, Outcome, TargetJob, TargetResult
 from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.masks.content import StoreContent
 from cellwatch.storage.masks.label_tiff import beside, write_label_tiff
@@ -43,7 +52,7 @@ class Computed:
     Attributes
     ----------
     job : Job
-    image : Image
+    image : Image or OpenImage
     content : StoreContent
     results : tuple of TargetResult
     sha256 : str
@@ -55,7 +64,7 @@ class Computed:
     """
 
     job: Job
-    image: Image
+    image: Image | OpenImage
     content: StoreContent
     results: tuple[TargetResult, ...]
     sha256: str
@@ -71,12 +80,12 @@ class Computed:
             When the disk does not allow it.
         """
         store = Path(self.job.store)
-        with _writing(store):
+        with contextlib.closing(self.image), _writing(store):
             digests = write_store(store, self.content, self.superseded)
             _publish_also(self.job, dict(self.content.labels), self.image, self.superseded)
         return Outcome(
             self.job.acquisition_id,
-            planes=self.image.n_planes,
+            planes=n_planes(self.image),
             content_sha256=self.sha256,
             targets=tuple(replace(r, labels_sha256=digests[r.name]) for r in self.results),
             seconds=time.monotonic() - self.started,
@@ -134,15 +143,21 @@ def compute(
         return Outcome(job.acquisition_id, content_sha256=sha256, is_unchanged=True)
     if adopted := adopt(job, store, sha256, time.monotonic() - started):
         labels = {t: read_labels(store, t) for t in _names(job)}
-        needs_pixels = any(kind in KINDS for kind in job.also)
-        _publish_also(job, labels, _loaded(job) if needs_pixels else None, superseded)
+        if any(kind in KINDS for kind in job.also):
+            with contextlib.closing(_opened(job)) as image:
+                _publish_also(job, labels, image, superseded)
+        else:
+            _publish_also(job, labels, None, superseded)
         return adopted
-    image = _loaded(job)
-    if _stamp(path) != before:
-        raise UnreadableImage(path, "the file changed while it was read")
-    segmented = {
-        target.name: _segment(image, target, job, models, on_plane) for target in job.targets
-    }
+    image = _opened(job)
+    try:
+        _refuse_changed(path, before)
+        segmented = {
+            target.name: _segment(image, target, job, models, on_plane) for target in job.targets
+        }
+    except BaseException:
+        image.close()
+        raise
     seconds = time.monotonic() - started
     provenance = _provenance(job, segmented, sha256, image.info.lacks, seconds, now)
     content = _content(job, image, {n: t.labels for n, t in segmented.items()}, provenance)
@@ -152,7 +167,7 @@ def compute(
 
 def _content(
     job: Job,
-    image: Image,
+    image: Planes,
     labels: dict[str, np.ndarray],
     provenance: dict[str, Any],  # Any: JSON
 ) -> StoreContent:
@@ -160,7 +175,7 @@ def _content(
         labels=labels,
         axes="".join(axis for axis in "TZ" if axis in image.info.axes),
         provenance=provenance,
-        image=image.pixels if job.include_image else None,
+        image=image if job.include_image else None,
         channels=image.info.channels,
         pixel_size_um=job.pixel_size_um or image.info.pixel_size_um,
     )
@@ -172,23 +187,37 @@ def with_precision(job: Job, precision: str) -> Job:
     return replace(job, targets=tuple(targets))
 
 
-def _loaded(job: Job) -> Image:
+def _opened(job: Job) -> Image | OpenImage:
     path = Path(job.path)
     info = describe(path, job.axes)
     require_memory(info, [SegmentationParams.from_json(t.params) for t in job.targets])
-    try:
-        with decoding_within(info):
-            image = load(path, job.axes)
-    except MemoryError as error:
-        raise UnreadableImage(path, f"it decodes to more than it declares: {info.shape}") from error
-    if not job.are_zeros_final and not image.pixels.any():
+    image = open_or_load(path, info, job.axes)
+    if not job.are_zeros_final and not any(plane.any() for plane in planes_of(image)):
+        image.close()
         raise StillUnwritten(
             "all its pixels are 0: it may be allocated and not written yet; it is looked at again"
         )
     return image
 
 
-@contextmanager
+def open_or_load(path: Path, info: ImageInfo, axes: str) -> Image | OpenImage:
+    """Return an acquisition whose planes can be asked for, to be closed; in memory, if it is small.
+
+    Raises
+    ------
+    UnreadableImage
+        When it cannot be read, or decodes to more than it declares.
+    """
+    if is_read_by_planes(info):
+        return open_image(path, axes)
+    try:
+        with decoding_within(info):
+            return load(path, axes)
+    except MemoryError as error:
+        raise UnreadableImage(path, f"it decodes to more than it declares: {info.shape}") from error
+
+
+@contextlib.contextmanager
 def _writing(store: Path) -> Iterator[None]:
     # Whatever the system refuses here is the output folder's fault, and waits until it is repaired.
     try:
@@ -200,7 +229,7 @@ def _writing(store: Path) -> Iterator[None]:
 
 
 def _segment(
-    image: Image, target: TargetJob, job: Job, models: Models, on_plane: Callable[[], None]
+    image: Planes, target: TargetJob, job: Job, models: Models, on_plane: Callable[[], None]
 ) -> SegmentedTarget:
     params = SegmentationParams.from_json(target.params)
     while True:
@@ -213,6 +242,7 @@ def _segment(
                 target=target.name,
                 pixel_size_um=job.pixel_size_um,
                 on_plane=on_plane,
+                scratch=Path(job.store).parent,
             )
         except torch.OutOfMemoryError as error:
             if params.batch_size == 1:
@@ -220,6 +250,11 @@ def _segment(
             # Fewer tiles at a time change no result.
             params = replace(params, batch_size=params.batch_size // 2)
             torch.cuda.empty_cache()
+
+
+def _refuse_changed(path: Path, before: tuple[int, int, int, int]) -> None:
+    if _stamp(path) != before:
+        raise UnreadableImage(path, "the file changed while it was read")
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int]:
@@ -259,7 +294,7 @@ def _provenance(
 
 
 def _publish_also(
-    job: Job, labels: dict[str, np.ndarray], image: Image | None, superseded: Path
+    job: Job, labels: dict[str, np.ndarray], image: Planes | None, superseded: Path
 ) -> None:
     store = Path(job.store)
     for name, label_image in labels.items() if "tif" in job.also else ():
@@ -270,7 +305,7 @@ def _publish_also(
     if not kinds or image is None:
         return
     size = job.pixel_size_um or image.info.pixel_size_um
-    table = measured(labels, image.pixels, image.info.channels, size)
+    table = measured(labels, image, size)
     for kind in kinds:
         sweep(table_beside(store, kind), superseded)
         write_table(table_beside(store, kind), table, superseded)

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellwatch.core.arrays import Float32
 from cellwatch.errors import ChannelError
@@ -72,8 +74,11 @@ def choose_channels(
     return tuple(chosen)
 
 
-def take_channels(channels: Float32, chosen: Sequence[Channel]) -> Float32:
-    """Return the chosen channels of a (C, Y, X) array in float32; grey is the mean of 3."""
+def take_channels(
+    channels: NDArray[Any],  # Any: real numbers of any type
+    chosen: Sequence[Channel],
+) -> Float32:
+    """Return the chosen channels of a (C, Y, X) array, any real dtype; grey is the mean of 3."""
     planes = [
         channels[:3].mean(axis=0, dtype=np.float32)
         if channel.index == GREY

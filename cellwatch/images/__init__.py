@@ -1,60 +1,64 @@
-"""Read microscope images: one reader per format behind `describe` and `load`.
+"""Read microscope images: one module per format behind `describe`, `open_image` and `load`.
 
-`describe` tells what a file holds without decoding pixels. `load` gives all planes as one array
-with the axes P, T, Z, C, Y, X. What a header claims is checked against the size of the file before
-memory is taken.
+`describe` tells what a file holds without decoding pixels. `open_image` reads one plane at a time;
+`load` gives all of them as one array with the axes P, T, Z, C, Y, X. What a header claims is
+checked against the size of the file before memory is taken.
 """
 
-import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellwatch.errors import UnreadableImage
+from cellwatch.images.planes import (
+    Array,
+    Image,
+    OpenImage,
+    Pages,
+    Planes,
+    n_planes,
+    pixels_digest,
+    plane_digest,
+    planes_of,
+)
 from cellwatch.images.suffixes import SUFFIXES
 from cellwatch.records import ImageInfo
 
 # Which module of this package reads a suffix; it is loaded with the first file of its kind.
 MODULES = {".png": "png", ".nd2": "nd2", ".czi": "czi"}
-AXES = "PTZCYX"
 MAX_BYTES = 16 << 30  # decoded; a larger acquisition is refused with its size
 UNSUSPICIOUS_BYTES = 256 << 20  # a dark image may be packed into next to nothing
 UNKNOWN_AXES = "QI"  # tifffile's letters for axes without a meaning
 DECLARE = "say what they are: axes: for the folder, or --axes"
 MAX_RATIO = 1100  # decoded bytes per byte of file: what zlib reaches on zeros, and a little
 
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An acquisition's pixels.
-
-    Attributes
-    ----------
-    info : ImageInfo
-    pixels : (P, T, Z, C, Y, X), any real dtype
-    is_rgb : bool
-        Whether C holds the samples of a colour picture.
-    """
-
-    info: ImageInfo
-    pixels: NDArray[np.generic]
-    is_rgb: bool
-
-    @property
-    def n_planes(self) -> int:
-        """Return the number of planes: positions times time points times z."""
-        return int(np.prod(self.pixels.shape[:3]))
+__all__ = [
+    "Image",
+    "OpenImage",
+    "Planes",
+    "describe",
+    "is_image",
+    "load",
+    "n_planes",
+    "open_image",
+    "pixels_digest",
+    "plane_digest",
+    "planes_of",
+]
 
 
-def plane_digest(plane: NDArray[np.generic]) -> str:
-    """Return a sha256 over one plane of all channels, (C, Y, X)."""
-    digest = hashlib.sha256(str((plane.shape, plane.dtype.str[1:])).encode())
-    digest.update(np.ascontiguousarray(plane).tobytes())
-    return digest.hexdigest()
+class Format(Protocol):
+    """A module that reads one image format; whether a file is whole `tiff_structure` says."""
+
+    def describe(self, path: Path) -> ImageInfo:
+        """Tell what a file holds, without decoding pixels."""
+
+    def open_pages(self, path: Path, *, is_labels: bool) -> Pages:
+        """Open a file, to read its pages one at a time."""
 
 
 def is_image(path: Path) -> bool:
@@ -62,9 +66,9 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def _reader(path: Path) -> ModuleType:
-    module = MODULES.get(path.suffix.lower(), "tiff")
-    return import_module(f"cellwatch.images.{module}")
+def _format(path: Path) -> Format:
+    module: Format = import_module(f"cellwatch.images.{MODULES.get(path.suffix.lower(), 'tiff')}")
+    return module
 
 
 def describe(path: Path, axes: str = "") -> ImageInfo:
@@ -89,14 +93,14 @@ def describe(path: Path, axes: str = "") -> ImageInfo:
         raise UnreadableImage(path, f"cannot be opened: {error.strerror}") from error
     if size == 0:
         raise UnreadableImage(path, "the file is empty (0 bytes)")
-    info: ImageInfo = _reader(path).describe(path)
+    info: ImageInfo = _format(path).describe(path)
     info = _declared(path, axes.upper(), info) if axes else _known(path, info)
     _refuse_bomb(path, info, size)
     return info
 
 
-def load(path: Path, axes: str = "", *, is_labels: bool = False) -> Image:
-    """Read all planes of a file.
+def open_image(path: Path, axes: str = "", *, is_labels: bool = False) -> OpenImage:
+    """Open a file, to read its planes one at a time; close it, or use it in a `with`.
 
     Parameters
     ----------
@@ -110,38 +114,50 @@ def load(path: Path, axes: str = "", *, is_labels: bool = False) -> Image:
     Raises
     ------
     UnreadableImage
-        When the file cannot be read whole.
+        When it cannot be read.
     """
     info = describe(path, axes)
-    pixels = _reader(path).read(path, is_labels=is_labels)
-    if pixels.size != int(np.prod(info.shape)):
-        raise UnreadableImage(path, f"{info.shape} was declared and {pixels.shape} was found")
-    if pixels.dtype.kind not in "uifb":
-        raise UnreadableImage(path, f"pixels of type {pixels.dtype} are not intensities")
-    if not (is_labels and pixels.dtype.kind == "b"):  # labels of one bit are no labels
-        pixels = _plain(pixels)
-    pixels = pixels.reshape(info.shape)
-    names = info.axes
-    if "S" in names and "C" not in names:
-        names = names.replace("S", "C")
-    missing = [axis for axis in AXES if axis not in names]
-    pixels = pixels.reshape((1,) * len(missing) + pixels.shape)
-    order = [("".join(missing) + names).index(axis) for axis in AXES]
-    return Image(info, pixels.transpose(order), is_rgb="S" in info.axes)
+    pages = _format(path).open_pages(path, is_labels=is_labels)
+    try:
+        dtype = _plain_type(path, info, pages, is_labels=is_labels)
+        return OpenImage(path, info, pages, dtype)
+    except BaseException:
+        pages.close()
+        raise
 
 
-def _plain(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+def load(path: Path, axes: str = "", *, is_labels: bool = False) -> Image:
+    """Read all planes of a file, with the arguments and errors of `open_image`."""
+    with open_image(path, axes, is_labels=is_labels) as opened:
+        pixels = np.empty(opened.shape, opened.dtype)
+        for at in np.ndindex(*opened.shape[:3]):
+            pixels[at] = opened.plane(*at)
+        return Image(opened.info, pixels, opened.is_rgb)
+
+
+def _plain_type(
+    path: Path, info: ImageInfo, pages: Pages, *, is_labels: bool
+) -> np.dtype[np.generic]:
     # The types that every later step and every other program knows: black and white is 0 and 1, and
     # numbers of 64 bits are kept in 32 where they fit.
-    if pixels.dtype.kind == "b":
-        return pixels.astype(np.uint8)
-    if pixels.dtype.kind not in "iu" or pixels.dtype.itemsize < 8:
-        return pixels
-    least, most = (int(pixels.min()), int(pixels.max())) if pixels.size else (0, 0)
+    dtype = pages.dtype
+    if dtype.kind not in "uifb":
+        raise UnreadableImage(path, f"pixels of type {dtype} are not intensities")
+    if dtype.kind == "b":
+        return dtype if is_labels else np.dtype(np.uint8)  # labels of one bit are no labels
+    if dtype.kind == "f" or dtype.itemsize < 8:
+        return dtype.newbyteorder("=")
+    ends = [(int(page.min()), int(page.max())) for page in _each(pages) if page.size]
+    least, most = min((end[0] for end in ends), default=0), max((end[1] for end in ends), default=0)
     for kind in (np.uint16, np.int32, np.uint32):
         if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max:
-            return pixels.astype(kind)
-    return pixels.astype(np.float64)
+            return np.dtype(kind)
+    return np.dtype(np.float64)
+
+
+def _each(pages: Pages) -> Iterator[Array]:
+    for index in range(pages.n_pages):
+        yield pages.page(index)
 
 
 def _known(path: Path, info: ImageInfo) -> ImageInfo:

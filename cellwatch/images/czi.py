@@ -1,15 +1,16 @@
 """Read CZI, the files of Zeiss's ZEN, with the library `pylibCZIrw`."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pylibCZIrw import czi
 
 from cellwatch.errors import UnreadableImage
+from cellwatch.images.planes import Array, CalledPages, Pages
 from cellwatch.records import ImageInfo
 
 DTYPES = {"Gray8": "uint8", "Gray16": "uint16", "Gray32Float": "float32"}
@@ -25,20 +26,26 @@ def describe(path: Path) -> ImageInfo:
         return _described(path, file)
 
 
-def read(path: Path, *, is_labels: bool = False) -> NDArray[np.generic]:
-    """Read the pixels of a CZI file, at its full size; `is_labels` changes nothing of them."""
+def open_pages(path: Path, *, is_labels: bool = False) -> Pages:
+    """Open a CZI file, a page for each plane of each channel; `is_labels` changes nothing."""
     del is_labels
-    with _opened(path) as file:
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(_opened(path))
         info = _described(path, file)
         sizes = dict(zip(info.axes, info.shape, strict=True))
-        pixels = np.empty(info.shape, info.dtype)
-        flat = pixels.reshape(-1, *info.shape[info.axes.index("Y") :])
         counts = [sizes.get(axis, 1) for axis in "PTZC"]
         scenes = sorted(file.scenes_bounding_rectangle) or [None]
-        for index, (p, t, z, c) in enumerate(np.ndindex(*counts)):
-            plane = file.read(plane={"T": t, "Z": z, "C": c}, scene=scenes[p])
-            flat[index] = plane[..., ::-1] if "S" in sizes else plane[..., 0]
-        return pixels
+
+        def page(index: int) -> Array:
+            p, t, z, c = (int(n) for n in np.unravel_index(index, counts))
+            try:
+                plane = file.read(plane={"T": t, "Z": z, "C": c}, scene=scenes[p])
+            except Exception as error:
+                raise UnreadableImage(path, f"the CZI file cannot be read: {error}") from error
+            return np.asarray(plane[..., ::-1] if "S" in sizes else plane[..., 0])
+
+        close = stack.pop_all().close
+        return CalledPages(math.prod(counts), np.dtype(info.dtype), page, close)
 
 
 def _described(path: Path, file: Any) -> ImageInfo:  # Any: pylibCZIrw's reader

@@ -1,14 +1,15 @@
 """Read ND2, the files of Nikon's NIS-Elements, with the library `nd2`."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import nd2
 import numpy as np
-from numpy.typing import NDArray
 
 from cellwatch.errors import UnreadableImage
+from cellwatch.images.planes import Array, CalledPages, Pages
 from cellwatch.records import ImageInfo
 
 MICROMETRES_APART = 0.01  # relative difference of the pixel's sides up to which it is called square
@@ -36,11 +37,20 @@ def describe(path: Path) -> ImageInfo:
         )
 
 
-def read(path: Path, *, is_labels: bool = False) -> NDArray[np.generic]:
-    """Read the pixels of an ND2 file; `is_labels` changes nothing of them."""
+def open_pages(path: Path, *, is_labels: bool = False) -> Pages:
+    """Open an ND2 file, whose pages hold all channels; `is_labels` changes nothing of them."""
     del is_labels
-    with _opened(path) as file:
-        return np.asarray(file.asarray())
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(_opened(path))
+        ahead = [n for axis, n in file.sizes.items() if axis not in "CYXS"]
+
+        def page(index: int) -> Array:
+            try:
+                return np.asarray(file.read_frame(index))
+            except Exception as error:
+                raise UnreadableImage(path, f"the ND2 file cannot be read: {error}") from error
+
+        return CalledPages(math.prod(ahead), np.dtype(file.dtype), page, stack.pop_all().close)
 
 
 @contextlib.contextmanager

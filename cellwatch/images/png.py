@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cellwatch.errors import UnreadableImage
+from cellwatch.images.planes import WholePage
 from cellwatch.records import ImageInfo
 
 # Pillow's modes that keep every bit of what a microscope writes, and what they are as arrays.
@@ -46,8 +47,8 @@ def describe(path: Path) -> ImageInfo:
     return ImageInfo(str(path), "png", axes, shape, dtype, None, tuple(channels), notes=notes)
 
 
-def read(path: Path, *, is_labels: bool = False) -> NDArray[np.generic]:
-    """Read the pixels of a PNG file.
+def open_pages(path: Path, *, is_labels: bool = False) -> WholePage:
+    """Read the pixels of a PNG file, which is one page.
 
     Parameters
     ----------
@@ -62,7 +63,8 @@ def read(path: Path, *, is_labels: bool = False) -> NDArray[np.generic]:
                 pixels = _greys(path, image)[pixels]
         except (OSError, SyntaxError, ValueError) as error:
             raise UnreadableImage(path, f"the PNG is broken: {error}") from error
-    return pixels.astype({"i": np.uint16, "b": np.uint8}.get(pixels.dtype.kind, pixels.dtype))
+    kind = {"i": np.uint16, "b": np.uint8}.get(pixels.dtype.kind, pixels.dtype)
+    return WholePage(pixels.astype(kind))
 
 
 def _greys(path: Path, image: Image.Image) -> NDArray[np.uint8]:

@@ -1,17 +1,27 @@
 """Read TIFF files: plain, OME-TIFF and ImageJ hyperstacks."""
 
+import contextlib
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 
 from cellwatch.errors import CodecMissing, UnreadableImage
 from cellwatch.images.ome_set import OwnPlanes, channel_names, own_planes, pixels_of
+from cellwatch.images.planes import Array, CalledPages, Pages
+from cellwatch.images.tiff_pages import (
+    ORIENTATION,
+    as_seen,
+    is_inverted,
+    pages_of,
+    turn_of,
+    turned_shape,
+)
 from cellwatch.records import ImageInfo
 
 # Units in which files give lengths, in µm.
@@ -33,18 +43,6 @@ MICROMETRES = {
 }
 SQUARE = 0.01  # relative difference of the pixel's sides up to which it is called square
 POSITIONS = "R"  # Micro-Manager's letter
-WHITE_IS_ZERO = 0  # the tag PhotometricInterpretation
-ORIENTATION = 274  # the tag; 1: as it is
-# What brings rows and columns to where the tag says that they are: a swap, flips of y and of x.
-TURNS = {
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
 
 
 def describe(path: Path) -> ImageInfo:
@@ -58,8 +56,8 @@ def describe(path: Path) -> ImageInfo:
             raise UnreadableImage(path, f"the TIFF's structure is broken: {error}") from error
 
 
-def read(path: Path, *, is_labels: bool = False) -> NDArray[np.generic]:
-    """Read the pixels of a TIFF file, as they are meant to be seen.
+def open_pages(path: Path, *, is_labels: bool = False) -> Pages:
+    """Open a TIFF file; its pages come as they are meant to be seen.
 
     Parameters
     ----------
@@ -67,27 +65,50 @@ def read(path: Path, *, is_labels: bool = False) -> NDArray[np.generic]:
     is_labels : bool
         Whether the values are numbers of ROIs: then 0 is 0, whatever is said to be white.
     """
-    with _open(path) as file:
-        try:
-            shape = _described(path, file).shape
-            own = _own_planes(path, file)
-            if own is not None:
-                pixels = np.stack([file.pages[page].asarray() for page in own.pages])
-            else:
-                arrays = [series.asarray() for series in _series(file)]
-                pixels = arrays[0] if len(arrays) == 1 else np.stack(arrays)
-        except (UnreadableImage, MemoryError):
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno:
-                raise  # the disk or the share failed, not the file
-            raise _why_undecoded(path, error) from error
-        page = file.pages.first
-        is_rgb = "S" in page.axes
-        pixels = _turned(np.asarray(pixels).reshape(_turned_shape(shape, page)), page)
-        if _is_inverted(page) and not is_labels and not is_rgb:
-            pixels = _inverted(pixels)
-    return pixels
+    file = _open(path)
+    try:
+        with _decoding(path):
+            raw = _raw_pages(path, file)
+            pages = as_seen(raw, file.pages.first, is_labels=is_labels)
+    except BaseException:
+        file.close()
+        raise
+
+    def page(index: int) -> Array:
+        with _decoding(path):
+            return pages.page(index)
+
+    return CalledPages(pages.n_pages, pages.dtype, page, file.close)
+
+
+@contextlib.contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    # What tifffile raises on a damaged file may be anything.
+    try:
+        yield
+    except (UnreadableImage, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # the disk or the share failed, not the file
+        raise _why_undecoded(path, error) from error
+
+
+def _raw_pages(path: Path, file: tifffile.TiffFile) -> CalledPages:
+    own = _own_planes(path, file)
+    if own is not None:
+        pages = [file.pages[at] for at in own.pages]
+        return CalledPages(
+            len(pages), np.dtype(pages[0].dtype), lambda n: pages[n].asarray(), file.close
+        )
+    series = _series(file)
+    each = [pages_of(file, one) for one in series]
+    n_each = each[0].n_pages
+
+    def page(index: int) -> Array:
+        return each[index // n_each].page(index % n_each)
+
+    return CalledPages(n_each * len(each), each[0].dtype, page, file.close)
 
 
 def _described(path: Path, file: tifffile.TiffFile) -> ImageInfo:
@@ -97,13 +118,13 @@ def _described(path: Path, file: tifffile.TiffFile) -> ImageInfo:
     else:
         axes, shape, dtype = _axes(path, _series(file))
     page = file.pages.first
-    shape = _turned_shape(shape, page)
+    shape = turned_shape(shape, page)
     kind = _kind(file)
     size, notes = _pixel_size(file, own)
     notes += own.notes if own is not None else ()
-    if _is_inverted(page) and "S" not in axes:
+    if is_inverted(page) and "S" not in axes:
         notes += ("white is 0 in this file (its photometric tag): its intensities are inverted",)
-    if _turn_of(page):
+    if turn_of(page):
         notes += (f"turned as its orientation tag says ({page.tags[ORIENTATION].value})",)
     names = _names(file, axes, shape, own)
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE and not file.is_imagej:
@@ -191,48 +212,6 @@ def _channels_last(axes: str, shape: tuple[int, ...], page: Any) -> str:  # Any:
     is_colour = page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
     is_picture = is_colour and shape[axes.index("S")] in (3, 4)
     return axes if is_picture or "C" in axes else axes.replace("S", "C")
-
-
-def _turn_of(page: Any) -> tuple[bool, bool, bool] | None:  # Any: tifffile's
-    tag = page.tags.get(ORIENTATION)
-    return TURNS.get(tag.value) if tag is not None else None
-
-
-def _turned_shape(shape: tuple[int, ...], page: Any) -> tuple[int, ...]:  # Any: tifffile's
-    # The other way round it is the same swap.
-    turn = _turn_of(page)
-    if turn is None or not turn[0]:
-        return shape
-    y, swapped = _y_of(page) % len(shape), list(shape)
-    swapped[y], swapped[y + 1] = shape[y + 1], shape[y]
-    return tuple(swapped)
-
-
-def _turned(pixels: NDArray[np.generic], page: Any) -> NDArray[np.generic]:  # Any: tifffile's
-    turn = _turn_of(page)
-    if turn is None:
-        return pixels
-    y = _y_of(page)
-    pixels = np.swapaxes(pixels, y, y + 1) if turn[0] else pixels
-    flips = tuple(at for at, is_on in ((y, turn[1]), (y + 1, turn[2])) if is_on)
-    return np.flip(pixels, flips) if flips else pixels
-
-
-def _y_of(page: Any) -> int:  # Any: tifffile's
-    return -3 if page.axes.endswith("S") else -2
-
-
-def _is_inverted(page: Any) -> bool:
-    return bool(page.photometric == WHITE_IS_ZERO)
-
-
-def _inverted(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
-    # Zero is white: what is brightest gets the largest number.
-    if pixels.dtype == bool:
-        return np.asarray(np.logical_not(pixels))
-    if pixels.dtype.kind == "f":
-        return np.asarray(np.nanmax(pixels) - pixels) if pixels.size else pixels
-    return np.asarray(np.invert(pixels))
 
 
 def _pixel_size(

@@ -14,7 +14,7 @@ from cellwatch.compute.executor import process_started
 from cellwatch.compute.pipe import receive, send
 from cellwatch.daemon.service.sdnotify import notify
 from cellwatch.errors import DeviceError, UsageError
-from cellwatch.images import load
+from cellwatch.images import load, n_planes
 from cellwatch.images.tiff_structure import why_not_whole
 from cellwatch.workflows.simulate import Optics, expose, render_cells, simulate, write_manifest
 
@@ -72,7 +72,7 @@ def test_simulated_images_are_whole_and_as_the_manifest_says(tmp_path, scenario)
     for entry in images:
         image = load(tmp_path / "to" / entry.path)
         assert why_not_whole(tmp_path / "to" / entry.path) == ""
-        assert image.n_planes == entry.planes
+        assert n_planes(image) == entry.planes
         assert image.info.pixel_size_um == pytest.approx(0.65)
 
 

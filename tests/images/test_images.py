@@ -6,7 +6,7 @@ import tifffile
 from PIL import Image as Pillow
 
 from cellwatch.errors import UnreadableImage
-from cellwatch.images import describe, load
+from cellwatch.images import describe, load, n_planes
 
 STACK = np.random.default_rng(0).integers(0, 4000, (5, 48, 56)).astype(np.uint16)
 UM = {"PhysicalSizeX": 0.65, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.65,
@@ -44,14 +44,14 @@ def test_an_imagej_hyperstack_gives_time_z_and_channels(tmp_path):
     assert image.pixels.shape == (1, 2, 3, 2, 20, 24)
     np.testing.assert_array_equal(image.pixels[0], pixels)
     assert image.info.pixel_size_um == 0.5
-    assert image.n_planes == 6
+    assert n_planes(image) == 6
 
 
 def test_the_pages_of_a_plain_tiff_are_planes(tmp_path):
     image = load(write(tmp_path / "a.tif"))
 
     assert image.info.axes == "TYX"
-    assert image.n_planes == 5
+    assert n_planes(image) == 5
 
 
 def test_axes_can_be_declared(tmp_path):

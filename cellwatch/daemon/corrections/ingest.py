@@ -1,7 +1,6 @@
 """A dropped file becomes a kept correction: read, checked, compared with the prediction."""
 
 import errno
-import hashlib
 import resource
 import shutil
 from dataclasses import replace
@@ -24,7 +23,14 @@ from cellwatch.errors import (
     UnreadableImage,
 )
 from cellwatch.files.digests import content_sha256, file_state
-from cellwatch.images import Image, load, plane_digest
+from cellwatch.images import (
+    OpenImage,
+    Planes,
+    open_image,
+    pixels_digest,
+    plane_digest,
+    planes_of,
+)
 from cellwatch.images.tiff_structure import why_not_whole
 from cellwatch.records import CorrectionAsked, CorrectionRead, Crop
 from cellwatch.storage.corrections.export import read_tiff
@@ -132,8 +138,8 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
     labels, before = (_within(array, checked) for array in (found.labels, predicted))
     _refuse_emptiness(asked, labels)
     _lift_limit()
-    image = _image(asked)
-    plane, limits, key = _plane(image, asked)
+    with _image(asked) as image:
+        plane, limits, key = _plane(image, asked)
     kept = KeptCorrection(
         labels=found.labels,
         predicted=predicted,
@@ -175,18 +181,20 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
     )
 
 
-def _image(asked: CorrectionAsked) -> Image:
+def _image(asked: CorrectionAsked) -> OpenImage:
     # What was segmented, not what is being written over it: labels are kept with their own pixels.
     path = Path(asked.image)
     before = file_state(path)
     is_known = before == (asked.image_size, asked.image_mtime_ns)
     if not is_known and asked.image_sha256 and content_sha256(path) != asked.image_sha256:
         raise UnreadableImage(path, "it is being rewritten, and not segmented yet")
-    image = load(path, asked.axes)
+    image = open_image(path, asked.axes)
     if file_state(path) != before:
+        image.close()
         raise UnreadableImage(path, "it was written to while it was read")
     at = (asked.plane.position, asked.plane.t, asked.plane.z)
-    if asked.plane_sha256 and plane_digest(image.pixels[at]) != asked.plane_sha256:
+    if asked.plane_sha256 and plane_digest(image.plane(*at)) != asked.plane_sha256:
+        image.close()
         raise RejectedCorrection(overwritten(asked.image), TAKE_NEW)
     return image
 
@@ -283,26 +291,17 @@ def _refuse_emptiness(asked: CorrectionAsked, labels: Int32) -> None:
         )
 
 
-def _plane(image: Image, asked: CorrectionAsked) -> tuple[Float32, np.ndarray, str]:
-    names = image.info.channels or ("",) * image.pixels.shape[3]
+def _plane(image: Planes, asked: CorrectionAsked) -> tuple[Float32, np.ndarray, str]:
+    names = image.info.channels or ("",) * image.shape[3]
     chosen = choose_channels(
         asked.channels.cell, asked.channels.nucleus, names, is_rgb=image.is_rgb
     )
     index = (asked.plane.position, asked.plane.t, asked.plane.z)
-    plane = take_channels(image.pixels[index], chosen)
+    plane = take_channels(image.plane(*index), chosen)
     # As the station segments: what is learned is to be of use there.
     rule = Normalisation(**asked.normalise)
     seen = plane
     if rule.over == "acquisition":
-        pixels = image.pixels.reshape(-1, *image.pixels.shape[3:])
-        seen = np.stack([take_channels(each, chosen) for each in pixels], axis=1)
+        seen = np.stack([take_channels(each, chosen) for each in planes_of(image)], axis=1)
     limits = np.array(percentiles(seen, rule), np.float64)
     return plane, limits, pixels_digest(image)
-
-
-def pixels_digest(image: Image) -> str:
-    """Return a sha256 over all pixels of an acquisition: the same under any name or format."""
-    digest = hashlib.sha256(str((image.pixels.shape, image.pixels.dtype.str[1:])).encode())
-    for plane in image.pixels.reshape(-1, *image.pixels.shape[-2:]):
-        digest.update(np.ascontiguousarray(plane).tobytes())
-    return digest.hexdigest()

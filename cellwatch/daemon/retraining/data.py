@@ -10,9 +10,8 @@ import numpy as np
 from cellwatch.core.arrays import Bool
 from cellwatch.core.image import normalise
 from cellwatch.core.labels import relabel
-from cellwatch.daemon.corrections.ingest import pixels_digest
 from cellwatch.errors import BadTrainingData, TrainingError
-from cellwatch.images import load
+from cellwatch.images import open_image, pixels_digest, planes_of
 from cellwatch.records import Crop, Side, TrainingItem, TrainJob
 from cellwatch.storage.corrections.kept import KeptCorrection, read_kept
 from cellwatch.storage.datasets.pairs import find_pairs
@@ -183,12 +182,13 @@ def _known_pixels(items: Sequence[TrainingItem]) -> dict[str, str]:
 
 
 def _content_of(path: Path, known: Mapping[str, str]) -> str:
-    image = load(path)
-    if content := known.get(pixels_digest(image)):
-        return content
-    for plane in image.pixels.reshape(-1, *image.pixels.shape[-2:]):
-        if content := known.get(_plane_digest(plane)):
+    with open_image(path) as image:
+        if content := known.get(pixels_digest(image)):
             return content
+        for channels in planes_of(image):
+            for plane in channels:
+                if content := known.get(_plane_digest(plane)):
+                    return content
     return ""
 
 

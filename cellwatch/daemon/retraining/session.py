@@ -29,7 +29,7 @@ from cellwatch.daemon.retraining.run_folder import CANDIDATE, FAILURE, JOB, LEFT
 from cellwatch.daemon.retraining.scheduler import AGAIN_AFTER_S, progress
 from cellwatch.daemon.retraining.trainer_process import pause
 from cellwatch.errors import RequestRefused, TrainingError
-from cellwatch.images import load
+from cellwatch.images import open_image
 from cellwatch.records import Acquisition, PlaneIndex, Side, TrainJob
 from cellwatch.storage.ledger import lookup
 from cellwatch.storage.ledger.path_text import text_path
@@ -165,9 +165,9 @@ def segmented_by(
 ) -> Int32:
     """Segment a plane of an acquisition with a session's network."""
     model = ready_model(find_model(str(folder.absolute())), torch.device("cpu"))
-    image = load(Path(text_path(row.path)), watched.axes)
-    chosen, _ = channels_for(image, model.card, target.choice())
-    pixels = image.pixels[plane.position, plane.t, plane.z]
+    with open_image(Path(text_path(row.path)), watched.axes) as image:
+        chosen, _ = channels_for(image, model.card, target.choice())
+        pixels = image.plane(plane.position, plane.t, plane.z)
     found = segment(
         take_channels(pixels, chosen),
         model.network,

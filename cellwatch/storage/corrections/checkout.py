@@ -14,7 +14,7 @@ from cellwatch.core.labels import labels_digest, relabel
 from cellwatch.errors import RequestRefused, UnreadableImage
 from cellwatch.files.digests import content_sha256
 from cellwatch.files.stems import stem_of
-from cellwatch.images import load, plane_digest
+from cellwatch.images import n_planes, open_image, plane_digest
 from cellwatch.records import Crop, ListedAcquisition, PlaneIndex
 from cellwatch.storage.corrections.export import ENDINGS, write_image, write_labels, write_tiff
 from cellwatch.storage.corrections.names import CorrectionName, correction_name
@@ -141,11 +141,11 @@ def take_out(
         When the plane or the folder is not there, or something is in the way.
     """
     row = wanted.row
-    image = load(_unchanged(row), wanted.axes)
     plane_at = (wanted.plane.position, wanted.plane.t, wanted.plane.z)
-    if any(i >= n for i, n in zip(plane_at, image.pixels.shape[:3], strict=True)):
-        raise RequestRefused(f"{row.path} has no plane {plane_at}")
-    pixels = image.pixels[plane_at]
+    with open_image(_unchanged(row), wanted.axes) as image:
+        if any(i >= n for i, n in zip(plane_at, image.shape[:3], strict=True)):
+            raise RequestRefused(f"{row.path} has no plane {plane_at}")
+        pixels = image.plane(*plane_at)
     digest = plane_digest(pixels)
     labels = given.labels if given else read_plane(Path(row.store or ""), wanted.target, plane_at)
     crop = wanted.part
@@ -154,7 +154,7 @@ def take_out(
     if crop is not None:
         pixels, labels = pixels[(slice(None), *crop.window)], labels[crop.window]
     labels = relabel(np.ascontiguousarray(labels, np.int32))
-    has_planes = image.n_planes > 1
+    has_planes = n_planes(image) > 1
     target = wanted.target if row.n_targets > 1 else ""
     plane = wanted.plane if has_planes else None
     stem = correction_name(CorrectionName(_stem(row), plane, target, crop), "")

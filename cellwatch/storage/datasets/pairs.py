@@ -11,7 +11,7 @@ from cellwatch.core.arrays import Int32
 from cellwatch.core.overlaps import RoiMask, flatten_rois, roi_stack
 from cellwatch.errors import BadTrainingData, RejectedCorrection, UnreadableImage
 from cellwatch.files.stems import stem_of
-from cellwatch.images import Image, describe, is_image, load
+from cellwatch.images import Image, describe, is_image, load, n_planes
 from cellwatch.records import ImageInfo
 from cellwatch.storage.corrections.formats.instances import refuse_binary
 
@@ -143,8 +143,8 @@ def load_pair(pair: Pair) -> tuple[Image, Int32]:
         image = load(pair.image)
     except UnreadableImage as error:
         raise BadTrainingData(str(error)) from error
-    if image.n_planes != 1:
-        raise BadTrainingData(f"{pair.image} has {image.n_planes} planes; give one file per plane")
+    if n_planes(image) != 1:
+        raise BadTrainingData(f"{pair.image} has {n_planes(image)} planes; give one file per plane")
     labels = read_label_file(pair.masks)
     if pair.is_empty and labels.any():
         raise BadTrainingData(f"{pair.masks} says by its name that nothing is there, but has ROIs")

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellwatch.images import Planes
+
 NGFF_VERSION = "0.5"
 
 
@@ -28,7 +30,7 @@ class StoreContent:
         Those of "TZ" that the file really has.
     provenance : mapping
         JSON; goes under `cellwatch` in the root's attributes.
-    image : (P, T, Z, C, Y, X) or None
+    image : Planes or None
         None: the image is not stored.
     channels : tuple of str
         Names of the image's channels.
@@ -38,6 +40,6 @@ class StoreContent:
     labels: Mapping[str, NDArray[np.int32]]
     axes: str
     provenance: Json
-    image: Array | None = None
+    image: Planes | None = None
     channels: tuple[str, ...] = ()
     pixel_size_um: float | None = None

@@ -25,14 +25,17 @@ def write_label_tiff(path: Path, labels: NDArray[np.int32], superseded: Path) ->
         The folder for a file that stood there before.
     """
     dtype = np.uint16 if labels.max(initial=0) <= LARGEST_UINT16 else np.uint32
-    pages = labels.astype(dtype).reshape(-1, *labels.shape[-2:])
+    pages = labels.reshape(-1, *labels.shape[-2:])
+    is_one = len(pages) == 1
     with written_aside(path, superseded) as aside:
         tifffile.imwrite(
             aside,
-            pages[0] if len(pages) == 1 else pages,
+            (page.astype(dtype) for page in pages),
+            shape=pages.shape[1:] if is_one else pages.shape,
+            dtype=dtype,
             photometric="minisblack",
             compression="zlib",
-            metadata={"axes": "YX" if len(pages) == 1 else "TYX"},
+            metadata={"axes": "YX" if is_one else "TYX"},
         )
 
 

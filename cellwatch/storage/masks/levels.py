@@ -1,6 +1,8 @@
 """The levels of a mask store: axes, scales, chunks; each level half as large as the last."""
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,28 +16,57 @@ SMALLEST_LEVEL = 256  # px; levels stop when the longer side fits
 CHUNK = 512  # px; a plane is one file (shard) of chunks that viewers can read alone
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is written into an array.
+
+    Attributes
+    ----------
+    shape : (..., Y, X)
+    dtype : numpy dtype
+    planes : iterable of (index, (Y, X))
+        Each plane with its place among the axes in front.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    planes: Iterable[tuple[tuple[int, ...], Array]]
+
+    @classmethod
+    def of(cls, pixels: Array) -> "Source":
+        """Return the planes of an array in memory, (..., Y, X)."""
+        each = ((at, pixels[at]) for at in np.ndindex(*pixels.shape[:-2]))
+        return cls(pixels.shape, pixels.dtype, each)
+
+
 def write_levels(
-    group: zarr.Group, pixels: Array, axes: str, content: StoreContent, *, is_label: bool
+    group: zarr.Group, source: Source, axes: str, content: StoreContent, *, is_label: bool
 ) -> Json:
-    """Write an array and its smaller levels into a group; return the metadata."""
-    datasets = []
-    pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
-    for level in range(_n_levels(pixels.shape)):
+    """Write an array and its smaller levels into a group, plane by plane; return the metadata."""
+    datasets, arrays = [], []
+    shape, dtype = source.shape, np.dtype(np.uint8) if source.dtype == bool else source.dtype
+    for level in range(_n_levels(shape)):
         if level:
-            pixels = pixels[..., ::2, ::2] if is_label else _halved(pixels)
+            shape = (*shape[:-2], *(-(-n // 2) for n in shape[-2:]))
         array = group.create_array(
             str(level),
-            shape=pixels.shape,
-            dtype=pixels.dtype,
+            shape=shape,
+            dtype=dtype,
             dimension_names=list(axes),
             compressors=BloscCodec(cname="zstd", clevel=3),
-            **_chunking(pixels.shape),
+            **_chunking(shape),
         )
-        array[...] = pixels
+        arrays.append(array)
         scale = [_scale(axis, level, content.pixel_size_um) for axis in axes]
         datasets.append(
             {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
         )
+    for at, plane in source.planes:
+        smaller = plane.astype(dtype, copy=False)
+        for level, array in enumerate(arrays):
+            if level:
+                smaller = smaller[::2, ::2] if is_label else _halved(smaller)
+            array[at] = smaller
     described = [_axis(axis, content.pixel_size_um) for axis in axes]
     multiscale = {"name": group.name.strip("/") or "image", "axes": described, "datasets": datasets}
     return {"version": NGFF_VERSION, "multiscales": [multiscale]}

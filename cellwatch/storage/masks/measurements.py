@@ -5,7 +5,7 @@ A table is a CSV file, `NAME_measurements.csv`, or with pyarrow (the extra `tabl
 
 import csv
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cellwatch.core.measure import Column, measure
 from cellwatch.errors import ExtraMissing
 from cellwatch.files.publish import written_aside
 from cellwatch.files.stems import stem_of
+from cellwatch.images import Planes
 
 KINDS = ("csv", "parquet")
 LENGTHS = ("diameter", "y", "x")  # columns that are given in µm too
@@ -26,8 +27,7 @@ Table = dict[str, Column]
 
 def measured(
     labels: Mapping[str, NDArray[np.int32]],
-    pixels: NDArray[np.generic],
-    names: Sequence[str],
+    image: Planes,
     pixel_size_um: float | None,
 ) -> Table:
     """Measure the ROIs of all planes of an acquisition.
@@ -36,9 +36,7 @@ def measured(
     ----------
     labels : mapping of str to (P, T, Z, Y, X) int32
         By target.
-    pixels : (P, T, Z, C, Y, X)
-    names : sequence of str
-        Of the channels; "" where one has none.
+    image : Planes
     pixel_size_um : float or None
         None: lengths are given in px alone.
 
@@ -51,7 +49,7 @@ def measured(
     tables = []
     for target, volume in labels.items():
         for at in np.ndindex(*volume.shape[:3]):
-            table = measure(volume[at], list(pixels[at]), names)
+            table = measure(volume[at], list(image.plane(*at)), image.info.channels)
             n = len(table["label"])
             where = {"target": np.array([target] * n, object)}
             where |= {k: np.full(n, i) for k, i in zip(("position", "t", "z"), at, strict=True)}

@@ -11,7 +11,7 @@ OME-NGFF specification 0.5: multiscales, labels, and the transitional layout for
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from zarr.errors import BaseZarrError
 from cellwatch.core.labels import count_rois
 from cellwatch.errors import MaskStoreError
 from cellwatch.files.publish import written_aside
+from cellwatch.images import Planes
 from cellwatch.storage.masks.content import NGFF_VERSION, Json, StoreContent
-from cellwatch.storage.masks.levels import axes_of, write_levels
+from cellwatch.storage.masks.levels import Source, axes_of, write_levels
 
 COLORS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 
@@ -175,15 +176,29 @@ def _write_position(group: zarr.Group, content: StoreContent, position: int) -> 
         for target, labels in content.labels.items():
             _write_labels(group, target, labels[position], content, is_under_image=False)
         return {}
-    image = np.moveaxis(content.image[position], 2, 1)  # (T, C, Z, Y, X)
     axes = axes_of(content.axes, has_channels=True)
-    pixels = image.reshape([n for n, a in zip(image.shape, "tczyx", strict=True) if a in axes])
-    scales = write_levels(group, pixels, axes, content, is_label=False)
+    scales = write_levels(
+        group, _pixels_of(content.image, position, axes), axes, content, is_label=False
+    )
     names = group.create_group("labels")
     names.attrs["ome"] = {"version": NGFF_VERSION, "labels": list(content.labels)}
     for target, labels in content.labels.items():
         _write_labels(names, target, labels[position], content, is_under_image=True)
     return {"ome": {**scales, "omero": _omero(content)}}
+
+
+def _pixels_of(image: Planes, position: int, axes: str) -> Source:
+    # One position of an image, along those of t, c, z, y, x that are written.
+    _, n_t, n_z, n_channels, height, width = image.shape
+    lengths = dict(zip("tczyx", (n_t, n_channels, n_z, height, width), strict=True))
+
+    def planes() -> Iterator[tuple[tuple[int, ...], NDArray[np.generic]]]:
+        for t, z in np.ndindex(n_t, n_z):
+            for channel, plane in enumerate(image.plane(position, t, z)):
+                at = {"t": t, "c": channel, "z": z}
+                yield tuple(at[axis] for axis in axes if axis in at), plane
+
+    return Source(tuple(lengths[axis] for axis in axes), image.dtype, planes())
 
 
 def _write_labels(
@@ -197,16 +212,14 @@ def _write_labels(
     group = parent.create_group(target)
     axes = axes_of(content.axes, has_channels=False)
     kept = [n for n, axis in zip(labels.shape, "tzyx", strict=True) if axis in axes]
-    ome = write_levels(group, labels.reshape(kept), axes, content, is_label=True)
+    ome = write_levels(group, Source.of(labels.reshape(kept)), axes, content, is_label=True)
     label: Json = {"source": {"image": "../../"}} if is_under_image else {}
     group.attrs["ome"] = {**ome, "image-label": label}
 
 
 def _omero(content: StoreContent) -> Json:
-    image = content.image if content.image is not None else np.zeros((1, 1, 1, 0, 1, 1))
     channels = []
-    for index in range(image.shape[3]):
-        values = image[0, 0, 0, index]
+    for index, values in enumerate(content.image.plane(0, 0, 0) if content.image else ()):
         finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
         low, high = (float(v) for v in np.percentile(finite, (1, 99))) if finite.size else (0, 1)
         least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
@@ -242,4 +255,7 @@ def _with_hashes(content: StoreContent) -> Json:
 
 
 def _sha256(labels: NDArray[np.int32]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(labels, dtype="<i4").tobytes()).hexdigest()
+    digest = hashlib.sha256()
+    for plane in labels.reshape(-1, *labels.shape[-2:]):
+        digest.update(np.ascontiguousarray(plane, dtype="<i4").tobytes())
+    return digest.hexdigest()

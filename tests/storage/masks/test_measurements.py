@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from cellwatch.images import Image
+from cellwatch.records import ImageInfo
 from cellwatch.storage.masks.measurements import (
     columns_of,
     csv_to_parquet,
@@ -12,6 +14,10 @@ from cellwatch.storage.masks.measurements import (
     write_table,
 )
 from tests.discs import disc_picture
+
+
+def image_of(pixels, channels):
+    return Image(ImageInfo("a.tif", channels=channels), pixels, is_rgb=False)
 
 
 def two_planes():
@@ -24,7 +30,7 @@ def two_planes():
 def test_every_roi_of_every_plane_is_a_row_with_its_place_and_its_lengths_in_um():
     labels, pixels = two_planes()
 
-    table = measured(labels, pixels, ("DAPI", ""), 0.5)
+    table = measured(labels, image_of(pixels, ("DAPI", "")), 0.5)
 
     n = sum(len(np.unique(plane)) - 1 for plane in labels["cells"][0, 0])
     assert len(table["label"]) == n
@@ -33,7 +39,7 @@ def test_every_roi_of_every_plane_is_a_row_with_its_place_and_its_lengths_in_um(
     np.testing.assert_allclose(table["area_um2"], table["area_px"] * 0.25)
     np.testing.assert_allclose(table["diameter_um"], table["diameter_px"] * 0.5)
     np.testing.assert_allclose(table["mean_1"], 2 * table["mean_DAPI"])
-    assert "area_um2" not in measured(labels, pixels, (), None)
+    assert "area_um2" not in measured(labels, image_of(pixels, ()), None)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -41,7 +47,7 @@ def test_a_table_is_read_back_as_it_was_written(tmp_path, kind):
     if kind == "parquet":
         pytest.importorskip("pyarrow")
     labels, pixels = two_planes()
-    table = measured(labels, pixels, ("DAPI", "a,b"), 0.65)
+    table = measured(labels, image_of(pixels, ("DAPI", "a,b")), 0.65)
     path = table_beside(tmp_path / "a.tif.zarr", kind)
 
     write_table(path, table, tmp_path / ".superseded")
@@ -58,7 +64,7 @@ def test_a_written_table_becomes_parquet_with_numbers(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     labels, pixels = two_planes()
     source, out = tmp_path / "a.csv", tmp_path / "all.parquet"
-    write_table(source, measured(labels, pixels, (), None), tmp_path)
+    write_table(source, measured(labels, image_of(pixels, ()), None), tmp_path)
 
     csv_to_parquet(source, out)
 

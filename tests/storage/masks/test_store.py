@@ -7,6 +7,8 @@ from ome_zarr_models.v05 import Image, ImageLabel, Labels
 from yaozarrs import validate_zarr_store
 
 from cellwatch.errors import MaskStoreError
+from cellwatch.images import Image as Picture
+from cellwatch.records import ImageInfo
 from cellwatch.storage.masks.content import StoreContent
 from cellwatch.storage.masks.store import (
     check_store,
@@ -33,7 +35,7 @@ def content(shape=(1, 1, 1, 600, 700), *, with_image=True, channels=2, axes=""):
         labels={"cells": labels, "nuclei": labels // 2},
         axes=axes,
         provenance={"targets": {"cells": {"by": "me"}, "nuclei": {"by": "me"}}},
-        image=image if with_image else None,
+        image=Picture(ImageInfo("a.tif"), image, is_rgb=False) if with_image else None,
         channels=("DAPI", "GFP")[:channels],
         pixel_size_um=0.5,
     )
