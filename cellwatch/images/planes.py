@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -151,7 +151,15 @@ class OpenImage:
         UnreadableImage
             When it cannot be decoded, or the file was written to since it was opened.
         """
-        at = {"P": position, "T": t, "Z": z}
+        try:
+            plane = self._read({"P": position, "T": t, "Z": z})
+        except UnreadableImage as error:
+            self._refuse_changed(error)
+            raise
+        self._refuse_changed()
+        return plane
+
+    def _read(self, at: Mapping[str, int]) -> Array:
         n_ahead = self._axes_ahead()
         names, lengths = self._names, self.info.shape
         channels = lengths[names.index("C")] if "C" in names[:n_ahead] else 1
@@ -161,10 +169,12 @@ class OpenImage:
             index = int(np.ravel_multi_index(where, lengths[:n_ahead])) if n_ahead else 0
             page = self._page(index).reshape(lengths[n_ahead:])
             parts.append(_arranged(page, names[n_ahead:], at))
-        if _stamp_of(self.path) != self._stamp:
-            raise UnreadableImage(self.path, "it was written to while it was read")
         whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return whole.astype(self.dtype, copy=False)
+
+    def _refuse_changed(self, error: UnreadableImage | None = None) -> None:
+        if _stamp_of(self.path) != self._stamp:
+            raise UnreadableImage(self.path, "it was written to while it was read") from error
 
     def _axes_ahead(self) -> int:
         # Along which pages follow each other; the others lie within a page.
@@ -266,7 +276,7 @@ def pixels_digest(image: Planes) -> str:
     return digest.hexdigest()
 
 
-def _arranged(page: Array, names: str, at: dict[str, int]) -> Array:
+def _arranged(page: Array, names: str, at: Mapping[str, int]) -> Array:
     # The plane in a page, (C, Y, X).
     index = tuple(at[axis] if axis in at else slice(None) for axis in names)
     plane, left = page[index], [axis for axis in names if axis not in at]

@@ -3,6 +3,7 @@
 import copy
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -214,7 +215,8 @@ def test_the_general_network_is_one_of_those_that_may_have_segmented(zoo):
     place = replace(place, card=replace(place.card, clusters=(other,)))
 
     assert place.model_of(cluster.model_sha256).card.id == "discs"
-    rows = [{"model_sha256": cluster.model_sha256}] * 3 + [{"model_sha256": other.model_sha256}]
+    chosen = [cluster.model_sha256] * 3 + [other.model_sha256]
+    rows = [SimpleNamespace(model_sha256=sha256) for sha256 in chosen]
     assert _most_chosen(place, rows).id == "discs"
     assert _most_chosen(place, []).id == "special"  # of equals the largest cluster's
 

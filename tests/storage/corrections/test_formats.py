@@ -14,6 +14,8 @@ from roifile import ROI_TYPE, ImagejRoi
 
 from cellwatch.core.labels import number_in_raster_order
 from cellwatch.errors import RejectedCorrection
+from cellwatch.images import Image
+from cellwatch.records import ImageInfo
 from cellwatch.storage.corrections.export import ENDINGS, FORMATS, write_labels
 from cellwatch.storage.corrections.formats.reading import read_labels
 from cellwatch.storage.masks.content import StoreContent
@@ -91,11 +93,12 @@ def test_a_seg_npy_of_another_numpy_is_read(tmp_path):
 @pytest.mark.parametrize("include_image", [True, False])
 def test_a_mask_store_that_was_edited_is_read(tmp_path, include_image):
     labels = ragged_labels()
+    blank = Image(ImageInfo("a.tif"), np.zeros((1, 1, 1, 1, *SHAPE), np.uint8), is_rgb=False)
     content = StoreContent(
         labels={"cells": labels[None, None, None], "nuclei": labels[None, None, None] * 0},
         axes="",
         provenance={"targets": {"cells": {}, "nuclei": {}}},
-        image=np.zeros((1, 1, 1, 1, *SHAPE), np.uint8) if include_image else None,
+        image=blank if include_image else None,
     )
     write_store(tmp_path / "a.zarr", content, tmp_path / "old")
 

@@ -78,7 +78,7 @@ def test_an_image_without_rois_has_a_table_without_rows(tmp_path):
     labels, pixels = two_planes()
     path = tmp_path / "a.csv"
 
-    write_table(path, measured({"cells": 0 * labels["cells"]}, pixels, (), 1.0), tmp_path)
+    write_table(path, measured({"cells": 0 * labels["cells"]}, image_of(pixels, ()), 1.0), tmp_path)
 
     assert "solidity" in columns_of(path)
     assert list(read_table(path)) == []
