@@ -19,6 +19,8 @@ from cellwatch.core.labels import count_rois, stitch_planes
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
 from cellwatch.core.segment import segment
 from cellwatch.core.styles import novelty_of
+from cellwatch.errors import OutputError
+from cellwatch.files.publish import why_unwritable
 from cellwatch.files.scratch import scratch_zeros
 from cellwatch.images import Planes, planes_of
 from cellwatch.records import ChannelChoice, ModelChoice, TargetResult
@@ -237,7 +239,11 @@ class _Task:
         shape = (*self.image.shape[:3], *self.image.shape[-2:])
         if self.scratch is None or 4 * math.prod(shape) <= LABELS_IN_MEMORY:
             return np.zeros(shape, np.int32)
-        return scratch_zeros(shape, np.int32, self.scratch)
+        try:
+            self.scratch.mkdir(parents=True, exist_ok=True)
+            return scratch_zeros(shape, np.int32, self.scratch)
+        except OSError as error:
+            raise OutputError(why_unwritable(self.scratch, error)) from error
 
 
 def _chosen_by(chooser: Chooser, task: _Task) -> tuple[_Found, ModelChoice]:
