@@ -5,6 +5,7 @@
 checked against the size of the file before memory is taken.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
@@ -30,7 +31,7 @@ from cellwatch.records import ImageInfo
 
 # Which module of this package reads a suffix; it is loaded with the first file of its kind.
 MODULES = {".png": "png", ".nd2": "nd2", ".czi": "czi"}
-MAX_BYTES = 16 << 30  # decoded; a larger acquisition is refused with its size
+MAX_BYTES = 16 << 30  # decoded; a larger plane is refused with its size
 UNSUSPICIOUS_BYTES = 256 << 20  # a dark image may be packed into next to nothing
 UNKNOWN_AXES = "QI"  # tifffile's letters for axes without a meaning
 DECLARE = "say what they are: axes: for the folder, or --axes"
@@ -129,6 +130,8 @@ def open_image(path: Path, axes: str = "", *, is_labels: bool = False) -> OpenIm
 def load(path: Path, axes: str = "", *, is_labels: bool = False) -> Image:
     """Read all planes of a file, with the arguments and errors of `open_image`."""
     with open_image(path, axes, is_labels=is_labels) as opened:
+        if (decoded := _decoded(opened.info)) > MAX_BYTES:
+            raise UnreadableImage(path, f"its planes are {_gib(decoded)}, too many to read at once")
         pixels = np.empty(opened.shape, opened.dtype)
         for at in np.ndindex(*opened.shape[:3]):
             pixels[at] = opened.plane(*at)
@@ -204,13 +207,22 @@ def _declared(path: Path, axes: str, info: ImageInfo) -> ImageInfo:
 
 
 def _refuse_bomb(path: Path, info: ImageInfo, size: int) -> None:
-    decoded = int(np.prod(info.shape, dtype=object)) * np.dtype(info.dtype).itemsize
-    if decoded > MAX_BYTES:
+    decoded = _decoded(info)
+    plane = decoded // max(1, _n_planes(info))
+    if plane > MAX_BYTES:
         raise UnreadableImage(
-            path, f"declares {_gib(decoded)} of pixels; more than {_gib(MAX_BYTES)} is not read"
+            path, f"declares {_gib(plane)} of pixels; more than {_gib(MAX_BYTES)} is not read"
         )
     if decoded > max(MAX_RATIO * size, UNSUSPICIOUS_BYTES):
         raise UnreadableImage(path, f"declares {_gib(decoded)} of pixels, the file is {size} B")
+
+
+def _decoded(info: ImageInfo) -> int:
+    return math.prod(info.shape) * np.dtype(info.dtype).itemsize
+
+
+def _n_planes(info: ImageInfo) -> int:
+    return math.prod(n for axis, n in zip(info.axes, info.shape, strict=True) if axis not in "CYXS")
 
 
 def _gib(n_bytes: int) -> str:
