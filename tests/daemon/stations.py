@@ -80,7 +80,7 @@ class Station:
         return False
 
     def worker_pid(self):
-        workers = json.loads(self.status()["daemon"].get("workers") or "[]")
+        workers = self.status()["daemon"].get("workers") or []
         return workers[0]["pid"] if workers else None
 
     def worker_of_ledger(self):
