@@ -1,6 +1,8 @@
 """The gate: promoted only what is better on images that neither network has seen."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +10,9 @@ import pytest
 from cellwatch.records import Verdict
 from cellwatch.training.contradictions import Fit
 from cellwatch.training.findings import Found, PairedImage
-from cellwatch.training.promotion import (
-    PromotionRule,
-    SmokeTest,
-    decide,
-    judge_provisional,
-)
+from cellwatch.training.gate_checks import CHECKS
+from cellwatch.training.gate_evidence import PromotionRule, SmokeTest
+from cellwatch.training.promotion import decide, judge_provisional
 
 RULE = PromotionRule()
 WELL = SmokeTest()
@@ -255,3 +254,22 @@ def test_a_provisional_model_is_confirmed_or_revoked_by_what_comes_next():
     assert judge_provisional(pairs((0, 0))) is None
     assert judge_provisional(pairs((45, 30))).verdict == Verdict.CONFIRMED
     assert judge_provisional(pairs((30, 31))).verdict == Verdict.REVOKED
+
+
+def test_the_page_on_the_gate_has_the_checks_in_their_order_and_the_rules_numbers():
+    page = Path(__file__).parents[2].joinpath("docs/explanation/the-gate.md").read_text()
+    rows = {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `")}
+
+    assert list(rows) == [check.__name__ for check in CHECKS]
+    for name, number in (
+        ("fails_the_smoke_test", RULE.slower),
+        ("spoils_earlier_images", RULE.earlier_margin),
+        ("spoils_earlier_images", RULE.enough_earlier),
+        ("is_contradicted", RULE.least_gain),
+        ("loses_in_a_folder", RULE.folder_margin),
+        ("loses_in_a_folder", RULE.enough_images),
+        ("is_worse", RULE.few_to_judge),
+        ("loses_on_an_image", RULE.image_margin),
+        ("is_uncertain", -RULE.margin),
+    ):
+        assert re.search(rf"(?<![\d.]){re.escape(f'{number:g}')}(?![\d.])", rows[name]), name

@@ -21,13 +21,8 @@ from cellwatch.records import (
 from cellwatch.storage.ledger.training_runs import TWIN
 from cellwatch.training.contradictions import Fit
 from cellwatch.training.findings import Found, PairedImage
-from cellwatch.training.promotion import (
-    GateDecision,
-    PromotionRule,
-    SmokeTest,
-    decide,
-    judge_provisional,
-)
+from cellwatch.training.gate_evidence import PromotionRule, SmokeTest
+from cellwatch.training.promotion import GateDecision, decide, judge_provisional
 from cellwatch.zoo.cards import read_card
 
 FITTED_ROIS = 3  # an image with fewer is fitted or missed as a whole

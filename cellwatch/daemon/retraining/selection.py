@@ -27,8 +27,8 @@ from cellwatch.storage.ledger.dropped_files import crop_text
 from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.ledger.precedence import counting
 from cellwatch.storage.ledger.promotions import ModelName
+from cellwatch.training.gate_evidence import PromotionRule
 from cellwatch.training.plans import FitPlan, schedule_named
-from cellwatch.training.promotion import PromotionRule
 from cellwatch.zoo.cards import ModelPlace, find_model
 from cellwatch.zoo.classifiers import ClassifierPlace, find_either
 
