@@ -21,7 +21,7 @@ NO_MEMORY = ("can't allocate memory", "not enough memory", "can't start new thre
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name: `auto`, `cpu` or `cuda`.
+    """Return the device of a name: `auto`, `cpu`, `cuda` or, of several, `cuda:1`.
 
     Raises
     ------
@@ -30,11 +30,21 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
+    if name == "cpu":
+        return torch.device(name)
+    if not torch.cuda.is_available():
         raise DeviceError(
-            "device: cuda, but torch finds no CUDA device; look at nvidia-smi, or say device: cpu"
+            f"device: {name}, but torch finds no CUDA device; look at nvidia-smi, or say device: "
+            "cpu"
         )
+    if int(name.partition(":")[2] or 0) >= (n := torch.cuda.device_count()):
+        raise DeviceError(f"device: {name}, but there are {n} CUDA devices, counted from 0")
     return torch.device(name)
+
+
+def n_devices(device: torch.device) -> int:
+    """Return how many devices of a kind there are; processors count as one."""
+    return torch.cuda.device_count() if device.type == "cuda" else 1
 
 
 def precision_on(

@@ -21,6 +21,7 @@ import torch
 from cellwatch.compute.device import (
     choose_device,
     give_memory_back,
+    n_devices,
     precision_on,
     reuse_small_memory,
 )
@@ -113,7 +114,8 @@ def main() -> None:
     gc.freeze()  # what was imported stays: to look through it after each image took 0.1 s
     models = ModelCache(device)
     precision = precision_on(device, wanted)  # type: ignore[arg-type]  # as the configuration has it
-    replies.send({"kind": "ready", "device": str(device), "precision": precision})
+    facts = {"device": str(device), "precision": precision, "n_devices": n_devices(device)}
+    replies.send({"kind": "ready", **facts})
     publisher, most = Publisher(replies), min(resident(), LOADED) + KEPT_BETWEEN_JOBS
     while not publisher.is_over and (message := _next(requests, publisher)) is not None:
         job = with_precision(Job.from_json(message["job"]), precision)

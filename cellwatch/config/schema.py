@@ -53,6 +53,13 @@ def _normalisation(value: Any) -> Normalisation:  # Any: what YAML gave
     raise ValueError("write image, acquisition, or {low: 1, high: 99}")
 
 
+def _devices(value: Any) -> tuple[str, ...]:  # Any: what YAML gave
+    named = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    if not named or not all(re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(one)) for one in named):
+        raise ValueError("input should be auto, cpu, cuda, or a list such as [cuda:0, cuda:1]")
+    return tuple(map(str, named))
+
+
 def _pixel_size(value: Any) -> float | None:  # Any: what YAML gave
     if value is None:
         return None
@@ -155,6 +162,7 @@ Number = Annotated[float, BeforeValidator(_number)]
 Threshold = Annotated[float, BeforeValidator(_number), Field(ge=0)]
 ChannelName = Annotated[str | int | None, BeforeValidator(_channel)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
+Devices = Annotated[tuple[str, ...], BeforeValidator(_devices)]
 FolderPath = Annotated[Path, BeforeValidator(_folder)]
 
 
@@ -331,7 +339,7 @@ class Config(Section):
     flags: Folder | None = None
     defaults: WatchDefaults = WatchDefaults()
     retrain: Retrain = Retrain()
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Devices = ("auto",)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @property

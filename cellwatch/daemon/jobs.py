@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from cellwatch.config.schema import Config, Watch
@@ -102,6 +102,31 @@ def is_alone(
     is_chosen = any(isinstance(place, ClassifierPlace) for place in models.values())
     chooses_for_others = is_chosen and config.retrain.pin == "experiment"
     return bool(claim.worker_deaths or claim.daemon_deaths) or chooses_for_others
+
+
+def has_to_wait(
+    claim: Claim, here: Sequence[Claim], elsewhere: Sequence[Claim], *, is_alone: bool
+) -> bool:
+    """Say whether a claim is given to a worker only when other jobs have been recorded.
+
+    Parameters
+    ----------
+    claim : Claim
+    here, elsewhere : sequence of Claim
+        What its worker and the other workers have in hand.
+    is_alone : bool
+        As the function of this name says.
+    """
+    # It was overwritten while the masks of its former content are still being made or written.
+    if any(other.store == claim.store for other in (*here, *elsewhere)):
+        return True
+    # What the daemon died over has the whole station to itself.
+    if any(other.daemon_deaths for other in elsewhere) or (claim.daemon_deaths and elsewhere):
+        return True
+    # The style of an experiment's first image is to choose the model of all of them.
+    of_one = (claim.watch, claim.experiment)
+    is_chosen_there = any((other.watch, other.experiment) == of_one for other in elsewhere)
+    return is_alone and (bool(here) or is_chosen_there)
 
 
 def are_zeros_final(claim: Claim, watched: Watch, now: datetime) -> bool:

@@ -56,6 +56,63 @@ class InFlight:
 
 
 @dataclass
+class WorkerSlot:
+    """A device of the station: the worker on it, and what that has in hand.
+
+    Attributes
+    ----------
+    device : str
+        As the configuration has it.
+    worker : Worker or None
+        None: it ended, or none could be started.
+    job, publishing : InFlight or None
+        What it computes, and whose masks it writes meanwhile.
+    claimed : Claim or None
+        What the ledger holds for it and it was not given yet.
+    deadlines : Deadlines
+        How fast the device is.
+    deaths_at_start : int
+        Of workers that never became ready.
+    respawn_at, ready_until : float
+        When a worker may be started again, and when one that is not ready yet hangs, on the
+        monotonic clock.
+    """
+
+    device: str
+    worker: Worker | None = None
+    job: InFlight | None = None
+    publishing: InFlight | None = None
+    claimed: Claim | None = None
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    deaths_at_start: int = 0
+    respawn_at: float = 0.0
+    ready_until: float = float("inf")
+
+    @property
+    def flights(self) -> list[InFlight]:
+        """Return the jobs in hand."""
+        return [flight for flight in (self.publishing, self.job) if flight is not None]
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether its worker can be given jobs."""
+        return self.worker is not None and self.worker.is_ready
+
+    def flight_of(self, acquisition_id: int) -> InFlight | None:
+        """Return the job in hand of an acquisition; None: it is not in this hand."""
+        return next((f for f in self.flights if f.claim.acquisition_id == acquisition_id), None)
+
+    def let_go(self, flight: InFlight | None) -> None:
+        """Forget a job that is not in hand any more."""
+        self.job = None if self.job is flight else self.job
+        self.publishing = None if self.publishing is flight else self.publishing
+
+    def clear(self) -> None:
+        """Forget the worker, which has ended, and what it had in hand."""
+        self.worker, self.job, self.publishing = None, None, None
+
+
+@dataclass
 class Life:
     """What the supervisor knows from one reading of the configuration to the next."""
 
@@ -71,19 +128,12 @@ class Life:
     )
     events: EventQueue[FromWorker, Ordinary] = field(default_factory=EventQueue)
     stop: threading.Event = field(default_factory=threading.Event)
-    worker: Worker | None = None
-    deaths_at_start: int = 0
-    respawn_at: float = 0.0
-    ready_until: float = float("inf")  # when a worker that is not ready yet hangs
+    slots: list[WorkerSlot] = field(default_factory=list)  # one for each device
     quiet: dict[str, bool] = field(default_factory=dict)
     # Files that were gone when it was their turn, by watch: they may come back as they were.
     forget: "dict[str, queues.SimpleQueue[str]]" = field(
         default_factory=lambda: defaultdict(queues.SimpleQueue)
     )
-    claimed: Claim | None = None  # and not given to the worker yet
-    job: InFlight | None = None  # that is computed
-    publishing: InFlight | None = None  # whose masks are written meanwhile
-    deadlines: Deadlines = field(default_factory=Deadlines)
     space: DiskSpace = field(default_factory=DiskSpace)
     n_claims: int = 0
     is_output_claimed: bool = False  # its mark could be written
@@ -98,17 +148,27 @@ class Life:
         """Return the folder for stores that are replaced."""
         return self.config.output.folder / SUPERSEDED
 
-    def flight_of(self, acquisition_id: int) -> InFlight | None:
-        """Return the job in hand of an acquisition; None: it is in no hand."""
-        for flight in (self.job, self.publishing):
-            if flight is not None and flight.claim.acquisition_id == acquisition_id:
-                return flight
-        return None
+    def __post_init__(self) -> None:
+        self.slots = self.slots or [WorkerSlot(device) for device in self.config.device]
 
-    def let_go(self, flight: InFlight | None) -> None:
-        """Forget a job that is not in hand any more."""
-        self.job = None if self.job is flight else self.job
-        self.publishing = None if self.publishing is flight else self.publishing
+    @property
+    def workers(self) -> list[Worker]:
+        """Return the workers that live."""
+        return [slot.worker for slot in self.slots if slot.worker is not None]
+
+    @property
+    def is_busy(self) -> bool:
+        """Say whether a worker has something in hand or is about to, or there is none."""
+        is_starting = any(not worker.is_ready for worker in self.workers)
+        return not self.workers or is_starting or any(worker.in_hand for worker in self.workers)
+
+    def slot_of(self, worker: Worker) -> WorkerSlot | None:
+        """Return where a worker is; None: another has taken its place."""
+        return next((slot for slot in self.slots if slot.worker is worker), None)
+
+    def elsewhere(self, slot: WorkerSlot) -> list[InFlight]:
+        """Return the jobs that other workers have in hand."""
+        return [flight for other in self.slots if other is not slot for flight in other.flights]
 
     def watch_named(self, name: str) -> Watch | None:
         """Return a watched folder by its name; None: there is none any more."""

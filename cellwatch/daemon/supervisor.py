@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from cellwatch import __version__
-from cellwatch.compute.executor import boot_id, wait_for_stranded
+from cellwatch.compute.executor import Worker, boot_id, wait_for_stranded
 from cellwatch.config.parse import read_config
 from cellwatch.config.schema import Config
 from cellwatch.daemon import arriving, workers
@@ -176,7 +176,7 @@ def _begin(life: Life) -> None:
         host=socket.gethostname(),
         boot_id=boot_id(),
         version=__version__,
-        device=config.device,
+        device=", ".join(config.device),
         config=str(life.config_path.absolute()),
     )
     stranded = service.daemon_started(life.db, facts, now)
@@ -254,8 +254,7 @@ def _turn(life: Life) -> None:
     inbox.answer_requests(life.drops, _now())
     inbox.look_after(life.drops)
     if not life.is_once:
-        is_busy = life.worker is None or not life.worker.is_ready or bool(life.worker.in_hand)
-        training.turn(life.nights, is_busy=is_busy, now=_now(), local_now=_now().astimezone())
+        training.turn(life.nights, is_busy=life.is_busy, now=_now(), local_now=_now().astimezone())
     now = time.monotonic()
     life.summaries.sum_up(now)
     if now >= life.heartbeat_at:
@@ -285,48 +284,53 @@ def _is_everything_done(life: Life) -> bool:
     all_quiet = all(life.quiet.get(w.name, False) for w in life.config.watch)
     if not all_quiet or not life.events.is_empty() or not inbox.is_quiet(life.drops):
         return False
-    return life.claimed is None and not queue.has_work(life.db)
+    is_held = any(slot.claimed is not None for slot in life.slots)
+    return not is_held and not queue.has_work(life.db)
 
 
 def _end(life: Life) -> None:
     # The jobs in hand may finish; one that takes too long is handed back, uncounted.
     life.stop.set()
     training.stop(life.nights)
-    worker = life.worker
+    workers_left = life.workers
     try:
-        if worker is not None:
+        for worker in workers_left:
             worker.close()
-            _drain(life, time.monotonic() + STOP_WITHIN_S)
+        _drain(life, workers_left, time.monotonic() + STOP_WITHIN_S)
+        for worker in workers_left:
             worker.kill()
             worker.wait(1.0)
             for acquisition_id in worker.in_hand:
                 recovery.hand_back(life.db, acquisition_id, _now())
                 logger.info("handed back acquisition %d", acquisition_id)
-        if life.claimed is not None:
-            recovery.hand_back(life.db, life.claimed.acquisition_id, _now())
+        for slot in life.slots:
+            if slot.claimed is not None:
+                recovery.hand_back(life.db, slot.claimed.acquisition_id, _now())
         if life.next_config is None:
             service.daemon_stopped(life.db, _now())
     except sqlite3.OperationalError as error:
         # The next start finds what was in flight, and masks that were not recorded yet.
         logger.warning("the end cannot be recorded in the ledger: %s", error)
-        if worker is not None:
+        for worker in workers_left:
             worker.kill()
     life.summaries.sum_up(time.monotonic(), is_over=True)
 
 
-def _drain(life: Life, until: float) -> None:
-    worker = life.worker
-    while worker is not None and worker.in_hand:
+def _drain(life: Life, left_over: list[Worker], until: float) -> None:
+    # A worker that dies now is no death of its images: they are handed back.
+    ended: set[int] = set()
+    while any(worker.in_hand and worker.pid not in ended for worker in left_over):
         left = until - time.monotonic()
         if left <= 0:
             return
         event = life.events.urgent()
         if event is None:
             life.events.wait_urgent(min(left, TICK_S))
-            continue
-        if event.worker is worker and event.message is None:
-            return
-        workers.listen_once(life)
+        elif event.message is None:
+            ended.add(event.worker.pid)
+            life.events.drop_urgent()
+        else:
+            workers.listen_once(life)
 
 
 def _now() -> datetime:

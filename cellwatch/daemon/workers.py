@@ -1,4 +1,4 @@
-"""The worker as the supervisor sees it: started, given jobs, listened to, replaced when it ends."""
+"""The workers as the supervisor sees them: started, given jobs, listened to, replaced."""
 
 import logging
 import math
@@ -7,17 +7,19 @@ from datetime import UTC, datetime, timedelta
 
 from cellwatch.compute.deadlines import STARTING_S
 from cellwatch.compute.executor import FromWorker, Worker, process_started
+from cellwatch.compute.pipe import Message
 from cellwatch.daemon.corrections import inbox
 from cellwatch.daemon.jobs import (
     are_zeros_final,
     cards_of,
     facts_of,
+    has_to_wait,
     is_alone,
     job_for,
     plane_of,
     why_no_job,
 )
-from cellwatch.daemon.life import InFlight, Life
+from cellwatch.daemon.life import InFlight, Life, WorkerSlot
 from cellwatch.daemon.model_choice import models_for, pin_chosen, pin_models, redo_if_repinned
 from cellwatch.daemon.retraining import scheduler as training
 from cellwatch.errors import CellwatchError, DeviceError, OutputError
@@ -31,19 +33,20 @@ logger = logging.getLogger(__name__)
 
 BYTES_A_PIXEL = 4  # of labels, and of most pixels
 NEWEST_EVERY = 4  # one in so many claims is of the newest image: a backlog hides no live one
+EVERY = ("auto", "cuda")  # devices that mean every GPU there is
 RESPAWN_AFTER_S = 1.0
 MAX_DEATHS_AT_START = 5  # of a worker that never becomes ready: then the device is unfit
 UNFIT_AGAIN_S = 60.0  # until a device that is unfit is tried again
 
 
 def look_after(life: Life) -> None:
-    """Start a worker where there is none, give it work, and end one that hangs."""
-    now = time.monotonic()
-    if life.worker is None and now >= life.respawn_at:
-        _spawn(life)
-    if life.worker is not None and life.worker.is_idle:
-        give_job(life, life.worker)
-    _end_hanging(life, now)
+    """On every device: start a worker where there is none, give it work, end one that hangs."""
+    for slot in list(life.slots):
+        if slot.worker is None and time.monotonic() >= slot.respawn_at:
+            _spawn(life, slot)
+        if slot.worker is not None and slot.worker.is_idle:
+            give_job(life, slot, slot.worker)
+        _end_hanging(slot, time.monotonic())
 
 
 def listen(life: Life) -> None:
@@ -60,57 +63,55 @@ def listen_once(life: Life) -> None:
         life.events.drop_urgent()
 
 
-def give_job(life: Life, worker: Worker) -> None:
+def give_job(life: Life, slot: WorkerSlot, worker: Worker) -> None:
     """Claim the next acquisition and hand it to an idle worker."""
     if not _has_space(life):
         return
     # A claim that the ledger holds, and that no worker was given since, goes first.
-    claim = life.claimed or queue.claim(
+    claim = slot.claimed or queue.claim(
         life.db,
         is_newest=life.n_claims % NEWEST_EVERY == NEWEST_EVERY - 1,
         device=worker.device,
         worker_pid=worker.pid,
         now=_now(),
-        lease=timedelta(seconds=life.deadlines.allowed(0, 0)),
+        lease=timedelta(seconds=slot.deadlines.allowed(0, 0)),
     )
-    life.claimed = claim
     if claim is None:
         return
-    life.n_claims += 1
+    life.n_claims += slot.claimed is None
+    slot.claimed = claim
     watched = life.watch_named(claim.watch)
     reason = why_no_job(claim, watched)
     if watched is None or reason:
         queue.set_aside(life.db, claim.acquisition_id, reason, _now())
-        life.claimed = None
+        slot.claimed = None
         return
     try:
         models = models_for(life.db, claim, watched, life.config, life.models)
         cards = [card for place in models.values() for card in cards_of(place)]
     except CellwatchError as error:
         queue.set_aside(life.db, claim.acquisition_id, str(error), _now())
-        life.claimed = None
+        slot.claimed = None
         line = f"{claim.path} is blocked: {error}"
         life.summaries.say(logging.WARNING, "images that are blocked", line, time.monotonic())
         return
-    if worker.in_hand and (_writes_there(life, claim) or is_alone(claim, models, life.config)):
-        return  # it is given as soon as the worker has nothing else in hand
+    here, elsewhere = (
+        [f.claim for f in flights] for flights in (slot.flights, life.elsewhere(slot))
+    )
+    if has_to_wait(claim, here, elsewhere, is_alone=is_alone(claim, models, life.config)):
+        return  # it is given as soon as what it waits for is recorded
     pin_models(life.db, claim, models, life.config, _now())
     for card in cards:
         service.model_used(life.db, card, _now())
     final = are_zeros_final(claim, watched, _now())
     job = job_for(claim, watched, life.config, models, are_zeros_final=final)
     pixels, n_bytes = plane_of(claim), _size_of(life, claim)
-    allowed = life.deadlines.allowed(pixels, n_bytes)
+    allowed = slot.deadlines.allowed(pixels, n_bytes)
     queue.renew(life.db, claim.acquisition_id, _now() + timedelta(seconds=allowed))
     began = time.monotonic()
-    life.job = InFlight(claim, facts_of(job), pixels, n_bytes, began, began + allowed)
-    life.claimed = None
+    slot.job = InFlight(claim, facts_of(job), pixels, n_bytes, began, began + allowed)
+    slot.claimed = None
     worker.perform(job)
-
-
-def _writes_there(life: Life, claim: Claim) -> bool:
-    # The image was overwritten while the masks of its former content are still being written.
-    return life.publishing is not None and life.publishing.claim.store == claim.store
 
 
 def _has_space(life: Life) -> bool:
@@ -126,62 +127,74 @@ def _has_space(life: Life) -> bool:
     return not trouble
 
 
-def _spawn(life: Life) -> None:
-    config = life.config
+def _spawn(life: Life, slot: WorkerSlot) -> None:
     try:
-        life.worker = Worker(
-            config.device, life.superseded, life.events.put_first, precision=config.precision
+        slot.worker = Worker(
+            slot.device, life.superseded, life.events.put_first, precision=life.config.precision
         )
     except OSError as error:
-        life.respawn_at = time.monotonic() + UNFIT_AGAIN_S
+        slot.respawn_at = time.monotonic() + UNFIT_AGAIN_S
         logger.warning("no worker can be started: %s; it is tried again in a minute", error)
         return
-    life.ready_until = time.monotonic() + STARTING_S
-    started = process_started(life.worker.pid)
-    service.daemon_workers(life.db, [WorkerProcess(life.worker.pid, started)])
+    slot.ready_until = time.monotonic() + STARTING_S
+    _tell_of_workers(life)
+
+
+def _tell_of_workers(life: Life) -> None:
+    pids = [worker.pid for worker in life.workers]
+    service.daemon_workers(life.db, [WorkerProcess(pid, process_started(pid)) for pid in pids])
 
 
 def _take(life: Life, event: FromWorker) -> None:
     worker, message = event.worker, event.message
+    slot = life.slot_of(worker)
     if message is None:
-        _ended(life, worker)
+        _ended(life, slot, worker)
+    elif slot is None:
+        logger.debug("a worker that was given up said %s", message["kind"])
     elif message["kind"] == "ready":
-        worker.is_ready = True
-        worker.device = message["device"]
-        life.deaths_at_start, life.ready_until = 0, float("inf")
-        service.worker_ready(life.db, message["device"], message["precision"])
-        logger.info("the worker on %s is ready (%s)", message["device"], message["precision"])
+        _ready(life, slot, worker, message)
     elif message["kind"] == "unfit":
-        _unfit(life, str(message["reason"]))
+        _unfit(life, slot, str(message["reason"]))
     elif message["kind"] == "plane":
-        _heard(life)
+        _heard(life, slot)
     elif message["kind"] == "computed":
-        _give_time(life, life.job)
+        _give_time(life, slot, slot.job)
         worker.turn_to_publishing()
-        life.publishing, life.job = life.job, None
+        slot.publishing, slot.job = slot.job, None
     else:
         outcome = Outcome.from_json(message["outcome"])
-        flight = life.flight_of(outcome.acquisition_id)
+        flight = slot.flight_of(outcome.acquisition_id)
         _record(life, outcome, flight)
         worker.let_go(outcome.acquisition_id)
-        life.let_go(flight)
-        _give_time(life, life.job)  # it may have waited for this one to be written
+        slot.let_go(flight)
+        _give_time(life, slot, slot.job)  # it may have waited for this one to be written
         if message["ends"]:
             worker.is_ready, worker.why_over = False, str(message["ends"])
 
 
-def _heard(life: Life) -> None:
-    if life.job is not None:
-        life.deadlines.learn(life.job.pixels, time.monotonic() - life.job.said_at)
-        _give_time(life, life.job)
+def _ready(life: Life, slot: WorkerSlot, worker: Worker, message: Message) -> None:
+    worker.is_ready = True
+    worker.device = message["device"]
+    slot.deaths_at_start, slot.ready_until = 0, float("inf")
+    service.worker_ready(life.db, message["device"], message["precision"])
+    logger.info("the worker on %s is ready (%s)", message["device"], message["precision"])
+    if slot.device in EVERY and len(life.slots) == 1:  # of several GPUs it took the first
+        life.slots += [WorkerSlot(f"cuda:{n}") for n in range(1, message["n_devices"])]
 
 
-def _give_time(life: Life, job: InFlight | None) -> None:
+def _heard(life: Life, slot: WorkerSlot) -> None:
+    if slot.job is not None:
+        slot.deadlines.learn(slot.job.pixels, time.monotonic() - slot.job.said_at)
+        _give_time(life, slot, slot.job)
+
+
+def _give_time(life: Life, slot: WorkerSlot, job: InFlight | None) -> None:
     # From now on, for what comes next.
     if job is None:
         return
     now = time.monotonic()
-    allowed = life.deadlines.allowed(job.pixels, job.n_bytes)
+    allowed = slot.deadlines.allowed(job.pixels, job.n_bytes)
     job.said_at, job.until = now, now + allowed
     queue.renew(life.db, job.claim.acquisition_id, _now() + timedelta(seconds=allowed))
 
@@ -215,10 +228,9 @@ def _record(life: Life, outcome: Outcome, flight: InFlight | None) -> None:
     logger.info("%s", line)
 
 
-def _ended(life: Life, worker: Worker) -> None:
+def _ended(life: Life, slot: WorkerSlot | None, worker: Worker) -> None:
     how = worker.how_it_ended()
     now = time.monotonic()
-    service.daemon_workers(life.db, [])
     if lost := worker.in_hand:
         # Either image may have killed it: each is tried again alone.
         with transaction(life.db):
@@ -228,50 +240,54 @@ def _ended(life: Life, worker: Worker) -> None:
             logger.warning("the worker died (%s); its acquisition is %s", how, state)
     elif worker.why_over:
         logger.info("the worker is replaced: %s", worker.why_over)
-    elif worker.is_unfit:
+    elif worker.is_unfit or slot is None:
         return
     elif not worker.is_ready:
-        life.deaths_at_start += 1
+        slot.deaths_at_start += 1
         logger.warning("the worker died before it was ready (%s)", how)
-        if life.deaths_at_start >= MAX_DEATHS_AT_START:
+        if slot.deaths_at_start >= MAX_DEATHS_AT_START:
             reason = (
-                f"the worker on {worker.device} died {life.deaths_at_start} times before it was "
+                f"the worker on {worker.device} died {slot.deaths_at_start} times before it was "
                 f"ready ({how}); see the lines above"
             )
-            life.worker, life.job, life.publishing = None, None, None
-            _unfit(life, reason)
+            slot.clear()
+            _unfit(life, slot, reason)
             return
     else:
         logger.warning("the idle worker died (%s)", how)
-    if life.worker is worker:
-        life.worker, life.job, life.publishing = None, None, None
-        life.respawn_at = now + (0 if worker.why_over else RESPAWN_AFTER_S)
+    if slot is not None:
+        slot.clear()
+        slot.respawn_at = now + (0 if worker.why_over else RESPAWN_AFTER_S)
+    _tell_of_workers(life)
 
 
-def _unfit(life: Life, reason: str) -> None:
+def _unfit(life: Life, slot: WorkerSlot, reason: str) -> None:
     # The device that the configuration asks for is not there, or does not work: no other takes its
     # place unasked. It may come: a driver is updated, another program ends.
     if life.is_once:
         raise DeviceError(reason)
-    service.daemon_degraded(life.db, reason)
-    if life.worker is not None:
-        life.worker.is_unfit = True
-        life.worker, life.job, life.publishing = None, None, None
-    life.respawn_at = time.monotonic() + UNFIT_AGAIN_S
-    line = f"nothing is segmented: {reason}; it is tried again every minute"
+    if slot.worker is not None:
+        slot.worker.is_unfit = True
+    slot.clear()
+    slot.respawn_at = time.monotonic() + UNFIT_AGAIN_S
+    what = "a device is not used"
+    if not any(other.is_ready for other in life.slots):
+        what = "nothing is segmented"
+        service.daemon_degraded(life.db, reason)
+    line = f"{what}: {reason}; it is tried again every minute"
     life.summaries.say(logging.ERROR, "looks at the device", line, time.monotonic())
 
 
-def _end_hanging(life: Life, now: float) -> None:
-    worker = life.worker
+def _end_hanging(slot: WorkerSlot, now: float) -> None:
+    worker = slot.worker
     if worker is None:
         return
-    job, what = life.job, "no plane of %s"
-    if life.publishing is not None:  # which the job that is computed may be waiting for
-        job, what = life.publishing, "the masks of %s are not written"
-    if not worker.is_ready and not worker.why_over and now > life.ready_until:
+    job, what = slot.job, "no plane of %s"
+    if slot.publishing is not None:  # which the job that is computed may be waiting for
+        job, what = slot.publishing, "the masks of %s are not written"
+    if not worker.is_ready and not worker.why_over and now > slot.ready_until:
         logger.warning("the worker is not ready after %g s: it hangs and is killed", STARTING_S)
-        life.ready_until = float("inf")
+        slot.ready_until = float("inf")
         worker.kill()
     elif job is not None and now > job.until:
         allowed = job.until - job.said_at

@@ -70,7 +70,7 @@ def test_all_problems_are_told_at_once_with_place_and_remedy():
     assert found == [
         "c.yaml:3:5: unknown key 'diametre'; did you mean 'diameter'?",
         "c.yaml:4:5: watch.0.settle: 'soon' is no time; write 2 s or 5 min",
-        "c.yaml:7:1: device: input should be 'auto', 'cpu' or 'cuda'",
+        "c.yaml:7:1: device: input should be auto, cpu, cuda, or a list such as [cuda:0, cuda:1]",
     ]
 
 

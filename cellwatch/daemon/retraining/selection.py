@@ -161,7 +161,7 @@ def job_of(
         params={**group.target.params().to_json(), "precision": config.precision},
         rule=asdict(PromotionRule()),
         budget_s=config.retrain.budget,
-        device=config.device,
+        device=config.device[0],
         memory_share=config.retrain.gpu_memory,
         channels=channels,
         base_data=tuple(str(folder) for folder in config.retrain.replay),

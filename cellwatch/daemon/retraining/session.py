@@ -130,7 +130,7 @@ def _train(
             may_run = turns.may_run(_is_busy(config), time.monotonic())
             if is_paused == may_run:
                 is_paused = not may_run
-                pause(process, config.device, is_paused=is_paused)
+                pause(process, config.device[0], is_paused=is_paused)
             if is_paused:
                 on_stage("it waits: new images, or a night's training, go first")
             elif said := progress(folder):

@@ -46,13 +46,13 @@ def pace(nights: Nights, process: "subprocess.Popen[bytes]", *, is_paused: bool)
     if is_paused == nights.is_paused:
         return
     nights.is_paused = is_paused
-    pause(process, nights.config.device, is_paused=is_paused)
+    pause(process, nights.config.device[0], is_paused=is_paused)
 
 
 def pause(process: "subprocess.Popen[bytes]", device: str, *, is_paused: bool) -> None:
     """Pause a trainer, or let it continue; `device` as the configuration has it."""
     # Both ways at once: which one works depends on the device, which this process cannot ask.
-    if device != "cuda":
+    if not device.startswith("cuda"):
         process.send_signal(signal.SIGSTOP if is_paused else signal.SIGCONT)
     say(process, "pause" if is_paused else "resume")
 
