@@ -4,6 +4,7 @@ import logging
 import queue as queues
 import threading
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +54,11 @@ class InFlight:
     n_bytes: int
     said_at: float
     until: float
+
+
+def claims_of(flights: Sequence[InFlight]) -> list[Claim]:
+    """Return the claims of jobs."""
+    return [flight.claim for flight in flights]
 
 
 @dataclass

@@ -19,7 +19,7 @@ from cellwatch.daemon.jobs import (
     plane_of,
     why_no_job,
 )
-from cellwatch.daemon.life import InFlight, Life, WorkerSlot
+from cellwatch.daemon.life import InFlight, Life, WorkerSlot, claims_of
 from cellwatch.daemon.model_choice import models_for, pin_chosen, pin_models, redo_if_repinned
 from cellwatch.daemon.retraining import scheduler as training
 from cellwatch.errors import CellwatchError, DeviceError, OutputError
@@ -95,9 +95,7 @@ def give_job(life: Life, slot: WorkerSlot, worker: Worker) -> None:
         line = f"{claim.path} is blocked: {error}"
         life.summaries.say(logging.WARNING, "images that are blocked", line, time.monotonic())
         return
-    here, elsewhere = (
-        [f.claim for f in flights] for flights in (slot.flights, life.elsewhere(slot))
-    )
+    here, elsewhere = claims_of(slot.flights), claims_of(life.elsewhere(slot))
     if has_to_wait(claim, here, elsewhere, is_alone=is_alone(claim, models, life.config)):
         return  # it is given as soon as what it waits for is recorded
     pin_models(life.db, claim, models, life.config, _now())
