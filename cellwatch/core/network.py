@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cellwatch.core.activated_conv import ActivatedConv
+
 FLOW_SCALE = 5.0  # training targets are unit vectors times this (Cellpose, loss)
 NORM_EPSILON = 1e-5
 NORM_MOMENTUM = 0.05  # of the running statistics in training (Cellpose 3; torch's own is 0.1)
@@ -219,8 +221,8 @@ class _StyledConv(nn.Module):
         return convolved  # (B, width, Y, X)
 
 
-def _activated_conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
-    return nn.Sequential(
+def _activated_conv(inputs: int, outputs: int, kernel: int = 3) -> ActivatedConv:
+    return ActivatedConv(
         _norm(inputs), nn.ReLU(), nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
     )
 
