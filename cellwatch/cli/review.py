@@ -166,7 +166,7 @@ def _asked_for(
         else:
             rows = _named(station, db, str(image))
         keys = [row.id for row in rows]
-        looks = reports.corrections(db) if again else reports.standing_on(db, keys)
+        looks = reports.corrections(db) if again else reports.active_on(db, keys)
     if not rows:
         raise RequestRefused(
             "nothing waits that was not corrected or taken out; name an image to take it out again"

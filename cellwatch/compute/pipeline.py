@@ -191,12 +191,14 @@ def _opened(job: Job) -> Image | OpenImage:
     path = Path(job.path)
     info = describe(path, job.axes)
     require_memory(info, [SegmentationParams.from_json(t.params) for t in job.targets])
-    image = open_or_load(path, info, job.axes)
-    if not job.are_zeros_final and not any(plane.any() for plane in planes_of(image)):
-        image.close()
-        raise StillUnwritten(
-            "all its pixels are 0: it may be allocated and not written yet; it is looked at again"
-        )
+    with contextlib.ExitStack() as stack:
+        image = stack.enter_context(contextlib.closing(open_or_load(path, info, job.axes)))
+        if not job.are_zeros_final and not any(plane.any() for plane in planes_of(image)):
+            raise StillUnwritten(
+                "all its pixels are 0: it may be allocated and not written yet; it is looked at "
+                "again"
+            )
+        stack.pop_all()
     return image
 
 

@@ -99,23 +99,32 @@ def is_alone(
     Something died while it was in hand before, or its style is to choose the model of the images
     that come after it.
     """
+    return bool(claim.worker_deaths or claim.daemon_deaths) or is_choosing(models, config)
+
+
+def is_choosing(models: Mapping[str, ModelPlace | ClassifierPlace], config: Config) -> bool:
+    """Say whether the style of an image chooses the model of its whole experiment."""
     is_chosen = any(isinstance(place, ClassifierPlace) for place in models.values())
-    chooses_for_others = is_chosen and config.retrain.pin == "experiment"
-    return bool(claim.worker_deaths or claim.daemon_deaths) or chooses_for_others
+    return is_chosen and config.retrain.pin == "experiment"
 
 
 def has_to_wait(
-    claim: Claim, here: Sequence[Claim], elsewhere: Sequence[Claim], *, is_alone: bool
+    claim: Claim,
+    here: Sequence[Claim],
+    elsewhere: Sequence[Claim],
+    *,
+    is_alone: bool,
+    is_choosing: bool,
 ) -> bool:
-    """Say whether a claim is given to a worker only when other jobs have been recorded.
+    """Say whether a claim must wait until other jobs have been recorded.
 
     Parameters
     ----------
     claim : Claim
     here, elsewhere : sequence of Claim
         What its worker and the other workers have in hand.
-    is_alone : bool
-        As the function of this name says.
+    is_alone, is_choosing : bool
+        As the functions of these names say.
     """
     # It was overwritten while the masks of its former content are still being made or written.
     if any(other.store == claim.store for other in (*here, *elsewhere)):
@@ -126,7 +135,7 @@ def has_to_wait(
     # The style of an experiment's first image is to choose the model of all of them.
     of_one = (claim.watch, claim.experiment)
     is_chosen_there = any((other.watch, other.experiment) == of_one for other in elsewhere)
-    return is_alone and (bool(here) or is_chosen_there)
+    return (is_alone and bool(here)) or (is_choosing and is_chosen_there)
 
 
 def are_zeros_final(claim: Claim, watched: Watch, now: datetime) -> bool:

@@ -75,6 +75,8 @@ class WorkerSlot:
         What it computes, and whose masks it writes meanwhile.
     claimed : Claim or None
         What the ledger holds for it and it was not given yet.
+    is_asked_for : bool
+        Whether the configuration names it; else it was found beside the first.
     deadlines : Deadlines
         How fast the device is.
     deaths_at_start : int
@@ -89,6 +91,7 @@ class WorkerSlot:
     job: InFlight | None = None
     publishing: InFlight | None = None
     claimed: Claim | None = None
+    is_asked_for: bool = True
     deadlines: Deadlines = field(default_factory=Deadlines)
     deaths_at_start: int = 0
     respawn_at: float = 0.0
@@ -105,7 +108,7 @@ class WorkerSlot:
         return self.worker is not None and self.worker.is_ready
 
     def flight_of(self, acquisition_id: int) -> InFlight | None:
-        """Return the job in hand of an acquisition; None: it is not in this hand."""
+        """Return the job in hand for an acquisition; None: this worker has none."""
         return next((f for f in self.flights if f.claim.acquisition_id == acquisition_id), None)
 
     def let_go(self, flight: InFlight | None) -> None:
@@ -164,9 +167,14 @@ class Life:
 
     @property
     def is_busy(self) -> bool:
-        """Say whether a worker has something in hand or is about to, or there is none."""
-        is_starting = any(not worker.is_ready for worker in self.workers)
-        return not self.workers or is_starting or any(worker.in_hand for worker in self.workers)
+        """Say whether a worker has something in hand, or none is ready to take anything."""
+        ready = [worker for worker in self.workers if worker.is_ready]
+        return not ready or any(worker.in_hand for worker in self.workers)
+
+    def is_held_for_another(self, slot: WorkerSlot) -> bool:
+        """Say whether a worker takes nothing, since another waits to have the station to itself."""
+        first = next((s for s in self.slots if s.claimed and s.claimed.daemon_deaths), slot)
+        return first is not slot
 
     def slot_of(self, worker: Worker) -> WorkerSlot | None:
         """Return where a worker is; None: another has taken its place."""

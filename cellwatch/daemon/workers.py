@@ -15,6 +15,7 @@ from cellwatch.daemon.jobs import (
     facts_of,
     has_to_wait,
     is_alone,
+    is_choosing,
     job_for,
     plane_of,
     why_no_job,
@@ -65,7 +66,7 @@ def listen_once(life: Life) -> None:
 
 def give_job(life: Life, slot: WorkerSlot, worker: Worker) -> None:
     """Claim the next acquisition and hand it to an idle worker."""
-    if not _has_space(life):
+    if not _has_space(life) or life.is_held_for_another(slot):
         return
     # A claim that the ledger holds, and that no worker was given since, goes first.
     claim = slot.claimed or queue.claim(
@@ -96,7 +97,11 @@ def give_job(life: Life, slot: WorkerSlot, worker: Worker) -> None:
         life.summaries.say(logging.WARNING, "images that are blocked", line, time.monotonic())
         return
     here, elsewhere = claims_of(slot.flights), claims_of(life.elsewhere(slot))
-    if has_to_wait(claim, here, elsewhere, is_alone=is_alone(claim, models, life.config)):
+    are_so = {
+        "is_alone": is_alone(claim, models, life.config),
+        "is_choosing": is_choosing(models, life.config),
+    }
+    if has_to_wait(claim, here, elsewhere, **are_so):
         return  # it is given as soon as what it waits for is recorded
     pin_models(life.db, claim, models, life.config, _now())
     for card in cards:
@@ -118,7 +123,8 @@ def _has_space(life: Life) -> bool:
     trouble = life.space.why_none(output.folder, output.reserve, config.state.folder, now)
     life.space.warn([watched.folder for watched in config.watch], output.reserve, now)
     if trouble != before:
-        service.daemon_degraded(life.db, trouble)
+        if trouble or life.workers:  # else the device is the trouble still
+            service.daemon_degraded(life.db, trouble)
         logger.warning("%s", trouble or "there is room on the disk again")
     if trouble and life.is_once:
         raise OutputError(trouble)
@@ -175,10 +181,12 @@ def _ready(life: Life, slot: WorkerSlot, worker: Worker, message: Message) -> No
     worker.is_ready = True
     worker.device = message["device"]
     slot.deaths_at_start, slot.ready_until = 0, float("inf")
-    service.worker_ready(life.db, message["device"], message["precision"])
+    devices = ", ".join(worker.device for worker in life.workers if worker.is_ready)
+    service.worker_ready(life.db, devices, message["precision"], life.space.trouble)
     logger.info("the worker on %s is ready (%s)", message["device"], message["precision"])
     if slot.device in EVERY and len(life.slots) == 1:  # of several GPUs it took the first
-        life.slots += [WorkerSlot(f"cuda:{n}") for n in range(1, message["n_devices"])]
+        more = range(1, message["n_devices"])
+        life.slots += [WorkerSlot(f"cuda:{n}", is_asked_for=False) for n in more]
 
 
 def _heard(life: Life, slot: WorkerSlot) -> None:
@@ -262,12 +270,19 @@ def _ended(life: Life, slot: WorkerSlot | None, worker: Worker) -> None:
 def _unfit(life: Life, slot: WorkerSlot, reason: str) -> None:
     # The device that the configuration asks for is not there, or does not work: no other takes its
     # place unasked. It may come: a driver is updated, another program ends.
-    if life.is_once:
+    if life.is_once and slot.is_asked_for:
         raise DeviceError(reason)
     if slot.worker is not None:
         slot.worker.is_unfit = True
     slot.clear()
+    if slot.claimed is not None:  # another worker does it
+        recovery.hand_back(life.db, slot.claimed.acquisition_id, _now())
+        slot.claimed = None
     slot.respawn_at = time.monotonic() + UNFIT_AGAIN_S
+    if not slot.is_asked_for:
+        life.slots.remove(slot)
+        logger.warning("%s is not used: %s", slot.device, reason)
+        return
     what = "a device is not used"
     if not any(other.is_ready for other in life.slots):
         what = "nothing is segmented"

@@ -25,6 +25,7 @@ from cellwatch.images.planes import (
     pixels_digest,
     plane_digest,
     planes_of,
+    stamp_of,
 )
 from cellwatch.images.suffixes import SUFFIXES
 from cellwatch.records import ImageInfo
@@ -117,11 +118,12 @@ def open_image(path: Path, axes: str = "", *, is_labels: bool = False) -> OpenIm
     UnreadableImage
         When it cannot be read.
     """
+    stamp = stamp_of(path)
     info = describe(path, axes)
     pages = _format(path).open_pages(path, is_labels=is_labels)
     try:
         dtype = _plain_type(path, info, pages, is_labels=is_labels)
-        return OpenImage(path, info, pages, dtype)
+        return OpenImage(path, info, pages, dtype, stamp)
     except BaseException:
         pages.close()
         raise

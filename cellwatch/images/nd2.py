@@ -46,7 +46,7 @@ def open_pages(path: Path, *, is_labels: bool = False) -> Pages:
 
         def page(index: int) -> Array:
             try:
-                return np.asarray(file.read_frame(index))
+                return np.array(file.read_frame(index))  # a copy: what it returns is mapped
             except Exception as error:
                 raise UnreadableImage(path, f"the ND2 file cannot be read: {error}") from error
 

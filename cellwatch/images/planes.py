@@ -115,17 +115,16 @@ class OpenImage:
     pages : Pages
     dtype : numpy dtype
         Of the planes, which may be narrower than that of the pages.
+    stamp : tuple of int
+        What `stamp_of` said before anything was read.
     """
 
     path: Path
     info: ImageInfo
     pages: Pages
     dtype: np.dtype[np.generic]
-    _stamp: tuple[int, ...] = ()
+    stamp: tuple[int, ...]
     _last: tuple[int, Array] | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        self._stamp = _stamp_of(self.path)
 
     @property
     def is_rgb(self) -> bool:
@@ -156,6 +155,9 @@ class OpenImage:
         except UnreadableImage as error:
             self._refuse_changed(error)
             raise
+        except OSError as error:  # not to be taken for a fault of where the masks are written
+            told = f"cannot be read: {error.strerror or error}"
+            raise UnreadableImage(self.path, told) from error
         self._refuse_changed()
         return plane
 
@@ -167,23 +169,30 @@ class OpenImage:
         for channel in range(channels):
             where = [{**at, "C": channel}[axis] for axis in names[:n_ahead]]
             index = int(np.ravel_multi_index(where, lengths[:n_ahead])) if n_ahead else 0
-            page = self._page(index).reshape(lengths[n_ahead:])
+            page = self._page(index)
+            if page.size != math.prod(lengths[n_ahead:]):
+                raise UnreadableImage(
+                    self.path, f"{lengths} was declared, and a page of {page.shape} was found"
+                )
+            page = page.reshape(lengths[n_ahead:])
             parts.append(_arranged(page, names[n_ahead:], at))
         whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return whole.astype(self.dtype, copy=False)
 
     def _refuse_changed(self, error: UnreadableImage | None = None) -> None:
-        if _stamp_of(self.path) != self._stamp:
+        if stamp_of(self.path) != self.stamp:
             raise UnreadableImage(self.path, "it was written to while it was read") from error
 
     def _axes_ahead(self) -> int:
         # Along which pages follow each other; the others lie within a page.
-        lengths, count = self.info.shape, 1
-        for n, length in enumerate(lengths):
+        count = 1
+        for n, length in enumerate(self.info.shape):
             if count == self.pages.n_pages:
                 return n
             count *= length
-        return len(lengths)
+        raise UnreadableImage(
+            self.path, f"{self.info.shape} was declared and {self.pages.n_pages} pages were found"
+        )
 
     def _page(self, index: int) -> Array:
         # The last one is kept: a page may hold several planes.
@@ -285,7 +294,14 @@ def _arranged(page: Array, names: str, at: Mapping[str, int]) -> Array:
     return plane.transpose([left.index(axis) for axis in "CYX"])
 
 
-def _stamp_of(path: Path) -> tuple[int, ...]:
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written to or replaced.
+
+    Raises
+    ------
+    UnreadableImage
+        When it is not there.
+    """
     try:
         status = path.stat()
     except OSError as error:

@@ -16,6 +16,7 @@ from cellwatch.images.ome_set import OwnPlanes, channel_names, own_planes, pixel
 from cellwatch.images.planes import Array, CalledPages, Pages
 from cellwatch.images.tiff_pages import (
     ORIENTATION,
+    as_one_page,
     as_seen,
     is_inverted,
     pages_of,
@@ -103,6 +104,8 @@ def _raw_pages(path: Path, file: tifffile.TiffFile) -> CalledPages:
         )
     series = _series(file)
     each = [pages_of(file, one) for one in series]
+    if len({tuple(one.keyframe.shape) for one in series}) > 1:  # planes here, colours apart there
+        each = [as_one_page(one) for one in series]
     n_each = each[0].n_pages
 
     def page(index: int) -> Array:

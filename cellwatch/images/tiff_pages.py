@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from cellwatch.images.planes import Array, CalledPages, Pages, WholePage
+from cellwatch.images.planes import Array, CalledPages, Pages
 
 WHITE_IS_ZERO = 0  # the tag PhotometricInterpretation
 ORIENTATION = 274  # the tag; 1: as it is
@@ -34,13 +34,14 @@ def as_seen(raw: Pages, first: Any, *, is_labels: bool) -> Pages:  # Any: tifffi
         Whether the values are numbers of ROIs: then 0 is 0, whatever is said to be white.
     """
     is_to_invert = is_inverted(first) and not is_labels and "S" not in first.axes
-    if is_to_invert and raw.dtype.kind == "f":  # against the brightest of all its pages
-        whole = np.stack([raw.page(index) for index in range(raw.n_pages)])
-        return WholePage(_inverted(_turned(whole, first)))
+    brightest = 0.0
+    if is_to_invert and raw.dtype.kind == "f":  # of all its pages
+        each = (raw.page(index) for index in range(raw.n_pages))
+        brightest = max(float(np.nanmax(page, initial=-np.inf)) for page in each)
 
     def page(index: int) -> Array:
         pixels: Array = _turned(raw.page(index), first)
-        return _inverted(pixels) if is_to_invert else pixels
+        return _inverted(pixels, brightest) if is_to_invert else pixels
 
     return CalledPages(raw.n_pages, raw.dtype, page, raw.close)
 
@@ -67,6 +68,11 @@ def pages_of(file: tifffile.TiffFile, series: Any) -> CalledPages:  # Any: tifff
             return np.asarray(page.asarray()) if page is not None else blank
 
         return CalledPages(count, np.dtype(series.dtype), decode, _nothing)
+    return as_one_page(series)
+
+
+def as_one_page(series: Any) -> CalledPages:  # Any: tifffile's
+    """Return a series that is read as a whole, as the page that it is."""
     return CalledPages(1, np.dtype(series.dtype), lambda _: np.asarray(series.asarray()), _nothing)
 
 
@@ -106,12 +112,12 @@ def _y_of(page: Any) -> int:  # Any: tifffile's
     return -3 if page.axes.endswith("S") else -2
 
 
-def _inverted(pixels: Array) -> Array:
+def _inverted(pixels: Array, brightest: float) -> Array:
     # Zero is white: what is brightest gets the largest number.
     if pixels.dtype == bool:
         return np.asarray(np.logical_not(pixels))
     if pixels.dtype.kind == "f":
-        return np.subtract(np.nanmax(pixels), pixels) if pixels.size else pixels
+        return np.subtract(brightest, pixels)
     return np.asarray(np.invert(pixels))
 
 

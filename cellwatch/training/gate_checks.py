@@ -106,7 +106,8 @@ def is_worse(evidence: GateEvidence, rule: PromotionRule) -> Objection | None:
     """Decline what loses on the mean of enough images; with too few such a loss misleads."""
     if evidence.gain >= 0:
         return None
-    if (n := evidence.numbers["images"]) >= rule.few_to_judge:
+    n = evidence.numbers["images"]
+    if n >= rule.few_to_judge or not is_little(evidence, rule):
         return Objection(Verdict.DECLINED, f"{evidence.told}: it is worse{_most_on(evidence)}")
     return _too_few(evidence, "so few images mislead", rule.few_to_judge - n)
 

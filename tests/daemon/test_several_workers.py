@@ -5,10 +5,12 @@ import re
 import signal
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from cellwatch.daemon.jobs import has_to_wait
+from cellwatch.daemon.life import Life, WorkerSlot
 from cellwatch.records import AcquisitionId
 from cellwatch.storage.ledger.queue import Claim
 from tests.daemon.stations import Station
@@ -130,22 +132,37 @@ def test_a_device_that_is_not_there_is_said_and_the_others_work(tmp_path, tiny_m
         assert daemon.wait(15) == 0
 
 
+def waits(claim, here, elsewhere, *, is_alone=False, is_choosing=False):
+    return has_to_wait(claim, here, elsewhere, is_alone=is_alone, is_choosing=is_choosing)
+
+
 def test_a_claim_waits_for_what_it_may_not_be_done_beside():
     other = replace(CLAIM, acquisition_id=AcquisitionId(2), store="/masks/b.zarr")
     newer = replace(CLAIM, acquisition_id=AcquisitionId(3))
     elsewhere = replace(other, experiment="day2")
     died_over = replace(other, daemon_deaths=3)
 
-    assert not has_to_wait(CLAIM, [], [], is_alone=True)
-    assert not has_to_wait(CLAIM, [other], [other], is_alone=False)
-    assert has_to_wait(
-        newer, [], [CLAIM], is_alone=False
-    )  # of one file: its masks lie in one place
-    assert has_to_wait(CLAIM, [other], [], is_alone=True)
-    assert has_to_wait(CLAIM, [], [other], is_alone=True)  # which may choose its model
-    assert not has_to_wait(CLAIM, [], [elsewhere], is_alone=True)
-    assert has_to_wait(CLAIM, [], [died_over], is_alone=False)
-    assert has_to_wait(died_over, [], [elsewhere], is_alone=True)
+    assert not waits(CLAIM, [], [], is_alone=True, is_choosing=True)
+    assert not waits(CLAIM, [other], [other])
+    assert waits(newer, [], [CLAIM])  # of one file: its masks have one place
+    assert waits(CLAIM, [other], [], is_alone=True)
+    assert not waits(CLAIM, [], [other], is_alone=True)  # a worker died over it: this one may
+    assert waits(CLAIM, [], [other], is_alone=True, is_choosing=True)  # which may choose its model
+    assert not waits(CLAIM, [], [elsewhere], is_alone=True, is_choosing=True)
+    assert waits(CLAIM, [], [died_over])
+    assert waits(died_over, [], [elsewhere], is_alone=True)
+
+
+def test_workers_take_nothing_while_one_waits_to_have_the_station_to_itself():
+    slots = [WorkerSlot("cpu"), WorkerSlot("cpu"), WorkerSlot("cpu")]
+    life = SimpleNamespace(slots=slots)
+    held = [lambda s=s: Life.is_held_for_another(life, s) for s in slots]
+
+    slots[2].claimed = CLAIM
+    assert [is_held() for is_held in held] == [False, False, False]
+    slots[1].claimed = replace(CLAIM, daemon_deaths=1)
+    slots[2].claimed = replace(CLAIM, daemon_deaths=1)
+    assert [is_held() for is_held in held] == [True, False, True]  # one after the other
 
 
 def test_a_list_of_devices_is_read_and_a_strange_one_refused(tmp_path, tiny_model):

@@ -50,3 +50,6 @@ def check_that_planes_are_those_of_the_whole(path):
         whole = np.stack(list(planes_of(opened))).reshape(image.shape)
         np.testing.assert_array_equal(whole, image.pixels)
         assert pixels_digest(opened) == pixels_digest(image)
+    with open_image(path) as opened:
+        kept = opened.plane(0, 0, 0)
+    np.testing.assert_array_equal(kept, image.pixels[0, 0, 0])  # it outlives the open file

@@ -97,3 +97,26 @@ def test_a_file_that_is_written_to_while_it_is_read_is_refused(tmp_path):
         tifffile.imwrite(path, STACK[1, :, 0], photometric="minisblack", compression="zlib")
         with pytest.raises(UnreadableImage, match="written to while it was read"):
             opened.plane(0, 2, 0)
+
+
+def test_series_whose_pages_are_laid_out_differently_are_read(tmp_path):
+    path = tmp_path / "a.tif"
+    channels = STACK[0, 0].repeat(2, 0)[:3]  # C, Y, X
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(channels, photometric="rgb", planarconfig="separate", metadata=None)
+        writer.write(
+            channels[::-1], photometric="rgb", planarconfig="separate", rowsperstrip=7,
+            compression="zlib", metadata=None,
+        )  # fmt: skip
+
+    suite.check_that_planes_are_those_of_the_whole(path)
+
+
+def test_pages_that_are_not_those_that_were_described_are_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, STACK[0, :, 0], photometric="minisblack")
+
+    with open_image(path) as opened:
+        opened.pages.n_pages = 5
+        with pytest.raises(UnreadableImage, match="5 pages were found"):
+            opened.plane(0, 0, 0)

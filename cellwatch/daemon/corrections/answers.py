@@ -109,7 +109,7 @@ def note_moved(db: Database, folder: Path, event: FilesMoved, now: datetime) -> 
 
     What came back has its answer again; one that was rejected, or waited, is looked at again.
     """
-    for row in [*corrections.standing_rejections(db), *corrections.orphans(db)]:
+    for row in [*corrections.open_rejections(db), *corrections.orphans(db)]:
         if row.file in event.gone:
             corrections.taken_away(db, row.id, now)
     if not event.back:
@@ -155,7 +155,7 @@ def _told(db: Database, row: Correction) -> dict[str, Any]:  # Any: JSON
 
 def _use(db: Database, row: Correction) -> str:
     if row.state == CorrectionState.SUPERSEDED:
-        now = superseding.standing_of_part(db, row.id)
+        now = superseding.active_of_part(db, row.id)
         whose = f"correction {now.id} ({now.file}) took its place" if now else "it was replaced"
         return f"none: {whose}; to use this one again, save it again"
     if row.kind == CorrectionKind.REGION:
@@ -207,5 +207,5 @@ def _known(db: Database, key: int) -> Correction:
 
 
 def _still(db: Database, row: Correction) -> str:
-    before = superseding.standing_of_file(db, row.file)
+    before = superseding.active_of_file(db, row.file)
     return f". Until then correction {before} counts, which the file held before" if before else ""

@@ -3,6 +3,7 @@
 import errno
 import resource
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,14 +189,14 @@ def _image(asked: CorrectionAsked) -> OpenImage:
     is_known = before == (asked.image_size, asked.image_mtime_ns)
     if not is_known and asked.image_sha256 and content_sha256(path) != asked.image_sha256:
         raise UnreadableImage(path, "it is being rewritten, and not segmented yet")
-    image = open_image(path, asked.axes)
-    if file_state(path) != before:
-        image.close()
-        raise UnreadableImage(path, "it was written to while it was read")
-    at = (asked.plane.position, asked.plane.t, asked.plane.z)
-    if asked.plane_sha256 and plane_digest(image.plane(*at)) != asked.plane_sha256:
-        image.close()
-        raise RejectedCorrection(overwritten(asked.image), TAKE_NEW)
+    with ExitStack() as stack:
+        image = stack.enter_context(open_image(path, asked.axes))
+        if file_state(path) != before:
+            raise UnreadableImage(path, "it was written to while it was read")
+        at = (asked.plane.position, asked.plane.t, asked.plane.z)
+        if asked.plane_sha256 and plane_digest(image.plane(*at)) != asked.plane_sha256:
+            raise RejectedCorrection(overwritten(asked.image), TAKE_NEW)
+        stack.pop_all()
     return image
 
 

@@ -144,7 +144,7 @@ def files_taken_away(db: Database | sqlite3.Connection) -> list[tuple[str, int]]
     return [(file, key) for file, key in db.execute(sql).fetchall()]
 
 
-def standing_rejections(db: Database) -> list[Correction]:
+def open_rejections(db: Database) -> list[Correction]:
     """Return the rejected drops that nothing has replaced yet."""
     sql = "SELECT * FROM corrections WHERE state = 'rejected' AND superseded_by IS NULL"
     return records(db, Correction, sql)

@@ -18,7 +18,7 @@ CREATE TABLE acquisitions (
     pixel_size_um REAL,
     channels TEXT,                     -- JSON list of names
     planes INTEGER,
-    state TEXT NOT NULL,               -- waiting queued running done failed quarantined 
+    state TEXT NOT NULL,               -- waiting queued running done failed quarantined ...
     state_since TEXT NOT NULL,
     reason TEXT,                       -- why it failed or waits; NULL when nothing is wrong
     arrived_at TEXT NOT NULL,          -- first seen
@@ -312,7 +312,7 @@ CREATE INDEX scores_by_model ON scores (model_sha256);
 CREATE TABLE promotions (
     id INTEGER PRIMARY KEY,
     group_name TEXT NOT NULL,
-    verdict TEXT NOT NULL,             -- promoted provisional confirmed revoked declined 
+    verdict TEXT NOT NULL,             -- promoted provisional confirmed revoked declined ...
     model_id TEXT NOT NULL,            -- in use from here on, or, if declined, not
     model_sha256 TEXT NOT NULL,
     previous_id TEXT,                  -- in use before

@@ -66,11 +66,12 @@ def daemon_degraded(db: Database, trouble: str) -> None:
         db.table("daemon").update(1, {"state": state, "trouble": trouble or None})
 
 
-def worker_ready(db: Database, device: str, precision: str) -> None:
-    """Record what the worker computes on, and in which precision."""
+def worker_ready(db: Database, devices: str, precision: str, trouble: str = "") -> None:
+    """Record what the workers compute on, and in which precision; `trouble` keeps them from it."""
+    state = DaemonState.DEGRADED if trouble else DaemonState.RUNNING
     with transaction(db):
-        facts = {"device": device, "precision": precision, "trouble": None}
-        db.table("daemon").update(1, {**facts, "state": DaemonState.RUNNING})
+        facts = {"device": devices, "precision": precision, "trouble": trouble or None}
+        db.table("daemon").update(1, {**facts, "state": state})
 
 
 def secret(db: Database, key: str) -> bytes:

@@ -95,7 +95,7 @@ def of_part(db: Database, correction_id: int) -> list[Correction]:
     return records(db, Correction, sql, [correction_id])
 
 
-def standing_of_part(db: Database, correction_id: int) -> Correction | None:
+def active_of_part(db: Database, correction_id: int) -> Correction | None:
     """Return the active correction of the part of another one; None: there is none."""
     sql = f"""
         SELECT o.* FROM corrections o JOIN corrections n ON n.id = ? AND {OF_ONE_PART}
@@ -104,7 +104,7 @@ def standing_of_part(db: Database, correction_id: int) -> Correction | None:
     return first(db, Correction, sql, [correction_id])
 
 
-def standing_of_file(db: Database, file: str) -> int | None:
+def active_of_file(db: Database, file: str) -> int | None:
     """Return the id of the active labels that a file holds or held before; None: there are none."""
     sql = """
         SELECT max(id) FROM corrections
@@ -141,7 +141,7 @@ def is_latest_of_file(db: Database, correction_id: int) -> bool:
 
 
 def work_at_stake(db: Database, drop: Drop, read: CorrectionRead) -> ActiveCorrection | None:
-    """Return the standing work of the same hand on the part that an untouched drop would replace.
+    """Return the active work of the same annotator on the part that an untouched drop would replace.
 
     None: the drop was worked on, or there is none.
     """

@@ -43,7 +43,7 @@ def acquisitions(
     return records(db, ListedAcquisition, sql, values)
 
 
-def standing_on(db: sqlite3.Connection, keys: Sequence[int]) -> list[ActiveCorrection]:
+def active_on(db: sqlite3.Connection, keys: Sequence[int]) -> list[ActiveCorrection]:
     """Return the active corrections of some acquisitions, oldest first."""
     sql = f"""
         SELECT * FROM active_corrections

@@ -71,7 +71,7 @@ def test_what_was_corrected_before_is_told_in_the_note(lab):
     def note(to):
         with reader(lab.config.state.folder / LEDGER) as db:
             (row,) = reports.acquisitions(db, "a.id = 1", [])
-            looks = reports.standing_on(db, [1])
+            looks = reports.active_on(db, [1])
         wanted = Wanted(row, "cells", "", "napari")
         assert _before(replace(wanted, plane=PlaneIndex(t=1)), looks) == ()
         take_out(replace(wanted, before=_before(wanted, looks)), lab.folder / to, folder)
