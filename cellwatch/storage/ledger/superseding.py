@@ -141,7 +141,7 @@ def is_latest_of_file(db: Database, correction_id: int) -> bool:
 
 
 def work_at_stake(db: Database, drop: Drop, read: CorrectionRead) -> ActiveCorrection | None:
-    """Return the active work of the same annotator on the part that an untouched drop would replace.
+    """Return the active work of an annotator on the part that an untouched drop would replace.
 
     None: the drop was worked on, or there is none.
     """
