@@ -265,7 +265,7 @@ def _segment_one(
 ) -> str:
     from cellwatch.compute.acquisition import segment_acquisition
     from cellwatch.compute.memory import require_memory
-    from cellwatch.compute.pipeline import open_or_load, perform
+    from cellwatch.compute.opening import open_or_load
     from cellwatch.images import describe
     from cellwatch.images.tiff_structure import why_not_whole
     from cellwatch.storage.masks.label_tiff import write_label_tiff
@@ -274,6 +274,8 @@ def _segment_one(
         raise UnreadableImage(path, reason)
     superseded = place.parent / SUPERSEDED
     if place.suffix == ".zarr":
+        from cellwatch.compute.pipeline import perform  # zarr, which a TIFF needs not
+
         job = replace(_store_job(path, place, model, params, choice), axes=axes)
         result = perform(job, lambda _: model, superseded, datetime.now(UTC)).targets[0]
     else:

@@ -14,8 +14,9 @@ import torch
 from cellwatch import __version__
 from cellwatch.compute.acquisition import SegmentedTarget, segment_acquisition
 from cellwatch.compute.adoption import adopt
-from cellwatch.compute.memory import decoding_within, is_read_by_planes, require_memory
+from cellwatch.compute.memory import require_memory
 from cellwatch.compute.models import Chooser, Model
+from cellwatch.compute.opening import open_or_load
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.errors import (
     DeviceError,
@@ -30,12 +31,10 @@ from cellwatch.images import (
     OpenImage,
     Planes,
     describe,
-    load,
     n_planes,
-    open_image,
     planes_of,
 )
-from cellwatch.records import ImageInfo, Job, Outcome, TargetJob, TargetResult
+from cellwatch.records import Job, Outcome, TargetJob, TargetResult
 from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.masks.content import StoreContent
 from cellwatch.storage.masks.label_tiff import beside, write_label_tiff
@@ -200,23 +199,6 @@ def _opened(job: Job) -> Image | OpenImage:
             )
         stack.pop_all()
     return image
-
-
-def open_or_load(path: Path, info: ImageInfo, axes: str) -> Image | OpenImage:
-    """Return an acquisition whose planes can be asked for, to be closed; in memory, if it is small.
-
-    Raises
-    ------
-    UnreadableImage
-        When it cannot be read, or decodes to more than it declares.
-    """
-    if is_read_by_planes(info):
-        return open_image(path, axes)
-    try:
-        with decoding_within(info):
-            return load(path, axes)
-    except MemoryError as error:
-        raise UnreadableImage(path, f"it decodes to more than it declares: {info.shape}") from error
 
 
 @contextlib.contextmanager
