@@ -37,7 +37,7 @@ Check = Callable[[GateEvidence, PromotionRule], Objection | None]
 
 
 def fails_the_smoke_test(evidence: GateEvidence, rule: PromotionRule) -> Objection | None:
-    """Decline a network that finds nothing, gives no numbers, or takes too long."""
+    """Decline a network that finds nothing where it was trained, or gives no numbers."""
     del rule
     if not evidence.smoke.problems:
         return None
@@ -135,11 +135,21 @@ def is_uncertain(evidence: GateEvidence, rule: PromotionRule) -> Objection | Non
     return Objection(Verdict.INCONCLUSIVE, why)
 
 
+def is_not_worth_its_time(evidence: GateEvidence, rule: PromotionRule) -> Objection | None:
+    """Decline what takes longer without being clearly better."""
+    times = evidence.smoke.times_as_long
+    if times <= rule.slower or evidence.gain >= rule.worth_slower:
+        return None
+    why = f"{evidence.told}, but it takes {times:.1f} times as long as the model in use"
+    return Objection(Verdict.DECLINED, why)
+
+
 CHECKS: tuple[Check, ...] = (
     fails_the_smoke_test,
     is_shown_nothing,
     spoils_earlier_images,
     is_contradicted,
+    is_not_worth_its_time,
     loses_in_a_folder,
     is_worse,
     loses_on_an_image,

@@ -41,7 +41,10 @@ class PromotionRule:
     enough_images : int
         Fewer unseen images on which either is right about anything are little evidence.
     slower : float
-        The candidate may take so many times as long.
+        The candidate may take so many times as long, or it must gain `worth_slower`.
+    worth_slower : float, AP@0.5
+        What a candidate must gain that takes longer: one that learned how large the cells are
+        enlarges the image, and takes longer because it is right.
     enough_earlier : int
         Images of earlier nights that tell whether something was spoilt.
     few_to_judge : int
@@ -59,6 +62,7 @@ class PromotionRule:
     slower: float = 1.5
     enough_earlier: int = 2
     few_to_judge: int = 3
+    worth_slower: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,12 @@ class SmokeTest:
     ----------
     problems : tuple of str
         Empty when nothing is wrong.
+    times_as_long : float
+        As the model in use; 1 where it cannot be told.
     """
 
     problems: tuple[str, ...] = ()
+    times_as_long: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

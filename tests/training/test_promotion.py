@@ -256,13 +256,26 @@ def test_a_provisional_model_is_confirmed_or_revoked_by_what_comes_next():
     assert judge_provisional(pairs((30, 31))).verdict == Verdict.REVOKED
 
 
+def test_what_takes_longer_must_be_worth_it():
+    slow = SmokeTest(times_as_long=1.9)
+
+    worth = decide(pairs(*[(45, 20)] * 6), slow, RULE)
+    not_worth = decide(pairs(*[(41, 40)] * 6), slow, RULE)
+    as_fast = decide(pairs(*[(41, 40)] * 6), SmokeTest(times_as_long=1.5), RULE)
+
+    assert worth.verdict == as_fast.verdict == Verdict.PROMOTED
+    assert not_worth.verdict == Verdict.DECLINED
+    assert "but it takes 1.9 times as long as the model in use" in not_worth.reason
+
+
 def test_the_page_on_the_gate_has_the_checks_in_their_order_and_the_rules_numbers():
     page = Path(__file__).parents[2].joinpath("docs/explanation/the-gate.md").read_text()
     rows = {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `")}
 
     assert list(rows) == [check.__name__ for check in CHECKS]
     for name, number in (
-        ("fails_the_smoke_test", RULE.slower),
+        ("is_not_worth_its_time", RULE.slower),
+        ("is_not_worth_its_time", RULE.worth_slower),
         ("spoils_earlier_images", RULE.earlier_margin),
         ("spoils_earlier_images", RULE.enough_earlier),
         ("is_contradicted", RULE.least_gain),

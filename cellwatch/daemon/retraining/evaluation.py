@@ -199,9 +199,8 @@ def _smoke(job: TrainJob, made: UsedModel, incumbent: UsedModel, judge: Judge) -
             problems.append(f"it finds nothing in '{item.name}', which it was trained on")
         ours += seen.seconds
         theirs += judge.look(incumbent.sha256, item, "smoke").seconds
-    slower = float(job.rule["slower"])
-    if ours > slower * theirs + 1.0 and problems == []:
-        problems.append(f"it takes {ours / theirs:.1f} times as long as the model in use")
+    # A second more says nothing: so much may other work of the machine take.
+    times_as_long = max(1.0, (ours - 1.0) / theirs) if theirs else 1.0
     if not crowded and (n := _finds_nothing_in(trained, made, judge)):
         problems.append(f"it finds nothing in any of the {n} corrected images it was trained on")
     for item in trained:
@@ -210,4 +209,4 @@ def _smoke(job: TrainJob, made: UsedModel, incumbent: UsedModel, judge: Judge) -
             was = judge.look(incumbent.sha256, item, "smoke").n_rois
             if n > was:
                 problems.append(f"it finds {n} ROIs in '{item.name}', where nothing is")
-    return SmokeTest(tuple(problems))
+    return SmokeTest(tuple(problems), times_as_long)
