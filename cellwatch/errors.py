@@ -69,6 +69,10 @@ class UnreadableImage(CellwatchError, ValueError):
         return type(self), (self.path, self.reason)
 
 
+class ReadInterrupted(UnreadableImage):
+    """Raised when the disk or the share of an image fails while it is read; it may come back."""
+
+
 class CodecMissing(UnreadableImage):
     """Raised when an image needs a codec that is not installed; the image is not at fault."""
 

@@ -12,6 +12,7 @@ from cellwatch.errors import (
     CodecMissing,
     DeviceError,
     OutputError,
+    ReadInterrupted,
     StillUnwritten,
     TooLittleMemory,
     UnknownModel,
@@ -30,7 +31,7 @@ def caught(job: Job, work: Callable[[], T]) -> T | Outcome:
     """Do a part of a job, and turn what goes wrong into an outcome with a recorded reason."""
     try:
         return work()
-    except CodecMissing as error:
+    except (CodecMissing, ReadInterrupted) as error:
         trouble, reason = Trouble.SURROUNDINGS, error.reason
     except UnreadableImage as error:
         trouble, reason = _fault_of(Path(job.path), error, job.root)

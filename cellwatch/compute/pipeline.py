@@ -24,7 +24,7 @@ from cellwatch.errors import (
     StillUnwritten,
     UnreadableImage,
 )
-from cellwatch.files.digests import content_sha256, fingerprint
+from cellwatch.files.digests import content_sha256, fingerprint, status_of
 from cellwatch.files.publish import sweep, why_unwritable
 from cellwatch.images import (
     Image,
@@ -242,10 +242,7 @@ def _refuse_changed(path: Path, before: tuple[int, int, int, int]) -> None:
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise UnreadableImage(path, f"cannot be opened: {error.strerror}") from error
+    status = status_of(path)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 

@@ -56,11 +56,22 @@ def file_state(path: Path) -> tuple[int, int]:
     UnreadableImage
         When it is not there.
     """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise UnreadableImage(path, f"cannot be opened: {error.strerror}") from error
+    status = status_of(path)
     return status.st_size, status.st_mtime_ns
+
+
+def status_of(path: Path) -> os.stat_result:
+    """Return what the file system says of an image file.
+
+    Raises
+    ------
+    UnreadableImage
+        When it is not there.
+    """
+    try:
+        return path.stat()
+    except OSError as error:
+        raise UnreadableImage(path, f"cannot be opened: {error.strerror or error}") from error
 
 
 def content_sha256(path: Path) -> str:

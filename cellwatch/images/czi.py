@@ -41,6 +41,8 @@ def open_pages(path: Path, *, is_labels: bool = False) -> Pages:
             try:
                 plane = file.read(plane={"T": t, "Z": z, "C": c}, scene=scenes[p])
             except Exception as error:
+                if isinstance(error, OSError) and error.errno:
+                    raise  # the disk or the share failed, not the file
                 raise UnreadableImage(path, f"the CZI file cannot be read: {error}") from error
             return np.asarray(plane[..., ::-1] if "S" in sizes else plane[..., 0])
 

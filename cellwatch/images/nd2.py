@@ -48,6 +48,8 @@ def open_pages(path: Path, *, is_labels: bool = False) -> Pages:
             try:
                 return np.array(file.read_frame(index))  # a copy: what it returns is mapped
             except Exception as error:
+                if isinstance(error, OSError) and error.errno:
+                    raise  # the disk or the share failed, not the file
                 raise UnreadableImage(path, f"the ND2 file cannot be read: {error}") from error
 
         return CalledPages(math.prod(ahead), np.dtype(file.dtype), page, stack.pop_all().close)

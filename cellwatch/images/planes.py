@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cellwatch.errors import UnreadableImage
+from cellwatch.errors import ReadInterrupted, UnreadableImage
+from cellwatch.files.digests import status_of
 from cellwatch.records import ImageInfo
 
 Array = NDArray[np.generic]  # any real dtype
@@ -155,9 +156,9 @@ class OpenImage:
         except UnreadableImage as error:
             self._refuse_changed(error)
             raise
-        except OSError as error:  # not to be taken for a fault of where the masks are written
-            told = f"cannot be read: {error.strerror or error}"
-            raise UnreadableImage(self.path, told) from error
+        except OSError as error:  # the file is not at fault, nor is where its masks are written
+            told = f"it cannot be read now: {error.strerror or error}"
+            raise ReadInterrupted(self.path, told) from error
         self._refuse_changed()
         return plane
 
@@ -302,8 +303,5 @@ def stamp_of(path: Path) -> tuple[int, ...]:
     UnreadableImage
         When it is not there.
     """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise UnreadableImage(path, f"cannot be opened: {error.strerror or error}") from error
+    status = status_of(path)
     return status.st_size, status.st_mtime_ns, status.st_ino

@@ -9,11 +9,13 @@ import pytest
 import tifffile
 
 from cellwatch.compute import acquisition, memory
+from cellwatch.compute.outcomes import caught
 from cellwatch.compute.pipeline import compute, perform
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.errors import OutputError, StillUnwritten, UnreadableImage
 from cellwatch.files.digests import fingerprint
-from cellwatch.records import ImageInfo
+from cellwatch.images import planes
+from cellwatch.records import ImageInfo, Trouble
 from cellwatch.storage.masks.label_tiff import beside
 from cellwatch.storage.masks.store import check_store, read_labels, read_provenance
 from tests.compute.test_worker import job, models
@@ -96,6 +98,30 @@ def test_a_failure_lets_the_file_go(lapse, models, tmp_path, now, by_planes):
     with pytest.raises(OSError, match="disk is gone"):
         compute(lapse, no_model, tmp_path / "old", now)
 
+    assert open_files(Path(lapse.path)) == []
+
+
+@pytest.mark.parametrize("when", ["while it is segmented", "while it is published"])
+def test_a_share_that_fails_while_it_is_read_is_waited_for(
+    lapse, models, tmp_path, now, by_planes, monkeypatch, when
+):
+    lapse = replace(lapse, include_image=True)
+
+    def broken(*_):
+        raise OSError(5, "Input/output error")
+
+    def work():
+        found = compute(lapse, models, tmp_path / "old", now)
+        monkeypatch.setattr(planes.OpenImage, "_page", broken)
+        return found.publish()
+
+    if when == "while it is segmented":
+        monkeypatch.setattr(planes.OpenImage, "_page", broken)
+    outcome = caught(lapse, work)
+
+    assert outcome.trouble == Trouble.SURROUNDINGS  # it is tried again by itself
+    assert outcome.reason == "it cannot be read now: Input/output error"
+    assert not Path(lapse.store).exists()
     assert open_files(Path(lapse.path)) == []
 
 
