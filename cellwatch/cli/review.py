@@ -17,6 +17,7 @@ from cellwatch.cli.client import (
 from cellwatch.cli.console import ConfigOption, JsonOption, print_json, print_table, progress, tell
 from cellwatch.errors import CellwatchError, RequestRefused, UsageError
 from cellwatch.records import AcquisitionState, CorrectionKind
+from cellwatch.storage.ledger import checkouts
 from cellwatch.storage.reports import corrections as reports
 from cellwatch.storage.reports import doubts
 
@@ -116,17 +117,19 @@ def checkout(
 ) -> None:
     """Copy images and masks into a folder, to correct them in napari, Cellpose, Fiji or QuPath."""
     from cellwatch.daemon.requests.corrections import folder_of
+    from cellwatch.storage.corrections.names import new_short_id
 
     station = read_station(config)
     corrections = folder_of(station)
     refuse_station_folder(station, to, "--to")
     _refuse_odd(image, take_next, crop, again=again)
-    rows, looks = _asked_for(station, image, take_next, target, again=again)
+    rows, looks, ids = _asked_for(station, image, take_next, target, again=again)
     where = (_plane(plane), crop)
     before: dict[int, tuple[str, ...]] = {}
 
     def part(row: "ListedAcquisition") -> "Wanted":
-        wanted = _part(station, row, target, tool, where)
+        ids.add(short_id := new_short_id(ids))
+        wanted = _part(station, row, target, tool, (short_id, *where))
         if again:
             return _again(wanted, looks)
         before[row.id] = _before(wanted, looks)
@@ -159,7 +162,7 @@ def _refuse_odd(image: str | None, take_next: int, crop: int, *, again: bool) ->
 
 def _asked_for(
     station: "Config", image: str | None, take_next: int, target: str, *, again: bool
-) -> "tuple[list[ListedAcquisition], Sequence[Correction]]":
+) -> "tuple[list[ListedAcquisition], Sequence[Correction], set[str]]":
     with ledger_of(station) as db:
         if take_next:
             rows = doubts.to_check_out(db, take_next + SPARE, target)
@@ -167,11 +170,12 @@ def _asked_for(
             rows = _named(station, db, str(image))
         keys = [row.id for row in rows]
         looks = reports.corrections(db) if again else reports.active_on(db, keys)
+        ids = checkouts.short_ids(db)
     if not rows:
         raise RequestRefused(
             "nothing waits that was not corrected or taken out; name an image to take it out again"
         )
-    return rows, looks
+    return rows, looks, ids
 
 
 def _part(
@@ -179,12 +183,12 @@ def _part(
     row: "ListedAcquisition",
     target: str,
     tool: str,
-    where: "tuple[PlaneIndex, int]",
+    which: "tuple[str, PlaneIndex, int]",
 ) -> "Wanted":
     from cellwatch.storage.corrections.checkout import Wanted
 
     watched, found = _target(station, row, target)
-    return Wanted(row, found.name, watched.axes, tool, *where)
+    return Wanted(row, found.name, watched.axes, tool, *which)
 
 
 def _hand_out(

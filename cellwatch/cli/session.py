@@ -13,7 +13,7 @@ from cellwatch.cli.console import ConfigOption, tell
 from cellwatch.cli.review import SPARE, Tool
 from cellwatch.errors import CellwatchError, RequestRefused
 from cellwatch.records import CorrectionState
-from cellwatch.storage.ledger import dropped_files
+from cellwatch.storage.ledger import checkouts, dropped_files
 from cellwatch.storage.reports import doubts
 
 if TYPE_CHECKING:
@@ -105,17 +105,19 @@ def _hand_out(
     from cellwatch.daemon.retraining.session import segmented_by
     from cellwatch.records import PlaneIndex
     from cellwatch.storage.corrections.checkout import Given, Wanted, take_out
+    from cellwatch.storage.corrections.names import new_short_id
 
     members = {watched.name: (watched, target) for watched, target in group.members}
     with ledger_of(station) as db:
         newest = dropped_files.newest(db)
         rows = [r for r in doubts.to_check_out(db, 1000) if r.watch in members]
+        short_id = new_short_id(checkouts.short_ids(db))
     if not rows:
         raise RequestRefused("there is no image left that was not corrected or taken out")
     for row in rows[:SPARE]:
         watched, target = members[row.watch]
         given = None
-        wanted = Wanted(row, target.name, watched.axes, tool, PlaneIndex(), crop)
+        wanted = Wanted(row, target.name, watched.axes, tool, short_id, PlaneIndex(), crop)
         try:
             if network is not None:
                 labels = segmented_by(network, row, watched, target, PlaneIndex())

@@ -66,14 +66,11 @@ class ListedAcquisition(Acquisition):
     Attributes
     ----------
     n_targets : int
-    n_alike : int
-        Acquisitions of the same stem.
     flagged_why : str or None
         What people say of it who flagged it.
     """
 
     n_targets: int
-    n_alike: int
     flagged_why: str | None
 
 
@@ -152,6 +149,7 @@ class Checkout:
     handed_out: str | None = None
     plane_sha256: str | None = None
     labels_sha256: str | None = None
+    short_id: str | None = None
 
     @property
     def plane(self) -> PlaneIndex:

@@ -9,6 +9,8 @@ from cellwatch.daemon.corrections import subfolders
 from cellwatch.daemon.corrections.match_result import (
     LISTED,
     TAKE_NEW,
+    UNKNOWN_ID,
+    UNKNOWN_ID_REMEDY,
     Matched,
     Unmatched,
     cut_short,
@@ -40,6 +42,9 @@ def _match_drop(
 ) -> Matched | Unmatched:
     """Find what a dropped file is a correction of.
 
+    What was taken out says so by its short id, wherever it lies; a name without one is matched by
+    its stem and its folder.
+
     Parameters
     ----------
     db : sqlite3.Connection
@@ -49,6 +54,18 @@ def _match_drop(
         Of the file, below the corrections folder.
     name : DroppedName
     """
+    if name.short_id and (checkout := checkouts.with_short_id(db, name.short_id)):
+        return _as_handed_out(db, config, checkout, _drawn_by(db, config, relative, name, checkout))
+    return (
+        _by_name(db, config, relative, name)
+        or _by_earlier_checkout(db, config, relative, name)
+        or _unknown(db, name)
+    )
+
+
+def _by_name(
+    db: sqlite3.Connection, config: Config, relative: Path, name: DroppedName
+) -> Matched | Unmatched | None:
     watched, elsewhere = _watched(config, relative.parent, name), None
     for reading in name.readings:
         rows = _acquisitions(db, config, reading.stem)
@@ -72,18 +89,37 @@ def _match_drop(
         matched = _matched(db, config, found[0], said)
         matched = _with_checkout(db, found[0], matched, name)
         return replace(matched, note=note) if isinstance(matched, Matched) else matched
-    if elsewhere is not None:
-        return elsewhere
-    for reading in name.readings:  # a second look, or one of several images of one name
+    return elsewhere
+
+
+def _by_earlier_checkout(
+    db: sqlite3.Connection, config: Config, relative: Path, name: DroppedName
+) -> Matched | Unmatched | None:
+    # Taken out before there were ids: a second look, or one of several images of one name.
+    watched = _watched(config, relative.parent, name)
+    for reading in name.readings:
         checkout = checkouts.latest(db, reading.stem)
         if checkout is not None:
-            annotator = reading.annotator or (
-                "" if watched else subfolders.who(relative.parent, name)
-            )
-            return _as_handed_out(db, config, checkout, annotator)
+            by = reading.annotator or ("" if watched else subfolders.who(relative.parent, name))
+            return _as_handed_out(db, config, checkout, by)
+    return None
+
+
+def _unknown(db: sqlite3.Connection, name: DroppedName) -> Unmatched:
+    if name.short_id:
+        why, remedy = (text.format(id=name.short_id) for text in (UNKNOWN_ID, UNKNOWN_ID_REMEDY))
+        return Unmatched(why, remedy, is_waiting=True)
     stems = ", ".join(f"'{reading.stem}'" for reading in name.readings)
     near = _alike(db, name.readings[-1].stem)
     return Unmatched(f"no image named {stems} is known yet{near}", is_waiting=True)
+
+
+def _drawn_by(
+    db: sqlite3.Connection, config: Config, relative: Path, name: DroppedName, checkout: Checkout
+) -> str:
+    row = lookup.acquisition(db, checkout.acquisition_id)
+    says_where = _watched(config, relative.parent, name) or subfolders.lies_in(row, relative.parent)
+    return name.annotator or ("" if says_where else subfolders.who(relative.parent, name))
 
 
 def _matched(

@@ -1,8 +1,6 @@
 """Take images out to be corrected: image and labels in a tool's own format, rightly named."""
 
-import hashlib
 import json
-import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,9 +45,10 @@ If nothing at all is there, save an empty label image as {empty}.
 
 To return it: copy {labels}
 into {corrections}
+Keep ~{short_id} in its name: it tells which image, and which part of it, this is.
 Within seconds an answer lies beside it: .accepted.json, or .rejected.txt with what to mend.
 """
-AGAIN = """\
+BEFORE = """\
 The labels here are the network's, not those. To continue from what was done, open that file
 instead, if it still lies in {corrections},
 and save it under its own name."""
@@ -69,6 +68,8 @@ class Wanted:
     row : ListedAcquisition
     target, axes : str
     tool : str
+    short_id : str
+        Of this checkout: it stands in the names of its files, and no other has it.
     plane : PlaneIndex
     crop : int, px
         Side of the part to take; 0: the whole plane.
@@ -84,6 +85,7 @@ class Wanted:
     target: str
     axes: str
     tool: str
+    short_id: str
     plane: PlaneIndex = field(default_factory=PlaneIndex)
     crop: int = 0
     is_again: bool = False
@@ -157,21 +159,23 @@ def take_out(
     has_planes = n_planes(image) > 1
     target = wanted.target if row.n_targets > 1 else ""
     plane = wanted.plane if has_planes else None
-    stem = correction_name(CorrectionName(_stem(row), plane, target, crop), "")
+    said = CorrectionName(stem_of(Path(text_path(row.relative_path)).name), plane, target, crop)
     if wanted.is_again:
-        stem = f"again-{secrets.token_hex(4)}"
+        said = CorrectionName("again")
         pixels, labels = pixels[:, ::-1, ::-1], np.zeros_like(labels)
-    folder = _new_folder(to / stem)
-    picture, masks = folder / f"{stem}.tif", folder / f"{stem}{ENDINGS[wanted.tool]}"
+    name = correction_name(said, "", wanted.short_id)
+    folder = _new_folder(to / name)
+    picture, masks = folder / f"{name}.tif", folder / f"{name}{ENDINGS[wanted.tool]}"
     write_image(picture, np.ascontiguousarray(pixels), is_rgb=image.is_rgb)
     write_labels(masks, labels, wanted.tool, picture)
-    note = _note(wanted, stem, picture, masks, corrections, is_blank=not labels.any())
+    note = _note(wanted, name, picture, masks, corrections, is_blank=not labels.any())
     (folder / "README.txt").write_text(note, encoding="utf-8")
     return {
-        "handed_out": _remembered(given.keep, stem, labels) if given else None,
+        "handed_out": _remembered(given.keep, name, labels) if given else None,
         "acquisition_id": row.id,
         "target": wanted.target,
-        "stem": stem,
+        "stem": correction_name(said, ""),
+        "short_id": wanted.short_id,
         **asdict(wanted.plane),
         "crop": json.dumps(asdict(crop)) if crop else None,
         "is_mirrored": int(wanted.is_again),
@@ -190,19 +194,11 @@ def _new_folder(folder: Path) -> Path:
     return folder
 
 
-def _remembered(keep: Path, stem: str, labels: Int32) -> str:
+def _remembered(keep: Path, name: str, labels: Int32) -> str:
     keep.mkdir(parents=True, exist_ok=True)
-    path = keep / f"{stem}-{secrets.token_hex(4)}.tif"
+    path = keep / f"{name}.tif"
     write_tiff(path, labels)
     return str(path)
-
-
-def _stem(row: ListedAcquisition) -> str:
-    # Of several images of one name each is handed out under a name that no other has.
-    stem = stem_of(Path(text_path(row.relative_path)).name)
-    if row.n_alike > 1:
-        stem += f"-{hashlib.sha256(row.path.encode()).hexdigest()[:6]}"
-    return stem
 
 
 def crop_around(labels: Int32, side: int) -> Crop | None:
@@ -242,21 +238,22 @@ def _starts(length: int, side: int, step: int) -> list[int]:
 
 
 def _note(
-    wanted: Wanted, stem: str, picture: Path, masks: Path, corrections: Path, *, is_blank: bool
+    wanted: Wanted, name: str, picture: Path, masks: Path, corrections: Path, *, is_blank: bool
 ) -> str:
     named = {
         "found": "" if is_blank else ", also those it found",
         "image": picture.name,
         "labels": masks.name,
-        "region": f"{stem}_region.tif",
-        "empty": f"{stem}_empty.tif",
+        "region": f"{name}_region.tif",
+        "empty": f"{name}_empty.tif",
         "corrections": corrections,
+        "short_id": wanted.short_id,
     }
-    title = f"{stem}: {wanted.target} of {wanted.row.path}" if not wanted.is_again else stem
+    title = f"{name}: {wanted.target} of {wanted.row.path}" if not wanted.is_again else name
     if wanted.row.flagged_why and not wanted.is_again:
         title += f"\nFlagged: {wanted.row.flagged_why}"
     if wanted.before:
-        title += f"\nCorrected before: {', '.join(wanted.before)}.\n{AGAIN.format(**named)}"
+        title += f"\nCorrected before: {', '.join(wanted.before)}.\n{BEFORE.format(**named)}"
     how = HOW[wanted.tool].format(**named)
     if is_blank and not masks.exists():
         how = f"(There are no ROIs yet, and so no {masks.name}: saving makes it.)\n{how}"

@@ -1,9 +1,13 @@
 """What the name of a dropped file says: whose correction it is, and of which part.
 
-STEM[__pNNN_tNNN_zNN][__TARGET][__yNxNhNwN][.ANNOTATOR]ENDING.SUFFIX
+STEM[__pNNN_tNNN_zNN][__TARGET][__yNxNhNwN][~ID][.ANNOTATOR]ENDING.SUFFIX
+
+What was taken out has the short id of its checkout in its name, which alone says what it is of.
 """
 
 import re
+import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -19,6 +23,7 @@ DESKTOP_FILES = (".ds_store", "thumbs.db", "desktop.ini")
 ENDING_NEEDED = (".tif", ".tiff", ".png", ".npy", ".zarr", ".json")  # else it could be anything
 
 TABLE = """\
+  a~k7f3_masks.tif               what was taken out (cellwatch checkout), under its own name
   a_masks.tif                    label image (TIFF; PNG of 8 or 16 bits) for the image a.tif
   a_cp_masks.png, a_seg.npy      what Cellpose saves
   a_rois.zip, aRoiSet.zip, a.roi what Fiji saves
@@ -31,6 +36,11 @@ TABLE = """\
   a__y1024x2048h512w512_masks.tif  crop: first row, first column, height, width
   a.anna_masks.tif               annotator (or a sub-folder of corrections/)"""
 
+# Neither vowels, so that no word comes about, nor what is taken for something else: 0 O, 1 l I.
+_ID_LETTERS = "23456789bcdfghjkmnpqrstvwxz"
+_ID_LENGTH = 4
+
+_SHORT_ID = re.compile(r"~([0-9a-z]{4})(?:\.([^\W\d][\w-]{0,63}))?$", re.IGNORECASE)
 _CROP = re.compile(r"__y(\d{1,6})x(\d{1,6})h(\d{1,6})w(\d{1,6})$")
 _PLANE = re.compile(r"__(?=[ptz]\d)(?:p(\d{1,6}))?_?(?:t(\d{1,6}))?_?(?:z(\d{1,6}))?$")
 _TARGET = re.compile(r"__((?!_)(?:(?!__)[\w-])+)$")
@@ -71,11 +81,29 @@ class DroppedName:
         Labels or a region
     is_empty : bool
         Whether it says that nothing is there.
+    short_id, annotator : str
+        Of the checkout, and who is named after it; "": the name holds none.
     """
 
     readings: tuple[CorrectionName, ...]
     kind: CorrectionKind
     is_empty: bool
+    short_id: str = ""
+    annotator: str = ""
+
+
+def new_short_id(taken: Collection[str]) -> str:
+    """Return a short id for a checkout that none of `taken` has.
+
+    Examples
+    --------
+    >>> len(new_short_id({"k7f3"}))
+    4
+    """
+    while True:
+        found = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
+        if found not in taken:
+            return found
 
 
 def is_hidden_companion(entry: str) -> bool:
@@ -109,7 +137,10 @@ def read_name(name: str) -> DroppedName | None:
     if not core or (not has_ending and suffix in ENDING_NEEDED):
         return None
     # Cellpose's GUI and Fiji may keep the image's own name: a_img_seg.npy.
-    return DroppedName(tuple(_readings(_without_image_suffix(core))), kind, is_empty)
+    core = _without_image_suffix(core)
+    match = _SHORT_ID.search(core)
+    of_checkout = (match[1].lower(), match[2] or "") if match else ("", "")
+    return DroppedName(tuple(_readings(core)), kind, is_empty, *of_checkout)
 
 
 def meant_ending(name: str) -> str:
@@ -125,7 +156,7 @@ def meant_ending(name: str) -> str:
     return near[0] if near else ""
 
 
-def correction_name(name: CorrectionName, ending: str) -> str:
+def correction_name(name: CorrectionName, ending: str, short_id: str = "") -> str:
     """Write a name that `read_name` reads; `ending` with its suffix, as in `_masks.tif`."""
     text = name.stem
     if name.plane is not None:
@@ -135,6 +166,8 @@ def correction_name(name: CorrectionName, ending: str) -> str:
     if name.crop is not None:
         crop = name.crop
         text += f"__y{crop.y}x{crop.x}h{crop.height}w{crop.width}"
+    if short_id:
+        text += f"~{short_id}"
     if name.annotator:
         text += f".{name.annotator}"
     return text + ending

@@ -1,4 +1,7 @@
-"""What was handed out to be corrected, found again by the name of what comes back."""
+"""What was handed out to be corrected, found again by the name of what comes back.
+
+By its short id; what was handed out before there were ids, by its stem.
+"""
 
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -22,7 +25,7 @@ def record(db: "Database", made: Mapping[str, Any], now: datetime) -> None:  # A
 
 
 def handed_out_as(db: sqlite3.Connection, stems: Iterable[str], kind: str, file: str) -> set[int]:
-    """Return the acquisitions that were handed out under a name and are still out.
+    """Return the acquisitions that were handed out under a name without an id and are still out.
 
     One that came back as another file, and was accepted, is done with.
 
@@ -38,7 +41,7 @@ def handed_out_as(db: sqlite3.Connection, stems: Iterable[str], kind: str, file:
     wanted = [_text(stem) for stem in stems]
     sql = f"""
         SELECT DISTINCT acquisition_id FROM checkouts k
-        WHERE stem IN ({",".join("?" * len(wanted))}) AND is_mirrored = 0
+        WHERE stem IN ({",".join("?" * len(wanted))}) AND is_mirrored = 0 AND short_id IS NULL
         AND (NOT EXISTS (SELECT 1 FROM corrections c WHERE c.checkout_id = k.id AND c.kind = ?
                          AND c.state IN ('trainable', 'used', 'superseded'))
              OR EXISTS (SELECT 1 FROM corrections c WHERE c.checkout_id = k.id AND c.file = ?))
@@ -59,9 +62,20 @@ def of_file(
     return records(db, Checkout, sql, [*wanted, watch, relative_path])
 
 
+def with_short_id(db: sqlite3.Connection, short_id: str) -> Checkout | None:
+    """Return the checkout with an id; None: there is none."""
+    return first(db, Checkout, "SELECT * FROM checkouts WHERE short_id = ?", [short_id])
+
+
+def short_ids(db: sqlite3.Connection) -> set[str]:
+    """Return the ids that are taken."""
+    sql = "SELECT short_id FROM checkouts WHERE short_id IS NOT NULL"
+    return {key for (key,) in db.execute(sql).fetchall()}
+
+
 def latest(db: sqlite3.Connection, stem: str) -> Checkout | None:
-    """Return what was handed out last under a stem; None: nothing was."""
-    sql = "SELECT * FROM checkouts WHERE stem = ? ORDER BY id DESC LIMIT 1"
+    """Return what was handed out last under a stem without an id; None: nothing was."""
+    sql = "SELECT * FROM checkouts WHERE stem = ? AND short_id IS NULL ORDER BY id DESC LIMIT 1"
     return first(db, Checkout, sql, [_text(stem)])
 
 

@@ -98,3 +98,11 @@ def m009_active_corrections(db: Database) -> None:
     for statement in ACTIVE_CORRECTIONS.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+@migrations()
+def m010_checkouts_with_short_ids(db: Database) -> None:
+    """Give a checkout an id that stands in the names of its files."""
+    # NULL: handed out before there were ids; such files are known by their stem.
+    db.execute("ALTER TABLE checkouts ADD COLUMN short_id TEXT")
+    db.execute("CREATE UNIQUE INDEX checkouts_by_short_id ON checkouts (short_id)")

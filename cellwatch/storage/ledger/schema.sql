@@ -182,9 +182,12 @@ CREATE TABLE checkouts (
     -- sha256 of all channels; NULL: handed out before this was written down
     plane_sha256 TEXT,
     -- sha256 of the labels that were handed out, numbered 1..n; NULL: not known
-    labels_sha256 TEXT
+    labels_sha256 TEXT,
+    -- Stands in the names of its files; NULL: handed out before there were ids
+    short_id TEXT
 );
 CREATE INDEX checkouts_by_stem ON checkouts (stem);
+CREATE UNIQUE INDEX checkouts_by_short_id ON checkouts (short_id);
 
 CREATE TABLE corrections (
     id INTEGER PRIMARY KEY,

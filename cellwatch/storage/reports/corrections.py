@@ -30,11 +30,9 @@ def acquisitions(
     where: str,
     values: Sequence[int | str],
 ) -> list[ListedAcquisition]:
-    """Return current acquisitions with the numbers of their targets and of images named alike."""
+    """Return current acquisitions with the number of their targets and why they are flagged."""
     sql = f"""
         SELECT a.*, (SELECT count(*) FROM targets t WHERE t.acquisition_id = a.id) AS n_targets,
-               (SELECT count(*) FROM acquisitions b
-                WHERE b.stem = a.stem AND {CURRENT.replace("a.", "b.")}) AS n_alike,
                (SELECT group_concat(coalesce(f.why, ''), '; ') FROM flags f
                 WHERE f.acquisition_id = a.id AND f.lowered_at IS NULL AND f.why IS NOT NULL)
                AS flagged_why

@@ -289,12 +289,32 @@ def test_what_is_checked_out_comes_back_under_its_name(desk, tool, tmp_path):
     assert (edits["added"], edits["removed"], edits["changed"], edits["ap50"]) == (0, 0, 0, 1.0)
 
 
+def test_the_short_id_alone_says_what_a_file_is_a_correction_of(desk, tmp_path):
+    words = ("checkout", "b.tif", "--crop", "64", "--to", str(tmp_path))
+    first, second = (Path(desk.command(*words).stdout.strip()) for _ in range(2))
+    assert first != second
+    region = json.loads(desk.command("checkout", "a.tif", "--json", "--to", str(tmp_path)).stdout)
+    labels = tifffile.imread(first / f"{first.name}_masks.tif").astype(np.int32)
+    labels[labels == 1] = 0
+    short_id = first.name.rpartition("~")[2]
+
+    desk.drop(f"exp/of anything~{short_id.upper()}.anna_masks.tif", labels)
+    said = desk.accepted(f"exp/of anything~{short_id.upper()}.anna_masks.tif")
+    desk.drop("b~0000_masks.tif", labels)
+
+    assert said["image"].endswith("b.tif")
+    assert said["target"] == "cells"
+    assert "by anna" in said["use"]
+    assert region[0]["short_id"] not in first.name
+    assert "taken out of this station as ~0000" in desk.rejected("b~0000_masks.tif")
+
+
 def test_a_second_look_is_handed_out_mirrored_and_measures_the_annotator(desk, tmp_path):
     desk.drop("c_masks.tif", truth(2))
     desk.accepted("c_masks.tif")
     desk.command("checkout", "c.tif", "--again", "--to", str(tmp_path))
     (folder,) = tmp_path.iterdir()
-    assert folder.name.startswith("again-")
+    assert folder.name.startswith("again~")
     assert not tifffile.imread(folder / f"{folder.name}_masks.tif").any()
     shown = tifffile.imread(folder / f"{folder.name}.tif")
     assert (shown[::-1, ::-1] == tifffile.imread(desk.images / "exp/c.tif")).all()

@@ -194,9 +194,11 @@ def test_a_frame_that_a_growing_file_still_holds_can_be_corrected(lab, tmp_path)
     pixels = np.stack([picture for picture, _ in frames])
     lab.arrive("t.tif", pixels[:2], None)
     lab.segment_all()
-    for t, is_again in ((0, False), (1, False), (1, True)):
+    for t, is_again, short_id in ((0, False, "b222"), (1, False, "b223"), (1, True, "b224")):
         row = reports.acquisitions(lab.db, "1", [])[0]
-        wanted = Wanted(row, "cells", "", "napari", PlaneIndex(0, t, 0), is_again=is_again)
+        wanted = Wanted(
+            row, "cells", "", "napari", short_id, PlaneIndex(0, t, 0), is_again=is_again
+        )
         made = take_out(wanted, tmp_path, lab.folder / "corrections")
         stem = stem_key(f"{made['stem']}.x")
         lab.db.table("checkouts").insert(
@@ -212,7 +214,7 @@ def test_a_frame_that_a_growing_file_still_holds_can_be_corrected(lab, tmp_path)
         name = f"t__p000_t00{t}_z00_masks.tif"
         tifffile.imwrite(lab.folder / "corrections" / name, frames[t][1].astype(np.uint16))
         rows.append(lab.drop(name))
-    again = f"{made['stem']}_masks.tif"
+    again = "again~b224_masks.tif"
     tifffile.imwrite(lab.folder / "corrections" / again, frames[1][1].astype(np.uint16))
     rows.append(lab.drop(again))
 

@@ -497,12 +497,12 @@ def test_labels_copied_back_untouched_teach_nothing_also_after_a_rerun(lab, tmp_
     lab.arrive("a.tif", pixels, labels)
     lab.segment_all()
     (row,) = reports.acquisitions(lab.db, "1", [])
-    made = take_out(Wanted(row, "cells", "", "fiji"), tmp_path, lab.folder / "corrections")
+    made = take_out(Wanted(row, "cells", "", "fiji", "k7f3"), tmp_path, lab.folder / "corrections")
     lab.db.table("checkouts").insert({**made, "checked_out_at": lab.now.isoformat()})
     store = Path(row.store)
     content = StoreContent({"cells": labels[None, None, None]}, "", read_provenance(store))
     write_store(store, content, tmp_path / "old")  # as if it had been done again meanwhile
-    shutil.copy(Path(made["folder"]) / "a_rois.zip", lab.folder / "corrections/a_rois.zip")
+    shutil.copy(Path(made["folder"]) / "a~k7f3_rois.zip", lab.folder / "corrections/a_rois.zip")
 
     dropped = lab.drop("a_rois.zip")
 

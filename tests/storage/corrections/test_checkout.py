@@ -50,15 +50,15 @@ def test_where_the_model_found_nothing_the_note_says_that_there_is_no_file_yet(t
     row = ListedAcquisition(
         **unknown
         | {"path": str(tmp_path / "a.tif"), "relative_path": "a.tif", "id": 1}
-        | {"n_targets": 1, "n_alike": 1, "store": str(tmp_path / "a.zarr")},
+        | {"n_targets": 1, "store": str(tmp_path / "a.zarr")},
     )
-    wanted = Wanted(row, "cells", "", "fiji")
+    wanted = Wanted(row, "cells", "", "fiji", "k7f3")
 
     made = take_out(wanted, tmp_path / "out", tmp_path / "corrections")
-    note = (tmp_path / "out/a/README.txt").read_text()
+    note = (tmp_path / "out/a~k7f3/README.txt").read_text()
 
-    assert not (tmp_path / "out/a/a_rois.zip").exists()
-    assert "There are no ROIs yet, and so no a_rois.zip: saving makes it." in note
+    assert not (tmp_path / "out/a~k7f3/a~k7f3_rois.zip").exists()
+    assert "There are no ROIs yet, and so no a~k7f3_rois.zip: saving makes it." in note
     assert "also those it found" not in note
     assert made["plane_sha256"]
 
@@ -72,7 +72,7 @@ def test_what_was_corrected_before_is_told_in_the_note(lab):
         with reader(lab.config.state.folder / LEDGER) as db:
             (row,) = reports.acquisitions(db, "a.id = 1", [])
             looks = reports.active_on(db, [1])
-        wanted = Wanted(row, "cells", "", "napari")
+        wanted = Wanted(row, "cells", "", "napari", "k7f3")
         assert _before(replace(wanted, plane=PlaneIndex(t=1)), looks) == ()
         take_out(replace(wanted, before=_before(wanted, looks)), lab.folder / to, folder)
         return next((lab.folder / to).glob("*/README.txt")).read_text()

@@ -6,6 +6,7 @@ from cellwatch.records import Crop, PlaneIndex
 from cellwatch.storage.corrections.names import (
     CorrectionName,
     correction_name,
+    new_short_id,
     read_name,
 )
 
@@ -62,3 +63,30 @@ def test_empty_and_region_are_told_apart():
 @pytest.mark.parametrize("name", [n for n in CASES.values() if "." not in n.stem])
 def test_a_name_that_is_written_is_read_again(name):
     assert name in read_name(correction_name(name, "_masks.tif")).readings
+
+
+@pytest.mark.parametrize(
+    ("file", "short_id", "annotator"),
+    [
+        ("a~k7f3_masks.tif", "k7f3", ""),
+        ("a__p000_t001_z02__y0x8h16w16~k7f3.anna_seg.npy", "k7f3", "anna"),
+        ("A~K7F3_region.tif", "k7f3", ""),
+        ("a~k7f3.tif.geojson", "k7f3", ""),
+        ("IMAGE~1_masks.tif", "", ""),
+        ("a~k7f3__nuclei_masks.tif", "", ""),
+        ("a_masks.tif", "", ""),
+    ],
+)
+def test_a_short_id_stands_at_the_end_of_the_name(file, short_id, annotator):
+    name = read_name(file)
+
+    assert (name.short_id, name.annotator) == (short_id, annotator)
+
+
+def test_a_new_short_id_is_one_that_no_other_has():
+    taken = set()
+    for _ in range(3000):
+        taken.add(new_short_id(taken))
+
+    assert len(taken) == 3000
+    assert all(read_name(f"a~{short_id}_masks.tif").short_id == short_id for short_id in taken)
