@@ -74,20 +74,23 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> ModelPlace:
 @pytest.fixture(scope="session")
 def night_budget(tiny_model: ModelPlace) -> int:
     """Seconds in which a group of three images learns a little, as busy as this machine is now."""
+    from cellwatch.compute.device import precision_on
     from cellwatch.training.batches import draw_batches
     from cellwatch.training.fit import make_optimiser, ready_to_train, train_step
     from cellwatch.training.plans import LEAST_EPOCHS, FitPlan
     from cellwatch.workflows.train import TIMED_STEPS
     from tests.discs import disc_images
 
+    cpu = torch.device("cpu")
     plan = FitPlan("online", 100)
-    network = ready_to_train(load_model(tiny_model), torch.device("cpu"), plan.precision)
+    precision = precision_on(cpu, "auto")  # as a night has it
+    network = ready_to_train(load_model(tiny_model), cpu, precision)
     optimiser = make_optimiser(network, plan)
     (batch,) = draw_batches(disc_images(1), plan, network.config, 0)
     taken = []
     for _ in range(4):
         began = time.monotonic()
-        train_step(network, optimiser, batch, plan.precision)
+        train_step(network, optimiser, batch, precision)
         taken.append(time.monotonic() - began)
     each = LEAST_EPOCHS + 1 + math.ceil(plan.steps_worth_after)
     steps = TIMED_STEPS + 4 * each  # a candidate and three that leave one image out

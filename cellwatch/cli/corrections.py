@@ -41,21 +41,21 @@ def corrections_list(
 
     Of several corrections that cover the same pixels, one is used.
     """
-    from cellwatch.storage.ledger.precedence import counting_ids
+    from cellwatch.storage.ledger.precedence import ids_to_train_on
 
     station = read_station(config)
     _refuse_unknown_group(station, group)
     with ledger_of(station) as db:
-        counting = counting_ids(db, station.retrain.lead)
+        used = ids_to_train_on(db, station.retrain.lead)
         rows = reports.corrections(db, group, is_every=every)
     if as_json:
-        print_json([_weighed(row, counting) for row in rows])
+        print_json([_with_use(row, used) for row in rows])
         return
     table = [
         [
             str(row.id),
             row.file,
-            _standing(row, counting),
+            _state_text(row, used),
             row.group_name or "",
             "" if row.rois is None else str(row.rois),
             "" if row.ap50 is None else f"{row.ap50:.3f}",
@@ -73,16 +73,16 @@ def corrections_show(
     as_json: JsonOption = False,
 ) -> None:
     """Show everything that is known about one correction."""
-    from cellwatch.storage.ledger.precedence import above, counting_ids
+    from cellwatch.storage.ledger.precedence import above, ids_to_train_on
 
     station = read_station(config)
     with ledger_of(station) as db:
         row = reports.correction(db, key)
         if row is None:
             raise RequestRefused(f"there is no correction {key}; see: cellwatch corrections list")
-        facts = _weighed(row, counting_ids(db, station.retrain.lead))
+        facts = _with_use(row, ids_to_train_on(db, station.retrain.lead))
         facts["scores"] = [asdict(score) for score in reports.scores_of(db, key)]
-        facts["counts_over_it"] = [other.id for other in above(db, key)]
+        facts["used_instead"] = [other.id for other in above(db, key)]
     if as_json:
         print_json(facts)
         return
@@ -173,15 +173,15 @@ def corrections_export(
     from cellwatch.storage.corrections.export import write_image, write_tiff
     from cellwatch.storage.corrections.export_manifest import SUPERSEDED, Exported
     from cellwatch.storage.corrections.kept import read_kept
-    from cellwatch.storage.ledger.precedence import counting_ids
+    from cellwatch.storage.ledger.precedence import ids_to_train_on
 
     station = read_station(config)
     refuse_station_folder(station, folder, "the folder")
     with ledger_of(station) as db:
-        counting = counting_ids(db, station.retrain.lead)
-        standing = [row for row in reports.corrections(db) if _is_asked(row)]
-    places = {row.id: _exported(row, counting) for row in standing}
-    rows = [row for row in standing if group in ("", row.group_name)]
+        used = ids_to_train_on(db, station.retrain.lead)
+        active = [row for row in reports.corrections(db) if _is_asked(row)]
+    places = {row.id: _exported(row, used) for row in active}
+    rows = [row for row in active if group in ("", row.group_name)]
     folder.mkdir(parents=True, exist_ok=True)
     written = Exported(folder, station.state.folder)
     if moved := written.set_aside(set(places.values())):
@@ -232,22 +232,22 @@ def corrections_audit(config: ConfigOption = None, as_json: JsonOption = False) 
         raise typer.Exit(EXIT_FAILED)
 
 
-def _exported(row: ListedCorrection, counting: set[int]) -> Path:
+def _exported(row: ListedCorrection, used: set[int]) -> Path:
     # Where a pair lies below the folder, and the beginning of its names.
     name = f"{row.id:05d}-{Path(text_path(row.relative_path or '')).stem}"
     if row.side == Side.HELD_OUT:
         return Path("held_out") / name
-    return Path(name) if row.id in counting else Path("others") / name
+    return Path(name) if row.id in used else Path("others") / name
 
 
 def _is_asked(row: ListedCorrection) -> bool:
-    # Whether it can count: no region, no second look, no rejected file.
+    # Whether it can be used by itself: no region, no second look, no rejected file.
     return row.state.is_active and row.kind == CorrectionKind.LABELS
 
 
-def _weighed(row: ListedCorrection, counting: set[int]) -> dict[str, Any]:  # Any: JSON
-    # "counts": null where the question does not arise.
-    return {**asdict(row), "counts": row.id in counting if _is_asked(row) else None}
+def _with_use(row: ListedCorrection, used: set[int]) -> dict[str, Any]:  # Any: JSON
+    # "is_used": null where the question does not arise.
+    return {**asdict(row), "is_used": row.id in used if _is_asked(row) else None}
 
 
 def _refuse_unknown_group(station: "Config", group: str) -> None:
@@ -259,10 +259,10 @@ def _refuse_unknown_group(station: "Config", group: str) -> None:
         raise RequestRefused(f"there is no group '{group}'; there are {listed}")
 
 
-def _standing(row: ListedCorrection, counting: set[int]) -> str:
+def _state_text(row: ListedCorrection, used: set[int]) -> str:
     if row.kind == CorrectionKind.SECOND_LOOK and row.state == CorrectionState.TRAINABLE:
         return "second look"
-    is_unused = _is_asked(row) and row.id not in counting
+    is_unused = _is_asked(row) and row.id not in used
     return f"{row.state}, not used" if is_unused else str(row.state)
 
 

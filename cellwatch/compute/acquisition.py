@@ -94,7 +94,9 @@ def segment_acquisition(  # noqa: PLR0913
     return _target(task, found, why, target)
 
 
-def _target(task: "_Task", found: "_Found", why: ModelChoice | None, name: str) -> SegmentedTarget:
+def _target(
+    task: "_Task", found: "_ModelResult", why: ModelChoice | None, name: str
+) -> SegmentedTarget:
     labels, planes, card, params = found.labels, found.planes, found.model.card, task.params
     n_apart = _planes_apart(labels, params)
     notes = [*task.image.info.notes, *found.notes, *([why.why] if why and why.why else [])]
@@ -145,7 +147,7 @@ class _PlaneFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _ModelResult:
     """What a model made of an image."""
 
     model: Model
@@ -167,16 +169,16 @@ class _Found:
 
     @property
     def weight(self) -> float:
-        """Return how much was found: a ROI of confidence 1 counts 1, one of a half nothing."""
+        """Return how much was found: an ROI of confidence 1 weighs 1, one of a half nothing."""
         return float(np.maximum(0.0, 2 * self.confidences - 1).sum())
 
     @property
     def covered(self) -> float:
-        """Return the pixels of what was found, each ROI's as much as the ROI counts."""
+        """Return the pixels of what was found, each ROI's multiplied by its weight."""
         areas = np.concatenate([plane.areas for plane in self.planes])
         return float((np.maximum(0.0, 2 * self.confidences - 1) * areas).sum())
 
-    def outdoes(self, other: "_Found") -> bool:
+    def outdoes(self, other: "_ModelResult") -> bool:
         """Tell whether this is to be used and not the other: it covers more, or finds far more.
 
         The number of ROIs alone tells little: a network that does not know the cells finds their
@@ -207,7 +209,7 @@ class _Task:
     on_plane: Callable[[], None]
     scratch: Path | None
 
-    def with_model(self, model: Model) -> _Found:
+    def with_model(self, model: Model) -> _ModelResult:
         image, params = self.image, self.params
         chosen, notes = channels_for(image, model.card, self.choice)
         limits = None
@@ -233,7 +235,7 @@ class _Task:
             planes.append(_PlaneFacts(found.diameter, found.style, found.notes, confidences, areas))
             self.on_plane()
         _stitch(labels, params.stitch_threshold)
-        return _Found(model, chosen, notes, labels, planes)
+        return _ModelResult(model, chosen, notes, labels, planes)
 
     def _no_labels(self) -> Int32:
         shape = (*self.image.shape[:3], *self.image.shape[-2:])
@@ -246,7 +248,7 @@ class _Task:
             raise OutputError(why_unwritable(self.scratch, error)) from error
 
 
-def _chosen_by(chooser: Chooser, task: _Task) -> tuple[_Found, ModelChoice]:
+def _chosen_by(chooser: Chooser, task: _Task) -> tuple[_ModelResult, ModelChoice]:
     # With the model that the style calls for; where that or its result is in doubt also with the
     # general network, and then the better one. Both are recorded.
     diameter = task.params.diameter.in_px(task.pixel_size_um)
@@ -264,7 +266,7 @@ def _chosen_by(chooser: Chooser, task: _Task) -> tuple[_Found, ModelChoice]:
     return better, replace(why, why=text, instead_of="" if better is first else first.model.card.id)
 
 
-def _n_rois(found: _Found) -> int:
+def _n_rois(found: _ModelResult) -> int:
     return count_rois(found.labels)
 
 

@@ -45,7 +45,7 @@ Models = Callable[[TargetJob], Model | Chooser]
 
 
 @dataclass(frozen=True, slots=True)
-class Computed:
+class UnpublishedResult:
     """What was computed for a job and is not published yet.
 
     Attributes
@@ -110,7 +110,7 @@ def compute(
     superseded: Path,
     now: datetime,
     on_plane: Callable[[], None] = lambda: None,
-) -> Computed | Outcome:
+) -> UnpublishedResult | Outcome:
     """Segment one acquisition; an outcome where masks that are there already are the right ones.
 
     Parameters
@@ -161,7 +161,7 @@ def compute(
     provenance = _provenance(job, segmented, sha256, image.info.lacks, seconds, now)
     content = _content(job, image, {n: t.labels for n, t in segmented.items()}, provenance)
     results = tuple(target.result for target in segmented.values())
-    return Computed(job, image, content, results, sha256, superseded, started)
+    return UnpublishedResult(job, image, content, results, sha256, superseded, started)
 
 
 def _content(

@@ -29,7 +29,7 @@ from cellwatch.compute.memory import all_memory, resident
 from cellwatch.compute.models import Chooser, Model, ready_chooser, ready_model
 from cellwatch.compute.outcomes import caught
 from cellwatch.compute.pipe import Message, receive, send
-from cellwatch.compute.pipeline import Computed, compute, with_precision
+from cellwatch.compute.pipeline import UnpublishedResult, compute, with_precision
 from cellwatch.compute.processes import die_with_parent
 from cellwatch.core.flows import flows_of
 from cellwatch.core.labels import drop_small, fill_holes
@@ -123,7 +123,7 @@ def main() -> None:
         found = caught(job, partial(compute, job, models, superseded, datetime.now(UTC), plane))
         is_small = resident() <= most
         publisher.wait()
-        if isinstance(found, Computed) and is_small and not job.is_alone:
+        if isinstance(found, UnpublishedResult) and is_small and not job.is_alone:
             publisher.begin(found)
             del job, found
             continue
@@ -170,10 +170,10 @@ class Publisher:
         self._thread: Thread | None = None
         self.is_over = False  # memory ran out: another process should follow this one
 
-    def begin(self, computed: Computed) -> None:
+    def begin(self, result: UnpublishedResult) -> None:
         """Publish beside the main thread; the one before has to have ended."""
         self._replies.send({"kind": "computed"})
-        self._thread = Thread(target=self._publish, args=(computed,), name="publisher")
+        self._thread = Thread(target=self._publish, args=(result,), name="publisher")
         self._thread.start()
 
     def wait(self) -> None:
@@ -182,15 +182,15 @@ class Publisher:
             self._thread.join()
             self._thread = None
 
-    def _publish(self, computed: Computed) -> None:
+    def _publish(self, result: UnpublishedResult) -> None:
         try:
-            outcome = caught(computed.job, computed.publish)
+            outcome = caught(result.job, result.publish)
             self.is_over = outcome.trouble == Trouble.MEMORY
             ends = "memory ran out" if self.is_over else ""
             message = {"kind": "outcome", "outcome": outcome.to_json(), "ends": ends}
             self._replies.send(message)
         except BaseException:
-            logger.exception("%s: no outcome can be told", computed.job.path)
+            logger.exception("%s: no outcome can be told", result.job.path)
             os._exit(1)  # the supervisor learns of it at once, and not when its patience ends
 
 

@@ -62,7 +62,7 @@ def match(
     truth, predicted : (Y, X) int32
         Of one shape; labels may have gaps.
     thresholds : sequence of float
-        Least IoU of a pair that counts.
+        Least IoU of a pair that is a match.
 
     Returns
     -------

@@ -129,7 +129,7 @@ def segmentation_loss(
     is_cell : (B, Y, X) float32
         1 inside an ROI, else 0.
     is_checked : (B, Y, X) float32, or None
-        1 where a person vouches for the targets; elsewhere no error counts. None: everywhere.
+        1 where a person vouches for the targets; errors elsewhere are left out. None: everywhere.
 
     References
     ----------

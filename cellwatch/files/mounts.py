@@ -17,7 +17,7 @@ def file_system_of(path: Path, mounts: Path = MOUNTS) -> str:
     Parameters
     ----------
     path : Path
-        It need not be there yet: then it is its nearest parent's that counts.
+        It need not be there yet: then its nearest parent's is returned.
     mounts : Path
         A table of mounts in the format of proc(5), mountinfo.
     """

@@ -236,7 +236,7 @@ class TargetResult:
     ----------
     name : str
     rois : int
-        An object that was joined over z planes counts once; of planes that were not joined it is
+        An object that was joined over z planes is one; of planes that were not joined it is
         the sum.
     diameter : float, px
         Median over the planes of the diameter used.

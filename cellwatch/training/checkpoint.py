@@ -51,7 +51,7 @@ class EpochReport:
 
 
 @dataclass(slots=True)
-class Standing:
+class TrainingState:
     """The state of a run.
 
     Attributes
@@ -76,32 +76,34 @@ class Standing:
 
 
 def save_checkpoint(
-    network: CPNet, optimiser: torch.optim.SGD, plan: FitPlan, folder: Path, standing: Standing
+    network: CPNet, optimiser: torch.optim.SGD, plan: FitPlan, folder: Path, state: TrainingState
 ) -> None:
     """Write the state of the run, whole or not at all, and onto the disk."""
     tensors: dict[str, Tensor] = {f"weights.{k}": v for k, v in network.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in standing.best.items()}
+    tensors |= {f"best.{name}": value for name, value in state.best.items()}
     for name, parameter in network.named_parameters():
         momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum.{name}"] = momentum
     metadata = {
         "plan": _plan_text(plan),
-        "epoch": str(standing.epoch),
-        "losses": json.dumps(standing.losses),
-        "seconds": str(standing.seconds),
-        "best_loss": repr(standing.best_loss),
+        "epoch": str(state.epoch),
+        "losses": json.dumps(state.losses),
+        "seconds": str(state.seconds),
+        "best_loss": repr(state.best_loss),
     }
     with writing(folder / CHECKPOINT) as aside:
         save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, aside, metadata)
 
 
-def resume(network: CPNet, optimiser: torch.optim.SGD, plan: FitPlan, folder: Path) -> Standing:
+def resume(
+    network: CPNet, optimiser: torch.optim.SGD, plan: FitPlan, folder: Path
+) -> TrainingState:
     """Load the checkpoint of a run folder into a network and its optimiser.
 
     Returns
     -------
-    Standing
+    TrainingState
         The beginning when the folder has no checkpoint.
 
     Raises
@@ -112,7 +114,7 @@ def resume(network: CPNet, optimiser: torch.optim.SGD, plan: FitPlan, folder: Pa
     path = folder / CHECKPOINT
     if not path.exists():
         (folder / LOG).unlink(missing_ok=True)
-        return Standing()
+        return TrainingState()
     tensors, metadata = _read(path)
     # What plans have come to fix since then has its default.
     if plan_from(json.loads(metadata["plan"])) != plan:
@@ -127,7 +129,7 @@ def resume(network: CPNet, optimiser: torch.optim.SGD, plan: FitPlan, folder: Pa
             buffer = torch.empty_like(parameter).copy_(momenta[name])
             optimiser.state[parameter]["momentum_buffer"] = buffer
     _forget_from(folder / LOG, int(metadata["epoch"]))
-    return Standing(
+    return TrainingState(
         epoch=int(metadata["epoch"]),
         losses=json.loads(metadata["losses"]),
         seconds=float(metadata["seconds"]),

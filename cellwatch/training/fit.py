@@ -162,53 +162,51 @@ class _Run:
         self.optimiser = make_optimiser(network, plan)
         self.plan, self.folder = plan, folder
         self.every, self.between = checkpoint_every, between
-        self.standing = resume(network, self.optimiser, plan, folder)
+        self.state = resume(network, self.optimiser, plan, folder)
         self.saved_at = time.monotonic()
 
     def epochs(self, pool: ThreadPoolExecutor) -> Iterator[EpochReport]:
-        standing, plan = self.standing, self.plan
-        done = standing.epoch * plan.steps_per_epoch + len(standing.losses)
+        state, plan = self.state, self.plan
+        done = state.epoch * plan.steps_per_epoch + len(state.losses)
         for _ in range(done):
             self.between.on_step()
         config = self.network.config
-        upcoming = batches_ahead(
-            pool, self.training, plan, config, standing.epoch, len(standing.losses)
-        )
-        while standing.epoch < plan.epochs:
+        upcoming = batches_ahead(pool, self.training, plan, config, state.epoch, len(state.losses))
+        while state.epoch < plan.epochs:
             report = self.epoch(upcoming)
             log_epoch(self.folder, report)
-            self.save_when_due(is_due=standing.epoch == plan.epochs)
+            self.save_when_due(is_due=state.epoch == plan.epochs)
             yield report
-        if standing.best:
-            self.network.load_state_dict(standing.best)
+        if state.best:
+            self.network.load_state_dict(state.best)
         elif plan.norm_batches:
             self.average_norms(pool)
 
     def epoch(self, upcoming: Iterator[Batch]) -> EpochReport:
-        standing, plan = self.standing, self.plan
-        started = time.monotonic() - standing.seconds
-        rate = plan.learning_rate(standing.epoch)
+        state, plan = self.state, self.plan
+        started = time.monotonic() - state.seconds
+        rate = plan.learning_rate(state.epoch)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        while len(standing.losses) < plan.steps_per_epoch:
+        while len(state.losses) < plan.steps_per_epoch:
             batch = next(upcoming)
             loss = train_step(self.network, self.optimiser, batch, plan.precision)
-            _refuse_divergence(loss, standing.epoch, rate)
-            standing.losses.append(loss)
+            _refuse_divergence(loss, state.epoch, rate)
+            state.losses.append(loss)
             self.between.on_step()
-            if len(standing.losses) < plan.steps_per_epoch:
-                standing.seconds = time.monotonic() - started
+            if len(state.losses) < plan.steps_per_epoch:
+                state.seconds = time.monotonic() - started
                 self.save_when_due()
         judged = self.judge()
         report = EpochReport(
-            epoch=standing.epoch,
-            step=(standing.epoch + 1) * plan.steps_per_epoch,
-            loss=float(np.mean(standing.losses)),
+            epoch=state.epoch,
+            step=(state.epoch + 1) * plan.steps_per_epoch,
+            loss=float(np.mean(state.losses)),
             learning_rate=rate,
             seconds=time.monotonic() - started,
             validation_loss=judged,
         )
-        standing.epoch, standing.losses, standing.seconds = standing.epoch + 1, [], 0.0
+        state.epoch, state.losses, state.seconds = state.epoch + 1, [], 0.0
         return report
 
     def average_norms(self, pool: ThreadPoolExecutor) -> None:
@@ -230,9 +228,9 @@ class _Run:
             self.between.give_way()
 
     def judge(self) -> float | None:
-        standing, plan = self.standing, self.plan
+        state, plan = self.state, self.plan
         every = max(1, plan.epochs // JUDGED_EPOCHS)
-        ordinal = standing.epoch + 1
+        ordinal = state.epoch + 1
         if not self.judges or (ordinal % every and ordinal != plan.epochs):
             return None
         self.network.eval()
@@ -241,14 +239,14 @@ class _Run:
             losses = [float(_loss(self.network, batch, plan.precision)) for batch in batches]
         self.network.train()
         mean = float(np.mean(losses))
-        if mean < standing.best_loss:
-            standing.best_loss = mean
-            standing.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        if mean < state.best_loss:
+            state.best_loss = mean
+            state.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         return mean
 
     def save_when_due(self, *, is_due: bool = False) -> None:
         if is_due or time.monotonic() - self.saved_at >= self.every:
-            save_checkpoint(self.network, self.optimiser, self.plan, self.folder, self.standing)
+            save_checkpoint(self.network, self.optimiser, self.plan, self.folder, self.state)
             self.saved_at = time.monotonic()
 
 

@@ -208,4 +208,4 @@ def _known(db: Database, key: int) -> Correction:
 
 def _still(db: Database, row: Correction) -> str:
     before = superseding.active_of_file(db, row.file)
-    return f". Until then correction {before} counts, which the file held before" if before else ""
+    return f". Until then correction {before} is used, which the file held before" if before else ""

@@ -44,14 +44,14 @@ def withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer:
     """
     taken = superseding.withdraw(db, int(said["id"]), now)
     if taken is None:
-        raise RequestRefused(_why_not_standing(db, int(said["id"])))
+        raise RequestRefused(_why_not_active(db, int(said["id"])))
     row, back = taken
     text = f"correction {row.id} ({row.file}) is withdrawn"
     if back is not None:
         text += f"; correction {back.id} ({back.file}: {back.rois} ROIs) is active again"
-    counting = precedence.counting_ids(db, config.retrain.lead)
+    used = precedence.ids_to_train_on(db, config.retrain.lead)
     rivals = precedence.above(db, back.id) if back else precedence.sharing(db, row.id)
-    others = [rival for rival in rivals if rival.id in counting]
+    others = [rival for rival in rivals if rival.id in used]
     if model := training_runs.in_training(db, row.id):
         text += f"; {model}, now in training, learns from it still (cellwatch retrain --cancel)"
     if row.kind == "region" and (under := annotations.with_region(db, row.id)):
@@ -62,7 +62,7 @@ def withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer:
         if superseding.is_latest_of_file(db, row.id):
             answer_files.take_back(config.corrections.folder / text_path(row.file))
         receipts.answer_part(db, config.corrections.folder, row.id)
-    return Answer(True, text, {"stands_again": back.id if back else None})
+    return Answer(True, text, {"active_again": back.id if back else None})
 
 
 def confirm(db: Database, request: Request, now: datetime) -> Answer:
@@ -84,7 +84,7 @@ def confirm(db: Database, request: Request, now: datetime) -> Answer:
     return Answer(True, text, {"id": key})
 
 
-def _why_not_standing(db: Database, key: int) -> str:
+def _why_not_active(db: Database, key: int) -> str:
     row = superseding.by_id(db, key)
     if row is None:
         return f"there is no correction {key}; see: cellwatch corrections list --all"

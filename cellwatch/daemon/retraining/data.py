@@ -28,7 +28,7 @@ def images_of(items: Sequence[TrainingItem], channels: int) -> dict[int, Trainin
     Raises
     ------
     BadTrainingData
-        When none of them has an ROI where it counts.
+        When none of them has an ROI in the part that is used.
     """
     images = {
         item.correction_id: lesson(item.name, kept, channels)

@@ -58,7 +58,7 @@ class Judge:
         self, job: TrainJob, device: torch.device, on_image: Callable[[], None] = lambda: None
     ) -> None:
         self._on_image = on_image
-        # While images wait, the process is stopped: on the CPU only time that it worked counts.
+        # While images wait, the process is stopped: on the CPU its own time is measured.
         self._clock = time.process_time if device.type == "cpu" else time.monotonic
         self._params = SegmentationParams.from_json(on_device(job, device).params)
         self._channels = job.channels
@@ -102,7 +102,7 @@ class Judge:
         return self._kept[item.correction_id]
 
     def rois(self, item: TrainingItem) -> int:
-        """Return how many ROIs a correction has where it counts."""
+        """Return how many ROIs a correction has in the part that is used."""
         kept = self.kept(item)
         return int(within(kept.labels, kept.checked).max(initial=0))
 

@@ -40,7 +40,7 @@ Then File > Export objects as GeoJSON, all objects, under the same name.""",
 RULES = """
 Draw every cell that you want to be found{found}: what is left unlabelled is
 learned as background. If you have time for a part alone, mark the part that you checked in
-{region} (1 inside, 0 outside); outside of it nothing counts.
+{region} (1 inside, 0 outside); nothing outside of it is used.
 If nothing at all is there, save an empty label image as {empty}.
 
 To return it: copy {labels}

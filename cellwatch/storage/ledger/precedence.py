@@ -16,11 +16,11 @@ SAID = """
 """
 
 
-def counting(rows: Sequence[Active], lead: str) -> list[Active]:
-    """Return the corrections that count, by rising weight.
+def to_train_on(rows: Sequence[Active], lead: str) -> list[Active]:
+    """Return the corrections that are used, by rising weight.
 
     One annotator's for each part of each plane, and none that lies wholly within a weightier one.
-    Those that are left may still share pixels: there the later in this order counts.
+    Those that are left may still share pixels: there the later in this order is used.
 
     Parameters
     ----------
@@ -38,10 +38,10 @@ def counting(rows: Sequence[Active], lead: str) -> list[Active]:
     return sorted(left, key=lambda row: weight(row, lead))
 
 
-def counting_ids(db: Ledger, lead: str) -> set[int]:
+def ids_to_train_on(db: Ledger, lead: str) -> set[int]:
     """Return the ids of the corrections that count, of every group."""
     rows = records(db, ActiveCorrection, f"SELECT c.*, {SAID} FROM active_corrections c")
-    return {row.id for row in counting(rows, lead)}
+    return {row.id for row in to_train_on(rows, lead)}
 
 
 def weight(row: ActiveCorrection, lead: str) -> tuple[bool, bool, int]:
