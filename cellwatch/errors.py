@@ -148,7 +148,7 @@ class ExtraMissing(CellwatchError):
 
 
 class UnsafePickle(CellwatchError, ValueError):
-    """Raised when a pickled file would call something, or is no pickle of plain arrays."""
+    """Raised when a pickled file would call something, or is not a pickle of plain arrays."""
 
 
 class DownloadError(CellwatchError, OSError):

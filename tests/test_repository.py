@@ -15,7 +15,7 @@ def tracked():
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if listed.returncode:
-        pytest.skip("this is no git checkout")
+        pytest.skip("this is not a git checkout")
     return [ROOT / line for line in listed.stdout.splitlines()]
 
 

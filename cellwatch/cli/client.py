@@ -119,7 +119,7 @@ def refuse_station_folder(config: "Config", folder: Path, what: str) -> None:
 def as_known(config: "Config", image: str) -> str:
     """Return an image as the ledger names it: its path below the watched folder, or what was said.
 
-    A path may lead there through `..` or a link; what is no file may be a name, or yet to come.
+    A path may lead there through `..` or a link; what is not a file may be a name, or yet to come.
     """
     path = Path(image)
     if not path.exists():

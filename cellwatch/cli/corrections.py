@@ -132,7 +132,7 @@ def corrections_import(
     from cellwatch.storage.corrections.names import read_name
 
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder")
+        raise UsageError(f"{folder} is not a folder")
     target = folder_of(read_station(config))
     if not target.is_dir():
         raise RequestRefused(f"the corrections folder {target} is not there; is its disk mounted?")

@@ -75,7 +75,9 @@ def subsets(
     try:
         numbers = [float(size) for size in sizes.split(",")]
     except ValueError as error:
-        raise UsageError(f"--sizes: '{sizes}' is no list of numbers, as in 0.25,0.5,1,2") from error
+        raise UsageError(
+            f"--sizes: '{sizes}' is not a list of numbers, as in 0.25,0.5,1,2"
+        ) from error
     made = make(folder, out, numbers, seeds)
     rows = [{"images": size, "seed": seed, "rois": rois} for size, seed, rois in made]
     if as_json:

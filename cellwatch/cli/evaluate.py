@@ -113,7 +113,8 @@ def _diameter(text: str) -> Diameter:
         return Diameter.parse(text)
     except ParameterError as error:
         raise UsageError(
-            f"--diameter: '{text}' is none of truth, train-mean, auto, 30 px or 18 um"
+            f"--diameter: '{text}' is not truth, train-mean, auto, or a "
+            "length such as 30 px or 18 um"
         ) from error
 
 

@@ -47,7 +47,7 @@ def app_for(command: str = "") -> typer.Typer:
     Parameters
     ----------
     command : str
-        What was typed first; where it is no command, all are there to be listed.
+        What was typed first; where it is not a command, all are there to be listed.
     """
     app = typer.Typer(
         name="cellwatch",

@@ -132,15 +132,17 @@ def models_add(
     from cellwatch.zoo.importing import import_checkpoint
 
     if not is_plain_name(model_id):
-        raise UsageError(f"--id: '{model_id}' has letters, digits, '-', '_' and '.' alone")
+        raise UsageError(f"--id: '{model_id}' may contain only letters, digits, '-', '_' and '.'")
     if model_id == "auto" or (BUILTIN / model_id).exists():
         raise UsageError(
-            f"--id: '{model_id}' is taken by what comes with cellwatch; choose another"
+            f"--id: '{model_id}' is the name of a model that comes with cellwatch; choose another"
         )
     root = zoo or user_zoo()
     if source.is_dir():
         if diam_mean or size_file or nucleus:
-            raise UsageError(f"{source} is a model folder: its card says all that options could")
+            raise UsageError(
+                f"{source} is a model folder: its card has what these options say; leave them out"
+            )
         _add_folder(source, root, model_id)
         return
     if not source.is_file():

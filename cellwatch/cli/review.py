@@ -80,7 +80,7 @@ def review(
         print_json(rows)
         return
     if not rows:
-        tell("no image needs a person; flag one: cellwatch flag IMAGE --why ...")
+        tell("no image waits for review; flag one with: cellwatch flag IMAGE --why ...")
         return
     table = [
         [
@@ -93,7 +93,7 @@ def review(
         for row in rows
     ]
     print_table("", ["image", "by", "why", "state", "taken out (UTC)"], table)
-    tell("hand some out: cellwatch checkout --next 3")
+    tell("take the first three out with: cellwatch checkout --next 3")
 
 
 def checkout(
@@ -143,10 +143,16 @@ def checkout(
         typer.echo(each["folder"])
         if files := before.get(each["acquisition_id"]):
             told = f"it was corrected before, in {', '.join(files)}"
-            tell(f"{told}; the labels handed out are the network's, not those")
+            tell(f"{told}; the labels in this folder are the network's, not the corrected ones")
     if len(made) < take_next:
-        tell(f"only {len(made)} of {take_next} images wait; --next skips those already handed out")
-    tell(f"correct them (README.txt in each), then copy the labels into {corrections}")
+        tell(
+            f"only {len(made)} of {take_next} images were taken out: no more "
+            "wait that were not taken out before"
+        )
+    tell(
+        "correct them (see README.txt in each folder), then copy the "
+        f"corrected labels into {corrections}"
+    )
 
 
 def _refuse_odd(image: str | None, take_next: int, crop: int, *, again: bool) -> None:
@@ -173,7 +179,8 @@ def _asked_for(
         ids = checkouts.short_ids(db)
     if not rows:
         raise RequestRefused(
-            "nothing waits that was not corrected or taken out; name an image to take it out again"
+            "every image that waits for review was corrected or taken out "
+            "already; name an image to take it out again"
         )
     return rows, looks, ids
 
@@ -222,7 +229,7 @@ def _hand_out(
         if made:
             ask(station, "checkout", {"made": made})
     if not made:
-        raise RequestRefused("none of them can be taken out; name another image")
+        raise RequestRefused("none of these images can be taken out; name another image")
     return made
 
 

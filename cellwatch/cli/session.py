@@ -57,7 +57,9 @@ def session(
         raise RequestRefused(f"there is no group '{group}'; there are {', '.join(groups)}")
     corrections = folder_of(station)
     if not is_locked(station.state.folder):
-        raise RequestRefused("no daemon takes corrections in; start it first: cellwatch run")
+        raise RequestRefused(
+            "no daemon is running to read corrections; start it first: cellwatch run"
+        )
     network: Path | None = None
     try:
         for number in range(1, images + 1):
@@ -72,11 +74,11 @@ def session(
             job = TrainJob.from_json(ask(station, "session", {"group": group}).facts["job"])
             network = train_on_all(station, job, number, now, _teller(), time.sleep)
     except KeyboardInterrupt:
-        tell("the session ends here; what was accepted stays, and the next night learns from it")
+        tell("the session ends here; accepted corrections are kept and used in the next training")
         raise
     finally:
         forget(network)
-    tell(f"{images} images done; tonight the gate judges what they taught, or now:")
+    tell(f"{images} images are corrected; the next training starts tonight, or now with:")
     tell(f"  cellwatch retrain {group} --now")
     tell(f"what it costs and gains: cellwatch effort {group}")
 
@@ -113,7 +115,7 @@ def _hand_out(
         rows = [r for r in doubts.to_check_out(db, 1000) if r.watch in members]
         short_id = new_short_id(checkouts.short_ids(db))
     if not rows:
-        raise RequestRefused("there is no image left that was not corrected or taken out")
+        raise RequestRefused("every image was corrected or taken out already")
     for row in rows[:SPARE]:
         watched, target = members[row.watch]
         given = None
@@ -128,7 +130,7 @@ def _hand_out(
             continue
         ask(station, "checkout", {"made": [made]})
         return newest, made
-    raise RequestRefused("none of the images can be handed out; see above")
+    raise RequestRefused("none of the images can be taken out; the reasons are above")
 
 
 def _wait_for(station: "Config", group: str, newest: int, made: dict[str, Any]) -> None:

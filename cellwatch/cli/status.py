@@ -158,7 +158,7 @@ def _show_daemon(facts: dict[str, Any]) -> None:  # Any: JSON
         who = f" (no heartbeat for {_since(daemon['heartbeat_at'])}; pid {daemon['pid']})"
     typer.echo(f"{state}{who}")
     if daemon.get("trouble") and state in RUNS:
-        typer.echo(f"nothing is segmented: {daemon['trouble']}")
+        typer.echo(f"no image is segmented at the moment: {daemon['trouble']}")
     if facts["is_config_newer"]:
         typer.echo(
             "the configuration was changed since: it takes effect when the daemon restarts, or "

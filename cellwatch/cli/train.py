@@ -181,7 +181,7 @@ def _fit(request: "RunRequest", prepared: "Prepared", folder: Path, device: "tor
 
 
 def _quoted(folder: Path, *, is_path: bool = False) -> str:
-    # As a shell takes it; as a path: so that it is no id.
+    # As a shell takes it; as a path: so that it is not an id.
     text = str(folder)
     return shlex.quote(f".{os.sep}{text}" if is_path and os.sep not in text else text)
 

@@ -83,13 +83,13 @@ class TrainOptions:
         Raises
         ------
         UsageError
-            When the text is no time.
+            When the text is not a time.
         """
         if not self.budget:
             return None
         match = _TIME.match(self.budget)
         if not match:
-            raise UsageError(f"--budget: '{self.budget}' is no time; write 90 min or 8 h")
+            raise UsageError(f"--budget: '{self.budget}' is not a time; write 90 min or 8 h")
         return float(match[1]) * _SECONDS[match[2]]
 
     @property

@@ -54,7 +54,7 @@ def verify(
             typer.echo(problem)
         tell(f"{len(rows)} mask stores checked, {len(problems)} problems")
         if n_outdated:
-            tell(f"{n_outdated} more are of what their files held before they were written to")
+            tell(f"{n_outdated} more belong to earlier contents of files that were changed since")
     if problems:
         raise typer.Exit(EXIT_FAILED)
 
@@ -102,7 +102,7 @@ def _against_manifest(
     try:
         images = json.loads(manifest.read_text(encoding="utf-8"))["images"]
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{manifest} is no manifest of a simulation: {error}") from error
+        raise UsageError(f"{manifest} is not a manifest of a simulation: {error}") from error
     problems = []
     for image in images:
         if image["fate"] != "whole":

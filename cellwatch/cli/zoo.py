@@ -159,7 +159,7 @@ def _show_clusters(report: "dict[str, object]", *, as_json: bool) -> None:
         print_json(report)
         return
     if report["clusters"] == 1:
-        tell("one cluster: its purity and stability say nothing; give more images, or more kinds")
+        tell("with one cluster, purity and stability mean nothing; give more images, or more kinds")
     for key in ("purity_by_set", "purity_by_modality", "stability_of_halves"):
         tell(f"{key.replace('_', ' ')}: {report[key]:.3f}")
     accuracy = report["modality_accuracy_on_test"]

@@ -1,7 +1,7 @@
 """How long a worker may be silent before it is treated as hanging.
 
 By the number of pixels and the rate that was measured on this machine: a large plane on a slow
-processor is no hang, and a small one that takes minutes is.
+processor is not a hang, and a small one that takes minutes is.
 """
 
 from collections import deque

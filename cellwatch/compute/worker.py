@@ -190,7 +190,7 @@ class Publisher:
             message = {"kind": "outcome", "outcome": outcome.to_json(), "ends": ends}
             self._replies.send(message)
         except BaseException:
-            logger.exception("%s: no outcome can be told", result.job.path)
+            logger.exception("%s: no outcome can be reported", result.job.path)
             os._exit(1)  # the supervisor learns of it at once, and not when its patience ends
 
 

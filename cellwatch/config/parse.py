@@ -185,7 +185,7 @@ def _explain(error: Any) -> str:  # Any: pydantic's ErrorDetails
     if error["type"] in ("tuple_type", "list_type"):
         return f"{where}: write a list: each entry on a line of its own, behind a dash"
     if error["type"] == "float_parsing":
-        return f"{where}: '{error['input']}' is no number"
+        return f"{where}: '{error['input']}' is not a number"
     what = str(error["msg"]).removeprefix("Value error, ")
     return f"{where}: {what[0].lower()}{what[1:]}"
 

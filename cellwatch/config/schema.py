@@ -67,13 +67,13 @@ def _pixel_size(value: Any) -> float | None:  # Any: what YAML gave
     try:
         return checked_pixel_size(float(text), "pixel_size")
     except (ValueError, CalibrationError) as error:
-        raise ValueError(f"'{value}' is no pixel size; write 0.65 um") from error
+        raise ValueError(f"'{value}' is not a pixel size; write 0.65 um") from error
 
 
 def _seconds(value: Any) -> float:  # Any: what YAML gave
     match = _DURATION.match(str(value))
     if not match:
-        raise ValueError(f"'{value}' is no time; write 2 s or 5 min")
+        raise ValueError(f"'{value}' is not a time; write 2 s or 5 min")
     unit = match[2] if match[2] in (None, "ms") else match[2][0]
     return float(match[1]) * _SECONDS[unit]
 
@@ -81,7 +81,7 @@ def _seconds(value: Any) -> float:  # Any: what YAML gave
 def _bytes(value: Any) -> float:  # Any: what YAML gave
     match = _SIZE.match(str(value))
     if not match:
-        raise ValueError(f"'{value}' is no size; write 500 MB or 2 GB")
+        raise ValueError(f"'{value}' is not a size; write 500 MB or 2 GB")
     return float(match[1]) * _BYTES[(match[2] or "").upper()]
 
 
@@ -93,7 +93,9 @@ def _existing(value: Any) -> str:  # Any: what YAML gave
         try:
             datetime.fromisoformat(text[6:].strip()).replace(tzinfo=UTC)
         except ValueError as error:
-            raise ValueError(f"'{text[6:].strip()}' is no date; write since:2026-11-30") from error
+            raise ValueError(
+                f"'{text[6:].strip()}' is not a date; write since:2026-11-30"
+            ) from error
         return f"since:{text[6:].strip()}"
     raise ValueError("write process, ignore, or since:2026-11-30")
 
@@ -125,7 +127,7 @@ def _target_name(value: Any) -> str:  # Any: what YAML gave
     if "." in name or name.startswith("_") or "__" in name or _PLANE.fullmatch(name):
         raise ValueError(
             f"'{name}' cannot be told from other parts of a correction's name; a target has "
-            "letters, digits, '-' and single '_', and is no plane as t1 or z05"
+            "letters, digits, '-' and single '_', and is not a plane as t1 or z05"
         )
     return name
 
@@ -177,7 +179,7 @@ def _experiment(value: Any) -> str:  # Any: what YAML gave
     try:
         groups = re.compile(text).groups
     except re.error as error:
-        raise ValueError(f"'{text}' is no pattern: {error}") from error
+        raise ValueError(f"'{text}' is not a pattern: {error}") from error
     if groups != 1:
         raise ValueError("write folder, or a regular expression with one group: ^(.*?)_well")
     return text
@@ -191,7 +193,7 @@ def _clock(value: Any) -> str:  # Any: what YAML gave; 02:00 without quotes come
     try:
         return time.fromisoformat(str(value)).strftime("%H:%M")
     except ValueError as error:
-        raise ValueError(f"'{value}' is no time of day; write \"02:00\", or never") from error
+        raise ValueError(f"'{value}' is not a time of day; write \"02:00\", or never") from error
 
 
 class Section(BaseModel):

@@ -40,7 +40,8 @@ class Normalisation:
             raise ParameterError(f"normalise: '{self.over}' is neither image nor acquisition")
         if not 0 <= self.low < self.high <= 100:
             raise ParameterError(
-                f"normalise: {self.low:g} and {self.high:g} are no percentiles 0 ≤ low < high ≤ 100"
+                f"normalise: {self.low:g} and {self.high:g} are not percentiles "
+                "with 0 ≤ low < high ≤ 100"
             )
 
 

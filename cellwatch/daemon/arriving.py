@@ -55,7 +55,7 @@ def _take_in_all(life: Life, arrivals: list[FromWatcher], until: float) -> int:
         raise
     except Exception:
         # One that cannot be recorded must not keep the others out.
-        logger.exception("%s could not be taken in", arrivals[taken].event)
+        logger.exception("%s could not be recorded", arrivals[taken].event)
         for event in arrivals[:taken]:
             _take_arrival(life, event, life.summaries)
         return taken + 1

@@ -106,7 +106,7 @@ def run(config: Config, config_path: Path, *, is_once: bool = False) -> dict[str
                 if life.next_config is None:
                     return counts
                 config = life.next_config
-                logger.info("the configuration was read again: it is in force now")
+                logger.info("the configuration was read again and is in force now")
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -192,9 +192,9 @@ def _begin(life: Life) -> None:
         logger.warning("%s", told)
     wait_for_stranded(stranded)
     for store in recovery.recover(life.db, now):
-        logger.warning("%s was in flight when the daemon died; it is queued again", store)
+        logger.warning("%s was being segmented when the daemon died; it is queued again", store)
     if again := recovery.retry_failed(life.db, now):
-        logger.info("%d that failed before are tried again", again)
+        logger.info("%d images that failed before are tried again", again)
     if not life.is_once:  # which trains nothing
         training.take_up(life.nights, now)
 
@@ -258,7 +258,7 @@ def _turn(life: Life) -> None:
     now = time.monotonic()
     life.summaries.sum_up(now)
     if now >= life.heartbeat_at:
-        # A clock that counts on while the machine sleeps: sleep is no jump.
+        # A clock that counts on while the machine sleeps: sleep is not a jump.
         _look_at_clock(life, time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
         if not life.is_output_claimed:
             life.is_output_claimed = claimed_output(life.config)
@@ -272,7 +272,7 @@ def _look_at_clock(life: Life, ahead: float) -> None:
     jump = ahead - life.clock_ahead if life.clock_ahead is not None else 0.0
     if abs(jump) > CLOCK_JUMP_S:
         logger.warning(
-            "the clock of this machine jumped by %+.0f s: what waits for a time may come early or "
+            "the clock of this machine jumped by %+.0f s: scheduled work may start early or "
             "late; look at its time service (timedatectl)",
             jump,
         )
@@ -310,14 +310,14 @@ def _end(life: Life) -> None:
             service.daemon_stopped(life.db, _now())
     except sqlite3.OperationalError as error:
         # The next start finds what was in flight, and masks that were not recorded yet.
-        logger.warning("the end cannot be recorded in the ledger: %s", error)
+        logger.warning("that the daemon ended cannot be recorded in the ledger: %s", error)
         for worker in workers_left:
             worker.kill()
     life.summaries.sum_up(time.monotonic(), is_over=True)
 
 
 def _drain(life: Life, left_over: list[Worker], until: float) -> None:
-    # A worker that dies now is no death of its images: they are handed back.
+    # A worker that dies now is not a death of its images: they are handed back.
     ended: set[int] = set()
     while any(worker.in_hand and worker.pid not in ended for worker in left_over):
         left = until - time.monotonic()

@@ -138,7 +138,7 @@ def _spawn(life: Life, slot: WorkerSlot) -> None:
         )
     except OSError as error:
         slot.respawn_at = time.monotonic() + UNFIT_AGAIN_S
-        logger.warning("no worker can be started: %s; it is tried again in a minute", error)
+        logger.warning("no worker can be started: %s; it is started again in a minute", error)
         return
     slot.ready_until = time.monotonic() + STARTING_S
     _tell_of_workers(life)
@@ -287,7 +287,7 @@ def _unfit(life: Life, slot: WorkerSlot, reason: str) -> None:
     if not any(other.is_ready for other in life.slots):
         what = "nothing is segmented"
         service.daemon_degraded(life.db, reason)
-    line = f"{what}: {reason}; it is tried again every minute"
+    line = f"{what}: {reason}; cellwatch tries again every minute"
     life.summaries.say(logging.ERROR, "looks at the device", line, time.monotonic())
 
 
@@ -299,7 +299,7 @@ def _end_hanging(slot: WorkerSlot, now: float) -> None:
     if slot.publishing is not None:  # which the job that is computed may be waiting for
         job, what = slot.publishing, "the masks of %s are not written"
     if not worker.is_ready and not worker.why_over and now > slot.ready_until:
-        logger.warning("the worker is not ready after %g s: it hangs and is killed", STARTING_S)
+        logger.warning("the worker is not ready after %g s; it is killed", STARTING_S)
         slot.ready_until = float("inf")
         worker.kill()
     elif job is not None and now > job.until:

@@ -20,7 +20,7 @@ def fingerprint(path: Path) -> str:
     Raises
     ------
     UnreadableImage
-        When the path is no regular file, or cannot be read.
+        When the path is not a regular file, or cannot be read.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -29,7 +29,7 @@ def fingerprint(path: Path) -> str:
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise UnreadableImage(path, "is no regular file")
+            raise UnreadableImage(path, "is not a regular file")
         digest = hashlib.blake2b(status.st_size.to_bytes(8, "little"), digest_size=16)
         try:
             digest.update(file.read(PART))

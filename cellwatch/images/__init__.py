@@ -85,7 +85,7 @@ def describe(path: Path, axes: str = "") -> ImageInfo:
     Raises
     ------
     UnreadableImage
-        When the file is no image of a known format, or its header cannot be true.
+        When the file is not an image of a known format, or its header cannot be true.
     """
     if not is_image(path):
         raise UnreadableImage(path, f"'{path.suffix}' is none of {', '.join(SUFFIXES)}")

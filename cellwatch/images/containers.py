@@ -42,7 +42,7 @@ def czi(file: BinaryIO, size: int) -> str:
 def _lacks_of_czi(file: BinaryIO, size: int) -> Iterator[str]:
     head = file.read(CZI_HEADER)
     if not head.startswith(CZI_START):
-        yield "this is no CZI file"
+        yield "this is not a CZI file"
     elif len(head) < CZI_HEADER:
         yield f"the CZI file ends in its header: {STILL}"
     table, metadata, is_pending, attached = struct.unpack("<QQiQ", head[84:112])

@@ -85,7 +85,7 @@ def _count(box: Mapping[str, tuple[int, int]], axis: str) -> int:
     return max(1, end - start)
 
 
-def _listed(value: Any) -> list[Any]:  # Any: XML as mappings, where one child is no list
+def _listed(value: Any) -> list[Any]:  # Any: XML as mappings, where one child is not a list
     return value if isinstance(value, list) else [] if value is None else [value]
 
 

@@ -110,7 +110,7 @@ def own_planes(path: Path, xml: str, n_pages: int) -> OwnPlanes | None:
 
 
 def pixels_of(xml: str) -> ElementTree.Element | None:
-    """Return the first image's `Pixels` in OME-XML; None: there is none, or it is no XML."""
+    """Return the first image's `Pixels` in OME-XML; None: there is none, or it is not XML."""
     root = _parsed(xml)
     return next((e for e in root.iter() if _tag(e) == "Pixels"), None) if root is not None else None
 

@@ -182,7 +182,7 @@ class OpenImage:
 
     def _refuse_changed(self, error: UnreadableImage | None = None) -> None:
         if stamp_of(self.path) != self.stamp:
-            raise UnreadableImage(self.path, "it was written to while it was read") from error
+            raise UnreadableImage(self.path, "the file was changed while it was read") from error
 
     def _axes_ahead(self) -> int:
         # Along which pages follow each other; the others lie within a page.

@@ -72,7 +72,8 @@ def _greys(path: Path, image: Image.Image) -> NDArray[np.uint8]:
     if not (colours == colours[:, :1]).all():
         raise UnreadableImage(
             path,
-            "its palette has colours, which are no intensities; save it as grey or as RGB (a label "
+            "its palette has colours, which are not intensities; save it as "
+            "grey or as RGB (a label "
             "image of this kind is read by its numbers)",
         )
     return np.pad(colours[:, 0], (0, 256 - len(colours)))
@@ -85,7 +86,7 @@ def _open(path: Path) -> Image.Image:
                 raise UnreadableImage(path, "a colour PNG of 16 bits; save it as TIFF")
         return Image.open(path, formats=["PNG"])
     except UnidentifiedImageError as error:
-        raise UnreadableImage(path, "this is no PNG file") from error
+        raise UnreadableImage(path, "this is not a PNG file") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise UnreadableImage(path, f"the PNG cannot be opened: {error}") from error
     except Image.DecompressionBombError as error:

@@ -152,7 +152,7 @@ def _open(path: Path) -> tifffile.TiffFile:
         # One file at a time: what others hold, or lack, does not change what this one means.
         return tifffile.TiffFile(path, is_mmstack=False, is_ndtiff=False, _multifile=False)
     except tifffile.TiffFileError as error:
-        raise UnreadableImage(path, f"this is no TIFF file: {error}") from error
+        raise UnreadableImage(path, f"this is not a TIFF file: {error}") from error
     except OSError as error:
         raise UnreadableImage(path, f"cannot be opened: {error.strerror or error}") from error
     except Exception as error:

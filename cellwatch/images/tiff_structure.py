@@ -105,7 +105,7 @@ def _structure(file: BinaryIO, size: int, path: Path) -> str:
 
 def _png(file: BinaryIO, size: int) -> str:
     if file.read(8) != PNG_START:
-        return "this is no PNG file"
+        return "this is not a PNG file"
     file.seek(max(0, size - 64))
     return "" if PNG_END in file.read() else "the PNG has no end: it is still written or was cut"
 
@@ -115,7 +115,7 @@ def _tiff(file: BinaryIO, size: int, name: str) -> str:
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     version = struct.unpack(f"{order}H", head[2:4])[0] if order and len(head) >= 8 else 0
     if order is None or version not in (42, 43):
-        return "this is no TIFF file: its first bytes are not a TIFF header"
+        return "this is not a TIFF file: its first bytes are not a TIFF header"
     layout = _Layout(order, version == 43, size)
     first = head[8:16] if layout.is_big else head[4:8]
     offset = struct.unpack(f"{order}{'Q' if layout.is_big else 'I'}", first)[0]
@@ -163,7 +163,7 @@ def _directory(
     count = struct.unpack(f"{order}{'Q' if big else 'H'}", file.read(8 if big else 2))[0]
     entry_size = 20 if big else 12
     if count > MAX_TAGS:
-        raise _Unlikely(f"a directory of the TIFF has {count} tags; that is no image")
+        raise _Unlikely(f"a directory of the TIFF has {count} tags; an image has fewer")
     table = file.read(count * entry_size)
     next_offset = struct.unpack(f"{order}{'Q' if big else 'I'}", file.read(8 if big else 4))[0]
     wanted = {WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, ROWS_PER_STRIP, PLANAR}
@@ -188,7 +188,7 @@ def _refuse_giant(tag: int, kind: int, rest: bytes, layout: _Layout) -> None:
         )
     n_bytes = SIZES.get(kind, 1) * count
     if n_bytes > MAX_TAG or (not is_list and kind not in TEXTS and count > MAX_VALUES // 4):
-        raise _Unlikely(f"tag {tag} of the TIFF declares {n_bytes} bytes; that is no image")
+        raise _Unlikely(f"tag {tag} of the TIFF declares {n_bytes} bytes; an image has fewer")
 
 
 def _value(file: BinaryIO, rest: bytes, kind: int, layout: _Layout) -> bytes | Sequence[int]:

@@ -128,9 +128,13 @@ class FitPlan:
         if self.precision not in ("float32", "bfloat16"):
             raise UsageError(f"precision: '{self.precision}' is neither float32 nor bfloat16")
         if not 0 <= self.validation < 1:
-            raise UsageError(f"validation: {self.validation:g} is no part of the images, 0 to 1")
+            raise UsageError(
+                f"validation: {self.validation:g} is not a fraction of the images from 0 to 1"
+            )
         if not 0 <= self.simulated <= 1:
-            raise UsageError(f"simulated: {self.simulated:g} is no part of the crops, 0 to 1")
+            raise UsageError(
+                f"simulated: {self.simulated:g} is not a fraction of the crops from 0 to 1"
+            )
 
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch of this run, counted from 0."""

@@ -65,7 +65,7 @@ def find_model(name: str, zoo: Path | None = None) -> ModelPlace:
         return _at_path(Path(name))
     if name.rsplit("/", 1)[-1] == CLASSIFIER:
         raise UnknownModel(
-            f"'{name}' is no model: it chooses one for each image (cellwatch zoo show {name}); "
+            f"'{name}' is not a model: it chooses one for each image (cellwatch zoo show {name}); "
             "name one of those that it chooses from"
         )
     for root in zoo_roots(zoo):

@@ -165,7 +165,7 @@ def read_classifier_card(folder: Path) -> ClassifierCard:
         clusters = tuple(ClusterCard(**cluster) for cluster in data["clusters"])
         card = ClassifierCard(**{**data, "clusters": clusters, "images": tuple(data["images"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{folder} is no classifier: {error}") from error
+        raise WeightsError(f"{folder} is not a classifier: {error}") from error
     if (found := _card_sha256(card)) != card.sha256:
         raise WeightsError(
             f"{folder / CARD} was changed: its content's sha256 is {found}, it says {card.sha256}"

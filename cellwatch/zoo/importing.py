@@ -96,7 +96,7 @@ def import_style_choice(source: Path, zoo: Path, origin: str = "") -> Classifier
     UnknownModel
         When some of them are not there; all are named.
     WeightsError
-        When the file is no choice of styles.
+        When the file is not a choice of styles.
     """
     folder = zoo / PUBLISHED_PREFIX / "auto"
     if (folder / CLASSIFIER_CARD).exists():

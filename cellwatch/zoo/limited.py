@@ -99,12 +99,12 @@ def _size(source: Path, target: Path) -> None:
 
     held = read_pickled_dict(source)
     if lacking := {"A", "smean", "diam_mean", "ymean"} - set(held):
-        raise WeightsError(f"{source} is no size model: it lacks {', '.join(sorted(lacking))}")
+        raise WeightsError(f"{source} is not a size model: it lacks {', '.join(sorted(lacking))}")
     try:
         names = ("A", "smean", "diam_mean", "ymean")
         arrays = {key: np.asarray(held[key], np.float64).ravel() for key in names}
     except (TypeError, ValueError) as error:
-        raise WeightsError(f"{source} is no size model: {error}") from error
+        raise WeightsError(f"{source} is not a size model: {error}") from error
     is_single = arrays["diam_mean"].size == arrays["ymean"].size == 1
     are_numbers = all(np.isfinite(array).all() for array in arrays.values())
     if (
@@ -112,7 +112,7 @@ def _size(source: Path, target: Path) -> None:
         or not (is_single and are_numbers)
         or arrays["diam_mean"][0] <= 0
     ):
-        raise WeightsError(f"{source} is no size model: its arrays do not fit each other")
+        raise WeightsError(f"{source} is not a size model: its arrays do not fit each other")
     save_file(arrays, target)
 
 
@@ -127,14 +127,14 @@ def _styles(source: Path, target: Path) -> None:
     held = read_pickled_dict(source)
     if lacking := {"train_styles", "leiden_labels", "label_models"} - set(held):
         raise WeightsError(
-            f"{source} is no choice of styles: it lacks {', '.join(sorted(lacking))}"
+            f"{source} is not a choice of styles: it lacks {', '.join(sorted(lacking))}"
         )
     try:
         styles = np.asarray(held["train_styles"], np.float32)
         labels = np.asarray(held["leiden_labels"]).astype(np.int64).ravel()
         models = [str(name) for name in np.asarray(held["label_models"]).ravel()]
     except (TypeError, ValueError) as error:
-        raise WeightsError(f"{source} is no choice of styles: {error}") from error
+        raise WeightsError(f"{source} is not a choice of styles: {error}") from error
     if styles.ndim != 2 or len(styles) != len(labels) or not len(labels):
         raise WeightsError(f"{source}: {styles.shape} styles and {labels.shape} labels do not fit")
     if labels.min() < 0 or labels.max() >= len(models):

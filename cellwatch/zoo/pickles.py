@@ -127,7 +127,7 @@ def _from_bytes(
 def _checked(shape: Any) -> tuple[int, ...]:
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     if any(not isinstance(n, int) or n < 0 for n in sizes):
-        raise UnsafePickle(f"{sizes} is no shape")
+        raise UnsafePickle(f"{sizes} is not a shape")
     return sizes
 
 
@@ -176,7 +176,7 @@ def _plain(value: Any) -> Any:  # Any: what the file holds
     if isinstance(value, list | tuple):
         return type(value)(_plain(item) for item in value)
     if isinstance(value, _Kind):
-        raise UnsafePickle("a bare type is no value")
+        raise UnsafePickle("a bare type is not a value")
     return value
 
 

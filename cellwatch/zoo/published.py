@@ -90,10 +90,11 @@ def _fetch_all(address: str, partial: Path, on_bytes: Callable[[int, int], None]
         except (OSError, HTTPException) as error:
             if attempt + 1 == ATTEMPTS:
                 raise DownloadError(
-                    f"{address} cannot be fetched: {error}; what came is kept, try again, or bring "
+                    f"{address} cannot be downloaded: {error}; what came is kept, "
+                    "try again, or bring "
                     "the file yourself: --from-file"
                 ) from error
-    raise DownloadError(f"{address} cannot be fetched: the server refuses every range")
+    raise DownloadError(f"{address} cannot be downloaded: the server refuses to send parts of it")
 
 
 def check_pin(name: str, path: Path, folder: Path) -> str:
@@ -109,7 +110,8 @@ def check_pin(name: str, path: Path, folder: Path) -> str:
     found = file_sha256(path)
     if pins.get(name, found) != found:
         raise DownloadError(
-            f"{name} is not the file that came first: its sha256 is {found}, the one recorded in "
+            f"{name} is not the file that was downloaded first: its sha256 "
+            f"is {found}, the one recorded in "
             f"{pins_path} is {pins[name]}; if you trust the new file, remove "
             "that line and the folder of the model, and pull again"
         )
@@ -153,7 +155,7 @@ def checked_address(address: str) -> str:
         return address.rstrip("/")
     if parts.scheme == "http" and parts.hostname and _is_loopback(parts.hostname):
         return address.rstrip("/")
-    raise DownloadError(f"{address} is not https, so nobody vouches for what comes from it")
+    raise DownloadError(f"{address} is not https, so its files cannot be trusted")
 
 
 def _fetch_rest(address: str, partial: Path, on_bytes: Callable[[int, int], None]) -> None:

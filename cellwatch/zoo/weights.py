@@ -35,7 +35,7 @@ def load_network(path: Path) -> CPNet:
     Raises
     ------
     WeightsError
-        When the file is no safetensors file, or is not this network key for key.
+        When the file is not a safetensors file, or is not this network key for key.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -93,7 +93,7 @@ def read_checkpoint(path: Path, default_diameter: float | None = None) -> tuple[
         raise WeightsError(f"{path} holds no state dict of tensors")
     for key, tensor in tensors.items():
         if tensor.layout != torch.strided:
-            raise WeightsError(f"{path}: {key} is no plain tensor")
+            raise WeightsError(f"{path}: {key} is not a plain tensor")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise WeightsError(f"{path}: {key} claims to be larger than the file that it is in")
     if "W2" in tensors:

@@ -124,7 +124,7 @@ def test_segment_goes_on_after_a_bad_file_and_ends_with_one(tmp_path, pairs, tin
     )  # fmt: skip
 
     assert ended.returncode == 1
-    assert "no TIFF file" in ended.stderr
+    assert "not a TIFF file" in ended.stderr
     assert (tmp_path / "out/disc0_img.tif.zarr/zarr.json").is_file()
 
 
@@ -213,7 +213,7 @@ def test_train_makes_a_model_that_resumes_and_is_not_trained_twice(tmp_path, pai
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--from", "scratch", "--budget", "lots"], "'lots' is no time"),
+        (["--from", "scratch", "--budget", "lots"], "'lots' is not a time"),
         (["--from", "nculei"], "no model 'nculei'"),
         (["--from", "scratch", "--steps", 20, "--images-per-epoch", 100], "65 steps or more"),
         (["--from", "scratch", "--steps", 3], "5"),

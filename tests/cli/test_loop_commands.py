@@ -163,7 +163,7 @@ def test_the_next_images_are_others_than_those_that_are_out(desk, tmp_path):
     again = desk.command(*words, check=False)
 
     assert again.returncode == 1
-    assert "nothing waits" in again.stderr
+    assert "every image that waits for review was corrected or taken out" in again.stderr
     assert "out/2~" in first
     desk.command("unflag", "2.tif")
 
@@ -184,7 +184,7 @@ def test_a_training_without_a_daemon_is_given_up_from_another_terminal(desk):
     assert f"cellwatch retrain (pid {process.pid} on" in told
     assert "continues when" not in told
     assert (refused.returncode, "it ends by itself: wait for it" in refused.stderr) == (75, True)
-    assert (process.returncode, "is given up" in said) == (1, True)
+    assert (process.returncode, "is cancelled" in said) == (1, True)
     assert desk.rows("SELECT state FROM runs ORDER BY id DESC LIMIT 1") == [("failed",)]
     assert "cancelled by" in desk.command("models", "history").stdout
     assert "last training was cancelled" in desk.command("status", check=False).stdout
@@ -242,12 +242,12 @@ def test_the_models_of_the_station_are_listed_where_its_configuration_is_exporte
         (("checkout", "1", "--plane", "0,0,9"), 1, "has no plane"),
         (("checkout", "1", "--target", "ghosts"), 2, "there is no 'ghosts'"),
         (("session", "ghosts"), 1, "there is no group 'ghosts'"),
-        (("session", "images"), 1, "no daemon takes corrections in"),
+        (("session", "images"), 1, "no daemon is running to read corrections"),
         (("effort", "ghosts"), 1, "there is no group 'ghosts'"),
         (("models", "promote", "ghost"), 2, "there is no model 'ghost'"),
         (("models", "rollback", "ghosts"), 1, "there is no group 'ghosts'"),
         (("rerun", "ghosts"), 1, "there is no experiment 'ghosts'"),
-        (("corrections", "import", "nowhere"), 2, "is no folder"),
+        (("corrections", "import", "nowhere"), 2, "is not a folder"),
     ],
 )
 def test_mistakes_are_told_in_one_line(desk, words, code, message, tmp_path):

@@ -53,7 +53,7 @@ def test_a_changed_file_on_the_mirror_is_refused(mirror, tmp_path):
     refused = in_process(*words)
 
     assert refused.returncode == 1
-    assert "not the file that came first" in refused.stderr
+    assert "not the file that was downloaded first" in refused.stderr
 
 
 def test_a_model_trained_here_gets_a_name_and_keeps_its_card(tmp_path, tiny_model):

@@ -84,7 +84,7 @@ def test_one_that_is_written_to_before_it_is_published_is_not(
     found = compute(lapse, models, tmp_path / "old", now)
     tifffile.imwrite(lapse.path, np.zeros((3, 2, 96, 96), np.uint16))
 
-    with pytest.raises(UnreadableImage, match="written to while it was read"):
+    with pytest.raises(UnreadableImage, match="changed while it was read"):
         found.publish()
 
     assert not Path(lapse.store).exists()

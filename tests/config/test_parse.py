@@ -69,7 +69,7 @@ def test_all_problems_are_told_at_once_with_place_and_remedy():
 
     assert found == [
         "c.yaml:3:5: unknown key 'diametre'; did you mean 'diameter'?",
-        "c.yaml:4:5: watch.0.settle: 'soon' is no time; write 2 s or 5 min",
+        "c.yaml:4:5: watch.0.settle: 'soon' is not a time; write 2 s or 5 min",
         "c.yaml:7:1: device: input should be auto, cpu, cuda, or a list such as [cuda:0, cuda:1]",
     ]
 
@@ -105,7 +105,7 @@ def test_unknown_keys_hide_no_conflict_between_the_others():
         (LEAST + "defaults: {segment: [{name: t1}]}\n", "cannot be told from other parts"),
         (LEAST + "defaults: {segment: [{name: nuclei.v2}]}\n", "cannot be told from other parts"),
         (LEAST + "defaults: {segment: [{name: _n}]}\n", "cannot be told from other parts"),
-        (LEAST + "defaults: {pixel_size: 0}\n", "'0' is no pixel size; write 0.65 um"),
+        (LEAST + "defaults: {pixel_size: 0}\n", "'0' is not a pixel size; write 0.65 um"),
         (LEAST + "defaults: {model: nuklei}\n", "c.yaml:5:12: there is no model 'nuklei'"),
         (LEAST + "defaults: {model: ./gone}\n", "/station/gone is neither a model folder"),
         (LEAST + "defaults: {flow_threshold: yes}\n", "write a number, not yes or no"),
@@ -116,7 +116,7 @@ def test_unknown_keys_hide_no_conflict_between_the_others():
         (LEAST + "device: 2026-13-45\n", "c.yaml: month must be"),
         (LEAST + "defaults: {axes: YQX}\n", "letters of PTZCYXS"),
         (LEAST + "defaults: {existing: maybe}\n", "process, ignore, or since"),
-        (LEAST + "defaults: {existing: 'since:soon'}\n", "'soon' is no date"),
+        (LEAST + "defaults: {existing: 'since:soon'}\n", "'soon' is not a date"),
         (LEAST + "defaults: {normalise: {low: 99, high: 1}}\n", "percentiles"),
         (LEAST.replace("folder: masks", "folder: images/masks"), "lies inside the watched folder"),
         (LEAST.replace("- folder: images", "- folder: a\n  - folder: a/b\n    name: c"), "overlap"),

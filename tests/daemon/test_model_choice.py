@@ -256,7 +256,7 @@ def test_a_model_that_is_gone_blocks_its_experiment_and_no_other_takes_its_place
         ("promote", {"model": "tiny-1", "group": "nobody"}, "there is no"),
         ("rerun", {"experiment": "ghost"}, "there is no experiment 'ghost'"),
         ("retrain", {"group": "ghost"}, "there is no group 'ghost'"),
-        ("retrain", {"group": "images"}, "has no correction to learn from"),
+        ("retrain", {"group": "images"}, "has no correction to train on"),
         ("retrain", {}, "no group has new corrections"),
         ("withdraw", {"id": 4}, "there is no correction 4"),
         ("dance", {}, "does not know 'dance'"),

@@ -76,7 +76,7 @@ def test_one_bad_file_never_stops_the_others(station):
     }
     assert "pixels should reach byte" in reasons["cut.tif"]
     assert "empty" in reasons["empty.tif"]
-    assert "no TIFF file" in reasons["notes.tif"]
+    assert "not a TIFF file" in reasons["notes.tif"]
     assert "4 channels" in reasons["four.tif"]
     explained = station.command("explain", str(station.images / "constant.tif")).stdout
     assert "0 ROIs" in explained

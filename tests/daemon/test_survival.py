@@ -43,7 +43,7 @@ def reload_the_configuration(station, process):  # F89
 
     station.config.write_text(good.replace("settle: 0.3 s", "settle: 0.4 s"))
     process.send_signal(signal.SIGHUP)
-    assert station.until(lambda: "it is in force now" in station.log())
+    assert station.until(lambda: "is in force now" in station.log())
     station.write("b.tif", seed=1)
     assert station.until(is_done(station, 2)), station.log()
     assert "is wrong" not in station.command("status").stdout
@@ -308,7 +308,7 @@ def test_f63_a_ledger_that_is_held_when_the_daemon_starts_or_reads_its_configura
             time.sleep(4)
             assert process.poll() is None
             db.execute("ROLLBACK")
-            assert station.until(lambda: "it is in force now" in station.log())
+            assert station.until(lambda: "is in force now" in station.log())
             assert station.until(lambda: station.status()["state"] == "running")
 
 

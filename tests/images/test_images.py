@@ -116,8 +116,8 @@ def test_pixels_that_are_not_square_have_no_size(tmp_path):
     ("name", "content", "reason"),
     [
         ("a.tif", b"", "empty"),
-        ("a.tif", b"these are my notes\n", "no TIFF"),
-        ("a.png", b"these are my notes\n", "no PNG"),
+        ("a.tif", b"these are my notes\n", "not a TIFF"),
+        ("a.png", b"these are my notes\n", "not a PNG"),
         ("a.lif", b"p", "none of .tif"),
     ],
 )

@@ -95,7 +95,7 @@ def test_a_file_that_is_written_to_while_it_is_read_is_refused(tmp_path):
     with open_image(path) as opened:
         opened.plane(0, 0, 0)
         tifffile.imwrite(path, STACK[1, :, 0], photometric="minisblack", compression="zlib")
-        with pytest.raises(UnreadableImage, match="written to while it was read"):
+        with pytest.raises(UnreadableImage, match="changed while it was read"):
             opened.plane(0, 2, 0)
 
 

@@ -55,9 +55,9 @@ def test_a_stack_that_was_stopped_early_is_short_of_planes(tmp_path):
     ("name", "content", "reason"),
     [
         ("a.tif", b"", "empty"),
-        ("a.tif", b"some notes", "no TIFF"),
+        ("a.tif", b"some notes", "not a TIFF"),
         ("a.tif", b"II*\0\0\0\0\0" + bytes(40), "not written"),
-        ("a.png", b"some notes", "no PNG"),
+        ("a.png", b"some notes", "not a PNG"),
     ],
 )
 def test_other_files_say_what_they_are(tmp_path, name, content, reason):

@@ -155,5 +155,5 @@ def test_a_specimen_for_training_has_room_for_a_crop_and_only_kinds_that_were_na
 
 
 def test_part_and_kinds_that_no_plan_can_have_are_refused():
-    with pytest.raises(UsageError, match=r"simulated: 1\.5 is no part of the crops"):
+    with pytest.raises(UsageError, match=r"simulated: 1\.5 is not a fraction of the crops"):
         FitPlan("online", 20, simulated=1.5)

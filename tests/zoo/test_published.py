@@ -87,7 +87,7 @@ def test_another_file_than_the_first_is_refused_with_both_hashes(mirror, tmp_pat
     (tmp_path / "x").write_bytes(b"second")
     assert file_sha256(tmp_path / "x") in str(told.value)
     assert first.read_bytes() == b"first"
-    with pytest.raises(DownloadError, match="not the file that came first"):
+    with pytest.raises(DownloadError, match="not the file that was downloaded first"):
         pin("cyto3", tmp_path / "x", tmp_path)
     assert (tmp_path / "x").exists()
 

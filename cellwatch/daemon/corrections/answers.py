@@ -73,7 +73,7 @@ def answer(db: Database, folder: Path, row: Correction) -> None:
         answer_files.write_answer(dropped, text, is_accepted=is_accepted)
     except OSError as error:
         logger.warning(
-            "the answer to %s cannot be written (%s); cellwatch corrections list has it",
+            "the answer to %s cannot be written (%s); read it with: cellwatch corrections list",
             row.file,
             error,
         )

@@ -57,7 +57,9 @@ WAIT_REMEDY = (
     "nothing, if the image is still to come: this file is then taken by itself. Else look whether "
     "it is named after the image"
 )
-BLOCKED_REMEDY = "nothing: it is tried again every minute; the log of the daemon has the details"
+BLOCKED_REMEDY = (
+    "nothing to do: cellwatch tries again every minute; the log of the daemon has the details"
+)
 
 
 def start_drop_watcher(
@@ -96,7 +98,7 @@ def _guarded(work: Callable[[], None]) -> Callable[[threading.Event], None]:
             try:
                 work()
             except Exception:
-                logger.exception("taking corrections in failed; it starts again")
+                logger.exception("reading corrections failed; it is started again")
                 stop.wait(5.0)
 
     return run
@@ -182,7 +184,7 @@ class DropWatcher:
 
     def _tell_once(self, path: str, error: Exception) -> None:
         if path not in self._troubled:
-            text = "%s cannot be looked at; it is tried again every minute"
+            text = "%s cannot be looked at; cellwatch tries again every minute"
             logger.error(text, path, exc_info=error)
         self._troubled.add(path)
 

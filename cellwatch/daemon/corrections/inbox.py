@@ -93,7 +93,9 @@ def take(inbox: Inbox, event: Event, now: datetime) -> None:
     try:
         _take(inbox, event, now)
     except (OSError, ValueError, KeyError, TypeError):
-        logger.exception("what was dropped could not be taken in; it is looked at again at start")
+        logger.exception(
+            "a dropped file could not be recorded; it is read again when the daemon starts"
+        )
 
 
 def _take(inbox: Inbox, event: Event, now: datetime) -> None:
@@ -127,7 +129,7 @@ def _note_folder(inbox: Inbox, event: FolderLost, now: datetime) -> None:
         inbox.db, event.name, str(event.folder), files=event.files, reason=event.reason, now=now
     )
     if event.reason:
-        logger.warning("%s; what is dropped there waits", event.reason)
+        logger.warning("%s; files dropped there wait", event.reason)
     else:
         logger.info("%s is there again", event.folder)
 

@@ -64,7 +64,9 @@ def read_correction(asked: CorrectionAsked) -> CorrectionRead:
 def _read_dropped(asked: CorrectionAsked) -> CorrectionRead:
     if not Path(asked.path).exists():
         return CorrectionRead(
-            reason="it was taken away before it was read", remedy="drop it again", is_blocked=True
+            reason="the file was removed before it was read",
+            remedy="drop it again",
+            is_blocked=True,
         )
     try:
         refuse_large(Path(asked.path))
@@ -84,7 +86,7 @@ def _read_dropped(asked: CorrectionAsked) -> CorrectionRead:
     except CellwatchError as error:
         return CorrectionRead(
             reason=f"its image or prediction cannot be read now: {error}",
-            remedy="put the image and its mask store back; it is tried again every minute",
+            remedy="put the image and its mask store back; cellwatch tries again every minute",
             is_blocked=True,
         )
 
@@ -93,13 +95,13 @@ def _not_ours(asked: CorrectionAsked, error: OSError) -> CorrectionRead:
     # What the operating system refuses: only a file without read permission needs the person.
     if isinstance(error, PermissionError) and error.filename == asked.path:
         return CorrectionRead(
-            reason="this program may not read it (permission denied)",
+            reason="cellwatch may not read the file (permission denied)",
             remedy="make it readable for all (chmod a+r) and drop it again",
         )
     if error.errno in NO_ROOM or not Path(asked.path).exists():
         return CorrectionRead(
-            reason=f"it cannot be kept now: {error.strerror}",
-            remedy="nothing: it is tried again every minute",
+            reason=f"it cannot be copied into the station now: {error.strerror}",
+            remedy="nothing to do: cellwatch tries again every minute",
             is_blocked=True,
         )
     return CorrectionRead(reason=f"it cannot be read: {error}", remedy="save it again")
@@ -188,11 +190,11 @@ def _image(asked: CorrectionAsked) -> OpenImage:
     before = file_state(path)
     is_known = before == (asked.image_size, asked.image_mtime_ns)
     if not is_known and asked.image_sha256 and content_sha256(path) != asked.image_sha256:
-        raise UnreadableImage(path, "it is being rewritten, and not segmented yet")
+        raise UnreadableImage(path, "its image is being rewritten and is not segmented yet")
     with ExitStack() as stack:
         image = stack.enter_context(open_image(path, asked.axes))
         if file_state(path) != before:
-            raise UnreadableImage(path, "it was written to while it was read")
+            raise UnreadableImage(path, "the file was changed while it was read")
         at = (asked.plane.position, asked.plane.t, asked.plane.z)
         if asked.plane_sha256 and plane_digest(image.plane(*at)) != asked.plane_sha256:
             raise RejectedCorrection(overwritten(asked.image), TAKE_NEW)

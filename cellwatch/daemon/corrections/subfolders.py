@@ -35,7 +35,7 @@ def place_of(row: Acquisition) -> list[str]:
 def who(folder: Path, name: DroppedName) -> str:
     """Return the annotator that a sub-folder names; "": none.
 
-    Who copies a whole checkout folder is no annotator of its name: that of the file in it.
+    Who copies a whole checkout folder is not an annotator of its name: that of the file in it.
     """
     named = first(folder)
     return "" if name_key(named) == name_key(name.readings[0].stem) else named

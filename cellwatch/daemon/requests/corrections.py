@@ -31,7 +31,7 @@ def checkout(db: Database, said: Said, now: datetime) -> Answer:
     with transaction(db):
         for made in said["made"]:
             checkouts.record(db, made, now)
-    return Answer(True, f"took {len(said['made'])} out", {})
+    return Answer(True, f"recorded {len(said['made'])} checkouts", {})
 
 
 def withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer:
@@ -77,7 +77,7 @@ def confirm(db: Database, request: Request, now: datetime) -> Answer:
     row = confirmations.confirm(db, key, request.asked_by, now)
     if row is None:
         raise RequestRefused(
-            f"correction {key} is not one that waits for a word: only the latest drop of a file "
+            f"correction {key} cannot be confirmed: only the latest drop of a file "
             "that was rejected for a doubt can be confirmed (cellwatch corrections list)"
         )
     text = f"correction {key} ({row.file}) is confirmed: it is read again, and learned from"

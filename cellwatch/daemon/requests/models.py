@@ -82,7 +82,7 @@ def rollback(
 
 
 def _is_configured(model: str, group: Group, nights: Nights) -> bool:
-    # A classifier is no model to promote: it is in use when nothing is promoted over it.
+    # A classifier is not a model to promote: it is in use when nothing is promoted over it.
     place = nights.configured[group.target.model]
     return isinstance(place, ClassifierPlace) and model in (group.target.model, place.card.id)
 

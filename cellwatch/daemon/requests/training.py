@@ -61,7 +61,7 @@ def cancel(nights: Nights, request: Request, now: datetime) -> Answer:
         of = f" of '{group}'" if group else ""
         raise RequestRefused(f"no training{of} is under way or waits")
     groups = list(dict.fromkeys(row.group_name for row in rows))
-    text = f"the training of {', '.join(groups)} is given up; the corrections stay, and the model"
+    text = f"the training of {', '.join(groups)} is cancelled; the corrections stay, and the model"
     return Answer(True, text, {"groups": groups, "folders": [row.folder for row in rows]})
 
 

@@ -130,7 +130,9 @@ def without_damaged(job: TrainJob) -> tuple[TrainJob, dict[str, str]]:
         else:
             whole.append(item)
     if not whole:
-        raise TrainingError(f"nothing that was kept can be read: {next(iter(damaged.values()))}")
+        raise TrainingError(
+            f"none of the stored corrections can be read: {next(iter(damaged.values()))}"
+        )
     return replace(job, items=tuple(whole)), damaged
 
 

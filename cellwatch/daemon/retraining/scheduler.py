@@ -82,7 +82,7 @@ def _drop_given_up(nights: Nights) -> None:
         stop(nights)
         clear(Path(job.folder))
         nights.job = None
-        logger.info("the training of %s is given up", job.group)
+        logger.info("the training of %s is cancelled", job.group)
 
 
 def _note_missed(nights: Nights, now: datetime, local_now: datetime) -> None:
@@ -131,14 +131,14 @@ def ask_for(nights: Nights, asked: AskedRun, now: datetime) -> None:
         raise RequestRefused(f"there is no group '{asked.group}'; there are {known}")
     if nights.job is not None and nights.job.group == asked.group:
         raise RequestRefused(
-            f"'{asked.group}' is being trained now (run {nights.job.run_id}); to give that up: "
+            f"'{asked.group}' is being trained now (run {nights.job.run_id}); cancel it with: "
             f"cellwatch retrain {asked.group} --cancel"
         )
     if any(waiting.group == asked.group for _, waiting in training_runs.waiting(nights.db)):
         raise RequestRefused(f"a training of '{asked.group}' waits for its turn already")
     if not corrections.trainable(nights.db, asked.group):
         raise RequestRefused(
-            f"'{asked.group}' has no correction to learn from; drop some masks into the "
+            f"'{asked.group}' has no correction to train on; drop corrected masks into the "
             "corrections folder"
         )
     training_runs.ask(nights.db, asked, now)

@@ -101,7 +101,7 @@ def _train_to_the_end(
         failure = folder / FAILURE
         died = f"the trainer died ({code})"
         reason = failure.read_text(encoding="utf-8") if failure.exists() else died
-        raise TrainingError(f"the session's training came to nothing: {reason}")
+        raise TrainingError(f"the session's training failed: {reason}")
 
 
 def _train(
@@ -155,7 +155,7 @@ def _sweep(sessions: Path, now: datetime) -> None:
 
 
 def forget(network: Path | None) -> None:
-    """Remove a session's network, which has done its work: it is no model of the zoo."""
+    """Remove a session's network, which has done its work: it is not a model of the zoo."""
     if network is not None:
         shutil.rmtree(network, ignore_errors=True)
 

@@ -116,8 +116,8 @@ def _unchanged(row: ListedAcquisition) -> Path:
         raise RequestRefused(str(error)) from error
     if is_changed:
         raise RequestRefused(
-            f"{row.path} holds something else than its masks were made from: it was written to "
-            "since; it can be taken out when it was segmented again (cellwatch status)"
+            f"{row.path} was changed after its masks were made; take it out once it is segmented "
+            "again (cellwatch status)"
         )
     return path
 

@@ -40,7 +40,7 @@ def read_coco(path: Path) -> list[AnnotatedImage]:
     Raises
     ------
     BadTrainingData
-        When the file is no COCO file, or an annotation cannot be a region of its image.
+        When the file is not a COCO file, or an annotation cannot be a region of its image.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def read_coco(path: Path) -> list[AnnotatedImage]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         why = str(error.strerror) if isinstance(error, OSError) else why
-        raise BadTrainingData(f"{path} is no COCO annotation file: {why}") from error
+        raise BadTrainingData(f"{path} is not a COCO annotation file: {why}") from error
     regions: dict[Any, list[RoiMask]] = {key: [] for key in images}  # Any: ids are theirs
     crowds = dict.fromkeys(images, 0)
     for annotation in annotations:
@@ -119,7 +119,7 @@ def _region(annotation: dict[str, Any], shape: tuple[int, int], path: Path) -> R
         return polygon_mask(_polygons(region), shape)
     except (ValueError, KeyError, TypeError) as error:
         raise BadTrainingData(
-            f"{path}: annotation {annotation.get('id')} is no region: {error}"
+            f"{path}: annotation {annotation.get('id')} is not a region: {error}"
         ) from error
 
 

@@ -140,7 +140,7 @@ def masks_in_files(files: Sequence[Path], out: Path) -> list[MadePair]:
                 kinds[parts[-2]].append(member)
         for name, kinds in sorted(found.items()):
             if len(kinds["images"]) != 1 or not kinds["masks"]:
-                raise BadTrainingData(f"{files[0]}: '{name}' is no image with its masks")
+                raise BadTrainingData(f"{files[0]}: '{name}' is not an image with its masks")
             image = _pixels(archive, kinds["images"][0])
             labels = np.zeros(image.shape[:2], np.int32)
             for number, member in enumerate(sorted(kinds["masks"]), start=1):
@@ -237,7 +237,7 @@ def _archive(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
-        raise BadTrainingData(f"{path} is no ZIP archive: {error}") from error
+        raise BadTrainingData(f"{path} is not a ZIP archive: {error}") from error
 
 
 def _members(archive: zipfile.ZipFile, suffixes: tuple[str, ...]) -> Iterator[str]:

@@ -163,7 +163,7 @@ def read_label_file(path: Path) -> Int32:
     Raises
     ------
     BadTrainingData
-        When it is no label image: of several planes or channels, of floats, negative.
+        When it is not a label image: of several planes or channels, of floats, negative.
     """
     try:
         pixels = load(path, is_labels=True).pixels

@@ -29,7 +29,7 @@ def open_ledger(state: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Database
     LedgerTooNew
         When a newer cellwatch wrote it; nothing is changed then.
     LedgerBroken
-        When it is no database any more.
+        When it is not a database any more.
     sqlite3.OperationalError
         When another process holds it for longer, or the disk is full.
     """

@@ -169,7 +169,7 @@ def test_what_is_being_overwritten_waits_and_takes_no_correction_of_what_it_was(
 
     assert [row.state for row in (half, overwritten, gone)] == ["orphan"] * 3
     assert all(row.reason.startswith("blocked: ") for row in (half, overwritten, gone))
-    assert "it is being rewritten" in overwritten.reason
+    assert "its image is being rewritten" in overwritten.reason
     assert back.state == "trainable"
 
 

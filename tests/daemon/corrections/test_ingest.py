@@ -339,7 +339,7 @@ def test_images_of_one_name_in_one_folder_are_told_apart_by_a_checkout(lab):
     assert lab.correct("x/day/c.tif", prefix="y/day").state == "trainable"
 
 
-def test_a_picture_format_is_refused_and_what_the_file_held_before_counts(lab):
+def test_a_picture_format_is_refused_and_what_the_file_held_before_is_used(lab):
     lab.arrive("a.tif", *disc_picture(0, size=64, n=3))
     lab.segment_all()
     folder = lab.folder / "corrections"
@@ -353,7 +353,7 @@ def test_a_picture_format_is_refused_and_what_the_file_held_before_counts(lab):
     assert states == ["rejected", "rejected"]
     assert not (folder / "a_masks.tif.accepted.json").exists()
     told = (folder / "a_masks.tif.rejected.txt").read_text()
-    assert "Until then correction 1 counts, which the file held before" in told
+    assert "Until then correction 1 is used, which the file held before" in told
     assert "as TIFF or as PNG of 16 bits" in (folder / "a_masks.jpg.rejected.txt").read_text()
     assert all_answered(lab.db, folder)
     assert reports.dropped_in_vain(lab.db) == {"rejected": 2}

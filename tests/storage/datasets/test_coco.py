@@ -54,7 +54,7 @@ def test_an_image_without_a_size_is_no_coco_image(tmp_path):
     data = {"images": [{"id": 1, "file_name": "a.tif"}], "annotations": []}
     (tmp_path / "x.json").write_text(json.dumps(data))
 
-    with pytest.raises(BadTrainingData, match="no COCO annotation file"):
+    with pytest.raises(BadTrainingData, match="not a COCO annotation file"):
         read_coco(tmp_path / "x.json")
 
 
@@ -132,5 +132,5 @@ def test_a_wrong_annotation_is_named(tmp_path, annotation, told):
 def test_something_else_is_no_coco_file(tmp_path):
     (tmp_path / "x.json").write_text("[1, 2]")
 
-    with pytest.raises(BadTrainingData, match="no COCO annotation file"):
+    with pytest.raises(BadTrainingData, match="not a COCO annotation file"):
         read_coco(tmp_path / "x.json")

@@ -75,7 +75,7 @@ def test_a_set_is_fetched_converted_and_pinned(mirror, tmp_path):
     assert not list((tmp_path / "kept").rglob("*.download"))
 
     mirror.files["stage1_train.zip"] = archive({"other/images/o.png": png(GREY)})
-    with pytest.raises(DownloadError, match="is not the file that came first"):
+    with pytest.raises(DownloadError, match="is not the file that was downloaded first"):
         fetch_set("bbbc038", tmp_path / "again", tmp_path / "kept", mirror=mirror.address)
 
 
@@ -145,8 +145,8 @@ def test_tissuenet_is_brought_and_its_cell_channel_comes_first(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"no archive", "is no ZIP archive"),
-        (archive({"a/images/a.png": png(GREY)}), "'a' is no image with its masks"),
+        (b"no archive", "is not a ZIP archive"),
+        (archive({"a/images/a.png": png(GREY)}), "'a' is not an image with its masks"),
         (archive({"a/images/a.png": b"x", "a/masks/m.png": b"x"}), "a.png cannot be read"),
         (
             archive({"a/images/a.png": png(GREY), "a/masks/m.png": png(GREY[:9])}),

@@ -7,8 +7,8 @@ import numpy as np
 from cellwatch.core.overlaps import RoiMask
 
 WHOLLY = 0.95  # of an ROI's pixels
-SEVERAL = 3  # ROIs within another: it is no cell
-FEW = 2  # within a rectangle: it is no cell either
+SEVERAL = 3  # ROIs within another: it is not a cell
+FEW = 2  # within a rectangle: it is not a cell either
 SMALLER = 0.5  # an ROI within another has at most this part of its area
 
 

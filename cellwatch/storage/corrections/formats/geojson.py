@@ -25,7 +25,9 @@ def read(
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise RejectedCorrection(f"it is no JSON: {error}", "export it again as GeoJSON") from error
+        raise RejectedCorrection(
+            f"it is not JSON: {error}", "export it again as GeoJSON"
+        ) from error
     features = list(enumerate(_features(data), start=1))
     if len(features) > MAX_FEATURES:
         raise RejectedCorrection(f"it has {len(features)} features", "split it")
@@ -50,13 +52,13 @@ def read(
 def _features(data: Any) -> Iterator[dict[str, Any]]:  # Any: JSON
     listed = data.get("features", [data]) if isinstance(data, dict) else data
     if not isinstance(listed, list):
-        raise RejectedCorrection("it is no GeoJSON", "export it again as GeoJSON")
+        raise RejectedCorrection("it is not GeoJSON", "export it again as GeoJSON")
     for feature in listed:
         if not isinstance(feature, dict):
-            raise RejectedCorrection("it is no GeoJSON", "export it again as GeoJSON")
+            raise RejectedCorrection("it is not GeoJSON", "export it again as GeoJSON")
         geometry = feature.get("geometry") or feature
         if not isinstance(geometry, dict) or geometry.get("type") is None:
-            raise RejectedCorrection("it is no GeoJSON", "export it again as GeoJSON")
+            raise RejectedCorrection("it is not GeoJSON", "export it again as GeoJSON")
         yield geometry
 
 

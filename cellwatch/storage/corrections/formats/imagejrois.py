@@ -108,7 +108,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                 yield entry.filename, data
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
         raise RejectedCorrection(
-            f"it is no zip that can be read: {error}", "save it again"
+            f"it is not a zip that can be read: {error}", "save it again"
         ) from error
     except RuntimeError as error:  # a password
         raise RejectedCorrection(f"it cannot be opened: {error}", "save it plainly") from error
@@ -122,7 +122,7 @@ def _refuse_bomb(entries: list[zipfile.ZipInfo], size: int) -> None:
         )
     if total > MAX_BYTES or total > MAX_RATIO * size + (1 << 20):
         raise RejectedCorrection(
-            f"its entries declare {total} B, the file has {size} B: that is no zip of ROIs",
+            f"its entries declare {total} B, the file has {size} B: that is not a zip of ROIs",
             "save it again from the ROI Manager",
         )
 
@@ -148,7 +148,7 @@ def _kind(roi: ImagejRoi) -> str:
 
 
 def _position(roi: ImagejRoi, n_z: int) -> tuple[int, int] | None:
-    # Counted from 1 in the file; 0 says none. A stack that is no hyperstack counts its planes.
+    # Counted from 1 in the file; 0 says none. A stack that is not a hyperstack counts its planes.
     if roi.t_position or roi.z_position:
         return max(0, roi.t_position - 1), max(0, roi.z_position - 1)
     if roi.position > 0 and not roi.c_position:

@@ -138,7 +138,7 @@ def _oddities(labels: Int32) -> list[str]:
     n_rois = int(labels.max(initial=0))
     if 2 * in_pieces > n_rois and specks > max(FEW_SPECKS, SCATTERED * n_rois):
         raise RejectedCorrection(
-            f"it is no label image: {in_pieces} of its {n_rois} numbers are scattered over "
+            f"it is not a label image: {in_pieces} of its {n_rois} numbers are scattered over "
             f"{specks} specks, as the intensities of a picture are",
             "save the labels (one number for each ROI), not the image",
         )

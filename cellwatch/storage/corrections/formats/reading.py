@@ -116,7 +116,7 @@ def read_labels(
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise RejectedCorrection(
-            f"'{path.suffix}' is no format of corrections", "save a label TIFF"
+            f"'{path.suffix}' is not a format of corrections", "save a label TIFF"
         )
     refuse_large(path)
     more = {"plane": plane} if reader in POSITIONED else {}
