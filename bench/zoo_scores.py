@@ -115,6 +115,7 @@ def filled(page: str) -> str:
         "scores": every_model(scores),
         "cards": cards(),
         "diameters": diameters(scores),
+        "specimens": specimens(),
     }
     for name, table in tables.items():
         begin, end = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->"
@@ -166,6 +167,21 @@ def diameters(scores: dict) -> str:
         row = scores["auto"]["sets"][key]
         share, error = row["within_20"], row["diameter_off"]
         lines.append(f"| {title} | {row['auto']['0.5']:.3f} | {error:.0%} | {share:.0%} |")
+    return "\n".join(lines)
+
+
+def specimens() -> str:
+    """Return what a part of simulated crops gave, at equal steps."""
+    rows = json.loads((HERE / "specimens_ablation.json").read_text(encoding="utf-8"))
+    heads = [f"{row['share']:.0%} (seed {row['seed']})" for row in rows]
+    lines = [f"| images | {' | '.join(heads)} |", "|---" * (len(rows) + 1) + "|"]
+    for key, title in KINDS.items():
+        shown = " | ".join(f"{row['scores'][key]:.3f}" for row in rows)
+        lines.append(f"| {title} | {shown} |")
+    for group, title in (("base", "kinds it was trained on"), ("adapt", "kinds it never saw")):
+        each = [[ap for key, ap in row["scores"].items() if key.startswith(group)] for row in rows]
+        means = " | ".join(f"{statistics.mean(one):.3f}" for one in each)
+        lines.append(f"| mean of the {title} | {means} |")
     return "\n".join(lines)
 
 
