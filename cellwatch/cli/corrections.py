@@ -41,12 +41,12 @@ def corrections_list(
 
     Of several corrections that cover the same pixels, one is used.
     """
-    from cellwatch.storage.ledger.precedence import ids_to_train_on
+    from cellwatch.storage.ledger.precedence import ids_in_effect
 
     station = read_station(config)
     _refuse_unknown_group(station, group)
     with ledger_of(station) as db:
-        used = ids_to_train_on(db, station.retrain.lead)
+        used = ids_in_effect(db, station.retrain.lead)
         rows = reports.corrections(db, group, is_every=every)
     if as_json:
         print_json([_with_use(row, used) for row in rows])
@@ -73,16 +73,16 @@ def corrections_show(
     as_json: JsonOption = False,
 ) -> None:
     """Show everything that is known about one correction."""
-    from cellwatch.storage.ledger.precedence import above, ids_to_train_on
+    from cellwatch.storage.ledger.precedence import above, ids_in_effect
 
     station = read_station(config)
     with ledger_of(station) as db:
         row = reports.correction(db, key)
         if row is None:
             raise RequestRefused(f"there is no correction {key}; see: cellwatch corrections list")
-        facts = _with_use(row, ids_to_train_on(db, station.retrain.lead))
+        facts = _with_use(row, ids_in_effect(db, station.retrain.lead))
         facts["scores"] = [asdict(score) for score in reports.scores_of(db, key)]
-        facts["used_instead"] = [other.id for other in above(db, key)]
+        facts["preceded_by"] = [other.id for other in above(db, key)]
     if as_json:
         print_json(facts)
         return
@@ -173,12 +173,12 @@ def corrections_export(
     from cellwatch.storage.corrections.export import write_image, write_tiff
     from cellwatch.storage.corrections.export_manifest import SUPERSEDED, Exported
     from cellwatch.storage.corrections.kept import read_kept
-    from cellwatch.storage.ledger.precedence import ids_to_train_on
+    from cellwatch.storage.ledger.precedence import ids_in_effect
 
     station = read_station(config)
     refuse_station_folder(station, folder, "the folder")
     with ledger_of(station) as db:
-        used = ids_to_train_on(db, station.retrain.lead)
+        used = ids_in_effect(db, station.retrain.lead)
         active = [row for row in reports.corrections(db) if _is_asked(row)]
     places = {row.id: _exported(row, used) for row in active}
     rows = [row for row in active if group in ("", row.group_name)]
@@ -246,8 +246,8 @@ def _is_asked(row: ListedCorrection) -> bool:
 
 
 def _with_use(row: ListedCorrection, used: set[int]) -> dict[str, Any]:  # Any: JSON
-    # "is_used": null where the question does not arise.
-    return {**asdict(row), "is_used": row.id in used if _is_asked(row) else None}
+    # "is_in_effect": null where the question does not arise.
+    return {**asdict(row), "is_in_effect": row.id in used if _is_asked(row) else None}
 
 
 def _refuse_unknown_group(station: "Config", group: str) -> None:
@@ -263,7 +263,7 @@ def _state_text(row: ListedCorrection, used: set[int]) -> str:
     if row.kind == CorrectionKind.SECOND_LOOK and row.state == CorrectionState.TRAINABLE:
         return "second look"
     is_unused = _is_asked(row) and row.id not in used
-    return f"{row.state}, not used" if is_unused else str(row.state)
+    return f"{row.state}, another applies" if is_unused else str(row.state)
 
 
 def _files_in(folder: Path) -> list[Path]:

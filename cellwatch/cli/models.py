@@ -135,7 +135,7 @@ def models_add(
         raise UsageError(f"--id: '{model_id}' may contain only letters, digits, '-', '_' and '.'")
     if model_id == "auto" or (BUILTIN / model_id).exists():
         raise UsageError(
-            f"--id: '{model_id}' is the name of a model that comes with cellwatch; choose another"
+            f"--id: '{model_id}' is the id of what comes with cellwatch; choose another"
         )
     root = zoo or user_zoo()
     if source.is_dir():

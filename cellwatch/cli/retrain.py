@@ -101,11 +101,11 @@ def would_train(station: "Config", group: str) -> dict[str, Any]:  # Any: JSON
     from cellwatch.daemon.retraining.selection import groups_of, why_not_yet
     from cellwatch.storage.ledger import corrections, promotions, training_runs
     from cellwatch.storage.ledger.database import open_ledger
-    from cellwatch.storage.ledger.precedence import is_of, to_train_on
+    from cellwatch.storage.ledger.precedence import in_effect, is_of
 
     db = open_ledger(station.state.folder)
     try:
-        rows = to_train_on(corrections.trainable(db, group), station.retrain.lead)
+        rows = in_effect(corrections.trainable(db, group), station.retrain.lead)
         base = promotions.base_of(db, group)
         reason = why_not_yet(db, group, station)
         held = corrections.sides(db, group)

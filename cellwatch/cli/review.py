@@ -1,6 +1,6 @@
 """Commands that say what a person should look at: flag, unflag, review, checkout."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -93,7 +93,7 @@ def review(
         for row in rows
     ]
     print_table("", ["image", "by", "why", "state", "taken out (UTC)"], table)
-    tell("take the first three out with: cellwatch checkout --next 3")
+    tell("take some out with: cellwatch checkout --next 3")
 
 
 def checkout(
@@ -117,25 +117,28 @@ def checkout(
 ) -> None:
     """Copy images and masks into a folder, to correct them in napari, Cellpose, Fiji or QuPath."""
     from cellwatch.daemon.requests.corrections import folder_of
+    from cellwatch.storage.corrections.checkout import Wanted
     from cellwatch.storage.corrections.names import new_short_id
 
     station = read_station(config)
     corrections = folder_of(station)
     refuse_station_folder(station, to, "--to")
     _refuse_odd(image, take_next, crop, again=again)
-    rows, looks, ids = _asked_for(station, image, take_next, target, again=again)
-    where = (_plane(plane), crop)
+    asked = _asked_for(station, image, take_next, target, again=again)
+    at = _plane(plane)
     before: dict[int, tuple[str, ...]] = {}
 
     def part(row: "ListedAcquisition") -> "Wanted":
-        ids.add(short_id := new_short_id(ids))
-        wanted = _part(station, row, target, tool, (short_id, *where))
+        watched, found = _target(station, row, target)
+        short_id = new_short_id(asked.short_ids)
+        asked.short_ids.add(short_id)
+        wanted = Wanted(row, found.name, watched.axes, tool, short_id, at, crop)
         if again:
-            return _again(wanted, looks)
-        before[row.id] = _before(wanted, looks)
+            return _again(wanted, asked.looks)
+        before[row.id] = _before(wanted, asked.looks)
         return replace(wanted, before=before[row.id])
 
-    made = _hand_out(station, rows, part, (to, corrections), take_next)
+    made = _hand_out(station, asked.rows, part, (to, corrections), take_next)
     if as_json:
         print_json(made)
         return
@@ -146,8 +149,8 @@ def checkout(
             tell(f"{told}; the labels in this folder are the network's, not the corrected ones")
     if len(made) < take_next:
         tell(
-            f"only {len(made)} of {take_next} images were taken out: no more "
-            "wait that were not taken out before"
+            f"only {len(made)} of {take_next} images were taken out: --next leaves out those that "
+            "were taken out before"
         )
     tell(
         "correct them (see README.txt in each folder), then copy the "
@@ -166,9 +169,18 @@ def _refuse_odd(image: str | None, take_next: int, crop: int, *, again: bool) ->
         raise UsageError("--again hands out the part that was corrected; leave --crop out")
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The images to take out, what was corrected of them before, and the ids that are taken."""
+
+    rows: "list[ListedAcquisition]"
+    looks: "Sequence[Correction]"
+    short_ids: set[str]
+
+
 def _asked_for(
     station: "Config", image: str | None, take_next: int, target: str, *, again: bool
-) -> "tuple[list[ListedAcquisition], Sequence[Correction], set[str]]":
+) -> "_Asked":
     with ledger_of(station) as db:
         if take_next:
             rows = doubts.to_check_out(db, take_next + SPARE, target)
@@ -176,26 +188,13 @@ def _asked_for(
             rows = _named(station, db, str(image))
         keys = [row.id for row in rows]
         looks = reports.corrections(db) if again else reports.active_on(db, keys)
-        ids = checkouts.short_ids(db)
+        short_ids = checkouts.short_ids(db)
     if not rows:
         raise RequestRefused(
             "every image that waits for review was corrected or taken out "
             "already; name an image to take it out again"
         )
-    return rows, looks, ids
-
-
-def _part(
-    station: "Config",
-    row: "ListedAcquisition",
-    target: str,
-    tool: str,
-    which: "tuple[str, PlaneIndex, int]",
-) -> "Wanted":
-    from cellwatch.storage.corrections.checkout import Wanted
-
-    watched, found = _target(station, row, target)
-    return Wanted(row, found.name, watched.axes, tool, *which)
+    return _Asked(rows, looks, short_ids)
 
 
 def _hand_out(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellwatch.cli.client import ask, ledger_of, read_station
-from cellwatch.cli.console import ConfigOption, tell
+from cellwatch.cli.console import ConfigOption, counted, tell
 from cellwatch.cli.review import SPARE, Tool
 from cellwatch.errors import CellwatchError, RequestRefused
 from cellwatch.records import CorrectionState
@@ -78,7 +78,7 @@ def session(
         raise
     finally:
         forget(network)
-    tell(f"{images} images are corrected; the next training starts tonight, or now with:")
+    tell(f"{counted(images, 'image')} corrected; the next night's training uses them, or now:")
     tell(f"  cellwatch retrain {group} --now")
     tell(f"what it costs and gains: cellwatch effort {group}")
 

@@ -102,7 +102,8 @@ def show_people(part: PeoplesPart) -> None:
         typer.echo(f"  flagged{roi} by {flag.raised_by} at {flag.raised_at}{why}{lowered}")
     for out in part.checkouts:
         kind = ", a second look" if out.is_mirrored else ""
-        typer.echo(f"  taken out at {out.checked_out_at} for {out.format}{kind}")
+        short_id = f" as ~{out.short_id}" if out.short_id else ""
+        typer.echo(f"  taken out{short_id} at {out.checked_out_at} for {out.format}{kind}")
     for given in part.corrections:
         reason = f": {' '.join(given.reason.split())}" if given.reason else ""
         scored = ""

@@ -194,7 +194,7 @@ def _begin(life: Life) -> None:
     for store in recovery.recover(life.db, now):
         logger.warning("%s was being segmented when the daemon died; it is queued again", store)
     if again := recovery.retry_failed(life.db, now):
-        logger.info("%d images that failed before are tried again", again)
+        logger.info("images that failed before and are tried again: %d", again)
     if not life.is_once:  # which trains nothing
         training.take_up(life.nights, now)
 

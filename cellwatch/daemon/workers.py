@@ -138,7 +138,7 @@ def _spawn(life: Life, slot: WorkerSlot) -> None:
         )
     except OSError as error:
         slot.respawn_at = time.monotonic() + UNFIT_AGAIN_S
-        logger.warning("no worker can be started: %s; it is started again in a minute", error)
+        logger.warning("no worker can be started: %s; cellwatch tries again in a minute", error)
         return
     slot.ready_until = time.monotonic() + STARTING_S
     _tell_of_workers(life)

@@ -23,7 +23,7 @@ def nd2(file: BinaryIO, size: int) -> str:
     if head[:8] == ND2_OLD[:8]:
         return ""
     if head[:4] != ND2_START:
-        return "this is no ND2 file"
+        return "this is not an ND2 file"
     if size < len(ND2_END) + 8:
         return f"the ND2 file has no table of its chunks: {STILL}"
     file.seek(size - len(ND2_END) - 8)

@@ -72,9 +72,8 @@ def _greys(path: Path, image: Image.Image) -> NDArray[np.uint8]:
     if not (colours == colours[:, :1]).all():
         raise UnreadableImage(
             path,
-            "its palette has colours, which are not intensities; save it as "
-            "grey or as RGB (a label "
-            "image of this kind is read by its numbers)",
+            "its palette has colours, which are not intensities; save it as grey or as RGB "
+            "(a label image of this kind is read by its numbers)",
         )
     return np.pad(colours[:, 0], (0, 256 - len(colours)))
 

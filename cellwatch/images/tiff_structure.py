@@ -163,7 +163,7 @@ def _directory(
     count = struct.unpack(f"{order}{'Q' if big else 'H'}", file.read(8 if big else 2))[0]
     entry_size = 20 if big else 12
     if count > MAX_TAGS:
-        raise _Unlikely(f"a directory of the TIFF has {count} tags; an image has fewer")
+        raise _Unlikely(f"a directory of the TIFF has {count} tags, more than any image")
     table = file.read(count * entry_size)
     next_offset = struct.unpack(f"{order}{'Q' if big else 'I'}", file.read(8 if big else 4))[0]
     wanted = {WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, ROWS_PER_STRIP, PLANAR}
@@ -188,7 +188,7 @@ def _refuse_giant(tag: int, kind: int, rest: bytes, layout: _Layout) -> None:
         )
     n_bytes = SIZES.get(kind, 1) * count
     if n_bytes > MAX_TAG or (not is_list and kind not in TEXTS and count > MAX_VALUES // 4):
-        raise _Unlikely(f"tag {tag} of the TIFF declares {n_bytes} bytes; an image has fewer")
+        raise _Unlikely(f"tag {tag} of the TIFF declares {n_bytes} bytes, more than an image has")
 
 
 def _value(file: BinaryIO, rest: bytes, kind: int, layout: _Layout) -> bytes | Sequence[int]:

@@ -117,9 +117,9 @@ def _from_bytes(
     if isinstance(content, str):  # bytes of Python 2
         content = content.encode("latin1")
     if not isinstance(content, bytes | bytearray):
-        raise UnsafePickle("an array's content is no bytes")
+        raise UnsafePickle("an array's content is not bytes")
     if len(content) != dtype.itemsize * math.prod(shape):
-        raise UnsafePickle(f"{len(content)} bytes are no array of shape {shape} and type {dtype}")
+        raise UnsafePickle(f"{len(content)} bytes are not an array of {shape} and type {dtype}")
     flat = np.frombuffer(bytes(content), dtype)
     return flat.reshape(shape, order=order).copy()
 

@@ -90,9 +90,8 @@ def _fetch_all(address: str, partial: Path, on_bytes: Callable[[int, int], None]
         except (OSError, HTTPException) as error:
             if attempt + 1 == ATTEMPTS:
                 raise DownloadError(
-                    f"{address} cannot be downloaded: {error}; what came is kept, "
-                    "try again, or bring "
-                    "the file yourself: --from-file"
+                    f"{address} cannot be downloaded: {error}; the part that arrived is kept: try "
+                    "again, or download the file elsewhere and give it with --from-file"
                 ) from error
     raise DownloadError(f"{address} cannot be downloaded: the server refuses to send parts of it")
 
@@ -110,10 +109,9 @@ def check_pin(name: str, path: Path, folder: Path) -> str:
     found = file_sha256(path)
     if pins.get(name, found) != found:
         raise DownloadError(
-            f"{name} is not the file that was downloaded first: its sha256 "
-            f"is {found}, the one recorded in "
-            f"{pins_path} is {pins[name]}; if you trust the new file, remove "
-            "that line and the folder of the model, and pull again"
+            f"{name} is not the file that was downloaded first: its sha256 is {found}, the one "
+            f"recorded in {pins_path} is {pins[name]}; if you trust the new file, remove that line "
+            "and the folder of the model, and pull again"
         )
     return found
 

@@ -135,7 +135,7 @@ def test_a_dry_run_trains_nothing_and_says_what_is_missing(desk):
 def test_the_list_says_which_of_two_corrections_counts(desk, tmp_path):
     def listed():
         rows = json.loads(desk.command("corrections", "list", "--all", "--json").stdout)
-        return {row["file"]: row["is_used"] for row in rows}
+        return {row["file"]: row["is_in_effect"] for row in rows}
 
     first, other = sorted(file for file, counts in listed().items() if counts)[:2]
     labels = truth(int(first[0]))
@@ -148,7 +148,7 @@ def test_the_list_says_which_of_two_corrections_counts(desk, tmp_path):
     assert [facts[file] for file in (first, f"ben/{first}", other)] == [False, True, True]
     desk.command("corrections", "export", str(tmp_path))
     assert len(find_pairs(tmp_path / "others")) == 1
-    unused = [line for line in told if "not used" in line]
+    unused = [line for line in told if "another applies" in line]
     assert [first in line and "ben/" not in line for line in unused] == [True]
 
 

@@ -98,7 +98,7 @@ def _guarded(work: Callable[[], None]) -> Callable[[threading.Event], None]:
             try:
                 work()
             except Exception:
-                logger.exception("reading corrections failed; it is started again")
+                logger.exception("reading dropped files failed; cellwatch reads them again")
                 stop.wait(5.0)
 
     return run

@@ -8,7 +8,7 @@ import logging
 import queue as queues
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,8 +24,10 @@ from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.errors import CellwatchError
 from cellwatch.files.stems import stem_key
 from cellwatch.records import Correction, CorrectionKind, CorrectionState
+from cellwatch.storage.corrections.names import read_name
 from cellwatch.storage.ledger import (
     annotations,
+    checkouts,
     confirmations,
     corrections,
     flags,
@@ -34,6 +36,7 @@ from cellwatch.storage.ledger import (
     service,
 )
 from cellwatch.storage.ledger.database import transaction
+from cellwatch.storage.ledger.path_text import text_path
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +97,7 @@ def take(inbox: Inbox, event: Event, now: datetime) -> None:
         _take(inbox, event, now)
     except (OSError, ValueError, KeyError, TypeError):
         logger.exception(
-            "a dropped file could not be recorded; it is read again when the daemon starts"
+            "a dropped file or flag could not be recorded; it is read again when the daemon starts"
         )
 
 
@@ -137,10 +140,23 @@ def _note_folder(inbox: Inbox, event: FolderLost, now: datetime) -> None:
 def segmented(inbox: Inbox, acquisition_id: int) -> None:
     """Have corrections and flags that waited for an image looked at again: it has masks now."""
     stem = lookup.acquisition(inbox.db, acquisition_id).stem
+    ids = checkouts.short_ids_of_file(inbox.db, acquisition_id)
     for row in corrections.orphans(inbox.db):
-        if stem and stem_key(row.file).startswith(stem):
+        if (stem and stem_key(row.file).startswith(stem)) or _short_id(row) in ids:
             inbox.again.put(row)
     flags.match_waiting(inbox.db)
+
+
+def _taken_out(inbox: Inbox, short_ids: Collection[str]) -> None:
+    # A file may have come back before its checkout was recorded.
+    for row in corrections.orphans(inbox.db):
+        if _short_id(row) in short_ids:
+            inbox.again.put(row)
+
+
+def _short_id(row: Correction) -> str | None:
+    name = read_name(Path(text_path(row.file)).name)
+    return name.short_id or None if name else None
 
 
 def answer_requests(inbox: Inbox, now: datetime) -> None:
@@ -163,6 +179,8 @@ def answer_requests(inbox: Inbox, now: datetime) -> None:
             text = f"'{request.kind}' cannot be carried out: {error!r}"
             given = requests.Answer(is_done=False, text=text, facts={})
             requests.answer(inbox.db, request.id, given, now)
+        if request.kind == "checkout" and given.is_done:
+            _taken_out(inbox, {each.get("short_id") for each in request.arguments["made"]})
         logger.info("%s asked for %s: %s", request.asked_by, request.kind, given.text)
         inbox.again_at = 0.0  # what was confirmed is read again at once
 

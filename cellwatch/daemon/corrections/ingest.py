@@ -190,7 +190,7 @@ def _image(asked: CorrectionAsked) -> OpenImage:
     before = file_state(path)
     is_known = before == (asked.image_size, asked.image_mtime_ns)
     if not is_known and asked.image_sha256 and content_sha256(path) != asked.image_sha256:
-        raise UnreadableImage(path, "its image is being rewritten and is not segmented yet")
+        raise UnreadableImage(path, "the file is being rewritten and is not segmented yet")
     with ExitStack() as stack:
         image = stack.enter_context(open_image(path, asked.axes))
         if file_state(path) != before:

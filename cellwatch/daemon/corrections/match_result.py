@@ -10,8 +10,6 @@ from cellwatch.records import ChannelChoice, CorrectionKind, Crop, PlaneIndex
 from cellwatch.storage.ledger import dropped_files
 
 LISTED = 5
-UNKNOWN_ID = "nothing was taken out of this station as ~{id}"
-UNKNOWN_ID_REMEDY = "take ~{id} out of the name; it is matched by the image's name then"
 TAKE_NEW = "take the new image out and correct that"
 
 

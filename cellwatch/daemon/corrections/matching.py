@@ -9,8 +9,6 @@ from cellwatch.daemon.corrections import subfolders
 from cellwatch.daemon.corrections.match_result import (
     LISTED,
     TAKE_NEW,
-    UNKNOWN_ID,
-    UNKNOWN_ID_REMEDY,
     Matched,
     Unmatched,
     cut_short,
@@ -43,7 +41,8 @@ def _match_drop(
     """Find what a dropped file is a correction of.
 
     What was taken out says so by its short id, wherever it lies; a name without one is matched by
-    its stem and its folder.
+    its stem and its folder. So is one whose id is not known, as after the loss of a ledger, and
+    the answer says it.
 
     Parameters
     ----------
@@ -59,6 +58,7 @@ def _match_drop(
     return (
         _by_name(db, config, relative, name)
         or _by_earlier_checkout(db, config, relative, name)
+        or _by_name_without_id(db, config, relative, name)
         or _unknown(db, name)
     )
 
@@ -105,21 +105,43 @@ def _by_earlier_checkout(
     return None
 
 
+def _by_name_without_id(
+    db: sqlite3.Connection, config: Config, relative: Path, name: DroppedName
+) -> Matched | Unmatched | None:
+    if not name.short_id:
+        return None
+    found = _by_name(db, config, relative, replace(name, readings=name.without_id))
+    if not isinstance(found, Matched):
+        return found
+    note = f"{_unknown_id(name)}, so it was matched by its name"
+    return replace(found, note=f"{note}; {found.note}" if found.note else note)
+
+
+def _unknown_id(name: DroppedName) -> str:
+    return f"nothing was taken out of this station as ~{name.short_id}"
+
+
 def _unknown(db: sqlite3.Connection, name: DroppedName) -> Unmatched:
-    if name.short_id:
-        why, remedy = (text.format(id=name.short_id) for text in (UNKNOWN_ID, UNKNOWN_ID_REMEDY))
-        return Unmatched(why, remedy, is_waiting=True)
-    stems = ", ".join(f"'{reading.stem}'" for reading in name.readings)
-    near = _alike(db, name.readings[-1].stem)
-    return Unmatched(f"no image named {stems} is known yet{near}", is_waiting=True)
+    readings = [*name.readings, *name.without_id]
+    stems = ", ".join(f"'{stem}'" for stem in dict.fromkeys(each.stem for each in readings))
+    near = _alike(db, readings[-1].stem)
+    no_checkout = f", and {_unknown_id(name)}" if name.short_id else ""
+    return Unmatched(f"no image named {stems} is known yet{near}{no_checkout}", is_waiting=True)
 
 
 def _drawn_by(
     db: sqlite3.Connection, config: Config, relative: Path, name: DroppedName, checkout: Checkout
 ) -> str:
     row = lookup.acquisition(db, checkout.acquisition_id)
-    says_where = _watched(config, relative.parent, name) or subfolders.lies_in(row, relative.parent)
-    return name.annotator or ("" if says_where else subfolders.who(relative.parent, name))
+    # The folder of a checkout, or one of images, whichever, names nobody.
+    folder, by = relative.parent, subfolders.who(relative.parent, name)
+    says_where = (
+        _watched(config, folder, name)
+        or subfolders.lies_in(row, folder)
+        or f"~{checkout.short_id}" in by.lower()
+        or (by and lookup.is_folder_of_images(db, by))
+    )
+    return name.annotator or ("" if says_where else by)
 
 
 def _matched(
@@ -230,13 +252,13 @@ def _as_handed_out(
 ) -> Matched | Unmatched:
     row = lookup.acquisition(db, checkout.acquisition_id)
     plane_sha256 = ""
-    if row.superseded_by is not None:
-        now = lookup.current_at(db, row.watch, row.path)
+    now = _now_at(db, config, row)
+    if now is None and row.watch not in {watched.name for watched in config.watch}:
+        return Unmatched(f"the folder of '{row.path}' is not watched any more", is_waiting=True)
+    if now is None or now.id != row.id:
         if now is None or not _may_hold(db, now, checkout):
             return Unmatched(overwritten(row.path), TAKE_NEW)
         row, plane_sha256 = now, checkout.plane_sha256 or ""
-    if row.watch not in {watched.name for watched in config.watch}:
-        return Unmatched(f"the folder of '{row.path}' is not watched any more", is_waiting=True)
     named = CorrectionName(
         "",
         checkout.plane,
@@ -254,6 +276,15 @@ def _as_handed_out(
         handed_out=checkout.handed_out or "",
         plane_sha256=plane_sha256,
     )
+
+
+def _now_at(db: sqlite3.Connection, config: Config, row: Acquisition) -> Acquisition | None:
+    # What lies where this image lay; its folder may be watched under another name by now.
+    names = [watched.name for watched in config.watch]
+    if row.watch in names:
+        return row if row.superseded_by is None else lookup.current_at(db, row.watch, row.path)
+    found = (lookup.current_at(db, name, row.path) for name in names)
+    return next((now for now in found if now is not None), None)
 
 
 def _acquisitions(db: sqlite3.Connection, config: Config, stem: str) -> list[Acquisition]:

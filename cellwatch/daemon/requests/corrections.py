@@ -31,7 +31,7 @@ def checkout(db: Database, said: Said, now: datetime) -> Answer:
     with transaction(db):
         for made in said["made"]:
             checkouts.record(db, made, now)
-    return Answer(True, f"recorded {len(said['made'])} checkouts", {})
+    return Answer(True, f"checkouts recorded: {len(said['made'])}", {})
 
 
 def withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer:
@@ -49,7 +49,7 @@ def withdraw(db: Database, config: Config, said: Said, now: datetime) -> Answer:
     text = f"correction {row.id} ({row.file}) is withdrawn"
     if back is not None:
         text += f"; correction {back.id} ({back.file}: {back.rois} ROIs) is active again"
-    used = precedence.ids_to_train_on(db, config.retrain.lead)
+    used = precedence.ids_in_effect(db, config.retrain.lead)
     rivals = precedence.above(db, back.id) if back else precedence.sharing(db, row.id)
     others = [rival for rival in rivals if rival.id in used]
     if model := training_runs.in_training(db, row.id):

@@ -25,7 +25,7 @@ from cellwatch.records import (
 from cellwatch.storage.ledger import corrections, lookup, promotions, service, training_runs
 from cellwatch.storage.ledger.dropped_files import crop_text
 from cellwatch.storage.ledger.path_text import text_path
-from cellwatch.storage.ledger.precedence import to_train_on
+from cellwatch.storage.ledger.precedence import in_effect
 from cellwatch.storage.ledger.promotions import ModelName
 from cellwatch.training.gate_evidence import PromotionRule
 from cellwatch.training.plans import FitPlan, schedule_named
@@ -128,7 +128,7 @@ def job_of(
     UnknownModel
         When the base or the model in use is not there any more.
     """
-    rows = to_train_on(corrections.trainable(db, group.name), config.retrain.lead)
+    rows = in_effect(corrections.trainable(db, group.name), config.retrain.lead)
     sides = sides_for(db, group.name, rows, now)
     sizes = {watched.name: watched.pixel_size for watched, _ in group.members}
     items = tuple(_item(row, sides[row.content_key], sizes.get(row.watch)) for row in rows)

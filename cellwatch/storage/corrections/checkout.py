@@ -174,6 +174,7 @@ def take_out(
         "handed_out": _remembered(given.keep, name, labels) if given else None,
         "acquisition_id": row.id,
         "target": wanted.target,
+        "name": name,
         "stem": correction_name(said, ""),
         "short_id": wanted.short_id,
         **asdict(wanted.plane),

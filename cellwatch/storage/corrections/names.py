@@ -40,7 +40,7 @@ TABLE = """\
 _ID_LETTERS = "23456789bcdfghjkmnpqrstvwxz"
 _ID_LENGTH = 4
 
-_SHORT_ID = re.compile(r"~([0-9a-z]{4})(?:\.([^\W\d][\w-]{0,63}))?$", re.IGNORECASE)
+_SHORT_ID = re.compile(r"~([0-9a-z]{4})(?![0-9a-z])", re.IGNORECASE)
 _CROP = re.compile(r"__y(\d{1,6})x(\d{1,6})h(\d{1,6})w(\d{1,6})$")
 _PLANE = re.compile(r"__(?=[ptz]\d)(?:p(\d{1,6}))?_?(?:t(\d{1,6}))?_?(?:z(\d{1,6}))?$")
 _TARGET = re.compile(r"__((?!_)(?:(?!__)[\w-])+)$")
@@ -82,7 +82,9 @@ class DroppedName:
     is_empty : bool
         Whether it says that nothing is there.
     short_id, annotator : str
-        Of the checkout, and who is named after it; "": the name holds none.
+        What may be the id of a checkout, and who is named at the end; "": the name holds none.
+    without_id : tuple of CorrectionName
+        Of the name as it is without the id.
     """
 
     readings: tuple[CorrectionName, ...]
@@ -90,6 +92,7 @@ class DroppedName:
     is_empty: bool
     short_id: str = ""
     annotator: str = ""
+    without_id: tuple[CorrectionName, ...] = ()
 
 
 def new_short_id(taken: Collection[str]) -> str:
@@ -102,7 +105,7 @@ def new_short_id(taken: Collection[str]) -> str:
     """
     while True:
         found = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
-        if found not in taken:
+        if found not in taken and not found.isdigit():  # scan~2345.tif is some image's own name
             return found
 
 
@@ -138,9 +141,20 @@ def read_name(name: str) -> DroppedName | None:
         return None
     # Cellpose's GUI and Fiji may keep the image's own name: a_img_seg.npy.
     core = _without_image_suffix(core)
-    match = _SHORT_ID.search(core)
-    of_checkout = (match[1].lower(), match[2] or "") if match else ("", "")
-    return DroppedName(tuple(_readings(core)), kind, is_empty, *of_checkout)
+    readings = tuple(_readings(core))
+    *_, match = (None, *_SHORT_ID.finditer(core))
+    if match is None or not match.start():
+        return DroppedName(readings, kind, is_empty)
+    without = core[: match.start()] + core[match.end() :]
+    annotator = _ANNOTATOR.search(core)
+    return DroppedName(
+        readings,
+        kind,
+        is_empty,
+        match[1].lower(),
+        annotator[1] if annotator else "",
+        tuple(_readings(without)),
+    )
 
 
 def meant_ending(name: str) -> str:

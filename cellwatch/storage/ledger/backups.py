@@ -106,7 +106,7 @@ def mend(state: Path, now: datetime) -> str:
 
 
 def why_damaged(path: Path) -> str:
-    """Say why a file is no sound SQLite database; "" when it is one."""
+    """Say why a file is not a sound SQLite database; "" when it is one."""
     if _is_empty(path):
         return "it is empty"
     try:

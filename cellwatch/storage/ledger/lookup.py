@@ -45,6 +45,12 @@ def stems_like(db: sqlite3.Connection, stem: str, limit: int) -> list[str]:
     return [near for (near,) in db.execute(sql, [_stem_text(stem), limit]).fetchall()]
 
 
+def is_folder_of_images(db: sqlite3.Connection, name: str) -> bool:
+    """Say whether images lie, or lay, in a folder of this name, at any depth."""
+    sql = "SELECT 1 FROM acquisitions WHERE instr('/' || lower(relative_path), ?) > 0 LIMIT 1"
+    return db.execute(sql, [f"/{path_text(name).lower()}/"]).fetchone() is not None
+
+
 def target_state(db: sqlite3.Connection, key: int, target: str) -> str:
     """Return the state of a target of an acquisition; "": it has no such target."""
     sql = "SELECT state FROM targets WHERE acquisition_id = ? AND name = ?"

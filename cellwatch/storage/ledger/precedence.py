@@ -16,11 +16,11 @@ SAID = """
 """
 
 
-def to_train_on(rows: Sequence[Active], lead: str) -> list[Active]:
-    """Return the corrections that are used, by rising weight.
+def in_effect(rows: Sequence[Active], lead: str) -> list[Active]:
+    """Return the corrections that take effect, by rising weight.
 
     One annotator's for each part of each plane, and none that lies wholly within a weightier one.
-    Those that are left may still share pixels: there the later in this order is used.
+    Those that are left may still share pixels: there the later in this order takes effect.
 
     Parameters
     ----------
@@ -38,10 +38,10 @@ def to_train_on(rows: Sequence[Active], lead: str) -> list[Active]:
     return sorted(left, key=lambda row: weight(row, lead))
 
 
-def ids_to_train_on(db: Ledger, lead: str) -> set[int]:
-    """Return the ids of the corrections that count, of every group."""
+def ids_in_effect(db: Ledger, lead: str) -> set[int]:
+    """Return the ids of the corrections that take effect, of every group."""
     rows = records(db, ActiveCorrection, f"SELECT c.*, {SAID} FROM active_corrections c")
-    return {row.id for row in to_train_on(rows, lead)}
+    return {row.id for row in in_effect(rows, lead)}
 
 
 def weight(row: ActiveCorrection, lead: str) -> tuple[bool, bool, int]:

@@ -11,7 +11,7 @@ from cellwatch.records import AskedRun, CorrectionState, Side, TrainingRun, Trai
 from cellwatch.storage.ledger.acquisitions import iso
 from cellwatch.storage.ledger.corrections import sides, trainable
 from cellwatch.storage.ledger.database import transaction
-from cellwatch.storage.ledger.precedence import to_train_on
+from cellwatch.storage.ledger.precedence import in_effect
 from cellwatch.storage.ledger.promotions import Decision, decide
 from cellwatch.storage.ledger.rows import first, records
 
@@ -259,7 +259,7 @@ def new_rois(db: Database, group: str, lead: str = "") -> int:
     `lead` is the annotator whose corrections go before others' of the same part.
     """
     held = {key for key, side in sides(db, group).items() if side == Side.HELD_OUT}
-    rows = to_train_on(trainable(db, group), lead)
+    rows = in_effect(trainable(db, group), lead)
     return sum(
         max(row.rois, row.predicted, 1)
         for row in rows

@@ -10,11 +10,10 @@ import tifffile
 from cellwatch.cli.retrain import would_train
 from cellwatch.daemon.corrections.answers import record
 from cellwatch.daemon.retraining.selection import groups_of, job_of
-from cellwatch.files.stems import stem_key
 from cellwatch.images import plane_digest
 from cellwatch.records import AskedRun, ImageInfo, PlaneIndex
 from cellwatch.storage.corrections.checkout import Wanted, take_out
-from cellwatch.storage.ledger import acquisitions, corrections, flags, training_runs
+from cellwatch.storage.ledger import acquisitions, checkouts, corrections, flags, training_runs
 from cellwatch.storage.reports import corrections as reports
 from tests.discs import disc_picture
 from tests.lab import Lab
@@ -169,7 +168,7 @@ def test_what_is_being_overwritten_waits_and_takes_no_correction_of_what_it_was(
 
     assert [row.state for row in (half, overwritten, gone)] == ["orphan"] * 3
     assert all(row.reason.startswith("blocked: ") for row in (half, overwritten, gone))
-    assert "its image is being rewritten" in overwritten.reason
+    assert "the file is being rewritten" in overwritten.reason
     assert back.state == "trainable"
 
 
@@ -189,7 +188,8 @@ def test_promise_10_a_time_lapse_that_is_written_through_midnight_is_one_experim
     assert at(25, frames[::-1]) == "2026-11-25"  # the name is used again
 
 
-def test_a_frame_that_a_growing_file_still_holds_can_be_corrected(lab, tmp_path):
+@pytest.mark.parametrize("has_ids", [True, False])  # a checkout of an earlier version has none
+def test_a_frame_that_a_growing_file_still_holds_can_be_corrected(lab, tmp_path, has_ids):
     frames = [disc_picture(n, size=64, n=3) for n in range(3)]
     pixels = np.stack([picture for picture, _ in frames])
     lab.arrive("t.tif", pixels[:2], None)
@@ -200,10 +200,9 @@ def test_a_frame_that_a_growing_file_still_holds_can_be_corrected(lab, tmp_path)
             row, "cells", "", "napari", short_id, PlaneIndex(0, t, 0), is_again=is_again
         )
         made = take_out(wanted, tmp_path, lab.folder / "corrections")
-        stem = stem_key(f"{made['stem']}.x")
-        lab.db.table("checkouts").insert(
-            {**made, "stem": stem, "checked_out_at": lab.now.isoformat()}
-        )
+        if not has_ids:
+            made |= {"short_id": None, "stem": "again-b224" if is_again else made["stem"]}
+        checkouts.record(lab.db, made, lab.now)
     changed = pixels.copy()
     changed[1] += 1
     lab.arrive("t.tif", changed, None)
@@ -211,10 +210,10 @@ def test_a_frame_that_a_growing_file_still_holds_can_be_corrected(lab, tmp_path)
 
     rows = []
     for t in range(2):
-        name = f"t__p000_t00{t}_z00_masks.tif"
+        name = f"t__p000_t00{t}_z00{f'~b22{2 + t}' if has_ids else ''}_masks.tif"
         tifffile.imwrite(lab.folder / "corrections" / name, frames[t][1].astype(np.uint16))
         rows.append(lab.drop(name))
-    again = "again~b224_masks.tif"
+    again = "again~b224_masks.tif" if has_ids else "again-b224_masks.tif"
     tifffile.imwrite(lab.folder / "corrections" / again, frames[1][1].astype(np.uint16))
     rows.append(lab.drop(again))
 

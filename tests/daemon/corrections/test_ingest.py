@@ -30,6 +30,7 @@ from cellwatch.records import AskedRun, ChannelChoice, CorrectionAsked, Correcti
 from cellwatch.storage.corrections.checkout import Wanted, take_out
 from cellwatch.storage.ledger import (
     annotations,
+    checkouts,
     confirmations,
     corrections,
     dropped_files,
@@ -498,7 +499,7 @@ def test_labels_copied_back_untouched_teach_nothing_also_after_a_rerun(lab, tmp_
     lab.segment_all()
     (row,) = reports.acquisitions(lab.db, "1", [])
     made = take_out(Wanted(row, "cells", "", "fiji", "k7f3"), tmp_path, lab.folder / "corrections")
-    lab.db.table("checkouts").insert({**made, "checked_out_at": lab.now.isoformat()})
+    checkouts.record(lab.db, made, lab.now)
     store = Path(row.store)
     content = StoreContent({"cells": labels[None, None, None]}, "", read_provenance(store))
     write_store(store, content, tmp_path / "old")  # as if it had been done again meanwhile

@@ -22,7 +22,7 @@ from cellwatch.daemon.retraining.selection import KEY, groups_of, job_of, sides_
 from cellwatch.records import AskedRun, Crop, ModelCard, Side, TrainingItem, TrainJob
 from cellwatch.storage.ledger import corrections, flags, requests, superseding, training_runs
 from cellwatch.storage.ledger.database import open_ledger
-from cellwatch.storage.ledger.precedence import above, ids_to_train_on, to_train_on
+from cellwatch.storage.ledger.precedence import above, ids_in_effect, in_effect
 from cellwatch.storage.masks.store import read_labels
 from cellwatch.storage.reports.station import LEDGER, reader
 from cellwatch.training.plans import FitPlan
@@ -93,7 +93,7 @@ def edited(lab):
 
 
 def counted(lab, lead=""):
-    return [row.id for row in to_train_on(corrections.trainable(lab.db, lab.group), lead)]
+    return [row.id for row in in_effect(corrections.trainable(lab.db, lab.group), lead)]
 
 
 def use(lab, name):
@@ -144,7 +144,7 @@ def test_a_crop_within_a_later_whole_image_waits_until_that_is_withdrawn(lab_of_
     lab.plan = {**lab.plan, "epochs": 2}
     answer = "not used: correction 2 (a_masks.tif) covers the same area"
     assert (counted(lab), use(lab, "a__y8x4h40w48_masks.tif")[: len(answer)]) == ([2, 3], answer)
-    assert ids_to_train_on(lab.db, "") == {2, 3}
+    assert ids_in_effect(lab.db, "") == {2, 3}
 
     report = lab.night()
 

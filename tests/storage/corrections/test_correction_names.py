@@ -73,11 +73,14 @@ def test_a_name_that_is_written_is_read_again(name):
         ("A~K7F3_region.tif", "k7f3", ""),
         ("a~k7f3.tif.geojson", "k7f3", ""),
         ("IMAGE~1_masks.tif", "", ""),
-        ("a~k7f3__nuclei_masks.tif", "", ""),
+        ("a~k7f3__nuclei_masks.tif", "k7f3", ""),
+        ("a~k7f3 copy.bob_masks.tif", "k7f3", "bob"),
+        ("~k7f3_masks.tif", "", ""),
+        ("x~ab12~k7f3_masks.tif", "k7f3", ""),
         ("a_masks.tif", "", ""),
     ],
 )
-def test_a_short_id_stands_at_the_end_of_the_name(file, short_id, annotator):
+def test_a_short_id_may_stand_anywhere_after_the_stem(file, short_id, annotator):
     name = read_name(file)
 
     assert (name.short_id, name.annotator) == (short_id, annotator)

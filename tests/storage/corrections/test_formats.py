@@ -271,7 +271,7 @@ BINARY[::20, ::20] = 255
 FEATURE = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}}
 BAD = {
     "a pickle payload": (bad_pickle, "would call posix.system"),
-    "a bare pickle": (bare_pickle, "no _seg.npy that can be read safely"),
+    "a bare pickle": (bare_pickle, "not a _seg.npy that can be read safely"),
     "a zip bomb": (zip_bomb, "that is not a zip of ROIs"),
     "a name that leads out": (escaping_zip, r"'../../x.roi' is a line, which has no area"),
     "a header of 60,000 x 60,000": (huge_header, "60000 x 60000|declares"),

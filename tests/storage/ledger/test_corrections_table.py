@@ -29,7 +29,7 @@ from cellwatch.storage.ledger import (
 )
 from cellwatch.storage.ledger import corrections as reviews
 from cellwatch.storage.ledger.database import open_ledger, transaction
-from cellwatch.storage.ledger.precedence import to_train_on
+from cellwatch.storage.ledger.precedence import in_effect
 from cellwatch.storage.ledger.promotions import Decision, ModelName
 from cellwatch.storage.reports import corrections as reports
 from cellwatch.storage.reports import doubts, learning
@@ -138,11 +138,11 @@ def test_a_crop_and_another_annotator_supersede_nothing(db, now):
 
     assert states(db) == ["trainable"] * 3
     rows = reviews.trainable(db, "scope")
-    assert [row.id for row in to_train_on(rows, "")] == [3]  # the crop lies within it
+    assert [row.id for row in in_effect(rows, "")] == [3]  # the crop lies within it
     reviews.receive(db, drop("a.eve_masks.tif", annotator="eve"), GOOD, now)
     rows = reviews.trainable(db, "scope")
-    assert [row.id for row in to_train_on(rows, "bob")] == [3]
-    assert [row.id for row in to_train_on(rows, "")] == [4]
+    assert [row.id for row in in_effect(rows, "bob")] == [3]
+    assert [row.id for row in in_effect(rows, "")] == [4]
 
 
 def test_a_second_look_is_not_trained_on(db, now):

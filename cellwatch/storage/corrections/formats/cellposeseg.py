@@ -17,7 +17,7 @@ def read(path: Path, shape: tuple[int, int], _target: str) -> tuple[Int32, str, 
     except UnsafePickle as error:
         reason = str(error).removeprefix(f"{path} ")
         raise RejectedCorrection(
-            f"it is no _seg.npy that can be read safely: {reason}",
+            f"it is not a _seg.npy that can be read safely: {reason}",
             "save it again in Cellpose, or save the masks as PNG or TIFF",
         ) from error
     if "masks" not in held:
@@ -27,6 +27,6 @@ def read(path: Path, shape: tuple[int, int], _target: str) -> tuple[Int32, str, 
         )
     masks = np.asarray(held["masks"])
     if masks.dtype == object:
-        raise RejectedCorrection("its 'masks' are no plain array", "save the masks as TIFF")
+        raise RejectedCorrection("its 'masks' are not a plain array", "save the masks as TIFF")
     labels, notes = instances(masks, shape)
     return labels, "Cellpose _seg.npy", notes
