@@ -7,7 +7,7 @@ Draws images of 1024 x 1344 px with cells of 24 to 60 px, segments them with `di
 it holds and the peak since the image before (/proc/PID/clear_refs sets the peak back). The bar: at
 most 1.6 GB (2 GB in float32), and from the 5th to the last image at most 5 % more. `trend` is the
 rise of a straight line through the peaks from the 5th on; `growth` that of the highest peak so far,
-which rises a little with any scatter.
+which rises a little with any scatter; `held_growth` that of what is held after the last image.
 """
 
 import argparse
@@ -66,7 +66,9 @@ def in_segment(images: Path, folder: Path, precision: str) -> list[tuple[int, in
     words += ["--precision", precision]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    peaks = [memory_of(process.pid) for line in process.stderr if " ROIs" in line]
+    peaks = [
+        memory_of(process.pid) for line in process.stderr if re.search(r"\.tif: \d+ ROIs", line)
+    ]
     assert process.wait() == 0
     return peaks
 
@@ -118,16 +120,17 @@ def memory_of(pid: int) -> tuple[int, int]:
 def summary(peaks: list[tuple[int, int]]) -> dict[str, object]:
     highest = np.maximum.accumulate([most for _, most in peaks])
     fifth = min(4, len(peaks) - 1)
-    later = [most for _, most in peaks[fifth:]]
+    held, later = [now for now, _ in peaks], [most for _, most in peaks[fifth:]]
     slope, start = np.polyfit(range(len(later)), later, 1) if len(later) > 1 else (0.0, later[0])
     return {
         "images": len(peaks),
         "peak_mb": int(highest[-1]),
         "peak_after_5_mb": int(highest[fifth]),
         "growth": round(highest[-1] / highest[fifth] - 1, 3),
+        "held_growth": round(held[-1] / held[fifth] - 1, 3),
         "trend": round(slope * (len(later) - 1) / start, 3),
         "peaks_mb": [most for _, most in peaks],
-        "held_between_mb": [now for now, _ in peaks],
+        "held_between_mb": held,
     }
 
 

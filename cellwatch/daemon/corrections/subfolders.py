@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from cellwatch.config.schema import Config
 from cellwatch.files.stems import name_key
 from cellwatch.records import Acquisition
 from cellwatch.storage.corrections.names import DroppedName
@@ -39,6 +40,17 @@ def who(folder: Path, name: DroppedName) -> str:
     """
     named = first(folder)
     return "" if name_key(named) == name_key(name.readings[0].stem) else named
+
+
+def names_watched(config: Config, folder: Path, name: DroppedName) -> str:
+    """Return the watched folder that a sub-folder is named as; "": none.
+
+    Such a name says where the image lies, never who drew.
+    """
+    key = name_key(first(folder))
+    if not key or not who(folder, name):
+        return ""
+    return next((watch.name for watch in config.watch if name_key(watch.name) == key), "")
 
 
 def first(folder: Path) -> str:
