@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +44,13 @@ def tell(message: str) -> None:
 
 def _plain_lines(message: str) -> str:
     return "\n".join(printable(line) for line in message.split("\n"))
+
+
+def local_time(moment: str | None) -> str:
+    """Return a moment of the ledger, UTC in ISO 8601, as people read it: local, to the second."""
+    if not moment:
+        return ""
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def counted(n: int, noun: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellwatch.cli.client import as_known
-from cellwatch.cli.console import ConfigOption, JsonOption, complain, print_json
+from cellwatch.cli.console import ConfigOption, JsonOption, complain, local_time, print_json
 from cellwatch.cli.status_training import show_people
 from cellwatch.config.locate import find_config
 from cellwatch.errors import EXIT_FAILED
@@ -79,18 +79,17 @@ def _show(story: station.AcquisitionStory, part: reports.PeoplesPart) -> None:
     row = story.acquisition
     mark = f" (superseded by acquisition {row.superseded_by})" if row.superseded_by else ""
     reason = f": {row.reason}" if row.reason else ""
-    typer.echo(
-        f"{printable(row.path)}\n  {row.state} since {row.state_since}{mark}{printable(reason)}"
-    )
+    since = local_time(row.state_since)
+    typer.echo(f"{printable(row.path)}\n  {row.state} since {since}{mark}{printable(reason)}")
     if changed := row.output_mark:
         what = "was edited" if changed == "edited" else "is gone"
         typer.echo(f"  its mask store {what} since it was written (cellwatch verify)")
     if row.retry_at:
-        typer.echo(f"  again at {row.retry_at}")
+        typer.echo(f"  again at {local_time(row.retry_at)}")
     size = f"{row.axes} {list(row.shape or ())} {row.dtype}" if row.axes else f"{row.size} B"
     pixel = f", {row.pixel_size_um:g} µm a pixel" if row.pixel_size_um else ""
     typer.echo(f"  {row.format or 'unknown format'}: {size}{pixel}")
-    typer.echo(f"  experiment {row.experiment}, arrived {row.arrived_at}")
+    typer.echo(f"  experiment {row.experiment}, arrived {local_time(row.arrived_at)}")
     for target in story.targets:
         _show_target(target)
     if row.superseded_by:
@@ -103,7 +102,7 @@ def _show(story: station.AcquisitionStory, part: reports.PeoplesPart) -> None:
     for attempt in story.attempts:
         why = f" ({attempt.reason})" if attempt.reason else ""
         typer.echo(
-            f"  attempt {attempt.number} at {attempt.started_at} on {attempt.device}: "
+            f"  attempt {attempt.number} at {local_time(attempt.started_at)} on {attempt.device}: "
             f"{attempt.outcome or 'under way'}{printable(why)}"
         )
     show_people(part)

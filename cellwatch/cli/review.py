@@ -99,7 +99,7 @@ def review(
 def checkout(
     image: Annotated[str | None, typer.Argument(help="Path, file name or stem.")] = None,
     take_next: Annotated[
-        int, typer.Option("--next", min=0, help="Take the next N images of the review list.")
+        int, typer.Option("--next", min=0, help="Take N images, those on the review list first.")
     ] = 0,
     crop: Annotated[int, typer.Option(min=0, help="Side of a crop in px; 0: the whole plane.")] = 0,
     tool: Annotated[Tool, typer.Option("--format", help="Tool that will correct them.")] = "napari",
@@ -109,7 +109,7 @@ def checkout(
     again: Annotated[
         bool,
         typer.Option(
-            "--again", help="Hand a corrected image out again, mirrored and without its name."
+            "--again", help="Hand a corrected image out again, turned by 180° and without its name."
         ),
     ] = False,
     config: ConfigOption = None,

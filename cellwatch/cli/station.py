@@ -116,9 +116,19 @@ def config_check(config: ConfigOption = None, as_json: JsonOption = False) -> No
     for warning in warnings:
         complain(warning)
     print_table("", list(rows[0]), [list(row.values()) for row in rows])
+    for name, folder in (("output", checked.output.folder), ("state", checked.state.folder)):
+        tell(f"{name}: {folder}{_missing(folder)}")
     for name, place in dropped.items():
         missing = "" if place["is_there"] else " (not there yet; it will be created)"
         tell(f"{name}: {place['folder']}{missing}")
+
+
+def _missing(folder: Path) -> str:
+    if folder.is_dir():
+        return ""
+    if folder.parent.is_dir():
+        return " (not there yet; it will be created)"
+    return f" (nor is {folder.parent}: is the path right, and its disk mounted?)"
 
 
 def run(

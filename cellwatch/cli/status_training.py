@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from cellwatch.cli.console import local_time
 from cellwatch.records import TrainingRun
 from cellwatch.storage.reports import corrections as reports
 from cellwatch.storage.reports import learning, station
@@ -99,11 +100,15 @@ def show_people(part: PeoplesPart) -> None:
         roi = f" ROI {flag.roi}" if flag.roi else ""
         lowered = f"; taken off: {flag.lowered_why}" if flag.lowered_at else ""
         why = f": {flag.why}" if flag.why else ""
-        typer.echo(f"  flagged{roi} by {flag.raised_by} at {flag.raised_at}{why}{lowered}")
+        typer.echo(
+            f"  flagged{roi} by {flag.raised_by} at {local_time(flag.raised_at)}{why}{lowered}"
+        )
     for out in part.checkouts:
         kind = ", a second look" if out.is_mirrored else ""
         short_id = f" as ~{out.short_id}" if out.short_id else ""
-        typer.echo(f"  taken out{short_id} at {out.checked_out_at} for {out.format}{kind}")
+        typer.echo(
+            f"  taken out{short_id} at {local_time(out.checked_out_at)} for {out.format}{kind}"
+        )
     for given in part.corrections:
         reason = f": {' '.join(given.reason.split())}" if given.reason else ""
         scored = ""
@@ -112,8 +117,8 @@ def show_people(part: PeoplesPart) -> None:
         typer.echo(f"  correction {given.id} {given.file}: {given.state}{scored}{reason}")
     for pin in part.pins:
         typer.echo(
-            f"  {pin.target} of {pin.experiment} keeps {pin.model_id} "
-            f"(since {pin.pinned_at}, {pin.pinned_by})"
+            f"  all images of experiment {pin.experiment} get {pin.model_id} for {pin.target}, "
+            f"since {local_time(pin.pinned_at)} ({pin.pinned_by})"
         )
 
 

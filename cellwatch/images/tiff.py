@@ -162,7 +162,8 @@ def _open(path: Path) -> tifffile.TiffFile:
 def _why_undecoded(path: Path, error: Exception) -> UnreadableImage:
     # tifffile names the package that it misses; newer codecs are modules of Python's own.
     if "imagecodecs" in str(error) or isinstance(error, ImportError):
-        return CodecMissing(path, f"{error}; install the codecs: pip install 'cellwatch[codecs]'")
+        remedy = "pip install 'cellwatch[codecs]' where cellwatch is, and restart the daemon"
+        return CodecMissing(path, f"{error}; install the codecs: {remedy}")
     return UnreadableImage(path, f"the pixels cannot be decoded: {error}")
 
 

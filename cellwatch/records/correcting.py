@@ -186,6 +186,8 @@ class CorrectionRead:
         Whether the reason is not the file's: a full disk, say. It is read again later.
     is_doubtful : bool
         Whether it is rejected for a doubt alone: it is taken when a person confirms it.
+    is_untouched : bool
+        Whether the doubt is that it holds what was handed out, to the pixel.
     """
 
     reason: str = ""
@@ -206,6 +208,7 @@ class CorrectionRead:
     is_in_region: bool = False
     is_blocked: bool = False
     is_doubtful: bool = False
+    is_untouched: bool = False
 
     @property
     def average_precision(self) -> float:

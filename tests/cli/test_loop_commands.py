@@ -210,7 +210,7 @@ def test_an_image_that_is_gone_keeps_nobody_from_the_next(desk, tmp_path):
 def test_everything_that_is_known_of_an_image_is_told_by_its_stem(desk):
     told = desk.command("explain", "0").stdout
     assert re.search(r"correction \d+ 0_masks.tif", told)
-    assert "exp keeps tiny" in told
+    assert "experiment exp get tiny for cells" in told
 
 
 def test_the_models_of_the_station_are_listed_where_its_configuration_is_exported(

@@ -1,5 +1,7 @@
 """What makes a correction doubtful: untouched labels, and ROIs that would fit better elsewhere."""
 
+from dataclasses import replace
+
 from cellwatch.core.alignment import alignment
 from cellwatch.core.arrays import Bool, Int32
 from cellwatch.core.labels import labels_digest
@@ -40,7 +42,7 @@ def doubt_of(
         return None
     # To the pixel: whoever redraws even one ROI has looked.
     if labels_digest(labels) in (*asked.given_sha256, labels_digest(kept.predicted)):
-        return _rejected_for(UNTOUCHED, UNTOUCHED_REMEDY)
+        return replace(_rejected_for(UNTOUCHED, UNTOUCHED_REMEDY), is_untouched=True)
     if n_rois < FEW_ROIS or was_found.mean() >= MANY_AGREE:
         return None
     fit = alignment(kept.plane, labels)

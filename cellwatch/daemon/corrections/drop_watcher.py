@@ -40,7 +40,13 @@ from cellwatch.records import (
     CorrectionState,
 )
 from cellwatch.storage.corrections.kept import ORIGINAL
-from cellwatch.storage.corrections.names import PICTURES, DroppedName, meant_ending, read_name
+from cellwatch.storage.corrections.names import (
+    PICTURES,
+    DroppedName,
+    has_short_id,
+    meant_ending,
+    read_name,
+)
 from cellwatch.storage.ledger import annotations, confirmations, corrections, dropped_files
 from cellwatch.storage.ledger.dropped_files import Drop
 from cellwatch.storage.ledger.path_text import path_text, text_path
@@ -297,8 +303,11 @@ class _Around:
 
 def _without_a_name(path: Path) -> CorrectionRead:
     reason = f"the name '{path.name}' does not say what it is"
+    if has_short_id(path.name):
+        reason = f"'{path.name}' is the image that was taken out, not its labels"
+        return CorrectionRead(reason=reason, remedy="delete it here; only the labels are needed")
     meant = meant_ending(path.name)
-    remedy = f"did its name mean to end in {meant}? Name" if meant else "name"
+    remedy = f"if its name should end in {meant}, name" if meant else "name"
     if (suffix := path.suffix.lower()) in PICTURES:
         reason = f"a {suffix} file does not keep the numbers of all ROIs"
         remedy = "save the label image as TIFF or as PNG of 16 bits, and name"

@@ -53,7 +53,7 @@ The labels here are the network's, not those. To continue from what was done, op
 instead, if it still lies in {corrections},
 and save it under its own name."""
 AGAIN = """
-This is a second look at an image that was corrected before, turned around and under another
+This is a second look at an image that was corrected before, turned by 180° and under another
 name. Its labels are blank: please draw every cell again, without looking back. It is not
 trained on; it measures how well anybody could agree with you.
 """

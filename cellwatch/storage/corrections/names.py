@@ -157,6 +157,18 @@ def read_name(name: str) -> DroppedName | None:
     )
 
 
+def has_short_id(name: str) -> bool:
+    """Say whether a name ends as that of an image which was taken out does.
+
+    Examples
+    --------
+    >>> has_short_id("a~k7f3.tif"), has_short_id("a~k7f3_mask.tif"), has_short_id("a.tif")
+    (True, False, False)
+    """
+    match = _SHORT_ID.search(name.rpartition(".")[0])
+    return match is not None and match.end() == len(match.string)
+
+
 def meant_ending(name: str) -> str:
     """Return the ending that a misspelt one was probably meant to be; "": none comes near.
 

@@ -51,7 +51,10 @@ def receive(db: Database, drop: Drop, read: CorrectionRead, now: datetime) -> in
             return key
         if done := superseding.work_at_stake(db, drop, read):
             read = replace(
-                read, reason=_untouched(done), remedy=UNTOUCHED_REMEDY.format(id=done.id)
+                read,
+                reason=_untouched(done),
+                remedy=UNTOUCHED_REMEDY.format(id=done.id),
+                is_doubtful=False,
             )
         state = CorrectionState.REJECTED if read.reason else CorrectionState.TRAINABLE
         facts = _facts(drop, state, now)

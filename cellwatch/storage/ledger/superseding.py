@@ -145,8 +145,9 @@ def work_at_stake(db: Database, drop: Drop, read: CorrectionRead) -> ActiveCorre
 
     None: the drop was worked on, or there is none.
     """
-    is_touched = read.added or read.removed or read.changed
-    if read.reason or drop.kind != CorrectionKind.LABELS or is_touched or not read.rois:
+    is_touched = read.added or read.removed or read.changed or not read.rois
+    is_untouched = read.is_untouched if read.reason else not is_touched
+    if drop.kind != CorrectionKind.LABELS or not is_untouched:
         return None
     sql = """
         SELECT * FROM active_corrections WHERE part_key = ?

@@ -735,3 +735,28 @@ def taken_out(lab, stem):
     facts = {"acquisition_id": 1, "target": "cells", "stem": stem, "position": 0, "t": 0, "z": 0}
     more = {"crop": None, "is_mirrored": 0, "format": "napari", "folder": "", "plane_sha256": None}
     lab.db.table("checkouts").insert({**facts, **more, "checked_out_at": lab.now.isoformat()})
+
+
+def test_what_was_handed_out_is_no_rival_of_work_that_was_done_even_when_it_is_confirmed(lab):
+    pixels, labels = disc_picture(0, size=96, n=5)
+    lab.arrive("a.tif", pixels, labels)
+    lab.segment_all()
+    done = lab.correct("a.tif", labels=np.where(labels == 1, 0, labels).astype(np.int32))
+    (row,) = reports.acquisitions(lab.db, "1", [])
+    found = read_plane(Path(row.store), "cells", (0, 0, 0)).astype(np.uint16)
+    tifffile.imwrite(lab.folder / "corrections/a_cp_masks.tif", found)
+
+    untouched = lab.drop("a_cp_masks.tif")
+
+    assert untouched.state == "rejected"
+    assert f"correction {done.id} (a_masks.tif" in untouched.reason
+    assert f"corrections withdraw {done.id}" in untouched.remedy
+    assert confirmations.confirm(lab.db, untouched.id, "anna", lab.now) is None
+
+
+def test_the_image_that_was_taken_out_is_told_from_its_labels(lab):
+    tifffile.imwrite(lab.folder / "corrections/a~k7f3.tif", np.zeros((8, 8), np.uint16))
+
+    dropped = lab.drop("a~k7f3.tif")
+
+    assert "is the image that was taken out, not its labels" in dropped.reason
