@@ -54,7 +54,7 @@ def verify(
             typer.echo(problem)
         tell(f"{len(rows)} mask stores checked, {len(problems)} problems")
         if n_outdated:
-            tell(f"{n_outdated} more belong to earlier contents of files that were changed since")
+            tell(f"{n_outdated} more: masks of earlier contents of files that were changed since")
     if problems:
         raise typer.Exit(EXIT_FAILED)
 

@@ -285,7 +285,7 @@ def _unfit(life: Life, slot: WorkerSlot, reason: str) -> None:
         return
     what = "a device is not used"
     if not any(other.is_ready for other in life.slots):
-        what = "nothing is segmented"
+        what = "no image is segmented at the moment"
         service.daemon_degraded(life.db, reason)
     line = f"{what}: {reason}; cellwatch tries again every minute"
     life.summaries.say(logging.ERROR, "looks at the device", line, time.monotonic())

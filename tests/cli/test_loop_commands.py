@@ -302,7 +302,7 @@ def test_a_session_hands_out_trains_and_hands_out_again(tmp_path, tiny_model, ni
         talk = session.communicate(timeout=400)[1]
     assert session.returncode == 0, talk
     assert "accepted as correction" in talk
-    assert "2 images done" in talk
+    assert "2 images corrected" in talk
     assert not list((desk.folder / "state/sessions").rglob("*.safetensors"))
     given = desk.rows("SELECT handed_out IS NOT NULL FROM checkouts ORDER BY id")
     assert given == [(0,), (1,)]  # the first is the store's, the second the session's network's

@@ -168,7 +168,7 @@ def found_by(model, areas, confidences):
 
 
 @pytest.mark.parametrize(
-    ("general", "specialist", "is_in_effect"),
+    ("general", "specialist", "is_used"),
     [
         ([(100, 0.9)], [(100, 0.9)], True),  # as much: the one that knows more kinds
         ([(100, 0.9)], [(110, 0.9)], False),

@@ -32,5 +32,5 @@ def test_a_name_does_not_matter_and_a_byte_does(tmp_path):
 def test_a_pipe_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "a.tif")
 
-    with pytest.raises(UnreadableImage, match="no regular file"):
+    with pytest.raises(UnreadableImage, match="not a regular file"):
         fingerprint(tmp_path / "a.tif")

@@ -94,7 +94,7 @@ def test_a_correction_of_every_format_is_accepted(desk, tool):
 def test_a_bad_file_harms_nothing_and_a_good_one_right_after_is_accepted(desk):
     for make, reason in (
         (bad_pickle, "would call"),
-        (zip_bomb, "no zip of ROIs"),
+        (zip_bomb, "not a zip of ROIs"),
         (huge_header, "not whole|60000|declares"),
     ):
         made = make(desk.folder)
@@ -300,13 +300,13 @@ def test_the_short_id_alone_says_what_a_file_is_a_correction_of(desk, tmp_path):
 
     desk.drop(f"exp/of anything~{short_id.upper()}.anna_masks.tif", labels)
     said = desk.accepted(f"exp/of anything~{short_id.upper()}.anna_masks.tif")
-    desk.drop("b~0000_masks.tif", labels)
+    desk.drop("ghost~0000_masks.tif", labels)
 
     assert said["image"].endswith("b.tif")
     assert said["target"] == "cells"
     assert "by anna" in said["use"]
     assert region[0]["short_id"] not in first.name
-    assert "taken out of this station as ~0000" in desk.rejected("b~0000_masks.tif")
+    assert "taken out of this station as ~0000" in desk.rejected("ghost~0000_masks.tif")
 
 
 def test_a_second_look_is_handed_out_mirrored_and_measures_the_annotator(desk, tmp_path):
