@@ -46,16 +46,16 @@ def corrections_list(
     station = read_station(config)
     _refuse_unknown_group(station, group)
     with ledger_of(station) as db:
-        used = ids_in_effect(db, station.retrain.lead)
+        in_effect = ids_in_effect(db, station.retrain.lead)
         rows = reports.corrections(db, group, is_every=every)
     if as_json:
-        print_json([_with_use(row, used) for row in rows])
+        print_json([_with_use(row, in_effect) for row in rows])
         return
     table = [
         [
             str(row.id),
             row.file,
-            _state_text(row, used),
+            _state_text(row, in_effect),
             row.group_name or "",
             "" if row.rois is None else str(row.rois),
             "" if row.ap50 is None else f"{row.ap50:.3f}",
@@ -178,9 +178,9 @@ def corrections_export(
     station = read_station(config)
     refuse_station_folder(station, folder, "the folder")
     with ledger_of(station) as db:
-        used = ids_in_effect(db, station.retrain.lead)
+        in_effect = ids_in_effect(db, station.retrain.lead)
         active = [row for row in reports.corrections(db) if _is_asked(row)]
-    places = {row.id: _exported(row, used) for row in active}
+    places = {row.id: _exported(row, in_effect) for row in active}
     rows = [row for row in active if group in ("", row.group_name)]
     folder.mkdir(parents=True, exist_ok=True)
     written = Exported(folder, station.state.folder)
@@ -232,12 +232,12 @@ def corrections_audit(config: ConfigOption = None, as_json: JsonOption = False) 
         raise typer.Exit(EXIT_FAILED)
 
 
-def _exported(row: ListedCorrection, used: set[int]) -> Path:
+def _exported(row: ListedCorrection, in_effect: set[int]) -> Path:
     # Where a pair lies below the folder, and the beginning of its names.
     name = f"{row.id:05d}-{Path(text_path(row.relative_path or '')).stem}"
     if row.side == Side.HELD_OUT:
         return Path("held_out") / name
-    return Path(name) if row.id in used else Path("others") / name
+    return Path(name) if row.id in in_effect else Path("others") / name
 
 
 def _is_asked(row: ListedCorrection) -> bool:
@@ -245,9 +245,9 @@ def _is_asked(row: ListedCorrection) -> bool:
     return row.state.is_active and row.kind == CorrectionKind.LABELS
 
 
-def _with_use(row: ListedCorrection, used: set[int]) -> dict[str, Any]:  # Any: JSON
+def _with_use(row: ListedCorrection, in_effect: set[int]) -> dict[str, Any]:  # Any: JSON
     # "is_in_effect": null where the question does not arise.
-    return {**asdict(row), "is_in_effect": row.id in used if _is_asked(row) else None}
+    return {**asdict(row), "is_in_effect": row.id in in_effect if _is_asked(row) else None}
 
 
 def _refuse_unknown_group(station: "Config", group: str) -> None:
@@ -259,11 +259,11 @@ def _refuse_unknown_group(station: "Config", group: str) -> None:
         raise RequestRefused(f"there is no group '{group}'; there are {listed}")
 
 
-def _state_text(row: ListedCorrection, used: set[int]) -> str:
+def _state_text(row: ListedCorrection, in_effect: set[int]) -> str:
     if row.kind == CorrectionKind.SECOND_LOOK and row.state == CorrectionState.TRAINABLE:
         return "second look"
-    is_unused = _is_asked(row) and row.id not in used
-    return f"{row.state}, another applies" if is_unused else str(row.state)
+    is_set_aside = _is_asked(row) and row.id not in in_effect
+    return f"{row.state}, another applies" if is_set_aside else str(row.state)
 
 
 def _files_in(folder: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cellwatch.cli.client import ask, ledger_of, read_station, show
-from cellwatch.cli.console import ConfigOption, JsonOption, print_json, print_table
+from cellwatch.cli.console import ConfigOption, JsonOption, local_time, print_json, print_table
 from cellwatch.storage.reports import learning
 
 
@@ -23,7 +23,7 @@ def models_history(
         return
     table = [
         [
-            (r.decided_at or "")[:16],
+            local_time(r.decided_at),
             r.group_name,
             r.model_id or ("(as configured)" if r.model_id == "" else ""),
             r.verdict,
@@ -31,7 +31,7 @@ def models_history(
         ]
         for r in rows
     ]
-    print_table("", ["when (UTC)", "group", "model", "verdict", "reason"], table)
+    print_table("", ["when", "group", "model", "verdict", "reason"], table)
 
 
 def models_promote(

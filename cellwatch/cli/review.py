@@ -14,7 +14,15 @@ from cellwatch.cli.client import (
     refuse_station_folder,
     show,
 )
-from cellwatch.cli.console import ConfigOption, JsonOption, print_json, print_table, progress, tell
+from cellwatch.cli.console import (
+    ConfigOption,
+    JsonOption,
+    local_time,
+    print_json,
+    print_table,
+    progress,
+    tell,
+)
 from cellwatch.errors import CellwatchError, RequestRefused, UsageError
 from cellwatch.records import AcquisitionState, CorrectionKind
 from cellwatch.storage.ledger import checkouts
@@ -88,11 +96,11 @@ def review(
             row.by,
             (f"ROI {row.roi}: " if row.roi else "") + (row.why or ""),
             row.state or "unknown",
-            (row.taken_out or "")[:16],
+            local_time(row.taken_out),
         ]
         for row in rows
     ]
-    print_table("", ["image", "by", "why", "state", "taken out (UTC)"], table)
+    print_table("", ["image", "by", "why", "state", "taken out"], table)
     tell("take some out with: cellwatch checkout --next 3")
 
 

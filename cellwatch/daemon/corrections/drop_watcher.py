@@ -304,7 +304,7 @@ class _Around:
 def _without_a_name(path: Path) -> CorrectionRead:
     reason = f"the name '{path.name}' does not say what it is"
     if has_short_id(path.name):
-        reason = f"'{path.name}' is the image that was taken out, not its labels"
+        reason = f"'{path.name}' is named as an image that was taken out, not as its labels"
         return CorrectionRead(reason=reason, remedy="delete it here; only the labels are needed")
     meant = meant_ending(path.name)
     remedy = f"if its name should end in {meant}, name" if meant else "name"

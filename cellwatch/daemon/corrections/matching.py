@@ -24,19 +24,7 @@ from cellwatch.storage.ledger.annotations import handed_out_digests
 def match_drop(
     db: sqlite3.Connection, config: Config, relative: Path, name: DroppedName
 ) -> Matched | Unmatched:
-    """Find what a dropped file is a correction of, and what was handed out for that part."""
-    matched = _match_drop(db, config, relative, name)
-    if isinstance(matched, Unmatched):
-        return matched
-    return replace(
-        matched, given_sha256=handed_out_digests(db, matched.on(dropped_files.Drop("", 0, 0), ""))
-    )
-
-
-def _match_drop(
-    db: sqlite3.Connection, config: Config, relative: Path, name: DroppedName
-) -> Matched | Unmatched:
-    """Find what a dropped file is a correction of.
+    """Find what a dropped file is a correction of, and what was handed out for that part.
 
     What was taken out says so by its short id, wherever it lies; a name without one is matched by
     its stem and its folder. So is one whose id is not known, as after the loss of a ledger, and
@@ -51,6 +39,17 @@ def _match_drop(
         Of the file, below the corrections folder.
     name : DroppedName
     """
+    matched = _match_drop(db, config, relative, name)
+    if isinstance(matched, Unmatched):
+        return matched
+    return replace(
+        matched, given_sha256=handed_out_digests(db, matched.on(dropped_files.Drop("", 0, 0), ""))
+    )
+
+
+def _match_drop(
+    db: sqlite3.Connection, config: Config, relative: Path, name: DroppedName
+) -> Matched | Unmatched:
     if name.short_id and (checkout := checkouts.with_short_id(db, name.short_id)):
         return _as_handed_out(db, config, checkout, _drawn_by(db, config, relative, name, checkout))
     return (

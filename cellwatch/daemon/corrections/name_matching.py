@@ -26,14 +26,7 @@ def match_by_name(
 ) -> Matched | Unmatched | None:
     """Find the image by what the name may mean; None: no image is named so.
 
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        The ledger, for reading.
-    config : Config
-    relative : Path
-        Of the file, below the corrections folder.
-    name : DroppedName
+    `db`, `config`, `relative` and `name` are as `match_drop` takes them.
     """
     watched, elsewhere = subfolders.names_watched(config, relative.parent, name), None
     for reading in name.readings:

@@ -759,4 +759,4 @@ def test_the_image_that_was_taken_out_is_told_from_its_labels(lab):
 
     dropped = lab.drop("a~k7f3.tif")
 
-    assert "is the image that was taken out, not its labels" in dropped.reason
+    assert "is named as an image that was taken out, not as its labels" in dropped.reason
