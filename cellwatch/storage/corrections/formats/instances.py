@@ -45,7 +45,7 @@ def checked_shape(declared: Sequence[int], shape: tuple[int, int]) -> None:
     raise RejectedCorrection(
         f"it has shape {size}, its image (or the crop that its name says) has "
         f"{shape[0]} x {shape[1]}",
-        "save it at the size of the image; for a crop, write its place into the name: NAME__y0x512h512w512",
+        "save it at the size of the image; a crop is named after its place: NAME__y0x512h512w512",
     )
 
 
