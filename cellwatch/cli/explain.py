@@ -12,6 +12,8 @@ from cellwatch.cli.console import ConfigOption, JsonOption, complain, local_time
 from cellwatch.cli.status_training import show_people
 from cellwatch.config.locate import find_config
 from cellwatch.errors import EXIT_FAILED
+from cellwatch.files.members import WITH_MEMBERS, file_of
+from cellwatch.images.suffixes import how_to_read, suffix_of, watched_suffixes
 from cellwatch.storage.ledger.path_text import path_text, printable
 from cellwatch.storage.reports import corrections as reports
 from cellwatch.storage.reports import doubts, station
@@ -40,6 +42,9 @@ def explain(
     whole = Path(as_known(checked, str(path))).absolute()
     with station.reader(checked.state.folder / station.LEDGER) as db:
         rows = station.acquisitions_at(db, path_text(str(whole)))
+        if not rows and suffix_of(whole.name) in WITH_MEMBERS:
+            name = path_text(path.as_posix())
+            rows = station.acquisitions_in(db, path_text(str(whole)), name)
         if not rows and not path.exists():
             rows = station.acquisitions_named(db, path.as_posix())
         if not rows and station.has_loop(db):
@@ -144,17 +149,17 @@ def _counted(target: "TargetMasks") -> str:
 
 
 def _why_unknown(config: "Config", path: Path) -> str:
-    from cellwatch.images.suffixes import SUFFIXES, how_to_read
     from cellwatch.watching.names import is_wanted
 
     for watched in config.watch:
         if path.is_relative_to(watched.folder):
             relative = path.relative_to(watched.folder).as_posix()
-            if path.suffix.lower() not in SUFFIXES:
+            suffix, taken = suffix_of(file_of(path).name), watched_suffixes(watched.include)
+            if suffix not in taken:
                 kind = "files of this kind are not read: " if path.exists() else ""
-                how = how_to_read(path.suffix.lower())
+                how = how_to_read(suffix)
                 more = f"; to read them: {how}" if how else ""
-                return f"{kind}'{path.suffix}' is none of {', '.join(SUFFIXES)}{more}"
+                return f"{kind}'{suffix}' is none of {', '.join(taken)}{more}"
             if path.is_symlink():
                 return "it is a link, and links are not followed: watch the folder it leads to"
             if not is_wanted(relative, watched.include, watched.excluded()):

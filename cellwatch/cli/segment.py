@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cellwatch.cli.console import JsonOption, complain, print_json, print_table, progress, tell
+from cellwatch.cli.inputs import find_images
 from cellwatch.config.locate import MODELS, NAME, VARIABLE, state_folder
 from cellwatch.core.parameters import Diameter, MinSize, SegmentationParams
 from cellwatch.errors import (
@@ -21,15 +22,14 @@ from cellwatch.errors import (
     UnreadableImage,
     UsageError,
 )
+from cellwatch.files.members import file_of
 from cellwatch.files.stems import masks_name
-from cellwatch.images.suffixes import SUFFIXES
 from cellwatch.records import ChannelChoice, ImageInfo, Job, TargetJob
 from cellwatch.storage.masks.paths import SUPERSEDED
 
 if TYPE_CHECKING:
     from cellwatch.compute.models import Chooser, Model
 
-OURS = ("_masks", "_cp_masks", "_flows", "_seg", "_cp_output")
 
 ModelOption = Annotated[
     str,
@@ -166,7 +166,7 @@ def inspect(
 def inspected(path: Path, axes: str = "") -> ImageInfo:
     """Describe a file and judge whether it is whole."""
     from cellwatch.images import describe
-    from cellwatch.images.tiff_structure import why_not_whole
+    from cellwatch.images.whole import why_not_whole
 
     reason = why_not_whole(path)
     try:
@@ -183,23 +183,6 @@ def parse_channels(text: str) -> ChannelChoice:
         raise UsageError(f"--channels: '{text}' is not CELL or CELL,NUCLEUS")
     values = [int(part) if part.isdecimal() else part for part in parts]
     return ChannelChoice(*values)
-
-
-def find_images(paths: list[Path], *, is_recursive: bool) -> list[Path]:
-    """List the image files that arguments name; in folders, masks are left out."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = path.rglob("*") if is_recursive else path.iterdir()
-            images = sorted(p for p in inside if p.suffix.lower() in SUFFIXES and _is_input(p))
-            if not images:
-                raise UsageError(f"{path} holds no image ({', '.join(SUFFIXES)})")
-            found += images
-        elif path.exists():
-            found.append(path)
-        else:
-            raise UsageError(f"there is no file {path}")
-    return found
 
 
 def load_for(model: str, zoo: Path | None, device: str) -> "Model | Chooser":
@@ -232,14 +215,11 @@ def _bug(error: Exception) -> str:
     return f"an unexpected error ({type(error).__name__} in {place}): {error}"
 
 
-def _is_input(path: Path) -> bool:
-    return not path.stem.endswith(OURS) and not path.name.startswith(".") and path.is_file()
-
-
 def _places(images: list[Path], out: Path, mirror: Path | None, file_format: str) -> list[Path]:
     places: dict[Path, Path] = {}
     for image in images:
-        folder = out
+        file = file_of(image)
+        folder = out if file == image else out / image.parent.relative_to(file.parent)
         if mirror is not None:
             if not image.absolute().is_relative_to(mirror.absolute()):
                 raise UsageError(f"{image} is not below {mirror} (--mirror)")
@@ -267,7 +247,7 @@ def _segment_one(
     from cellwatch.compute.memory import require_memory
     from cellwatch.compute.opening import open_or_load
     from cellwatch.images import describe
-    from cellwatch.images.tiff_structure import why_not_whole
+    from cellwatch.images.whole import why_not_whole
     from cellwatch.storage.masks.label_tiff import write_label_tiff
 
     if reason := why_not_whole(path):
@@ -298,7 +278,7 @@ def _store_job(
     params: SegmentationParams,
     choice: ChannelChoice,
 ) -> Job:
-    from cellwatch.files.digests import fingerprint
+    from cellwatch.images.identity import fingerprint
 
     target = TargetJob("cells", model.card.id, "", model.card.sha256, choice, params.to_json())
     return Job(0, str(path.absolute()), fingerprint(path), str(place), (target,))

@@ -19,6 +19,7 @@ from cellwatch.errors import (
     UnreadableImage,
     WeightsError,
 )
+from cellwatch.files.members import file_of, is_there
 from cellwatch.records import Job, Outcome, Trouble
 from cellwatch.watching.scanner import is_bare
 
@@ -69,14 +70,10 @@ def _unexpected(job: Job, error: Exception) -> tuple[Trouble, str]:
 
 
 def _fault_of(path: Path, error: UnreadableImage, job_root: str) -> tuple[Trouble, str]:
-    try:
-        is_there = path.exists()
-    except OSError:
-        is_there = False
-    if is_there:
+    if is_there(path):
         return Trouble.FILE, error.reason
     if job_root and is_bare(Path(job_root)):
         return Trouble.SURROUNDINGS, f"{job_root} is empty: its disk may not be mounted"
-    if path.parent.exists():
+    if file_of(path).parent.exists():
         return Trouble.MISSING, "the file is gone"
-    return Trouble.SURROUNDINGS, f"its folder {path.parent} cannot be reached"
+    return Trouble.SURROUNDINGS, f"its folder {file_of(path).parent} cannot be reached"

@@ -24,7 +24,8 @@ from cellwatch.errors import (
     StillUnwritten,
     UnreadableImage,
 )
-from cellwatch.files.digests import content_sha256, fingerprint, status_of
+from cellwatch.files.digests import status_of
+from cellwatch.files.members import file_of
 from cellwatch.files.publish import sweep, why_unwritable
 from cellwatch.images import (
     Image,
@@ -34,6 +35,7 @@ from cellwatch.images import (
     n_planes,
     planes_of,
 )
+from cellwatch.images.identity import content_sha256, fingerprint
 from cellwatch.records import Job, Outcome, TargetJob, TargetResult
 from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.masks.content import StoreContent
@@ -41,6 +43,7 @@ from cellwatch.storage.masks.label_tiff import beside, write_label_tiff
 from cellwatch.storage.masks.measurements import KINDS, measured, table_beside, write_table
 from cellwatch.storage.masks.store import read_labels, write_store
 
+ALLOCATED_FIRST = ("lif", "nd2", "lsm")  # formats whose files have their size before their pixels
 Models = Callable[[TargetJob], Model | Chooser]
 
 
@@ -192,13 +195,27 @@ def _opened(job: Job) -> Image | OpenImage:
     require_memory(info, [SegmentationParams.from_json(t.params) for t in job.targets])
     with contextlib.ExitStack() as stack:
         image = stack.enter_context(contextlib.closing(open_or_load(path, info, job.axes)))
-        if not job.are_zeros_final and not any(plane.any() for plane in planes_of(image)):
-            raise StillUnwritten(
-                "all its pixels are 0: it may be allocated and not written yet; it is looked at "
-                "again"
-            )
+        if reason := _why_unwritten(image):
+            if not job.are_zeros_final:
+                raise StillUnwritten(
+                    f"{reason}: it may be allocated and not written yet; it is looked at again"
+                )
+            image = replace(image, info=replace(info, notes=(*image.info.notes, reason)))
         stack.pop_all()
     return image
+
+
+def _why_unwritten(image: Planes) -> str:
+    # What makes an image look as if its file had been allocated and were still to be filled.
+    if not any(plane.any() for plane in planes_of(image)):
+        return "all its pixels are 0"
+    last = tuple(n - 1 for n in image.shape[:3])
+    is_allocated = image.info.format in ALLOCATED_FIRST and n_planes(image) > 1
+    return (
+        "all pixels of its last plane are 0"
+        if is_allocated and not image.plane(*last).any()
+        else ""
+    )
 
 
 @contextlib.contextmanager
@@ -242,7 +259,7 @@ def _refuse_changed(path: Path, before: tuple[int, int, int, int]) -> None:
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int]:
-    status = status_of(path)
+    status = status_of(file_of(path))
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 

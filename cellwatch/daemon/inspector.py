@@ -41,6 +41,13 @@ class Inspector:
         paths = {key: text_path(said[key]) for key in ("path", "lacks")}
         return str(answer["fingerprint"]), ImageInfo.from_json({**said, **paths})
 
+    def images_in(self, path: Path) -> tuple[list[Path], str]:
+        """Return the images of a file, and "" or why they cannot be told."""
+        answer, trouble = self._ask("members", path)
+        if answer is None:
+            return [path], trouble
+        return [Path(text_path(name)) for name in answer["images"]], str(answer["reason"])
+
     def store_problems(self, store: Path) -> tuple[str, ...]:
         """Return what is wrong with a mask store; nothing where it could not be looked into."""
         asked = self._child.ask({"kind": "store", "path": path_text(str(store))}, STORE_SECONDS)
@@ -72,22 +79,34 @@ def answer_to(question: Message) -> Message:
     try:
         if question["kind"] == "whole":
             return {"reason": _why_not_whole(path)}
+        if question["kind"] == "members":
+            return _images_in(path)
         return _described(path, str(question["axes"]))
     except MemoryError:
         reason = f"its header takes more than {MEMORY >> 20} MiB of memory to read"
         broken = ImageInfo(path_text(str(path)), whole=False, reason=reason)
-        return {"reason": reason, "fingerprint": "", "info": asdict(broken)}
+        described = {"fingerprint": "", "info": asdict(broken)}
+        return {"reason": reason, "images": [path_text(str(path))], **described}
 
 
 def _why_not_whole(path: Path) -> str:
-    from cellwatch.images.tiff_structure import why_not_whole
+    from cellwatch.images.whole import why_not_whole
 
     return why_not_whole(path)
 
 
+def _images_in(path: Path) -> Message:
+    from cellwatch.images import images_in
+
+    try:
+        return {"images": [path_text(str(each)) for each in images_in(path)], "reason": ""}
+    except UnreadableImage as error:
+        return {"images": [path_text(str(path))], "reason": error.reason}
+
+
 def _described(path: Path, axes: str) -> Message:
-    from cellwatch.files.digests import fingerprint
     from cellwatch.images import describe
+    from cellwatch.images.identity import fingerprint
 
     name = ""
     try:

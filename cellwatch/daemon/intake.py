@@ -4,7 +4,7 @@ import logging
 import queue as queues
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +14,9 @@ from sqlite_utils import Database
 from cellwatch.config.schema import Watch
 from cellwatch.daemon.inspector import Inspector
 from cellwatch.daemon.summaries import Later, Summaries
-from cellwatch.images.suffixes import LIKE_IMAGES, SUFFIXES
-from cellwatch.images.tiff_structure import why_not_whole
+from cellwatch.files.members import WITH_MEMBERS, container_of
+from cellwatch.images.suffixes import suffix_of, unread_suffixes, watched_suffixes
+from cellwatch.images.whole import why_not_whole
 from cellwatch.records import AcquisitionState, ImageInfo
 from cellwatch.storage.ledger import acquisitions, lookup, service
 from cellwatch.storage.masks.paths import store_path
@@ -40,13 +41,26 @@ UNREAD_EVERY_S = 60.0  # how often files of kinds that are not read are counted
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """A finished file that holds several images, each of which was reported before it.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the watched folder.
+    """
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class FromWatcher:
     """What one folder's watcher reported, with what was found out about the file.
 
     Attributes
     ----------
     watch : Watch
-    event : Event
+    event : Event or Listed
     fingerprint : str
         Of a finished file.
     info : ImageInfo or None
@@ -56,7 +70,7 @@ class FromWatcher:
     """
 
     watch: Watch
-    event: Event
+    event: Event | Listed
     fingerprint: str = ""
     info: ImageInfo | None = None
     unread: Mapping[str, Sequence[str]] | None = None
@@ -71,7 +85,7 @@ def plan_for(watched: Watch, inspector: Inspector | None = None, *, is_once: boo
         root=watched.folder,
         include=watched.include,
         exclude=watched.excluded(),
-        suffixes=SUFFIXES,
+        suffixes=watched_suffixes(watched.include),
         settle_s=watched.settle_s,
         interrupted_after_s=watched.settle_s if is_once else INTERRUPTED_AFTER_S,
         why_not_whole=inspector.why_not_whole if inspector is not None else why_not_whole,
@@ -100,12 +114,12 @@ def start_watching(
         while not stop.is_set():
             try:
                 for event in watch(plan, stop, known, forget, stood):
-                    report = _looked_into(watched, event, inspector)
-                    if isinstance(event, Scanned) and time.monotonic() >= unread_at:
-                        unread_at = time.monotonic() + UNREAD_EVERY_S
-                        unread = unread_in(watched.folder, watched.excluded(), LIKE_IMAGES)
-                        report = replace(report, unread=unread)
-                    on_event(report)
+                    for report in _looked_into(watched, event, inspector):
+                        on_event(report)
+                    if isinstance(event, Scanned):
+                        is_time = time.monotonic() >= unread_at
+                        unread_at = time.monotonic() + UNREAD_EVERY_S if is_time else unread_at
+                        on_event(FromWatcher(watched, event, unread=_unread(watched, is_time)))
                     if isinstance(event, Scanned) and event.is_quiet:
                         inspector.close()
             except Exception as error:
@@ -134,7 +148,8 @@ def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
     if watched.existing.startswith("since:"):
         moment = datetime.fromisoformat(watched.existing[6:])
         since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9
-    found = scan(watched.folder, watched.include, watched.excluded(), SUFFIXES)
+    suffixes = watched_suffixes(watched.include)
+    found = scan(watched.folder, watched.include, watched.excluded(), suffixes)
     old = [
         _arrival(watched, sighting, "", ImageInfo(sighting.path))
         for sighting in found
@@ -174,6 +189,8 @@ def take_in(
                     suffix,
                     files[0],
                 )
+    elif isinstance(event, Listed):
+        acquisitions.note_listed(db, watched.name, str(watched.folder / event.path))
     elif isinstance(event, Gone):
         acquisitions.note_gone(db, watched.name, str(watched.folder / event.path), now)
     elif isinstance(event, Unfinished):
@@ -202,6 +219,9 @@ def _take_finished(
         line = f"{arrival.path} cannot be used: {info.reason}"
         summaries.say(logging.WARNING, "files that cannot be used", line, time.monotonic())
         return
+    if reason := _why_left_alone(db, watched, arrival):
+        acquisitions.skip_all(db, [arrival], reason, now)
+        return
     if experiment := acquisitions.experiment_before(db, arrival):
         arrival = replace(arrival, experiment=experiment)
     place = _place(db, arrival, output)
@@ -209,6 +229,14 @@ def _take_finished(
     if acquisitions.enqueue(db, arrival, place, names, now) is not None:
         line = f"queued {arrival.path}"
         summaries.say(logging.INFO, "files that are queued", line, time.monotonic())
+
+
+def _why_left_alone(db: Database, watched: Watch, arrival: acquisitions.Arrival) -> str:
+    # An image of a file that was there before the folder was watched.
+    file = container_of(arrival.relative_path)
+    if file == arrival.relative_path:
+        return ""
+    return acquisitions.why_left_alone(db, replace(arrival, path=str(watched.folder / file)))
 
 
 def _place(db: Database, arrival: acquisitions.Arrival, output: Path) -> str:
@@ -221,11 +249,32 @@ def _place(db: Database, arrival: acquisitions.Arrival, output: Path) -> str:
     return str(output / store_path(watched, relative, arrival.fingerprint, is_free=False))
 
 
-def _looked_into(watched: Watch, event: Event, inspector: Inspector) -> FromWatcher:
+def _unread(watched: Watch, is_time: bool) -> Mapping[str, Sequence[str]] | None:
+    if not is_time:
+        return None
+    return unread_in(watched.folder, watched.excluded(), unread_suffixes(watched.include))
+
+
+def _looked_into(watched: Watch, event: Event, inspector: Inspector) -> Iterator[FromWatcher]:
+    # What is found out about a finished file, or about each image in it; a scan is told apart.
+    if isinstance(event, Scanned):
+        return
     if not isinstance(event, Finished):
-        return FromWatcher(watched, event)
-    name, info = inspector.inspect(watched.folder / event.sighting.path, watched.axes)
-    return FromWatcher(watched, event, name, info)
+        yield FromWatcher(watched, event)
+        return
+    file = watched.folder / event.sighting.path
+    images, reason = [file], ""
+    if suffix_of(file.name) in WITH_MEMBERS:
+        images, reason = inspector.images_in(file)
+    if reason:
+        yield FromWatcher(watched, event, "", ImageInfo(str(file), whole=False, reason=reason))
+        return
+    for image in images:
+        name, info = inspector.inspect(image, watched.axes)
+        sighting = replace(event.sighting, path=image.relative_to(watched.folder).as_posix())
+        yield FromWatcher(watched, Finished(sighting), name, info)
+    if images != [file]:
+        yield FromWatcher(watched, Listed(event.sighting.path))
 
 
 def _arrival(
@@ -235,7 +284,9 @@ def _arrival(
         watch=watched.name,
         path=str(watched.folder / sighting.path),
         relative_path=sighting.path,
-        experiment=experiment_of(sighting.path, watched.experiment, _local_date(sighting)),
+        experiment=experiment_of(
+            container_of(sighting.path), watched.experiment, _local_date(sighting)
+        ),
         fingerprint=content,
         size=sighting.size,
         mtime_ns=sighting.mtime_ns,

@@ -41,7 +41,7 @@ from cellwatch.daemon.service.startup import (
     when_writable,
 )
 from cellwatch.errors import CellwatchError, ConfigError
-from cellwatch.files.digests import has_fingerprint
+from cellwatch.images.identity import has_fingerprint
 from cellwatch.records import AcquisitionState
 from cellwatch.storage.ledger import backups, lookup, queue, recovery, revisits, service
 from cellwatch.storage.ledger.locking import state_lock

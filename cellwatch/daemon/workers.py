@@ -24,6 +24,7 @@ from cellwatch.daemon.life import InFlight, Life, WorkerSlot, claims_of
 from cellwatch.daemon.model_choice import models_for, pin_chosen, pin_models, redo_if_repinned
 from cellwatch.daemon.retraining import scheduler as training
 from cellwatch.errors import CellwatchError, DeviceError, OutputError
+from cellwatch.files.members import container_of
 from cellwatch.records import Outcome, Trouble, WorkerProcess
 from cellwatch.storage.ledger import lookup, queue, recovery, service
 from cellwatch.storage.ledger.database import transaction
@@ -214,7 +215,7 @@ def _record(life: Life, outcome: Outcome, flight: InFlight | None) -> None:
         if outcome.trouble == Trouble.DEVICE:
             training.leave(life.nights)
         if outcome.trouble == Trouble.MISSING:
-            life.forget[acquisition.watch].put(text_path(acquisition.relative_path))
+            life.forget[acquisition.watch].put(container_of(text_path(acquisition.relative_path)))
         line = f"{path} is {state}: {outcome.reason}"
         life.summaries.say(logging.WARNING, f"images that are {state}", line, time.monotonic())
         return

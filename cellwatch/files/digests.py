@@ -40,14 +40,6 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def has_fingerprint(path: Path, known: str) -> bool:
-    """Say whether a file has a fingerprint; one that cannot be read has none."""
-    try:
-        return fingerprint(path) == known
-    except UnreadableImage:
-        return False
-
-
 def file_state(path: Path) -> tuple[int, int]:
     """Return size and time of a file, in bytes and ns: what changes when it is written to.
 

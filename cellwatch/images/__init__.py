@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from cellwatch.errors import UnreadableImage
+from cellwatch.files.members import WITH_MEMBERS, file_of, member_of
+from cellwatch.images.identity import size_of
 from cellwatch.images.planes import (
     Array,
     Image,
@@ -27,11 +29,20 @@ from cellwatch.images.planes import (
     planes_of,
     stamp_of,
 )
-from cellwatch.images.suffixes import SUFFIXES
+from cellwatch.images.suffixes import JPEGS, SUFFIXES, ZARRS, suffix_of
 from cellwatch.records import ImageInfo
 
 # Which module of this package reads a suffix; it is loaded with the first file of its kind.
-MODULES = {".png": "png", ".nd2": "nd2", ".czi": "czi"}
+MODULES = {
+    ".png": "png",
+    **dict.fromkeys(JPEGS, "jpeg"),
+    **dict.fromkeys(ZARRS, "ome_zarr"),
+    ".nd2": "nd2",
+    ".czi": "czi",
+    ".lif": "lif",
+    ".oib": "oib",
+    **dict.fromkeys((".svs", ".ndpi", ".vsi"), "slides"),
+}
 MAX_BYTES = 16 << 30  # decoded; a larger plane is refused with its size
 UNSUSPICIOUS_BYTES = 256 << 20  # a dark image may be packed into next to nothing
 UNKNOWN_AXES = "QI"  # tifffile's letters for axes without a meaning
@@ -43,6 +54,7 @@ __all__ = [
     "OpenImage",
     "Planes",
     "describe",
+    "images_in",
     "is_image",
     "load",
     "n_planes",
@@ -54,7 +66,10 @@ __all__ = [
 
 
 class Format(Protocol):
-    """A module that reads one image format; whether a file is whole `tiff_structure` says."""
+    """A module that reads one image format; whether a file is whole `whole` says.
+
+    One of which a file may hold several images also has `members(file)`, their names.
+    """
 
     def describe(self, path: Path) -> ImageInfo:
         """Tell what a file holds, without decoding pixels."""
@@ -65,12 +80,30 @@ class Format(Protocol):
 
 def is_image(path: Path) -> bool:
     """Say whether a name has the suffix of a format that can be read."""
-    return path.suffix.lower() in SUFFIXES
+    return suffix_of(file_of(path).name) in SUFFIXES
+
+
+def images_in(path: Path) -> list[Path]:
+    """Return the images of a file, as paths below it; the file itself where it is one image.
+
+    Raises
+    ------
+    UnreadableImage
+        When it cannot be told.
+    """
+    suffix = suffix_of(path.name)
+    if suffix not in WITH_MEMBERS or suffix not in SUFFIXES or member_of(path) or path.is_dir():
+        return [path]
+    return [path / name for name in _module(suffix).members(path)] or [path]
 
 
 def _format(path: Path) -> Format:
-    module: Format = import_module(f"cellwatch.images.{MODULES.get(path.suffix.lower(), 'tiff')}")
+    module: Format = _module(suffix_of(file_of(path).name))
     return module
+
+
+def _module(suffix: str) -> Any:  # Any: a module, of which mypy does not know the functions
+    return import_module(f"cellwatch.images.{MODULES.get(suffix, 'tiff')}")
 
 
 def describe(path: Path, axes: str = "") -> ImageInfo:
@@ -89,10 +122,7 @@ def describe(path: Path, axes: str = "") -> ImageInfo:
     """
     if not is_image(path):
         raise UnreadableImage(path, f"'{path.suffix}' is none of {', '.join(SUFFIXES)}")
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise UnreadableImage(path, f"cannot be opened: {error.strerror}") from error
+    size = size_of(path)
     if size == 0:
         raise UnreadableImage(path, "the file is empty (0 bytes)")
     info: ImageInfo = _format(path).describe(path)

@@ -10,19 +10,30 @@ import numpy as np
 from pylibCZIrw import czi
 
 from cellwatch.errors import UnreadableImage
+from cellwatch.files.members import file_of, member_of
+from cellwatch.images.calibration import pixel_side
+from cellwatch.images.libraries import decoding, opening
 from cellwatch.images.planes import Array, CalledPages, Pages
 from cellwatch.records import ImageInfo
 
 DTYPES = {"Gray8": "uint8", "Gray16": "uint16", "Gray32Float": "float32"}
 COLOURS = {"Bgr24": "uint8", "Bgr48": "uint16"}
-SQUARE = 0.01  # relative difference of the pixel's sides up to which it is called square
+SCENE = "scene "  # and its number, from 1: the name of a member
 READ = "TZC"  # axes that planes are read along
 MORE = "HIRVB"  # phases, illuminations, rotations, views, blocks: one plane of them is read
 
 
+def members(file: Path) -> tuple[str, ...]:
+    """Return the names of the scenes where they differ in size; () where they are positions."""
+    with _opened(file) as opened:
+        scenes = opened.scenes_bounding_rectangle
+        sides = {(r.h, r.w) for r in scenes.values()}
+        return tuple(f"{SCENE}{key + 1}" for key in sorted(scenes)) if len(sides) > 1 else ()
+
+
 def describe(path: Path) -> ImageInfo:
     """Tell what a CZI file holds: its axes are positions (scenes), time, z, channels, the plane."""
-    with _opened(path) as file:
+    with _opened(file_of(path)) as file:
         return _described(path, file)
 
 
@@ -30,20 +41,16 @@ def open_pages(path: Path, *, is_labels: bool = False) -> Pages:
     """Open a CZI file, a page for each plane of each channel; `is_labels` changes nothing."""
     del is_labels
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(_opened(path))
+        file = stack.enter_context(_opened(file_of(path)))
         info = _described(path, file)
         sizes = dict(zip(info.axes, info.shape, strict=True))
         counts = [sizes.get(axis, 1) for axis in "PTZC"]
-        scenes = sorted(file.scenes_bounding_rectangle) or [None]
+        scenes: list[int | None] = [*_scenes(path, file)] or [None]
 
         def page(index: int) -> Array:
             p, t, z, c = (int(n) for n in np.unravel_index(index, counts))
-            try:
+            with decoding(path, "CZI file"):
                 plane = file.read(plane={"T": t, "Z": z, "C": c}, scene=scenes[p])
-            except Exception as error:
-                if isinstance(error, OSError) and error.errno:
-                    raise  # the disk or the share failed, not the file
-                raise UnreadableImage(path, f"the CZI file cannot be read: {error}") from error
             return np.asarray(plane[..., ::-1] if "S" in sizes else plane[..., 0])
 
         close = stack.pop_all().close
@@ -52,15 +59,14 @@ def open_pages(path: Path, *, is_labels: bool = False) -> Pages:
 
 def _described(path: Path, file: Any) -> ImageInfo:  # Any: pylibCZIrw's reader
     box, scenes = file.total_bounding_box, file.scenes_bounding_rectangle
-    rectangles = [scenes[key] for key in sorted(scenes)]
+    rectangles = [scenes[key] for key in _scenes(path, file)]
     sides = {(r.h, r.w) for r in rectangles} or {
         (box["Y"][1] - box["Y"][0], box["X"][1] - box["X"][0])
     }
     if len(sides) > 1:
         listed = ", ".join(f"{h} x {w}" for h, w in sorted(sides))
-        raise UnreadableImage(
-            path, f"its {len(rectangles)} scenes differ in size ({listed} px); split them in ZEN"
-        )
+        told = f"its {len(rectangles)} scenes differ in size ({listed} px): each is an image"
+        raise UnreadableImage(path, f"{told}, as {path.name}/{SCENE}1")
     kinds = {file.get_channel_pixel_type(c) for c in range(_count(box, "C"))}
     kind = kinds.pop()
     if kinds or kind not in {**DTYPES, **COLOURS}:
@@ -78,6 +84,17 @@ def _described(path: Path, file: Any) -> ImageInfo:  # Any: pylibCZIrw's reader
     names = ("red", "green", "blue") if kind in COLOURS else _names(file.metadata, sizes["C"])
     dtype = {**DTYPES, **COLOURS}[kind]
     return ImageInfo(str(path), "czi", axes, shape, dtype, size, names, notes=(*notes, *why))
+
+
+def _scenes(path: Path, file: Any) -> list[int]:  # Any: pylibCZIrw's reader
+    # All of a file, or the one that a member names.
+    scenes, member = sorted(file.scenes_bounding_rectangle), member_of(path)
+    if not member:
+        return scenes
+    chosen = [key for key in scenes if f"{SCENE}{key + 1}" == member]
+    if not chosen:
+        raise UnreadableImage(path, f"the CZI file has no scene '{member}'")
+    return chosen
 
 
 def _count(box: Mapping[str, tuple[int, int]], axis: str) -> int:
@@ -99,26 +116,19 @@ def _pixel_size(metadata: Any) -> tuple[float | None, tuple[str, ...]]:  # Any: 
     scaling = _below(metadata, "ImageDocument", "Metadata", "Scaling", "Items", "Distance")
     metres = {item.get("@Id"): float(item.get("Value") or 0) for item in _listed(scaling)}
     x, y = metres.get("X", 0.0) * 1e6, metres.get("Y", 0.0) * 1e6
-    if x <= 0 or y <= 0:
-        return None, ()
-    if abs(x - y) > SQUARE * x:
-        return None, (f"its pixels are not square ({x:g} by {y:g} µm)",)
-    return x, ()
+    return pixel_side(x, y)
 
 
 def _names(metadata: Any, count: int) -> tuple[str, ...]:  # Any: XML as mappings
     image = _below(metadata, "ImageDocument", "Metadata", "Information", "Image", "Dimensions")
-    found = [str(c.get("@Name") or "") for c in _listed(_below(image, "Channels", "Channel"))]
+    found = [
+        str(c.get("@Name") or c.get("@Id") or "")
+        for c in _listed(_below(image, "Channels", "Channel"))
+    ]
     return tuple(found) if len(found) == count else ("",) * count
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:  # Any: pylibCZIrw's reader
-    try:
-        with czi.open_czi(str(path)) as file:
-            yield file
-    except (UnreadableImage, MemoryError):
-        raise
-    except Exception as error:
-        # A damaged file may make the library raise anything.
-        raise UnreadableImage(path, f"the CZI file cannot be read: {error}") from error
+    with opening(path, "CZI file"), czi.open_czi(str(path)) as file:
+        yield file

@@ -13,10 +13,29 @@ from numpy.typing import NDArray
 
 from cellwatch.errors import ReadInterrupted, UnreadableImage
 from cellwatch.files.digests import status_of
+from cellwatch.files.members import file_of
 from cellwatch.records import ImageInfo
 
 Array = NDArray[np.generic]  # any real dtype
 AXES = "PTZCYX"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes in a file that belong to an image.
+
+    Attributes
+    ----------
+    name : str
+        Within the image: two images with the same bytes under the same names are the same.
+    file : Path
+    start, size : int, bytes
+    """
+
+    name: str
+    file: Path
+    start: int
+    size: int
 
 
 class Pages(Protocol):
@@ -296,12 +315,14 @@ def _arranged(page: Array, names: str, at: Mapping[str, int]) -> Array:
 
 
 def stamp_of(path: Path) -> tuple[int, ...]:
-    """Return what changes when a file is written to or replaced.
+    """Return what changes when an image's file is written to or replaced.
+
+    Of a folder, what changes when files are added to it directly.
 
     Raises
     ------
     UnreadableImage
         When it is not there.
     """
-    status = status_of(path)
+    status = status_of(file_of(path))
     return status.st_size, status.st_mtime_ns, status.st_ino

@@ -2,8 +2,7 @@
 
 import contextlib
 import logging
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,6 +11,7 @@ import numpy as np
 import tifffile
 
 from cellwatch.errors import CodecMissing, UnreadableImage
+from cellwatch.images.calibration import pixel_side
 from cellwatch.images.ome_set import OwnPlanes, channel_names, own_planes, pixels_of
 from cellwatch.images.planes import Array, CalledPages, Pages
 from cellwatch.images.tiff_pages import (
@@ -42,7 +42,6 @@ MICROMETRES = {
     "Å": 1e-4,
     "pm": 1e-6,
 }
-SQUARE = 0.01  # relative difference of the pixel's sides up to which it is called square
 POSITIONS = "R"  # Micro-Manager's letter
 
 
@@ -132,18 +131,34 @@ def _described(path: Path, file: tifffile.TiffFile) -> ImageInfo:
     names = _names(file, axes, shape, own)
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE and not file.is_imagej:
         notes += ("it has a palette: its numbers are taken for intensities, not its colours",)
+    if own is None and not file.is_lsm and _are_smaller(file.series):
+        notes += (f"its {len(file.series) - 1} smaller images are taken for pictures of the first",)
     lacks = own.lacks if own is not None else ""
     return ImageInfo(str(path), kind, axes, shape, dtype, size, names, notes=notes, lacks=lacks)
 
 
 def _kind(file: tifffile.TiffFile) -> str:
-    kinds = {"ome-tiff": file.is_ome, "imagej": file.is_imagej, "lsm": file.is_lsm}
+    kinds = {
+        "ome-tiff": file.is_ome,
+        "imagej": file.is_imagej,
+        "lsm": file.is_lsm,
+        "stk": file.is_stk,
+    }
     return next((name for name, is_it in kinds.items() if is_it), "tiff")
 
 
 def _series(file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
-    # Zeiss's LSM keeps small pictures of itself beside the image.
-    return list(file.series)[:1] if file.is_lsm else list(file.series)
+    # Zeiss's LSM, and files with a thumbnail or a pyramid, keep smaller pictures of the image.
+    series = list(file.series)
+    return series[:1] if file.is_lsm or _are_smaller(series) else series
+
+
+def _are_smaller(series: Sequence[Any]) -> bool:  # Any: tifffile's
+    # Whether all images but the first are smaller than it in both directions.
+    sides = [dict(zip(str(each.axes), each.shape, strict=True)) for each in series]
+    return len(sides) > 1 and all(
+        other.get(axis, 1) < sides[0].get(axis, 1) for other in sides[1:] for axis in "YX"
+    )
 
 
 def _open(path: Path) -> tifffile.TiffFile:
@@ -235,12 +250,7 @@ def _pixel_size(
             sides = metres["VoxelSizeX"] * 1e6, metres["VoxelSizeY"] * 1e6
     except (ValueError, TypeError, KeyError, ArithmeticError) as error:
         return None, (f"the pixel size in the file cannot be read ({error}): taken as not known",)
-    if sides is None or not all(math.isfinite(side) and side > 0 for side in sides):
-        return None, ()
-    x, y = sides
-    if abs(x - y) > SQUARE * max(x, y):
-        return None, (f"its pixels are not square ({x:g} x {y:g} µm): the size is not used",)
-    return x, ()
+    return pixel_side(*sides) if sides is not None else (None, ())
 
 
 def _ome_sides(pixels: ElementTree.Element | None) -> tuple[float, float] | None:

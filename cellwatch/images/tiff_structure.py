@@ -1,4 +1,4 @@
-"""Is this file whole? Answered from its structure, without decoding pixels.
+"""Is this TIFF file whole? Answered from its structure, without decoding pixels.
 
 Half of all truncated TIFFs decode without an error, as fewer or emptier planes. So the chain of
 directories is walked: every byte range they name must lie inside the file, and there must be as
@@ -11,11 +11,8 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 from xml.etree import ElementTree
-
-from cellwatch.images.containers import CONTAINERS
 
 MAX_DIRECTORIES = 200_000  # a longer chain is a loop or an attack
 MAX_VALUES = 4_000_000  # strips or tiles of one directory
@@ -43,11 +40,9 @@ WIDTH, HEIGHT, BITS, COMPRESSION, DESCRIPTION, SAMPLES = 256, 257, 258, 259, 270
 ROWS_PER_STRIP, PLANAR = 278, 284
 UNCOMPRESSED, SEPARATE = 1, 2  # values of the tags Compression and PlanarConfiguration
 STRIPS = 273
+METAMORPH = 33629  # a tag of STK files, with eight bytes and more for each plane
 TEXTS = (1, 2, 7)  # types of bytes, text and anything: metadata of some hundred MiB are real
 OFFSETS = {STRIPS: 279, 324: 325}  # strips and tiles: where they lie -> how long they are
-TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".lsm")
-PNG_START = b"\x89PNG\r\n\x1a\n"
-PNG_END = b"IEND\xaeB`\x82"
 
 
 _Directory = dict[int, bytes | Sequence[int]]
@@ -60,57 +55,27 @@ class _Layout:
     size: int  # of the file
 
 
-def why_not_whole(path: Path) -> str:
-    """Say why a file is not complete.
-
-    Parameters
-    ----------
-    path : Path
-        A TIFF or PNG file; other formats are taken for whole.
-
-    Returns
-    -------
-    str
-        "" when the structure is complete; else a reason for people.
-    """
-    if path.is_dir():
-        return ""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            if size == 0:
-                return "the file is empty (0 bytes)"
-            return _structure(file, size, path)
-    except OSError as error:
-        return f"cannot be opened: {error.strerror or error}"
-    except _Unlikely as error:
-        return str(error)
-    except (struct.error, ValueError, OverflowError, LookupError, ZeroDivisionError) as error:
-        return f"the file ends inside its structure ({error})"
-
-
-class _Unlikely(Exception):
+class Unlikely(Exception):
     """Raised when a file declares what no image needs; it is not walked any further."""
 
 
-def _structure(file: BinaryIO, size: int, path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix in CONTAINERS:
-        return CONTAINERS[suffix](file, size)
-    if suffix == ".png":
-        return _png(file, size)
-    return _tiff(file, size, path.name) if suffix in TIFF_SUFFIXES else ""
+def why_tiff_not_whole(file: BinaryIO, size: int, name: str) -> str:
+    """Say why a TIFF file is not whole; "" when it is.
 
+    Parameters
+    ----------
+    file : binary file, at its start
+    size : int, bytes
+    name : str
+        OME's metadata say which planes lie in the file of this name.
 
-def _png(file: BinaryIO, size: int) -> str:
-    if file.read(8) != PNG_START:
-        return "this is not a PNG file"
-    file.seek(max(0, size - 64))
-    return "" if PNG_END in file.read() else "the PNG has no end: it is still written or was cut"
-
-
-def _tiff(file: BinaryIO, size: int, name: str) -> str:
+    Raises
+    ------
+    Unlikely
+        When it declares what no image needs.
+    struct.error, ValueError, OverflowError, LookupError, ZeroDivisionError
+        When it ends inside its structure.
+    """
     head = file.read(16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     version = struct.unpack(f"{order}H", head[2:4])[0] if order and len(head) >= 8 else 0
@@ -128,7 +93,7 @@ def _tiff(file: BinaryIO, size: int, name: str) -> str:
             return directory
         if n_planes == 0:
             description = bytes(directory.get(DESCRIPTION, b""))
-            if reason := _imagej_run(description, directory, layout):
+            if reason := _run_of_planes(description, directory, layout):
                 return reason
         n_planes += 1
     return _declared_planes(description, n_planes, name)
@@ -163,11 +128,11 @@ def _directory(
     count = struct.unpack(f"{order}{'Q' if big else 'H'}", file.read(8 if big else 2))[0]
     entry_size = 20 if big else 12
     if count > MAX_TAGS:
-        raise _Unlikely(f"a directory of the TIFF has {count} tags, more than any image")
+        raise Unlikely(f"a directory of the TIFF has {count} tags, more than any image")
     table = file.read(count * entry_size)
     next_offset = struct.unpack(f"{order}{'Q' if big else 'I'}", file.read(8 if big else 4))[0]
     wanted = {WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, ROWS_PER_STRIP, PLANAR}
-    wanted |= {*OFFSETS, *OFFSETS.values(), *([DESCRIPTION] if is_first else [])}
+    wanted |= {*OFFSETS, *OFFSETS.values(), *([DESCRIPTION, METAMORPH] if is_first else [])}
     directory: _Directory = {}
     for start in range(0, len(table), entry_size):
         tag, kind = struct.unpack_from(f"{order}HH", table, start)
@@ -183,12 +148,10 @@ def _refuse_giant(tag: int, kind: int, rest: bytes, layout: _Layout) -> None:
     count = struct.unpack_from(f"{layout.order}{'Q' if layout.is_big else 'I'}", rest)[0]
     is_list = tag in OFFSETS or tag in OFFSETS.values()
     if is_list and count > MAX_VALUES:
-        raise _Unlikely(
-            f"the TIFF declares {count} strips or tiles; over {MAX_VALUES} are not read"
-        )
+        raise Unlikely(f"the TIFF declares {count} strips or tiles; over {MAX_VALUES} are not read")
     n_bytes = SIZES.get(kind, 1) * count
     if n_bytes > MAX_TAG or (not is_list and kind not in TEXTS and count > MAX_VALUES // 4):
-        raise _Unlikely(f"tag {tag} of the TIFF declares {n_bytes} bytes, more than an image has")
+        raise Unlikely(f"tag {tag} of the TIFF declares {n_bytes} bytes, more than an image has")
 
 
 def _value(file: BinaryIO, rest: bytes, kind: int, layout: _Layout) -> bytes | Sequence[int]:
@@ -259,27 +222,24 @@ def _first(directory: _Directory, tag: int, default: int = 0) -> int:
     return int(values[0]) if values else default
 
 
-def _imagej_run(description: bytes, directory: _Directory, layout: _Layout) -> str:
-    # ImageJ writes stacks beyond 4 GiB, and tifffile all of them, as one directory and one run of
-    # bytes of which the metadata alone knows the length.
-    count = _imagej_images(description)
-    offsets, lengths = directory.get(273), directory.get(279)
-    if count < 2 or not offsets or not lengths or len(offsets) != 1:
+def _run_of_planes(description: bytes, directory: _Directory, layout: _Layout) -> str:
+    # ImageJ writes stacks beyond 4 GiB, tifffile all of them, and MetaMorph its STK files as one
+    # directory and one run of bytes, of which the metadata alone knows the length.
+    planes = bytes(directory.get(METAMORPH, b""))
+    count, program = (
+        (len(planes) // 8, "MetaMorph") if planes else (_imagej_images(description), "ImageJ")
+    )
+    offsets, lengths = directory.get(STRIPS), directory.get(OFFSETS[STRIPS])
+    if count < 2 or not offsets or not lengths or (len(offsets) != 1 and not planes):
         return ""
-    plane = int(lengths[0])
+    plane = sum(int(n) for n in lengths)
     width, height = _first(directory, WIDTH), _first(directory, HEIGHT)
     bits = sum(int(b) for b in directory.get(BITS, (8,)))
     if plane != width * height * bits // 8:
         return ""  # compressed: every plane has a directory of its own
-    return (
-        ""
-        if _has_next(layout, int(offsets[0]), plane, count)
-        else (f"the stack is cut: ImageJ declares {count} planes, the file ends before")
-    )
-
-
-def _has_next(layout: _Layout, offset: int, plane: int, count: int) -> bool:
-    return offset + plane * count <= layout.size
+    if int(offsets[0]) + plane * count <= layout.size:
+        return ""
+    return f"the stack is cut: {program} declares {count} planes, the file ends before"
 
 
 def _imagej_images(description: bytes) -> int:

@@ -105,9 +105,7 @@ def look(
     Where `.zarr` is among the suffixes such a folder is treated as one file: as large as all in
     it, as old as the newest.
     """
-    if os.path.splitext(relative)[1].lower() not in suffixes:  # noqa: PTH122  faster than Path
-        return None
-    if not is_wanted(relative, include, exclude):
+    if not relative.lower().endswith(tuple(suffixes)) or not is_wanted(relative, include, exclude):
         return None
     path = root / relative
     try:

@@ -15,7 +15,7 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from cellwatch.images.tiff_structure import why_not_whole
+from cellwatch.images.whole import why_file_not_whole
 from cellwatch.watching.scanner import is_bare, item_of, look, scan
 from cellwatch.watching.settle import SETTLE_S, Settler, Sighting
 
@@ -57,7 +57,7 @@ class WatchPlan:
     suffixes: Sequence[str]
     settle_s: float = SETTLE_S
     interrupted_after_s: float = INTERRUPTED_AFTER_S
-    why_not_whole: Callable[[Path], str] = why_not_whole
+    why_not_whole: Callable[[Path], str] = why_file_not_whole
     is_archive: bool = True
 
 

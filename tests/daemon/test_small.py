@@ -15,7 +15,7 @@ from cellwatch.compute.pipe import receive, send
 from cellwatch.daemon.service.sdnotify import notify
 from cellwatch.errors import DeviceError, UsageError
 from cellwatch.images import load, n_planes
-from cellwatch.images.tiff_structure import why_not_whole
+from cellwatch.images.whole import why_not_whole
 from cellwatch.workflows.simulate import Optics, expose, render_cells, simulate, write_manifest
 
 

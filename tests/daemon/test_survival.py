@@ -39,7 +39,7 @@ def reload_the_configuration(station, process):  # F89
     station.config.write_text(good)
     assert "is wrong; the one before is in force" in station.command("status").stdout
     shown = station.command("status").stdout
-    assert "1 file of a kind that is not read: .lif (1, as " in shown
+    assert "1 file of a kind that is not read: .zvi (1, as " in shown
 
     station.config.write_text(good.replace("settle: 0.3 s", "settle: 0.4 s"))
     process.send_signal(signal.SIGHUP)
@@ -66,7 +66,7 @@ def damage_the_ledger(station, ledger):  # F64
 def test_one_station_lives_through_all_of_this(station):
     """One daemon, one after the other: a link, a bad and a good configuration, a held ledger."""
     (station.images / "x.tif").symlink_to("x.tif")  # F29, X3: to itself
-    (station.images / "a.lif").write_bytes(b"a slide scanner's")  # C21
+    (station.images / "a.zvi").write_bytes(b"a slide scanner's")  # C21
     station.write("a.tif")
     with station.daemon() as process:
         assert station.until(is_done(station, 1)), station.log()
@@ -328,7 +328,7 @@ def test_masks_of_what_a_file_held_before_are_never_passed_off_as_its_own(statio
     (station.folder / "corrections").mkdir()
     station.write("a.tif", "b.tif")
     station.command("run", "--once")
-    (station.images / "x.lif").write_bytes(b"a file of another program")
+    (station.images / "x.zvi").write_bytes(b"a file of another program")
     whole = (station.images / "b.tif").read_bytes()
     (station.images / "a.tif").write_bytes(whole[: len(whole) // 2])
     station.command("run", "--once")
@@ -336,13 +336,13 @@ def test_masks_of_what_a_file_held_before_are_never_passed_off_as_its_own(statio
     shown = station.command("status", check=False).stdout
     refused = station.command("checkout", "a", "--to", str(station.folder / "out"), check=False)
     checked = station.command("verify").stderr
-    told = station.command("explain", "x.lif", check=False).stderr
+    told = station.command("explain", "x.zvi", check=False).stderr
 
     assert "1 image was written to since: until done again, the masks in place are of" in shown
     assert refused.returncode == 1
     assert "a.tif was changed after its masks were made" in refused.stderr
     assert "2 mask stores checked, 0 problems" in checked
     assert "1 more: masks of earlier contents" in checked
-    assert "files of this kind are not read: '.lif'" in told
+    assert "files of this kind are not read: '.zvi'" in told
     shutil.rmtree(station.masks / "images/a.tif.zarr")
     assert "a.tif.zarr" in station.command("verify", check=False).stdout

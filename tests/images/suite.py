@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 
 from cellwatch.images import describe, load, n_planes, open_image, pixels_digest, planes_of
-from cellwatch.images.tiff_structure import why_not_whole
+from cellwatch.images.whole import why_not_whole
 
 AXES = "PTZCYXS"
 

@@ -118,7 +118,7 @@ def test_pixels_that_are_not_square_have_no_size(tmp_path):
         ("a.tif", b"", "empty"),
         ("a.tif", b"these are my notes\n", "not a TIFF"),
         ("a.png", b"these are my notes\n", "not a PNG"),
-        ("a.lif", b"p", "none of .tif"),
+        ("a.zvi", b"p", "none of .tif"),
     ],
 )
 def test_what_is_no_image_is_refused_with_its_reason(tmp_path, name, content, reason):

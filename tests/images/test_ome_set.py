@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from cellwatch.images import describe, load
-from cellwatch.images.tiff_structure import why_not_whole
+from cellwatch.images.whole import why_not_whole
 
 OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from cellwatch.errors import UnreadableImage
 from cellwatch.images import describe, load
-from cellwatch.images.tiff_structure import why_not_whole
+from cellwatch.images.whole import why_not_whole
 
 GREY = np.arange(12 * 16).reshape(12, 16)
 

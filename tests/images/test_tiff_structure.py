@@ -3,7 +3,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from cellwatch.images.tiff_structure import why_not_whole
+from cellwatch.images.whole import why_not_whole
 
 STACK = np.random.default_rng(0).integers(0, 4000, (6, 96, 100)).astype(np.uint16)
 LAYOUTS = {

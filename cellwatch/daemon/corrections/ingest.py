@@ -23,7 +23,8 @@ from cellwatch.errors import (
     RejectedCorrection,
     UnreadableImage,
 )
-from cellwatch.files.digests import content_sha256, file_state
+from cellwatch.files.digests import file_state
+from cellwatch.files.members import file_of
 from cellwatch.images import (
     OpenImage,
     Planes,
@@ -32,7 +33,8 @@ from cellwatch.images import (
     plane_digest,
     planes_of,
 )
-from cellwatch.images.tiff_structure import why_not_whole
+from cellwatch.images.identity import content_sha256
+from cellwatch.images.whole import why_file_not_whole
 from cellwatch.records import CorrectionAsked, CorrectionRead, Crop
 from cellwatch.storage.corrections.export import read_tiff
 from cellwatch.storage.corrections.formats.planes import PlaneWanted
@@ -70,7 +72,7 @@ def _read_dropped(asked: CorrectionAsked) -> CorrectionRead:
         )
     try:
         refuse_large(Path(asked.path))
-        if reason := why_not_whole(Path(asked.path)):
+        if reason := why_file_not_whole(Path(asked.path)):
             raise RejectedCorrection(f"the file is not whole: {reason}", "save it again")  # noqa: TRY301
         sha256 = keep_original(Path(asked.path), Path(asked.keep))
         return replace(_read(asked), sha256=sha256)
@@ -187,13 +189,13 @@ def _read(asked: CorrectionAsked) -> CorrectionRead:
 def _image(asked: CorrectionAsked) -> OpenImage:
     # What was segmented, not what is being written over it: labels are kept with their own pixels.
     path = Path(asked.image)
-    before = file_state(path)
+    before = file_state(file_of(path))
     is_known = before == (asked.image_size, asked.image_mtime_ns)
     if not is_known and asked.image_sha256 and content_sha256(path) != asked.image_sha256:
         raise UnreadableImage(path, "the file is being rewritten and is not segmented yet")
     with ExitStack() as stack:
         image = stack.enter_context(open_image(path, asked.axes))
-        if file_state(path) != before:
+        if file_state(file_of(path)) != before:
             raise UnreadableImage(path, "the file was changed while it was read")
         at = (asked.plane.position, asked.plane.t, asked.plane.z)
         if asked.plane_sha256 and plane_digest(image.plane(*at)) != asked.plane_sha256:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cellwatch.compute.guarded import Guarded, begin, limit_memory
 from cellwatch.compute.pipe import receive, send
+from cellwatch.errors import UnreadableImage
+from cellwatch.images.identity import size_of
 from cellwatch.records import CorrectionAsked, CorrectionRead
 
 MEMORY = 6 << 30  # bytes of address space, until the dropped file is decoded
@@ -44,8 +46,8 @@ class Reader:
 
 def _size(image: str) -> int:
     try:
-        return Path(image).stat().st_size
-    except OSError:
+        return size_of(Path(image))
+    except (OSError, UnreadableImage):
         return 0
 
 

@@ -12,6 +12,7 @@ from cellwatch.daemon.model_choice import ANOTHER_FOR_GROUP, Place, named_model
 from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.retraining.selection import Group, groups_of
 from cellwatch.errors import RequestRefused, UnknownModel
+from cellwatch.files.members import is_there
 from cellwatch.records import Verdict
 from cellwatch.storage.ledger import lookup, promotions
 from cellwatch.storage.ledger.database import transaction
@@ -135,7 +136,7 @@ def rerun(db: Database, config: Config, nights: Nights, request: Request, now: d
     n = promotions.rerun(db, place, pins, request.asked_by, now, is_by_file=is_by_file)
     models = ", ".join(sorted(named))
     images = "1 image" if n == 1 else f"{n} images"
-    gone = sum(not Path(text_path(path)).exists() for path in promotions.queued(db, place))
+    gone = sum(not is_there(Path(text_path(path))) for path in promotions.queued(db, place))
     lacking = f"; {gone} of them cannot be, their files are not there" if gone else ""
     return Answer(
         True,

@@ -10,9 +10,9 @@ import numpy as np
 from cellwatch.core.arrays import Float64, Int32
 from cellwatch.core.labels import labels_digest, relabel
 from cellwatch.errors import RequestRefused, UnreadableImage
-from cellwatch.files.digests import content_sha256
 from cellwatch.files.stems import stem_of
 from cellwatch.images import n_planes, open_image, plane_digest
+from cellwatch.images.identity import content_sha256
 from cellwatch.records import Crop, ListedAcquisition, PlaneIndex
 from cellwatch.storage.corrections.export import ENDINGS, write_image, write_labels, write_tiff
 from cellwatch.storage.corrections.names import CorrectionName, correction_name

@@ -12,6 +12,7 @@ from cellwatch.core.overlaps import RoiMask, flatten_rois, roi_stack
 from cellwatch.errors import BadTrainingData, RejectedCorrection, UnreadableImage
 from cellwatch.files.stems import stem_of
 from cellwatch.images import Image, describe, is_image, load, n_planes
+from cellwatch.images.suffixes import JPEGS, ZARRS, suffix_of
 from cellwatch.records import ImageInfo
 from cellwatch.storage.corrections.formats.instances import refuse_binary
 
@@ -245,7 +246,12 @@ def _area(info: ImageInfo) -> int:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (p for p in sorted(folder.iterdir()) if is_image(p) and not p.name.startswith("."))
+    # JPEGs are as a rule previews, and folders no images to train on.
+    return (
+        p
+        for p in sorted(folder.iterdir())
+        if is_image(p) and suffix_of(p.name) not in (*JPEGS, *ZARRS) and not p.name.startswith(".")
+    )
 
 
 def _by_stem(paths: Iterator[Path]) -> dict[str, Path]:

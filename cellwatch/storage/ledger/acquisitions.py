@@ -161,6 +161,23 @@ def note_gone(db: Database, watch: str, path: str, now: datetime) -> None:
             set_state(db, key, AcquisitionState.MISSING, "it vanished before it was whole", now)
 
 
+def note_listed(db: Database, watch: str, path: str) -> None:
+    """Drop the row of a file that was not whole: its images have rows of their own now."""
+    with transaction(db):
+        db.execute(
+            "DELETE FROM acquisitions WHERE watch = ? AND path = ? AND fingerprint = '' "
+            "AND state IN ('waiting', 'interrupted', 'failed')",
+            [watch, path_text(path)],
+        )
+
+
+def why_left_alone(db: Database, arrival: Arrival) -> str:
+    """Return why a file that did not change is not to be segmented; "": nothing says so."""
+    row = _unfinished(db, arrival)
+    is_left = row is not None and row.state == AcquisitionState.SKIPPED
+    return (row.reason or "") if row and is_left and _is_same_file(row, arrival) else ""
+
+
 def skip_all(db: Database, arrivals: Sequence[Arrival], reason: str, now: datetime) -> None:
     """Record files that are left alone, all in one transaction."""
     with transaction(db):

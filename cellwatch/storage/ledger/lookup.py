@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
+from cellwatch.files.members import container_of
 from cellwatch.files.stems import stem_key
 from cellwatch.records import Acquisition, AcquisitionState
 from cellwatch.storage.ledger.path_text import path_text, text_path
@@ -96,10 +97,13 @@ def known_files(db: Ledger, watch: str) -> dict[str, Sighting]:
         """,
         [watch],
     )
-    return {
-        text_path(path): Sighting(text_path(path), size, mtime_ns, ctime_ns)
-        for path, size, mtime_ns, ctime_ns in rows
-    }
+    known: dict[str, Sighting] = {}
+    for path, size, mtime_ns, ctime_ns in rows:
+        file = container_of(text_path(path))  # which is what is watched, not the images in it
+        sighting = Sighting(file, size, mtime_ns, ctime_ns)
+        if file not in known or known[file].mtime_ns < mtime_ns:
+            known[file] = sighting
+    return known
 
 
 def waiting_files(db: Ledger, watch: str, now: datetime) -> list[tuple[Sighting, float]]:

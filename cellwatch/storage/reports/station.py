@@ -266,6 +266,12 @@ def acquisitions_at(db: sqlite3.Connection, path: str) -> list[AcquisitionStory]
     return _stories(db, sql, [path, path])
 
 
+def acquisitions_in(db: sqlite3.Connection, file: str, name: str) -> list[AcquisitionStory]:
+    """Return what is known of the images in a file, which holds several, by path or name."""
+    sql = "SELECT * FROM acquisitions WHERE instr(path, ?) = 1 OR instr('/' || relative_path, ?)"
+    return _stories(db, f"{sql} ORDER BY path, id DESC", [f"{file}/", f"/{name}/"])
+
+
 def acquisitions_named(db: sqlite3.Connection, name: str) -> list[AcquisitionStory]:
     """Return what is known of files of a name, in whatever folder, newest first."""
     sql = """

@@ -1,0 +1,57 @@
+"""Files that hold several images: the path of each goes on below the file, as in a folder.
+
+`project.lif/Series 1` is an image of the file `project.lif`, and not a file itself.
+"""
+
+from pathlib import Path
+
+WITH_MEMBERS = (".lif", ".czi", ".vsi")  # formats whose files may hold several images
+
+
+def file_of(path: Path) -> Path:
+    """Return the file in which an image lies: its path, or the file of which it is a member.
+
+    Examples
+    --------
+    >>> file_of(Path("day1/project.lif/Series 1")), file_of(Path("day1/a.tif"))
+    (PosixPath('day1/project.lif'), PosixPath('day1/a.tif'))
+    """
+    for above in path.parents:
+        if above.suffix.lower() in WITH_MEMBERS and not above.is_dir():
+            return above
+    return path
+
+
+def member_of(path: Path) -> str:
+    """Return which image of its file a path names; "": the file itself.
+
+    Examples
+    --------
+    >>> member_of(Path("day1/project.lif/Tiles/Series 1")), member_of(Path("day1/a.tif"))
+    ('Tiles/Series 1', '')
+    """
+    file = file_of(path)
+    return "" if file == path else path.relative_to(file).as_posix()
+
+
+def is_there(path: Path) -> bool:
+    """Say whether the file of an image is there."""
+    try:
+        return file_of(path).exists()
+    except OSError:  # a name that no file system has
+        return False
+
+
+def container_of(relative: str) -> str:
+    """Return the file of an image, by its path below a watched folder alone.
+
+    Examples
+    --------
+    >>> container_of("a/project.LIF/Series 1"), container_of("a/b.czi"), container_of("a/b.tif")
+    ('a/project.LIF', 'a/b.czi', 'a/b.tif')
+    """
+    parts = relative.split("/")
+    for n, part in enumerate(parts[:-1], start=1):
+        if part.lower().endswith(WITH_MEMBERS):
+            return "/".join(parts[:n])
+    return relative

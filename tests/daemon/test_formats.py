@@ -1,0 +1,110 @@
+"""Files that hold several images, stores and pictures, from a watched folder to their masks."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image as Pillow
+
+from tests.daemon.stations import Station
+from tests.discs import disc_picture
+from tests.images.projects import write_lif
+from tests.images.test_ome_zarr import write_image
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
+
+
+def picture(seed):
+    return disc_picture(seed, size=96, n=5)[0]
+
+
+@pytest.fixture
+def station(tmp_path, tiny_model):
+    station = Station(tmp_path / "s", tiny_model.path)
+    dropped = "\ncorrections: {folder: corrections}\n"
+    station.config.write_text(station.config.read_text() + dropped)
+    (station.folder / "corrections").mkdir()
+    return station
+
+
+def also(station, key):
+    """Add a key to the watched folder's part of the configuration."""
+    text = station.config.read_text()
+    station.config.write_text(text.replace("{folder: images,", f"{{folder: images, {key},"))
+
+
+def explained(station, name):
+    return station.command("explain", name).stdout
+
+
+def test_the_images_of_a_project_are_segmented_once_each_while_it_grows(station):
+    project = station.images / "day.lif"
+    images = {"Series 1": ("YX", picture(0)), "Tiles/Series 2": ("YX", picture(1))}
+    write_lif(project, images)
+    whole = project.read_bytes()
+    project.write_bytes(whole[:-50])
+    station.command("run", "--once", check=False)
+    assert station.counts() == {"interrupted": 1}
+    project.write_bytes(whole)
+
+    station.command("run", "--once")
+
+    assert station.counts() == {"done": 2}
+    first = station.masks / "images/day.lif/Series 1.zarr/zarr.json"
+    assert (station.masks / "images/day.lif/Tiles/Series 2.zarr").is_dir()
+    made = first.stat().st_ino
+    write_lif(project, {**images, "Series 3": ("YX", picture(2))})
+
+    station.command("run", "--once")
+
+    assert station.counts() == {"done": 3}
+    assert first.stat().st_ino == made
+    assert explained(station, "day.lif").count(": done\n") == 3
+    assert explained(station, "day.lif").count(": unchanged\n") == 2
+    assert "Series 3" in explained(station, "day.lif/Series 3")
+
+    out = station.folder / "out"
+    station.command("checkout", "Series 1", "--to", str(out))
+    (labels,) = out.rglob("*_masks.tif")
+    corrected = tifffile.imread(labels)
+    corrected[corrected == corrected.max()] = 0
+    tifffile.imwrite(station.folder / "corrections" / labels.name, corrected)
+    station.command("run", "--once")
+    (answer,) = (station.folder / "corrections").glob("*.accepted.json")
+    assert "day.lif/Series 1" in answer.read_text()
+    assert "0 problems" in station.command("verify").stderr
+
+
+def test_a_project_that_was_there_before_is_left_alone_with_its_images(station):
+    also(station, "existing: ignore")
+    write_lif(station.images / "old.lif", {"Series 1": ("YX", picture(0))})
+
+    station.command("run", "--once")
+    station.write("new.tif")
+    station.command("run", "--once")
+
+    assert station.counts()["done"] == 1
+    assert "it was there before" in explained(station, "old.lif/Series 1")
+
+
+def test_stores_are_taken_and_jpegs_where_they_are_named(station):
+    write_image(zarr.create_group(station.images / "a.zarr"), picture(0), "yx")
+    Pillow.fromarray(picture(1).astype(np.uint8)).save(station.images / "b.jpg", quality=95)
+    begun = station.images / "c.zarr"
+    write_image(zarr.create_group(begun), picture(2), "yx", chunks=(48, 48))
+    shutil.rmtree(begun / "s0/c/1")
+
+    station.command("run", "--once", check=False)
+
+    assert station.counts() == {"done": 1, "interrupted": 1}
+    assert "2 of 4 chunks are there" in explained(station, "c.zarr")
+    told = station.command("explain", "b.jpg", check=False).stderr
+    assert "to read them: name them in include:" in told
+    shown = station.command("status", check=False).stdout
+    assert "1 file of a kind that is not read: .jpg" in shown
+
+    also(station, "include: ['*.jpg']")
+    station.command("run", "--once", check=False)
+    assert station.counts()["done"] == 2
