@@ -19,7 +19,8 @@ from cellwatch.core.labels import relabel
 from cellwatch.daemon.corrections.answers import record
 from cellwatch.daemon.corrections.drop_watcher import DropWatcher
 from cellwatch.daemon.corrections.reader import Reader
-from cellwatch.daemon.intake import FromWatcher, take_in
+from cellwatch.daemon.inspection import FromWatcher
+from cellwatch.daemon.intake import take_in
 from cellwatch.daemon.jobs import facts_of, job_for, models_of
 from cellwatch.daemon.model_choice import models_for, pin_chosen, pin_models
 from cellwatch.daemon.retraining.outcome import add_candidate, decisions_of

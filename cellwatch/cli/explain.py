@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellwatch.cli.client import as_known
-from cellwatch.cli.console import ConfigOption, JsonOption, complain, local_time, print_json
+from cellwatch.cli.console import (
+    ConfigOption,
+    JsonOption,
+    complain,
+    local_time,
+    print_json,
+    tell,
+)
 from cellwatch.cli.status_training import show_people
 from cellwatch.config.locate import find_config
 from cellwatch.errors import EXIT_FAILED
 from cellwatch.files.members import WITH_MEMBERS, file_of
 from cellwatch.images.suffixes import how_to_read, suffix_of, watched_suffixes
+from cellwatch.storage.ledger import set_files
 from cellwatch.storage.ledger.path_text import path_text, printable
 from cellwatch.storage.reports import corrections as reports
 from cellwatch.storage.reports import doubts, station
@@ -41,12 +49,15 @@ def explain(
     checked = read_config(find_config(config))
     whole = Path(as_known(checked, str(path))).absolute()
     with station.reader(checked.state.folder / station.LEDGER) as db:
+        if index := set_files.index_at(db, str(whole)):
+            tell(f"{whole} belongs to the set that {index} lists")
+            whole = path = Path(index)
         rows = station.acquisitions_at(db, path_text(str(whole)))
-        if not rows and suffix_of(whole.name) in WITH_MEMBERS:
-            name = path_text(path.as_posix())
-            rows = station.acquisitions_in(db, path_text(str(whole)), name)
         if not rows and not path.exists():
             rows = station.acquisitions_named(db, path.as_posix())
+        if suffix_of(whole.name) in WITH_MEMBERS:
+            name = path_text(path.as_posix())
+            rows += station.acquisitions_in(db, path_text(str(whole)), name)
         if not rows and station.has_loop(db):
             named = reports.acquisitions_named(db, str(path))
             rows = [row for each in named for row in station.acquisitions_at(db, each.path)]

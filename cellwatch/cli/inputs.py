@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cellwatch.cli.console import tell
+from cellwatch.cli.console import complain, tell
 from cellwatch.errors import UnreadableImage, UsageError
 from cellwatch.files.members import WITH_MEMBERS, is_there
 from cellwatch.images.suffixes import JPEGS, SUFFIXES, ZARRS, suffix_of
@@ -17,7 +17,7 @@ def find_images(paths: list[Path], *, is_recursive: bool) -> list[Path]:
         if path.is_dir() and suffix_of(path.name) not in ZARRS:
             inside = path.rglob("*") if is_recursive else path.iterdir()
             images = sorted(p for p in inside if suffix_of(p.name) in SUFFIXES and _is_input(p))
-            images = _without_previews(images)
+            images = _without_previews(_without_parts(images))
             if not images:
                 raise UsageError(f"{path} holds no image ({', '.join(SUFFIXES)})")
             found += images
@@ -26,6 +26,20 @@ def find_images(paths: list[Path], *, is_recursive: bool) -> list[Path]:
         else:
             raise UsageError(f"there is no file {path}")
     return [image for path in found for image in _images_in(path)]
+
+
+def _without_parts(images: list[Path]) -> list[Path]:
+    # The file that lists a set stands for all of its files.
+    from cellwatch.images import sets
+
+    kept = []
+    for path in images:
+        index = sets.index_by_name(path)
+        if index is None and ".ome." in path.name.lower():
+            index = sets.index_of(path)
+        if index is None or index == path or not index.exists():
+            kept.append(path)
+    return kept
 
 
 def _without_previews(images: list[Path]) -> list[Path]:
@@ -41,11 +55,15 @@ def _images_in(path: Path) -> list[Path]:
     if suffix_of(path.name) not in WITH_MEMBERS:
         return [path]
     from cellwatch.images import images_in
+    from cellwatch.images.whole import why_not_whole
 
     try:
-        return images_in(path)
+        images = images_in(path)
     except UnreadableImage:
         return [path]
+    if images != [path] and (reason := why_not_whole(path)):
+        complain(f"{path}: {reason}; its {len(images)} complete images are taken")
+    return images
 
 
 def _is_input(path: Path) -> bool:

@@ -6,7 +6,8 @@ import time
 from datetime import UTC, datetime
 
 from cellwatch.daemon.corrections import inbox
-from cellwatch.daemon.intake import FromWatcher, take_in
+from cellwatch.daemon.inspection import FromWatcher
+from cellwatch.daemon.intake import take_in
 from cellwatch.daemon.life import Life, Ordinary
 from cellwatch.daemon.results import EDITED, ResultChanged
 from cellwatch.daemon.summaries import Later, Summaries

@@ -32,6 +32,11 @@ class Inspector:
         answer, trouble = self._ask("whole", path)
         return str(answer["reason"]) if answer is not None else trouble
 
+    def index_of(self, path: Path) -> Path | None:
+        """Return the file that lists the set to which a file belongs; None: to none."""
+        answer, _ = self._ask("index", path)
+        return Path(text_path(answer["index"])) if answer is not None and answer["index"] else None
+
     def inspect(self, path: Path, axes: str) -> tuple[str, ImageInfo]:
         """Return the fingerprint of a file and what it holds; a `reason` says what is wrong."""
         answer, trouble = self._ask("describe", path, axes)
@@ -81,18 +86,27 @@ def answer_to(question: Message) -> Message:
             return {"reason": _why_not_whole(path)}
         if question["kind"] == "members":
             return _images_in(path)
+        if question["kind"] == "index":
+            return {"index": _index_of(path)}
         return _described(path, str(question["axes"]))
     except MemoryError:
         reason = f"its header takes more than {MEMORY >> 20} MiB of memory to read"
         broken = ImageInfo(path_text(str(path)), whole=False, reason=reason)
         described = {"fingerprint": "", "info": asdict(broken)}
-        return {"reason": reason, "images": [path_text(str(path))], **described}
+        return {"reason": reason, "images": [path_text(str(path))], "index": "", **described}
 
 
 def _why_not_whole(path: Path) -> str:
     from cellwatch.images.whole import why_not_whole
 
     return why_not_whole(path)
+
+
+def _index_of(path: Path) -> str:
+    from cellwatch.images import sets
+
+    index = sets.index_of(path)
+    return path_text(str(index)) if index is not None and index != path else ""
 
 
 def _images_in(path: Path) -> Message:

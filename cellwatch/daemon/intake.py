@@ -4,29 +4,29 @@ import logging
 import queue as queues
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlite_utils import Database
 
 from cellwatch.config.schema import Watch
+from cellwatch.daemon.inspection import FromWatcher, Listed, PartOf, looked_into
 from cellwatch.daemon.inspector import Inspector
 from cellwatch.daemon.summaries import Later, Summaries
-from cellwatch.files.members import WITH_MEMBERS, container_of
-from cellwatch.images.suffixes import suffix_of, unread_suffixes, watched_suffixes
+from cellwatch.files.members import container_of
+from cellwatch.images import sets
+from cellwatch.images.suffixes import unread_suffixes, watched_suffixes
 from cellwatch.images.whole import why_not_whole
 from cellwatch.records import AcquisitionState, ImageInfo
-from cellwatch.storage.ledger import acquisitions, lookup, service
+from cellwatch.storage.ledger import acquisitions, lookup, service, set_files
 from cellwatch.storage.masks.paths import store_path
 from cellwatch.watching.names import experiment_of
 from cellwatch.watching.scanner import scan, unread_in
 from cellwatch.watching.settle import Sighting
 from cellwatch.watching.watcher import (
     INTERRUPTED_AFTER_S,
-    Event,
-    Finished,
     Gone,
     Scanned,
     Unfinished,
@@ -38,42 +38,6 @@ logger = logging.getLogger(__name__)
 
 WATCH_AGAIN_S = 5.0
 UNREAD_EVERY_S = 60.0  # how often files of kinds that are not read are counted
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A finished file that holds several images, each of which was reported before it.
-
-    Attributes
-    ----------
-    path : str
-        Relative to the watched folder.
-    """
-
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class FromWatcher:
-    """What one folder's watcher reported, with what was found out about the file.
-
-    Attributes
-    ----------
-    watch : Watch
-    event : Event or Listed
-    fingerprint : str
-        Of a finished file.
-    info : ImageInfo or None
-        Of a finished file; its `reason` says why it cannot be used. None: not looked at.
-    unread : mapping of str to list of str, or None
-        After a scan: files that look like images and are not read, by suffix. None: not looked for.
-    """
-
-    watch: Watch
-    event: Event | Listed
-    fingerprint: str = ""
-    info: ImageInfo | None = None
-    unread: Mapping[str, Sequence[str]] | None = None
 
 
 def plan_for(watched: Watch, inspector: Inspector | None = None, *, is_once: bool) -> WatchPlan:
@@ -107,6 +71,7 @@ def start_watching(
     What is put into `forget` is reported again when it is there; `stood` is as `watch` takes it.
     """
     inspector = Inspector()
+    forget = forget if forget is not None else queues.SimpleQueue()
     plan = plan_for(watched, inspector, is_once=is_once)
 
     def run() -> None:
@@ -114,8 +79,10 @@ def start_watching(
         while not stop.is_set():
             try:
                 for event in watch(plan, stop, known, forget, stood):
-                    for report in _looked_into(watched, event, inspector):
+                    for report in looked_into(watched, event, inspector):
                         on_event(report)
+                        if isinstance(report.event, PartOf) and report.event.index.size:
+                            forget.put(report.event.index.path)  # its set has grown
                     if isinstance(event, Scanned):
                         is_time = time.monotonic() >= unread_at
                         unread_at = time.monotonic() + UNREAD_EVERY_S if is_time else unread_at
@@ -153,7 +120,8 @@ def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
     old = [
         _arrival(watched, sighting, "", ImageInfo(sighting.path))
         for sighting in found
-        if since is None or sighting.mtime_ns < since
+        if (since is None or sighting.mtime_ns < since)
+        and sets.index_by_name(watched.folder / sighting.path) is None
     ]
     reason = f"it was there before the folder was watched (existing: {watched.existing})"
     acquisitions.skip_all(db, old, reason, now)
@@ -171,24 +139,9 @@ def take_in(
     summaries = summaries or Summaries(logger)
     watched, event = report.watch, report.event
     if isinstance(event, Scanned):
-        # The first scan ends before any file of it can have settled.
-        if not event.reason and (skipped := skip_existing(db, watched, now)):
-            logger.info("%s: %d files were there before; skipped", watched.folder, skipped)
-        service.folder_scanned(
-            db, watched.name, str(watched.folder), files=event.files, reason=event.reason, now=now
-        )
-        if report.unread is not None and not event.reason:
-            for suffix in service.unread_found(db, watched.name, report.unread):
-                files = report.unread[suffix]
-                what = "file" if len(files) == 1 else "files"
-                logger.warning(
-                    "%s: %d %s of a kind that is not read, *%s (%s)",
-                    watched.folder,
-                    len(files),
-                    what,
-                    suffix,
-                    files[0],
-                )
+        _take_scan(db, report, event, now)
+    elif isinstance(event, PartOf):
+        _take_part(db, watched, event, now)
     elif isinstance(event, Listed):
         acquisitions.note_listed(db, watched.name, str(watched.folder / event.path))
     elif isinstance(event, Gone):
@@ -203,6 +156,28 @@ def take_in(
             summaries.say(logging.WARNING, "files that are incomplete", line, time.monotonic())
     elif report.info is not None:
         _take_finished(db, report, event.sighting, report.info, (output, now, summaries))
+
+
+def _take_scan(db: Database, report: FromWatcher, event: Scanned, now: datetime) -> None:
+    watched = report.watch
+    # The first scan ends before any file of it can have settled.
+    if not event.reason and (skipped := skip_existing(db, watched, now)):
+        logger.info("%s: %d files were there before; skipped", watched.folder, skipped)
+    service.folder_scanned(
+        db, watched.name, str(watched.folder), files=event.files, reason=event.reason, now=now
+    )
+    if report.unread is not None and not event.reason:
+        for suffix in service.unread_found(db, watched.name, report.unread):
+            files = report.unread[suffix]
+            what = "file" if len(files) == 1 else "files"
+            logger.warning(
+                "%s: %d %s of a kind that is not read, *%s (%s)",
+                watched.folder,
+                len(files),
+                what,
+                suffix,
+                files[0],
+            )
 
 
 def _take_finished(
@@ -231,6 +206,18 @@ def _take_finished(
         summaries.say(logging.INFO, "files that are queued", line, time.monotonic())
 
 
+def _take_part(db: Database, watched: Watch, event: PartOf, now: datetime) -> None:
+    set_files.note(db, watched.name, event.sighting, event.index.path)
+    if event.index.size:
+        return
+    waiting = set_files.count(db, watched.name, event.index.path)
+    name = event.index.path.rpartition("/")[2]
+    files = "1 file waits" if waiting == 1 else f"{waiting} files wait"
+    arrival = _arrival(watched, event.index, "", ImageInfo(event.index.path))
+    reason = f"{name}, which lists the files of the set, is not here: {files} for it"
+    acquisitions.note_waiting(db, arrival, AcquisitionState.WAITING, reason, now)
+
+
 def _why_left_alone(db: Database, watched: Watch, arrival: acquisitions.Arrival) -> str:
     # An image of a file that was there before the folder was watched.
     file = container_of(arrival.relative_path)
@@ -253,28 +240,6 @@ def _unread(watched: Watch, is_time: bool) -> Mapping[str, Sequence[str]] | None
     if not is_time:
         return None
     return unread_in(watched.folder, watched.excluded(), unread_suffixes(watched.include))
-
-
-def _looked_into(watched: Watch, event: Event, inspector: Inspector) -> Iterator[FromWatcher]:
-    # What is found out about a finished file, or about each image in it; a scan is told apart.
-    if isinstance(event, Scanned):
-        return
-    if not isinstance(event, Finished):
-        yield FromWatcher(watched, event)
-        return
-    file = watched.folder / event.sighting.path
-    images, reason = [file], ""
-    if suffix_of(file.name) in WITH_MEMBERS:
-        images, reason = inspector.images_in(file)
-    if reason:
-        yield FromWatcher(watched, event, "", ImageInfo(str(file), whole=False, reason=reason))
-        return
-    for image in images:
-        name, info = inspector.inspect(image, watched.axes)
-        sighting = replace(event.sighting, path=image.relative_to(watched.folder).as_posix())
-        yield FromWatcher(watched, Finished(sighting), name, info)
-    if images != [file]:
-        yield FromWatcher(watched, Listed(event.sighting.path))
 
 
 def _arrival(

@@ -17,7 +17,7 @@ from cellwatch.daemon.corrections import events
 from cellwatch.daemon.corrections.inbox import Inbox
 from cellwatch.daemon.diskspace import DiskSpace
 from cellwatch.daemon.event_queue import EventQueue
-from cellwatch.daemon.intake import FromWatcher
+from cellwatch.daemon.inspection import FromWatcher
 from cellwatch.daemon.results import ResultChanged
 from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.summaries import Summaries

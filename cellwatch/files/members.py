@@ -5,7 +5,11 @@
 
 from pathlib import Path
 
-WITH_MEMBERS = (".lif", ".czi", ".vsi")  # formats whose files may hold several images
+# What the names end in of files that may hold, or list, several images.
+WITH_MEMBERS = (
+    ".lif", ".czi", ".vsi", "index.idx.xml", "index.xml", "measurementdata.mlf", ".htd", ".nd",
+    "ndtiff.index", ".companion.ome",
+)  # fmt: skip
 
 
 def file_of(path: Path) -> Path:
@@ -17,7 +21,7 @@ def file_of(path: Path) -> Path:
     (PosixPath('day1/project.lif'), PosixPath('day1/a.tif'))
     """
     for above in path.parents:
-        if above.suffix.lower() in WITH_MEMBERS and not above.is_dir():
+        if above.name.lower().endswith(WITH_MEMBERS) and not above.is_dir():
             return above
     return path
 

@@ -8,6 +8,7 @@ checked against the size of the file before memory is taken.
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +30,7 @@ from cellwatch.images.planes import (
     planes_of,
     stamp_of,
 )
-from cellwatch.images.suffixes import JPEGS, SUFFIXES, ZARRS, suffix_of
+from cellwatch.images.suffixes import INDICES, JPEGS, SUFFIXES, TIFFS, ZARRS, suffix_of
 from cellwatch.records import ImageInfo
 
 # Which module of this package reads a suffix; it is loaded with the first file of its kind.
@@ -37,6 +38,7 @@ MODULES = {
     ".png": "png",
     **dict.fromkeys(JPEGS, "jpeg"),
     **dict.fromkeys(ZARRS, "ome_zarr"),
+    **dict.fromkeys(INDICES, "sets"),
     ".nd2": "nd2",
     ".czi": "czi",
     ".lif": "lif",
@@ -98,8 +100,25 @@ def images_in(path: Path) -> list[Path]:
 
 
 def _format(path: Path) -> Format:
-    module: Format = _module(suffix_of(file_of(path).name))
+    suffix = suffix_of(file_of(path).name)
+    module: Format = _module(INDICES[0] if suffix in TIFFS and _lists_a_set(path) else suffix)
     return module
+
+
+def _lists_a_set(path: Path) -> bool:
+    # A TIFF may list the planes of a set that is complete; else it is read for its own planes.
+    try:
+        stamp = (path.parent.stat().st_mtime_ns, *stamp_of(path))
+    except (OSError, UnreadableImage):
+        return False
+    return _lists_a_set_once(path, stamp)
+
+
+@lru_cache(maxsize=64)
+def _lists_a_set_once(path: Path, stamp: tuple[int, ...]) -> bool:
+    del stamp  # it tells that nothing was changed
+    sets = _module(INDICES[0])
+    return bool(sets.index_of(path) == path and not sets.why_not_whole(path))
 
 
 def _module(suffix: str) -> Any:  # Any: a module, of which mypy does not know the functions

@@ -15,9 +15,14 @@ from cellwatch.files import digests
 from cellwatch.files.digests import PART, status_of
 from cellwatch.files.members import file_of, member_of
 from cellwatch.images.planes import Span
-from cellwatch.images.suffixes import suffix_of
+from cellwatch.images.suffixes import INDICES, suffix_of
 
-HAVE_SPANS = {".lif": "lif", ".vsi": "slides"}  # formats of which one file is not one image
+# Formats of which one file is not one image.
+HAVE_SPANS = {
+    ".lif": "lif",
+    ".vsi": "slides",
+    **dict.fromkeys(INDICES, "sets"),
+}
 MAX_SPANS = 32  # of which head and tail are read: a store may have 100,000 files
 BLOCK = 1 << 20  # bytes that are read at a time
 

@@ -63,7 +63,7 @@ def companion_of(path: Path, xml: str) -> Path | None:
     """
     root = _parsed(xml)
     parts = root.iter() if root is not None else ()
-    binary = next((e for e in parts if _tag(e) == "BinaryOnly"), None)
+    binary = next((e for e in parts if tag_of(e) == "BinaryOnly"), None)
     if binary is None:
         return None
     return path.with_name(_base_name(binary.get("MetadataFile", "")) or f"{path.name}.missing")
@@ -90,8 +90,8 @@ def own_planes(path: Path, xml: str, n_pages: int) -> OwnPlanes | None:
         if root is None:
             note = f"its metadata lie in {companion.name}, which is not here: axes are not known"
             return replace(_as_pages(n_pages, None, (note,)), lacks=str(companion))
-    images = [e for e in root.iter() if _tag(e) == "Pixels"]
-    listed = [entry for index, each in enumerate(images) for entry in _entries(index, each)]
+    images = [e for e in root.iter() if tag_of(e) == "Pixels"]
+    listed = [entry for index, each in enumerate(images) for entry in entries(index, each)]
     others = {file for file, uuid, *_ in listed if not _is_own(file, uuid, path.name, own_id)}
     if not others and companion is None:
         return None
@@ -112,13 +112,15 @@ def own_planes(path: Path, xml: str, n_pages: int) -> OwnPlanes | None:
 def pixels_of(xml: str) -> ElementTree.Element | None:
     """Return the first image's `Pixels` in OME-XML; None: there is none, or it is not XML."""
     root = _parsed(xml)
-    return next((e for e in root.iter() if _tag(e) == "Pixels"), None) if root is not None else None
+    return (
+        next((e for e in root.iter() if tag_of(e) == "Pixels"), None) if root is not None else None
+    )
 
 
 def channel_names(pixels: ElementTree.Element | None) -> list[str]:
     """Return the names of an image's channels, "" where one has none."""
     listed = pixels if pixels is not None else ()
-    return [channel.get("Name", "") for channel in listed if _tag(channel) == "Channel"]
+    return [channel.get("Name", "") for channel in listed if tag_of(channel) == "Channel"]
 
 
 def _arranged(
@@ -150,12 +152,12 @@ def _as_pages(
     return OwnPlanes(axes, shape, tuple(range(n_pages)), ("",), pixels, notes)
 
 
-def _entries(index: int, pixels: ElementTree.Element) -> Iterator[tuple[str, str, int, Place]]:
-    # File, UUID, page and place of each plane that is listed.
+def entries(index: int, pixels: ElementTree.Element) -> Iterator[tuple[str, str, int, Place]]:
+    """Yield file, UUID, page and place of each plane that an image's metadata list."""
     order = [axis for axis in pixels.get("DimensionOrder", "XYCZT") if axis in "CZT"]
     sizes = {axis: _int(pixels.get(f"Size{axis}"), 1) for axis in "CZT"}
-    for data in (e for e in pixels if _tag(e) == "TiffData"):
-        uuid = next((e for e in data if _tag(e) == "UUID"), None)
+    for data in (e for e in pixels if tag_of(e) == "TiffData"):
+        uuid = next((e for e in data if tag_of(e) == "UUID"), None)
         file = "" if uuid is None else uuid.get("FileName", "")
         named = "" if uuid is None else (uuid.text or "").strip()
         first = _int(data.get("IFD"), 0)
@@ -212,5 +214,6 @@ def _int(text: str | None, default: int) -> int:
         return default
 
 
-def _tag(element: ElementTree.Element) -> str:
+def tag_of(element: ElementTree.Element) -> str:
+    """Return the name of an element without its namespace."""
     return element.tag.rpartition("}")[2]

@@ -5,8 +5,14 @@ from importlib.util import find_spec
 
 TIFFS = (".tif", ".tiff", ".btf", ".tf8", ".lsm", ".stk")
 ZARRS = (".zarr", ".zarr.zip", ".ozx")
+LONG = (".zarr.zip",)
 JPEGS = (".jpg", ".jpeg")
-ALWAYS = (*TIFFS, ".png", *JPEGS, *ZARRS)
+# What the names of files end in that list the files of a set.
+INDICES = (
+    "index.idx.xml", "index.xml", "measurementdata.mlf", ".htd", ".nd", "ndtiff.index",
+    ".companion.ome",
+)  # fmt: skip
+ALWAYS = (*TIFFS, ".png", *JPEGS, *ZARRS, *INDICES)
 # What is read when a library is there: its module, and the extra that brings it.
 WITH_LIBRARY = {
     ".nd2": ("nd2", "nd2"),
@@ -37,8 +43,9 @@ def suffix_of(name: str) -> str:
     ('.tif', '.zarr.zip', '')
     """
     lower = name.lower().rpartition("/")[2]
-    if lower.endswith(".zarr.zip"):
-        return ".zarr.zip"
+    for ending in (*LONG, *INDICES):
+        if lower.endswith(ending) and (ending.startswith(".") or lower == ending):
+            return ending
     dot = lower.rfind(".")
     return lower[dot:] if dot > 0 else ""
 

@@ -81,6 +81,35 @@ def open_pages(path: Path, *, is_labels: bool = False) -> Pages:
     return CalledPages(pages.n_pages, pages.dtype, page, file.close)
 
 
+def open_every_page(path: Path) -> Pages:
+    """Open a TIFF file as the pages that it holds, whatever its metadata say of them.
+
+    The planes of an STK file, which has one page, are its pages.
+    """
+    file = _open(path)
+    try:
+        with _decoding(path):
+            first = file.pages.first
+            raw = CalledPages(
+                len(file.pages),
+                np.dtype(first.dtype),
+                lambda n: file.pages[n].asarray(),
+                file.close,
+            )
+            if file.is_stk and len(file.pages) == 1:
+                raw = pages_of(file, file.series[0])
+            pages = as_seen(raw, first, is_labels=False)
+    except BaseException:
+        file.close()
+        raise
+
+    def page(index: int) -> Array:
+        with _decoding(path):
+            return pages.page(index)
+
+    return CalledPages(pages.n_pages, pages.dtype, page, file.close)
+
+
 @contextlib.contextmanager
 def _decoding(path: Path) -> Iterator[None]:
     # What tifffile raises on a damaged file may be anything.
@@ -240,9 +269,7 @@ def _pixel_size(
     sides: tuple[float, float] | None = None
     try:
         if file.is_ome:
-            sides = _ome_sides(
-                own.pixels if own is not None else pixels_of(file.ome_metadata or "")
-            )
+            sides = ome_sides(own.pixels if own is not None else pixels_of(file.ome_metadata or ""))
         elif file.is_imagej:
             sides = _imagej_sides(file)
         elif file.is_lsm:
@@ -253,7 +280,8 @@ def _pixel_size(
     return pixel_side(*sides) if sides is not None else (None, ())
 
 
-def _ome_sides(pixels: ElementTree.Element | None) -> tuple[float, float] | None:
+def ome_sides(pixels: ElementTree.Element | None) -> tuple[float, float] | None:
+    """Return the sides of a pixel in µm, as OME's metadata of an image say; None: they do not."""
     if pixels is None or not pixels.attrib.get("PhysicalSizeX", "").strip():
         return None
     unit_x, unit_y = (MICROMETRES.get(pixels.get(f"PhysicalSize{a}Unit", "µm")) for a in "XY")

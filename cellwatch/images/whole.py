@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from cellwatch.files.members import file_of
 from cellwatch.images.containers import CONTAINERS
-from cellwatch.images.suffixes import TIFFS, ZARRS, suffix_of
+from cellwatch.images.suffixes import INDICES, TIFFS, ZARRS, suffix_of
 from cellwatch.images.tiff_structure import Unlikely, why_tiff_not_whole
 
 TIFF_BASED = (*TIFFS, ".svs", ".ndpi", ".vsi")
@@ -31,8 +31,14 @@ def why_not_whole(path: Path) -> str:
         from cellwatch.images import ome_zarr  # zarr, which other files need not
 
         return ome_zarr.why_not_whole(file)
+    if suffix_of(file.name) in INDICES:
+        from cellwatch.images import sets
+
+        return sets.why_not_whole(path)
     if reason := why_file_not_whole(file):
         return reason
+    if suffix_of(file.name) in TIFFS:
+        return _why_set_not_whole(file)
     return _why_pixels_not_whole(file) if suffix_of(file.name) == ".vsi" else ""
 
 
@@ -60,6 +66,19 @@ def _structure(file: BinaryIO, size: int, name: str) -> str:
     if suffix == ".ndpi" and size >= CLASSIC:
         return ""  # it counts beyond its numbers, in a way of its own
     return why_tiff_not_whole(file, size, name) if suffix in TIFF_BASED else ""
+
+
+def _why_set_not_whole(file: Path) -> str:
+    # An OME-TIFF may be one of several files. A part of another set is whole by itself: what lists
+    # it tells whether the set is.
+    from cellwatch.images import sets
+
+    index = sets.index_of(file) if sets.index_by_name(file) is None else None
+    if index == file:
+        return sets.why_not_whole(file)
+    if index is None or index.exists():
+        return ""
+    return f"it belongs to a set, and {index.name}, which lists its files, is not here"
 
 
 def _why_pixels_not_whole(file: Path) -> str:

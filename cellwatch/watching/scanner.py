@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from cellwatch.images.suffixes import suffix_of
 from cellwatch.watching.names import is_wanted
 from cellwatch.watching.settle import Sighting
 
@@ -105,7 +106,9 @@ def look(
     Where `.zarr` is among the suffixes such a folder is treated as one file: as large as all in
     it, as old as the newest.
     """
-    if not relative.lower().endswith(tuple(suffixes)) or not is_wanted(relative, include, exclude):
+    if not relative.lower().endswith(tuple(suffixes)) or suffix_of(relative) not in suffixes:
+        return None
+    if not is_wanted(relative, include, exclude):
         return None
     path = root / relative
     try:

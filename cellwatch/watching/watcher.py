@@ -149,8 +149,9 @@ def watch(
     known : dict of str to Sighting
         Files that need no report unless they change, by relative path.
     forget : SimpleQueue of str, or None
-        Files that are to be reported once more, should they be there: one that was gone when it
-        was to be read may come back as it was.
+        Files that are to be reported once more, should they be there, and are new again: one that
+        was gone when it was to be read may come back as it was; one that lists a set has grown
+        with a file of it.
     stood : sequence of (Sighting, float)
         Files that were not whole when it was last watched, and for how many seconds they had stood
         still: their time continues.
@@ -197,7 +198,9 @@ def watch(
 
 def _forget(memory: "_Memory", names: "queue.SimpleQueue[str] | None") -> None:
     while names is not None and not names.empty():
-        memory.reported.pop(names.get(), None)
+        name = names.get()
+        memory.reported.pop(name, None)
+        memory.settler.forget(name)
 
 
 def _remembered(

@@ -10,6 +10,7 @@ from PIL import Image as Pillow
 
 from tests.daemon.stations import Station
 from tests.discs import disc_picture
+from tests.images import plates
 from tests.images.projects import write_lif
 from tests.images.test_ome_zarr import write_image
 
@@ -108,3 +109,36 @@ def test_stores_are_taken_and_jpegs_where_they_are_named(station):
     also(station, "include: ['*.jpg']")
     station.command("run", "--once", check=False)
     assert station.counts()["done"] == 2
+
+
+def test_a_plate_is_taken_field_by_field_and_waits_for_the_file_that_lists_it(station):
+    folder = station.images / "plate1/Images"
+    index, _ = plates.write_operetta(folder, channels=("DAPI",), make=picture)
+    listed, late = index.read_bytes(), folder / "r03c03f02p01-ch1sk1fk1fl1.tiff"
+    index.unlink()
+    kept = late.read_bytes()
+    late.unlink()
+
+    station.command("run", "--once", check=False)
+
+    assert station.counts() == {"waiting": 1}
+    told = station.command("explain", "plate1/Images/Index.idx.xml").stdout
+    assert "which lists the files of the set, is not here: 3 files wait for it" in told
+
+    index.write_bytes(listed)
+    station.command("run", "--once", check=False)
+
+    assert station.counts() == {"done": 3, "interrupted": 1}
+    assert "1 of 4 files are not there: r03c03f02p01" in explained(station, index.name)
+    masks = station.masks / "images/plate1/Images/Index.idx.xml"
+    made = (masks / "B02/1.zarr/zarr.json").stat().st_ino
+
+    late.write_bytes(kept)
+    station.command("run", "--once")
+
+    assert station.counts() == {"done": 4}
+    assert (masks / "B02/1.zarr/zarr.json").stat().st_ino == made
+    told = station.command("explain", str(late))
+    assert f"belongs to the set that {index} lists" in told.stderr
+    assert told.stdout.count(" done since ") == 4
+    assert station.status()["folders"][0]["files"] == 5

@@ -14,23 +14,10 @@ from tests.conftest import SHARED
 pytestmark = pytest.mark.timeout(120)
 FOLDER = SHARED / "data/formats"
 NO_IMAGES = ("ImageJ RoiSet", "ImageJ ROI", "QuPath GeoJSON", "GeoJSON")
-# Files that are a part of a set, which is not taken together yet: each is an image for itself.
-SETS = {
-    "cellvoyager_cv8000/MeasurementData.mlf",
-    "imagexpress_9987_Plate_3420/9987.HTD",
-    "imagexpress_9987_Plate_3435/9987.HTD",
-    "almf_jpeg_plate",
-    "metamorph_3ch_2pos/sample_3ch_2pos_mixed-z.nd",
-    "ndtiff_ndtiffv2.0_test",
-    "ndtiff_12_bit_pycromanager_mda",
-    "ndtiff_labeled_positions_1",
-    "ndtiff_ndtiffv3.0_test",
-    "ndtiff_no_magellan_explore_multi_channel",
-    "ome_companion/multifile.companion.ome",
-    "prairie_multi_image/TSeries-camp-005_Cycle00001_Ch1_000001.ome.tif",
-    "operetta_plate/Images/Index.idx.xml",
-    "leica_export_series",
-}
+# Folders of files that only names, which a person must explain, hold together.
+NO_INDEX = {"almf_jpeg_plate", "leica_export_series"}
+# Where a folder is named: the file in it that lists the others.
+INDEX = ("NDTiff.index", "Full resolution/NDTiff.index")
 # Where cellwatch says something else, and is right.
 RIGHT = {
     "simple_0.4.zarr": "its pixels are 0.03 by 0.004 µm: no one size fits them, and a note says so",
@@ -38,6 +25,8 @@ RIGHT = {
     "test_LA_16.png": "transparency is no intensity: it is left out with a note",
     "shapes_hyper.tif": "seven samples are channels, and no colours",
     "test_orient6.tif": "its orientation tag turns it: height and width are swapped",
+    "ndtiff_no_magellan_explore_multi_channel": "its tiles differ: the first has two of the four "
+    "channels, and each tile is an image",
     "shapes_multi_color.tif": "five pictures of one size and several kinds: none is the image",
 }
 
@@ -53,15 +42,16 @@ def test_the_collection_is_there():
         pytest.skip("the collection of instrument files is not beside the project")
     names = {each["file"] for each in listed()}
     assert len(names) >= 100
-    assert SETS | set(RIGHT) <= names | {"polygon.geojson"}
+    assert NO_INDEX | set(RIGHT) <= names
 
 
 @pytest.mark.parametrize("facts", listed(), ids=lambda each: each["file"])
 def test_a_real_file_is_described_as_an_independent_reader_does(facts):
     name = facts["file"]
-    if name in SETS:
-        pytest.skip("a set of files, each of which is an image for itself")
-    paths = images_in(FOLDER / name) if facts["whole"] is not False else [FOLDER / name]
+    if name in NO_INDEX:
+        pytest.skip("no file lists what belongs together: each is an image")
+    path = next((p for i in INDEX if (p := FOLDER / name / i).is_file()), FOLDER / name)
+    paths = images_in(path) if facts["whole"] is not False else [path]
     infos = [inspected(path) for path in paths]
     first = infos[0]
 

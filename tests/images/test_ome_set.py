@@ -5,7 +5,9 @@ import pytest
 import tifffile
 
 from cellwatch.images import describe, load
+from cellwatch.images.sets import index_of
 from cellwatch.images.whole import why_not_whole
+from tests.images import suite
 
 OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 RNG = np.random.default_rng(0)
@@ -33,25 +35,36 @@ def write_part(folder, index, names=("a_c0.ome.tif", "a_c1.ome.tif"), xml=None):
     return path
 
 
-def test_f12_a_file_of_a_set_whose_other_member_is_missing_has_its_own_plane_alone(tmp_path):
-    path = write_part(tmp_path, 1)
-
-    image = load(path)
-
-    assert why_not_whole(path) == ""
-    assert image.pixels.shape == (1, 1, 1, 1, 32, 40)
-    np.testing.assert_array_equal(image.pixels.squeeze(), PLANES[1])
-    assert image.info.channels == ("GFP",)
-    assert "a part of a set of 2 files (a_c0.ome.tif)" in image.info.notes[0]
-
-
-def test_c1_what_a_file_means_does_not_depend_on_what_lies_beside_it(tmp_path):
-    path = write_part(tmp_path, 0)
-    alone = describe(path)
-
+def test_f12_a_set_waits_for_its_files_and_no_plane_is_invented(tmp_path):
+    first, second = (tmp_path / f"a_c{n}.ome.tif" for n in (0, 1))
     write_part(tmp_path, 1)
 
-    assert describe(path) == alone
+    alone = load(second)
+
+    assert "a_c0.ome.tif, which lists its files, is not here" in why_not_whole(second)
+    np.testing.assert_array_equal(alone.pixels.squeeze(), PLANES[1])
+    assert alone.info.channels == ("GFP",)
+    assert "a part of a set of 2 files (a_c0.ome.tif)" in alone.info.notes[0]
+
+    write_part(tmp_path, 0)
+
+    assert (why_not_whole(first), why_not_whole(second)) == ("", "")
+    whole = load(first)
+    np.testing.assert_array_equal(whole.pixels.squeeze(), PLANES)
+    assert (whole.info.channels, whole.info.pixel_size_um) == (("DAPI", "GFP"), 0.65)
+    np.testing.assert_array_equal(load(second).pixels.squeeze(), PLANES[1])
+    assert index_of(second) == index_of(first) == first
+    suite.check_that_planes_are_those_of_the_whole(first)
+
+
+def test_c1_the_first_file_of_an_incomplete_set_is_not_whole(tmp_path):
+    path = write_part(tmp_path, 0)
+
+    assert "1 of 2 files are not there: a_c1.ome.tif" in why_not_whole(path)
+    np.testing.assert_array_equal(load(path).pixels.squeeze(), PLANES[0])
+    second = write_part(tmp_path, 1)
+    second.write_bytes(second.read_bytes()[:-200])
+    assert "a_c1.ome.tif: the TIFF is cut" in why_not_whole(path)
     np.testing.assert_array_equal(load(path).pixels.squeeze(), PLANES[0])
 
 

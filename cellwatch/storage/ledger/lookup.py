@@ -91,9 +91,10 @@ def known_files(db: Ledger, watch: str) -> dict[str, Sighting]:
     rows = db.execute(
         """
         SELECT relative_path, size, mtime_ns, ctime_ns FROM acquisitions
-        WHERE watch = ? AND superseded_by IS NULL
+        WHERE watch = ?1 AND superseded_by IS NULL
               AND state NOT IN ('waiting', 'interrupted', 'missing')
               AND NOT (state = 'failed' AND fingerprint = '')
+        UNION ALL SELECT relative_path, size, mtime_ns, ctime_ns FROM set_files WHERE watch = ?1
         """,
         [watch],
     )

@@ -5,7 +5,7 @@ from sqlite_utils import Database, Migrations
 from cellwatch.files.stems import name_key, stem_key
 from cellwatch.storage.ledger.learning_tables import ACTIVE_CORRECTIONS, CHANGES_UNSEEN, THE_LOOP
 from cellwatch.storage.ledger.path_text import text_path
-from cellwatch.storage.ledger.tables import CHOICE_OF_MODEL, FIRST_LIGHT
+from cellwatch.storage.ledger.tables import CHOICE_OF_MODEL, FIRST_LIGHT, SET_FILES
 
 migrations = Migrations("cellwatch")
 
@@ -106,3 +106,11 @@ def m010_checkouts_with_short_ids(db: Database) -> None:
     # NULL: handed out before there were ids; such files are known by their stem.
     db.execute("ALTER TABLE checkouts ADD COLUMN short_id TEXT")
     db.execute("CREATE UNIQUE INDEX checkouts_by_short_id ON checkouts (short_id)")
+
+
+@migrations()
+def m011_files_of_sets(db: Database) -> None:
+    """Remember which files belong to a set, which another file lists."""
+    for statement in SET_FILES.split(";\n"):
+        if statement.strip():
+            db.execute(statement)

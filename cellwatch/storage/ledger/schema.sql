@@ -1,5 +1,5 @@
 -- The ledger as the migrations make it; tests/storage/ledger/test_database.py holds the two equal.
--- Rows are never deleted. Times are UTC, ISO 8601. Columns named is_... are 0 or 1.
+-- Rows of images and of what people did are never deleted. Times are UTC, ISO 8601. Columns named is_... are 0 or 1.
 
 CREATE TABLE acquisitions (
     id INTEGER PRIMARY KEY,
@@ -346,6 +346,17 @@ CREATE TABLE unread (
     example TEXT NOT NULL,             -- below the watched folder
     PRIMARY KEY (watch, suffix)
 );
+
+CREATE TABLE set_files (
+    watch TEXT NOT NULL,
+    relative_path TEXT NOT NULL,       -- below the watched folder
+    index_path TEXT NOT NULL,          -- likewise: of the file that lists the set
+    size INTEGER NOT NULL,             -- bytes
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER,
+    PRIMARY KEY (watch, relative_path)
+);
+CREATE INDEX set_files_by_index ON set_files (watch, index_path);
 
 CREATE VIEW active_corrections AS
     SELECT * FROM corrections WHERE kind = 'labels' AND state IN ('trainable', 'used');

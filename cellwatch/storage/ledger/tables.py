@@ -138,3 +138,16 @@ CREATE VIEW masks AS
     FROM targets t JOIN acquisitions a ON a.id = t.acquisition_id
     WHERE t.state = 'done' AND a.superseded_by IS NULL;
 """
+
+SET_FILES = """
+CREATE TABLE set_files (
+    watch TEXT NOT NULL,
+    relative_path TEXT NOT NULL,       -- below the watched folder
+    index_path TEXT NOT NULL,          -- likewise: of the file that lists the set
+    size INTEGER NOT NULL,             -- bytes
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER,
+    PRIMARY KEY (watch, relative_path)
+);
+CREATE INDEX set_files_by_index ON set_files (watch, index_path)
+"""

@@ -1,0 +1,126 @@
+"""What the watcher of a folder reported, with what was found out about the file."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cellwatch.config.schema import Watch
+from cellwatch.daemon.inspector import Inspector
+from cellwatch.files.members import WITH_MEMBERS
+from cellwatch.images import sets
+from cellwatch.images.suffixes import INDICES, TIFFS, suffix_of, watched_suffixes
+from cellwatch.records import ImageInfo
+from cellwatch.watching.names import is_wanted
+from cellwatch.watching.scanner import look
+from cellwatch.watching.settle import Sighting
+from cellwatch.watching.watcher import Event, Finished, Scanned, Unfinished
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A finished file that holds several images, each of which was reported before it.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the watched folder.
+    """
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartOf:
+    """A finished file that belongs to a set, which another file lists.
+
+    Attributes
+    ----------
+    sighting : Sighting
+    index : Sighting
+        Of the file that lists the set; of size 0 when it is not there.
+    """
+
+    sighting: Sighting
+    index: Sighting
+
+
+@dataclass(frozen=True, slots=True)
+class FromWatcher:
+    """What one folder's watcher reported, with what was found out about the file.
+
+    Attributes
+    ----------
+    watch : Watch
+    event : Event, Listed or PartOf
+    fingerprint : str
+        Of a finished file.
+    info : ImageInfo or None
+        Of a finished file; its `reason` says why it cannot be used. None: not looked at.
+    unread : mapping of str to list of str, or None
+        After a scan: files that look like images and are not read, by suffix. None: not looked for.
+    """
+
+    watch: Watch
+    event: Event | Listed | PartOf
+    fingerprint: str = ""
+    info: ImageInfo | None = None
+    unread: Mapping[str, Sequence[str]] | None = None
+
+
+def looked_into(watched: Watch, event: Event, inspector: Inspector) -> Iterator[FromWatcher]:
+    """Yield what a watcher reported, a finished file as the images in it; a scan yields nothing."""
+    if isinstance(event, Scanned):
+        return
+    if not isinstance(event, Finished):
+        yield FromWatcher(watched, event)
+        if isinstance(event, Unfinished) and event.is_given_up:
+            yield from _complete_images(watched, event.sighting, inspector)
+        return
+    file = watched.folder / event.sighting.path
+    if (part := _part_of_set(watched, event.sighting, inspector)) is not None:
+        yield FromWatcher(watched, part)
+        return
+    images, reason = [file], ""
+    if suffix_of(file.name) in WITH_MEMBERS:
+        images, reason = inspector.images_in(file)
+    if reason:
+        yield FromWatcher(watched, event, "", ImageInfo(str(file), whole=False, reason=reason))
+        return
+    yield from _inspected(watched, event.sighting, images, inspector)
+    if images != [file]:
+        yield FromWatcher(watched, Listed(event.sighting.path))
+
+
+def _complete_images(
+    watched: Watch, sighting: Sighting, inspector: Inspector
+) -> Iterator[FromWatcher]:
+    # Of a set that some files are missing of, and are not awaited any longer.
+    file = watched.folder / sighting.path
+    if suffix_of(file.name) in INDICES:
+        images, _ = inspector.images_in(file)
+        yield from _inspected(watched, sighting, [i for i in images if i != file], inspector)
+
+
+def _inspected(
+    watched: Watch, sighting: Sighting, images: Sequence[Path], inspector: Inspector
+) -> Iterator[FromWatcher]:
+    for image in images:
+        name, info = inspector.inspect(image, watched.axes)
+        seen = replace(sighting, path=image.relative_to(watched.folder).as_posix())
+        yield FromWatcher(watched, Finished(seen), name, info)
+
+
+def _part_of_set(watched: Watch, sighting: Sighting, inspector: Inspector) -> PartOf | None:
+    # None also where the file that lists the set is not wanted.
+    file = watched.folder / sighting.path
+    index = sets.index_by_name(file)
+    if index is None and suffix_of(file.name) in TIFFS:
+        index = inspector.index_of(file)
+    if index is None or not index.is_relative_to(watched.folder):
+        return None
+    relative = index.relative_to(watched.folder).as_posix()
+    if not is_wanted(relative, watched.include, watched.excluded()):
+        return None
+    suffixes = watched_suffixes(watched.include)
+    seen = look(watched.folder, relative, watched.include, watched.excluded(), suffixes)
+    return PartOf(sighting, seen or Sighting(relative, 0, sighting.mtime_ns))

@@ -1,0 +1,164 @@
+"""Sets: files that belong together, and the one among them, or beside them, that lists the others.
+
+The path of a set is that of its index. The fields of a plate, and positions that are not alike,
+are images of their own (`9987.HTD/B02/1`); positions that are alike belong to one acquisition.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from cellwatch.errors import UnreadableImage
+from cellwatch.files.members import file_of, member_of
+from cellwatch.images.planes import Pages, Span
+from cellwatch.images.sets import planes
+from cellwatch.images.sets.planes import ImageSet, SetImage
+from cellwatch.images.suffixes import INDICES, suffix_of
+from cellwatch.records import ImageInfo
+
+# Modules of this package, by what the names of their indices end in.
+KINDS = MappingProxyType(
+    {
+        "index.idx.xml": "operetta",
+        "index.xml": "operetta",
+        "measurementdata.mlf": "cellvoyager",
+        ".htd": "imagexpress",
+        ".nd": "metamorph",
+        "ndtiff.index": "ndtiff",
+        ".companion.ome": "ome",
+    }
+)
+BY_NAME = ("operetta", "cellvoyager", "imagexpress", "ndtiff", "metamorph")
+assert set(KINDS) == set(INDICES)
+
+
+def index_by_name(path: Path) -> Path | None:
+    """Return the index of the set to which a file belongs, as far as names tell; None: to none.
+
+    The index itself is no part; of some kinds it may not be there yet.
+    """
+    for kind in BY_NAME:
+        index: Path | None = _module(kind).index_of(path)
+        if index is not None and index != path:
+            return index
+    return None
+
+
+def index_of(path: Path) -> Path | None:
+    """Return the same, also for files that must be opened for it, and of one that is the index."""
+    return index_by_name(path) or _module("ome").index_of(path)
+
+
+def members(file: Path) -> tuple[str, ...]:
+    """Return the names of the complete images of a set; () where all of it is one acquisition."""
+    found = _read(file)
+    if not _are_apart(found):
+        return ()
+    return tuple(image.name for image in found.images if not planes.why_image_lacks(image))
+
+
+def why_not_whole(path: Path) -> str:
+    """Say what a set, or one image of it, lacks; "" when nothing."""
+    file = file_of(path)
+    try:
+        found = _read(file)
+        if not member_of(path):
+            return planes.why_lacking(found)
+        return planes.why_image_lacks(_image(path, found))
+    except UnreadableImage as error:
+        return error.reason
+
+
+def describe(path: Path) -> ImageInfo:
+    """Tell what a set, or one image of it, holds."""
+    found, images = _chosen(path)
+    return planes.described(path, found.format, images)
+
+
+def open_pages(path: Path, *, is_labels: bool = False) -> Pages:
+    """Open a set, or one image of it, a page for each plane of each channel."""
+    del is_labels
+    return planes.opened(path, _chosen(path)[1])
+
+
+def spans(file: Path, member: str) -> list[Span]:
+    """Return the bytes of a set, or of one image of it, in all of its files."""
+    found = _read(file)
+    images = [_image(file / member, found)] if member else found.images
+    return [
+        Span(f"{image.name if not member else ''}:{span.name}", span.file, span.start, span.size)
+        for image in images
+        for span in planes.spans_of(image)
+    ]
+
+
+def _chosen(path: Path) -> tuple[ImageSet, list[SetImage]]:
+    # The images of one acquisition: all of a set, or the one that a path names.
+    found = _read(file_of(path))
+    if member_of(path):
+        images = [_image(path, found)]
+    elif _are_apart(found):
+        first = found.images[0].name
+        told = f"a set of {len(found.images)} images, each with a path of its own: {first}"
+        raise UnreadableImage(path, told)
+    else:
+        images = list(found.images)
+    for image in images:
+        if reason := planes.why_image_lacks(image):
+            raise UnreadableImage(path, reason)
+    if not images:
+        raise UnreadableImage(path, planes.why_lacking(found))
+    return found, images
+
+
+def _image(path: Path, found: ImageSet) -> SetImage:
+    name = member_of(path)
+    for image in found.images:
+        if image.name == name:
+            return image
+    raise UnreadableImage(path, f"the set has no image '{name}'")
+
+
+def _are_apart(found: ImageSet) -> bool:
+    return found.is_plate or not planes.are_alike(found.images)
+
+
+def _read(file: Path) -> ImageSet:
+    try:
+        status = file.stat()
+        # Files that are added or taken away change their folder's time.
+        folders = tuple(p.stat().st_mtime_ns for p in (file.parent, *_folders(file)))
+        return _read_once(file, status.st_size, status.st_mtime_ns, folders)
+    except UnreadableImage:
+        raise
+    except OSError as error:
+        raise UnreadableImage(file, f"cannot be opened: {error.strerror or error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        # A damaged index may be anything.
+        raise UnreadableImage(file, f"the list of its files cannot be read: {error}") from error
+
+
+@lru_cache(maxsize=4)
+def _read_once(file: Path, size: int, mtime_ns: int, folders: tuple[int, ...]) -> ImageSet:
+    del size, mtime_ns, folders  # they tell that it is the same
+    read: Callable[[Path], ImageSet] = _module(_kind(file)).read
+    return read(file)
+
+
+def _folders(file: Path) -> list[Path]:
+    if _kind(file) != "imagexpress":
+        return []
+    return sorted(p for p in file.parent.iterdir() if p.is_dir())
+
+
+def _kind(file: Path) -> str:
+    return KINDS.get(suffix_of(file.name), "ome")
+
+
+def _module(kind: str) -> Any:  # Any: a module, of which mypy does not know the functions
+    return import_module(f"cellwatch.images.sets.{kind}")

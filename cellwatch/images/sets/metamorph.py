@@ -1,0 +1,70 @@
+"""Series of MetaMorph: an `.nd` file lists waves, stage positions and times; files have all z."""
+
+import re
+from pathlib import Path
+
+from cellwatch.images.sets.planes import ImageSet, Plane, SetImage, in_order, n_pages
+
+PARTS = r"(?:_w(?P<wave>\d+).*?)?(?:_s(?P<stage>\d+))?(?:_t(?P<time>\d+))?\.(?:stk|tiff?)"
+FIRST_PART = re.compile(r"_(?:w\d|s\d|t\d)")
+
+
+def index_of(path: Path) -> Path | None:
+    """Return the `.nd` file of the series that a file belongs to; None: there is none."""
+    if path.suffix.lower() not in (".stk", ".tif", ".tiff"):
+        return None
+    for match in FIRST_PART.finditer(path.name):
+        for suffix in (".nd", ".ND"):
+            index = path.with_name(path.name[: match.start()] + suffix)
+            if index.exists():
+                return index
+    return None
+
+
+def read(index: Path) -> ImageSet:
+    """Read a series: its files are named after what the `.nd` file tells of."""
+    said = _said(index)
+    named = re.compile(re.escape(index.stem) + PARTS, re.IGNORECASE)
+    files = [(file, named.fullmatch(file.name)) for file in sorted(index.parent.iterdir())]
+    images: dict[str, SetImage] = {}
+    found = [(file, match) for file, match in files if match]
+    depth = {file: n_pages(file) for file, _ in found}
+    deepest = max(depth.values(), default=1)
+    for file, match in found:
+        stage, wave, time = (int(match[key] or 1) for key in ("stage", "wave", "time"))
+        name = said.get(f"Stage{stage}") or f"position {stage}"
+        flat = deepest > 1 and depth[file] == 1
+        image = images.setdefault(f"{stage:06d}", SetImage(name, {}, {}))
+        image.channels[wave] = said.get(f"WaveName{wave}", "")
+        for z in range(deepest if flat else depth[file]):
+            image.planes[time, z, wave] = Plane(file, 0 if flat else z)
+    flat_waves = sorted({int(m["wave"] or 1) for f, m in found if deepest > 1 and depth[f] == 1})
+    notes = tuple(
+        f"channel '{said.get(f'WaveName{wave}', wave)}' has one plane, which stands for each z"
+        for wave in flat_waves
+    )
+    finished = (
+        SetImage(each.name, each.planes, each.channels, notes=notes) for each in in_order(images)
+    )
+    return ImageSet("metamorph", tuple(finished), lacks=_lacks(said, len(found)))
+
+
+def _lacks(said: dict[str, str], n_found: int) -> str:
+    counts = {
+        "DoWave": "NWavelengths",
+        "DoStage": "NStagePositions",
+        "DoTimelapse": "NTimePoints",
+    }
+    expected = 1
+    for switch, count in counts.items():
+        if said.get(switch, "").upper() == "TRUE":
+            expected *= int(said.get(count) or 1)
+    return "" if n_found >= expected else f"{expected - n_found} of {expected} files are not there"
+
+
+def _said(index: Path) -> dict[str, str]:
+    found = {}
+    for line in index.read_text(encoding="latin-1").splitlines():
+        key, _, value = line.partition(",")
+        found[key.strip().strip('"')] = value.strip().strip('"')
+    return found
