@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellwatch.cli.console import ConfigOption, JsonOption, print_json
+from cellwatch.cli.console import ConfigOption, JsonOption, local_time, print_json
 from cellwatch.cli.status_training import learning_facts, show_learning
 from cellwatch.config.locate import find_config, state_folder
 from cellwatch.errors import EXIT_NOT_RUNNING
@@ -17,6 +17,7 @@ from cellwatch.records import AcquisitionState, DaemonState
 from cellwatch.storage.ledger.locking import DAEMON, holder
 from cellwatch.storage.ledger.path_text import printable
 from cellwatch.storage.reports import doubts, station
+from cellwatch.storage.reports.pauses import pauses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +75,7 @@ def station_status(
             "is_config_newer": False,
             "doubts": {},
             "unread": [],
+            "pauses": [],
             "reload_error": "",
             "ledger_mended": "",
         }
@@ -95,6 +97,7 @@ def station_status(
             "is_config_newer": _is_newer(config, held, daemon),
             "doubts": doubts.doubts(db) if station.has_loop(db) else {},
             "unread": _plain(station.unread(db)),
+            "pauses": _plain(pauses(db)),
             "reload_error": station.told(db, station.RELOAD_ERROR),
             "ledger_mended": station.told(db, station.LEDGER_MENDED),
         }
@@ -133,6 +136,10 @@ def _show_status(facts: dict[str, Any]) -> None:  # Any: JSON
     shown = {s: n for s, n in facts["counts"].items() if n or s in ("queued", "running", "done")}
     typer.echo("  ".join(f"{state} {n}" for state, n in shown.items()))
     _show_speed(facts)
+    for pause in facts["pauses"]:
+        what = f"images in '{pause['watch']}' are" if pause["watch"] else "all is"
+        since = local_time(pause["since"])
+        typer.echo(f"{what} paused by {pause['by']} since {since} (cellwatch resume)")
     if doubt := doubt_of(facts["doubts"]):
         typer.echo(doubt)
     if unread := unread_of(facts["unread"]):

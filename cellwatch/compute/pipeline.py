@@ -41,6 +41,7 @@ from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.masks.content import StoreContent
 from cellwatch.storage.masks.label_tiff import beside, write_label_tiff
 from cellwatch.storage.masks.measurements import KINDS, measured, table_beside, write_table
+from cellwatch.storage.masks.plates import plate_of, write_plate
 from cellwatch.storage.masks.store import read_labels, write_store
 
 ALLOCATED_FIRST = ("lif", "nd2", "lsm")  # formats whose files have their size before their pixels
@@ -84,6 +85,8 @@ class UnpublishedResult:
         store = Path(self.job.store)
         with contextlib.closing(self.image), _writing(store):
             digests = write_store(store, self.content, self.superseded)
+            if self.job.include_image and (plate := plate_of(store)):
+                write_plate(plate)
             _publish_also(self.job, dict(self.content.labels), self.image, self.superseded)
         return Outcome(
             self.job.acquisition_id,

@@ -3,13 +3,15 @@
 `project.lif/Series 1` is an image of the file `project.lif`, and not a file itself.
 """
 
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
 
 # What the names end in of files that may hold, or list, several images.
 WITH_MEMBERS = (
     ".lif", ".czi", ".vsi", "index.idx.xml", "index.xml", "measurementdata.mlf", ".htd", ".nd",
     "ndtiff.index", ".companion.ome",
 )  # fmt: skip
+FIELD = re.compile(r"(?:^|/)(?P<well>[A-Za-z]{1,2}\d{2})/(?P<number>\d+)$")  # of a plate
 
 
 def file_of(path: Path) -> Path:
@@ -59,3 +61,22 @@ def container_of(relative: str) -> str:
         if part.lower().endswith(WITH_MEMBERS):
             return "/".join(parts[:n])
     return relative
+
+
+def image_name(relative: str) -> str:
+    """Return the name that an image would have as a file of its own: its masks are named after it.
+
+    Examples
+    --------
+    >>> image_name("day1/a.tif"), image_name("day1/project.lif/Tiles/Series 1.5")
+    ('a.tif', 'Series 1.5.lif')
+    >>> image_name("plate/9987.HTD/B02/1"), image_name("slide.czi/scene 2")
+    ('B02_1.HTD', 'slide scene 2.czi')
+    """
+    file, path = PurePosixPath(container_of(relative)), PurePosixPath(relative)
+    if field := FIELD.search(relative):
+        return f"{field['well']}_{field['number']}{file.suffix if file != path else ''}"
+    if file == path:
+        return path.name
+    before = "" if file.suffix.lower() == ".lif" else f"{file.stem} "
+    return f"{before}{path.name}{file.suffix}"

@@ -128,8 +128,7 @@ class _Memory:
     unfinished: dict[str, tuple[Sighting, str, bool]] = field(default_factory=dict)
     again: set[str] = field(default_factory=set)  # unfinished ones that are to be looked at again
     has_held: bool = False  # whether files were known or seen in the folder
-    # Device and inode of the folder when files were seen in it; None: none were in this life.
-    place: tuple[int, int] | None = None
+    place: tuple[int, int] | None = None  # its device and inode when files were seen in this life
 
 
 def watch(
@@ -149,9 +148,8 @@ def watch(
     known : dict of str to Sighting
         Files that need no report unless they change, by relative path.
     forget : SimpleQueue of str, or None
-        Files that are to be reported once more, should they be there, and are new again: one that
-        was gone when it was to be read may come back as it was; one that lists a set has grown
-        with a file of it.
+        Files that are to be seen as new, should they be there: one that was gone when it was to be
+        read may come back as it was; one that lists a set has grown with a file of it.
     stood : sequence of (Sighting, float)
         Files that were not whole when it was last watched, and for how many seconds they had stood
         still: their time continues.
@@ -198,9 +196,8 @@ def watch(
 
 def _forget(memory: "_Memory", names: "queue.SimpleQueue[str] | None") -> None:
     while names is not None and not names.empty():
-        name = names.get()
+        memory.settler.forget(name := names.get())
         memory.reported.pop(name, None)
-        memory.settler.forget(name)
 
 
 def _remembered(

@@ -3,9 +3,13 @@
 import shutil
 
 import numpy as np
+import ome_zarr_models.v05.hcs
 import pytest
 import tifffile
+import yaozarrs
 import zarr
+from ome_zarr.io import parse_url
+from ome_zarr.reader import Reader
 from PIL import Image as Pillow
 
 from tests.daemon.stations import Station
@@ -130,15 +134,27 @@ def test_a_plate_is_taken_field_by_field_and_waits_for_the_file_that_lists_it(st
 
     assert station.counts() == {"done": 3, "interrupted": 1}
     assert "1 of 4 files are not there: r03c03f02p01" in explained(station, index.name)
-    masks = station.masks / "images/plate1/Images/Index.idx.xml"
-    made = (masks / "B02/1.zarr/zarr.json").stat().st_ino
+    plate = station.masks / "images/plate1/Images/Index.idx.xml.zarr"
+    made = (plate / "B/02/1/zarr.json").stat().st_ino
 
     late.write_bytes(kept)
     station.command("run", "--once")
 
     assert station.counts() == {"done": 4}
-    assert (masks / "B02/1.zarr/zarr.json").stat().st_ino == made
+    assert (plate / "B/02/1/zarr.json").stat().st_ino == made
+    assert_it_is_a_plate(plate)
     told = station.command("explain", str(late))
     assert f"belongs to the set that {index} lists" in told.stderr
     assert told.stdout.count(" done since ") == 4
-    assert station.status()["folders"][0]["files"] == 5
+    assert "4 mask stores checked, 0 problems" in station.command("verify").stderr
+
+
+def assert_it_is_a_plate(folder):
+    """Let others who read OME-Zarr judge it."""
+    yaozarrs.validate_zarr_store(str(folder))
+    plate = ome_zarr_models.v05.hcs.HCS.from_zarr(zarr.open_group(folder, mode="r"))
+    wells = plate.attributes.ome.plate.wells
+    assert [well.path for well in wells] == ["B/02", "C/03"]
+    (node, *_) = Reader(parse_url(str(folder)))()
+    assert node.metadata["metadata"]["plate"]["wells"][1]["path"] == "C/03"
+    assert node.data[0].shape[-2:] == (2 * 96, 2 * 2 * 96)  # wells of two fields, side by side

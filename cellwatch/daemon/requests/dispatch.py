@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlite_utils import Database
 
 from cellwatch.config.schema import Config
-from cellwatch.daemon.requests import corrections, flags, models, training
+from cellwatch.daemon.requests import corrections, flags, models, steering, training
 from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.errors import RequestRefused
 from cellwatch.storage.ledger.requests import Answer, Request
@@ -33,6 +33,11 @@ def carry_out(
         "session": lambda: training.session(db, config, nights, request.arguments, now),
         "promote": lambda: models.promote(db, config, nights, request, now),
         "rollback": lambda: models.rollback(db, config, nights, request, now),
+        "pause": lambda: steering.pause(db, config, request, now),
+        "resume": lambda: steering.resume(db, config, request),
+        "bump": lambda: steering.bump(db, request),
+        "skip": lambda: steering.skip(db, request, now),
+        "requeue": lambda: steering.requeue(db, request, now),
         "rerun": lambda: models.rerun(db, config, nights, request, now),
     }
     if request.kind not in kinds:

@@ -10,6 +10,7 @@ import numpy as np
 from cellwatch.core.arrays import Float64, Int32
 from cellwatch.core.labels import labels_digest, relabel
 from cellwatch.errors import RequestRefused, UnreadableImage
+from cellwatch.files.members import image_name
 from cellwatch.files.stems import stem_of
 from cellwatch.images import n_planes, open_image, plane_digest
 from cellwatch.images.identity import content_sha256
@@ -159,7 +160,7 @@ def take_out(
     has_planes = n_planes(image) > 1
     target = wanted.target if row.n_targets > 1 else ""
     plane = wanted.plane if has_planes else None
-    said = CorrectionName(stem_of(Path(text_path(row.relative_path)).name), plane, target, crop)
+    said = CorrectionName(stem_of(image_name(text_path(row.relative_path))), plane, target, crop)
     if wanted.is_again:
         said = CorrectionName("again")
         pixels, labels = pixels[:, ::-1, ::-1], np.zeros_like(labels)

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from cellwatch.files.members import image_name
 from cellwatch.files.stems import stem_key
 from cellwatch.records import Acquisition, AcquisitionId, AcquisitionState, ImageInfo
 from cellwatch.storage.ledger.database import transaction
@@ -282,7 +283,7 @@ def _facts(arrival: Arrival) -> dict[str, Any]:  # Any: columns
         "watch": arrival.watch,
         "path": path_text(arrival.path),
         "relative_path": path_text(arrival.relative_path),
-        "stem": path_text(stem_key(arrival.relative_path)),
+        "stem": path_text(stem_key(image_name(arrival.relative_path))),
         "experiment": path_text(arrival.experiment),
         "fingerprint": arrival.fingerprint,
         "size": arrival.size,

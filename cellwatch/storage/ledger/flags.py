@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from sqlite_utils import Database
 
+from cellwatch.files.members import image_name
 from cellwatch.files.stems import meant_by, name_key, stem_key
 from cellwatch.records import Acquisition
 from cellwatch.storage.ledger.acquisitions import iso
@@ -113,9 +114,9 @@ def acquisitions_named(db: Database, name: str, *, is_every: bool = False) -> li
     current = "1" if is_every else CURRENT
     sql = f"""
         SELECT a.* FROM acquisitions a
-        WHERE {current} AND a.stem IN (?, ?) ORDER BY a.id
+        WHERE {current} AND a.stem IN (?, ?, ?) ORDER BY a.id
     """
-    stems = [path_text(stem_key(f"{name}.x")), path_text(stem_key(name))]
+    stems = [path_text(stem_key(n)) for n in (f"{name}.x", name, image_name(name))]
     return [row.id for row in meant_by(path_text(name), records(db, Acquisition, sql, stems))]
 
 

@@ -9,7 +9,7 @@ from cellwatch.files.members import container_of
 from cellwatch.files.stems import stem_key
 from cellwatch.records import Acquisition, AcquisitionState
 from cellwatch.storage.ledger.path_text import path_text, text_path
-from cellwatch.storage.ledger.rows import Ledger, first, records
+from cellwatch.storage.ledger.rows import NOT_PAUSED, Ledger, first, records
 from cellwatch.watching.settle import Sighting
 
 # Of acquisitions `a`: those that represent a file. One that is being rewritten has a second row,
@@ -139,9 +139,10 @@ def n_in_state(db: Ledger, state: AcquisitionState) -> int:
 
 def is_busy(db: Ledger) -> bool:
     """Say whether an image waits or is being segmented, or a training runs."""
-    sql = """
+    sql = f"""
         SELECT EXISTS (SELECT 1 FROM acquisitions
-                       WHERE state IN ('queued', 'running') AND superseded_by IS NULL)
+                       WHERE superseded_by IS NULL
+                             AND (state = 'running' OR (state = 'queued' AND {NOT_PAUSED})))
                OR EXISTS (SELECT 1 FROM runs WHERE state = 'running')
     """
     return bool(db.execute(sql).fetchone()[0])

@@ -23,7 +23,7 @@ from cellwatch.storage.ledger.attempts import (
 )
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.path_text import text_path
-from cellwatch.storage.ledger.rows import first
+from cellwatch.storage.ledger.rows import NOT_PAUSED, first
 
 RETRY_AFTER = timedelta(minutes=1)  # doubled at each further attempt
 BLOCKED_AGAIN_AFTER = timedelta(minutes=1)  # doubled each time
@@ -115,7 +115,7 @@ def claim(
 def _next_ready(db: Database, now: datetime, *, is_newest: bool) -> Acquisition | None:
     sql = f"""
         SELECT * FROM acquisitions
-        WHERE superseded_by IS NULL
+        WHERE superseded_by IS NULL AND {NOT_PAUSED}
               AND (state = 'queued'
                    OR (state IN ('failed', 'blocked', 'waiting') AND retry_at <= ?))
         ORDER BY compared_with IS NOT NULL, priority DESC, state != 'queued',
@@ -286,10 +286,10 @@ def renew(db: Database, acquisition_id: int, until: datetime) -> None:
 
 
 def has_work(db: Database) -> bool:
-    """Say whether an acquisition is queued or in flight."""
-    sql = """
+    """Say whether an acquisition is queued or in flight; what is paused is not."""
+    sql = f"""
         SELECT 1 FROM acquisitions
-        WHERE state = 'running' OR (superseded_by IS NULL AND (
+        WHERE state = 'running' OR (superseded_by IS NULL AND {NOT_PAUSED} AND (
             state = 'queued' OR (state = 'waiting' AND retry_at IS NOT NULL))) LIMIT 1
     """
     return db.execute(sql).fetchone() is not None

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 Ledger: TypeAlias = Union["Database", sqlite3.Connection]
 Record = TypeVar("Record")
+# What queries of acquisitions add where a pause matters; `reports/pauses.py` has the keys.
+NOT_PAUSED = (
+    "NOT EXISTS (SELECT 1 FROM station WHERE key IN ('paused:', 'paused:' || acquisitions.watch))"
+)
 Parser = Callable[[Any], Any]  # Any: what SQLite holds, and what a field holds
 
 

@@ -1,10 +1,14 @@
-"""Where the masks of an image lie: `<watch>/<path with its extension>.zarr`, or a safe likeness."""
+"""Where the masks of an image lie: `<watch>/<path with its extension>.zarr`, or a safe likeness.
+
+Those of a plate's fields lie within the plate, as OME-Zarr has it.
+"""
 
 import re
 import unicodedata
 from pathlib import Path, PurePosixPath
 
 from cellwatch.files.stems import masks_name, stem_of
+from cellwatch.storage.masks.plates import place_in_plate
 
 SUPERSEDED = ".superseded"  # the folder below the output for stores that were replaced
 MAX_NAME_BYTES = 200  # of a path below the output folder; the rest is left to temporary names
@@ -29,13 +33,16 @@ def store_path(watch: str, relative: str, content: str, *, is_free: bool) -> str
     --------
     >>> store_path("scope", "day1/a.tif", "0123456789", is_free=True)
     'scope/day1/a.tif.zarr'
+    >>> store_path("scope", "p1/9987.HTD/B02/3", "0123456789", is_free=True)
+    'scope/p1/9987.HTD.zarr/B/02/3'
     """
-    plain = f"{watch}/{relative}"
+    inside = place_in_plate(relative)
+    plain = f"{watch}/{inside or relative}"
     is_legal = not ILLEGAL.search(plain) and not any(
         RESERVED.match(part) or part != part.rstrip(". ") for part in plain.split("/")
     )
     if is_legal and is_free and len(plain.encode(errors="surrogateescape")) <= MAX_NAME_BYTES:
-        return f"{plain}.zarr"
+        return plain if inside else f"{plain}.zarr"
     path = PurePosixPath(unicodedata.normalize("NFC", ILLEGAL.sub("_", relative)))
     stem = path.stem.encode(errors="replace")[:80].decode(errors="ignore").rstrip(". ")
     suffix = path.suffix[:10]

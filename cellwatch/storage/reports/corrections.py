@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cellwatch.files.members import image_name
 from cellwatch.files.stems import meant_by, stem_key
 from cellwatch.records import (
     ActiveCorrection,
@@ -21,8 +22,8 @@ from cellwatch.storage.ledger.rows import records
 
 def acquisitions_named(db: sqlite3.Connection, name: str) -> list[ListedAcquisition]:
     """Return the current acquisitions that a path, a file name or a stem means."""
-    stems = [path_text(stem_key(f"{name}.x")), path_text(stem_key(name))]
-    return meant_by(path_text(name), acquisitions(db, "a.stem IN (?, ?)", stems))
+    stems = [path_text(stem_key(n)) for n in (f"{name}.x", name, image_name(name))]
+    return meant_by(path_text(name), acquisitions(db, "a.stem IN (?, ?, ?)", stems))
 
 
 def acquisitions(

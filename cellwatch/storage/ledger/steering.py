@@ -1,0 +1,85 @@
+"""What people do to the queue: pause it, put images first, leave them out, try them again."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlite_utils import Database
+
+from cellwatch.records import AcquisitionState
+from cellwatch.storage.ledger.acquisitions import iso, set_state
+from cellwatch.storage.ledger.database import transaction
+from cellwatch.storage.ledger.path_text import path_text
+from cellwatch.storage.ledger.rows import Ledger
+from cellwatch.storage.reports.pauses import PAUSED, pauses
+
+FIRST = 100  # the priority of images that somebody put first
+AGAIN = ("failed", "quarantined", "blocked", "skipped", "missing")
+LEFT_OUT = ("queued", *AGAIN)
+
+
+def pause(db: Database, watch: str, by: str, now: datetime) -> None:
+    """Let no further image of a folder, or with "" of all, be begun."""
+    value = json.dumps({"by": by, "since": iso(now)})
+    with transaction(db):
+        db.table("station").upsert({"key": f"{PAUSED}{watch}", "value": value}, pk="key")
+
+
+def resume(db: Database, watch: str) -> list[str]:
+    """End the pause of a folder, or with "" every pause; return those that were paused."""
+    with transaction(db):
+        ended = [each.watch for each in pauses(db) if watch in ("", each.watch)]
+        for name in ended:
+            db.execute("DELETE FROM station WHERE key = ?", [f"{PAUSED}{name}"])
+    return ended
+
+
+def put_first(db: Database, keys: Sequence[int]) -> int:
+    """Let images that wait go before all others; return how many."""
+    marks = ",".join("?" * len(keys))
+    sql = f"""
+        UPDATE acquisitions SET priority = ? WHERE id IN ({marks}) AND superseded_by IS NULL
+        AND (state = 'queued' OR retry_at IS NOT NULL)
+    """
+    with transaction(db):
+        return int(db.execute(sql, [FIRST, *keys]).rowcount)
+
+
+def leave_out(db: Database, keys: Sequence[int], by: str, now: datetime) -> int:
+    """Leave images out that were not begun; return how many."""
+    return _move(db, keys, LEFT_OUT, (AcquisitionState.SKIPPED, f"left out by {by}"), now)
+
+
+def try_again(db: Database, keys: Sequence[int], now: datetime) -> int:
+    """Put images back that have failed or were left out, with all their attempts; return how many.
+
+    Those that were never whole have to be written again, and stay as they are.
+    """
+    return _move(db, keys, AGAIN, (AcquisitionState.QUEUED, None), now)
+
+
+def of_experiment(db: Ledger, experiment: str) -> list[int]:
+    """Return the current images of an experiment."""
+    sql = "SELECT id FROM acquisitions WHERE experiment = ? AND superseded_by IS NULL ORDER BY id"
+    return [key for (key,) in db.execute(sql, [path_text(experiment)]).fetchall()]
+
+
+def _move(
+    db: Database,
+    keys: Sequence[int],
+    states: Sequence[str],
+    to: tuple[AcquisitionState, str | None],
+    now: datetime,
+) -> int:
+    marks, kinds = ",".join("?" * len(keys)), ",".join("?" * len(states))
+    sql = f"""
+        SELECT id FROM acquisitions WHERE id IN ({marks}) AND state IN ({kinds})
+        AND superseded_by IS NULL AND store IS NOT NULL AND state != ?
+    """
+    fresh = {"attempts": 0, "worker_deaths": 0, "daemon_deaths": 0, "retry_at": None}
+    with transaction(db):
+        moved = [key for (key,) in db.execute(sql, [*keys, *states, to[0].value]).fetchall()]
+        for key in moved:
+            set_state(db, key, to[0], to[1], now)
+            db.table("acquisitions").update(key, fresh)
+    return len(moved)

@@ -1,0 +1,108 @@
+"""The mask stores of a plate's fields lie within one OME-Zarr plate, which programs open as such.
+
+`<index>.zarr/B/02/1` is the mask store of one field. What makes the folders around it a plate is
+written again whenever a field is published, from what is there.
+
+References
+----------
+OME-NGFF specification 0.5: plate and well metadata.
+"""
+
+import fcntl
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cellwatch.files.atomic import write_json
+from cellwatch.storage.masks.content import NGFF_VERSION
+
+# Paths of images that are fields of a plate: its index, the well and the field.
+FIELD = re.compile(
+    r"(?P<index>(?:.*/)?[^/]*\.(?:htd|mlf|xml))/(?P<row>[A-Z]{1,2})(?P<column>\d{2})/(?P<field>\d+)",
+    re.IGNORECASE,
+)
+METADATA, LOCK = "zarr.json", ".lock"
+
+Json = dict[str, Any]  # Any: JSON
+
+
+def place_in_plate(relative: str) -> str | None:
+    """Return where the masks of a plate's field lie, below the output folder's part of its watch.
+
+    Examples
+    --------
+    >>> place_in_plate("p1/9987.HTD/B02/3"), place_in_plate("p1/a.tif")
+    ('p1/9987.HTD.zarr/B/02/3', None)
+    """
+    match = FIELD.fullmatch(relative)
+    if match is None:
+        return None
+    return f"{match['index']}.zarr/{match['row'].upper()}/{match['column']}/{match['field']}"
+
+
+def plate_of(store: Path) -> Path | None:
+    """Return the plate that a mask store is a field of; None: of none."""
+    root = store.parents[2] if len(store.parents) > 2 else None
+    is_field = root is not None and root.name.endswith(".zarr") and not store.name.endswith(".zarr")
+    return root if is_field else None
+
+
+def write_plate(root: Path) -> None:
+    """Write what makes a folder of fields an OME-Zarr plate, by what it holds.
+
+    Raises
+    ------
+    OSError
+        When the disk does not allow it.
+    """
+    with _alone(root):
+        wells = []
+        for row in _folders(root):
+            _write_group(row, {})
+            for column in _folders(row):
+                fields = sorted((f.name for f in _folders(column)), key=lambda name: int(name))
+                images = [{"path": name} for name in fields]
+                well = {"version": NGFF_VERSION, "images": images}
+                _write_group(column, {"version": NGFF_VERSION, "well": well})
+                wells.append((row.name, column.name, len(fields)))
+        rows = sorted({row for row, _, _ in wells}, key=lambda name: (len(name), name))
+        columns = sorted({column for _, column, _ in wells})
+        plate = {
+            "version": NGFF_VERSION,
+            "name": root.name.removesuffix(".zarr"),
+            "rows": [{"name": row} for row in rows],
+            "columns": [{"name": column} for column in columns],
+            "wells": [
+                {
+                    "path": f"{row}/{column}",
+                    "rowIndex": rows.index(row),
+                    "columnIndex": columns.index(column),
+                }
+                for row, column, _ in sorted(wells)
+            ],
+            "field_count": max((count for _, _, count in wells), default=0),
+        }
+        _write_group(root, {"version": NGFF_VERSION, "plate": plate})
+
+
+def _write_group(folder: Path, ome: Json) -> None:
+    attributes = {"ome": ome} if ome else {}
+    said = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    place = folder / METADATA
+    if not place.exists() or json.loads(place.read_text(encoding="utf-8")) != said:
+        write_json(place, said)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    # Two workers that publish fields of one plate list it one after the other.
+    with (root / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
