@@ -157,4 +157,4 @@ def assert_it_is_a_plate(folder):
     assert [well.path for well in wells] == ["B/02", "C/03"]
     (node, *_) = Reader(parse_url(str(folder)))()
     assert node.metadata["metadata"]["plate"]["wells"][1]["path"] == "C/03"
-    assert node.data[0].shape[-2:] == (2 * 96, 2 * 2 * 96)  # wells of two fields, side by side
+    assert node.data[0].shape[-2:] == (2 * 96, 2 * 96)  # two rows, two columns
