@@ -1,4 +1,4 @@
-"""Files that hold several images: the path of each goes on below the file, as in a folder.
+"""Files that hold several images: the path of each continues below the file, as in a folder.
 
 `project.lif/Series 1` is an image of the file `project.lif`, and not a file itself.
 """
