@@ -22,7 +22,7 @@ def index_of(path: Path) -> Path | None:
 
 
 def read(index: Path) -> ImageSet:
-    """Read a series: its files are named after what the `.nd` file tells of."""
+    """Read a series: its files are named after what the `.nd` file lists."""
     said = _said(index)
     named = re.compile(re.escape(index.stem) + PARTS, re.IGNORECASE)
     files = [(file, named.fullmatch(file.name)) for file in sorted(index.parent.iterdir())]

@@ -100,7 +100,7 @@ class ImageSet:
     is_plate : bool
         Whether its images are fields of wells.
     lacks : str
-        What is not there yet, for people; "": nothing that the index tells of.
+        What is not there yet, for people; "": nothing that the index names.
     """
 
     format: str
