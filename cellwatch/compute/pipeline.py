@@ -85,8 +85,7 @@ class UnpublishedResult:
         store = Path(self.job.store)
         with contextlib.closing(self.image), _writing(store):
             digests = write_store(store, self.content, self.superseded)
-            if self.job.include_image and (plate := plate_of(store)):
-                write_plate(plate)
+            _write_plate(self.job)
             _publish_also(self.job, dict(self.content.labels), self.image, self.superseded)
         return Outcome(
             self.job.acquisition_id,
@@ -147,6 +146,8 @@ def compute(
     if job.compared_with == sha256 and store.exists():
         return Outcome(job.acquisition_id, content_sha256=sha256, is_unchanged=True)
     if adopted := adopt(job, store, sha256, time.monotonic() - started):
+        with _writing(store):
+            _write_plate(job)  # its writer may have been killed before
         labels = {t: read_labels(store, t) for t in _names(job)}
         if any(kind in KINDS for kind in job.also):
             with contextlib.closing(_opened(job)) as image:
@@ -168,6 +169,12 @@ def compute(
     content = _content(job, image, {n: t.labels for n, t in segmented.items()}, provenance)
     results = tuple(target.result for target in segmented.values())
     return UnpublishedResult(job, image, content, results, sha256, superseded, started)
+
+
+def _write_plate(job: Job) -> None:
+    plate = plate_of(Path(job.store))
+    if job.include_image and plate is not None:
+        write_plate(plate)
 
 
 def _content(

@@ -1,5 +1,6 @@
 """What the watcher of a folder reported, with what was found out about the file."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,15 +19,17 @@ from cellwatch.watching.watcher import Event, Finished, Scanned, Unfinished
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A finished file that holds several images, each of which was reported before it.
+    """A finished file that may hold several images, each of which was reported before it.
 
     Attributes
     ----------
-    path : str
-        Relative to the watched folder.
+    sighting : Sighting
+    is_apart : bool
+        Whether its images have paths of their own.
     """
 
-    path: str
+    sighting: Sighting
+    is_apart: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +90,8 @@ def looked_into(watched: Watch, event: Event, inspector: Inspector) -> Iterator[
         yield FromWatcher(watched, event, "", ImageInfo(str(file), whole=False, reason=reason))
         return
     yield from _inspected(watched, event.sighting, images, inspector)
-    if images != [file]:
-        yield FromWatcher(watched, Listed(event.sighting.path))
+    if suffix_of(file.name) in WITH_MEMBERS:
+        yield FromWatcher(watched, Listed(event.sighting, is_apart=images != [file]))
 
 
 def _complete_images(
@@ -123,4 +126,6 @@ def _part_of_set(watched: Watch, sighting: Sighting, inspector: Inspector) -> Pa
         return None
     suffixes = watched_suffixes(watched.include)
     seen = look(watched.folder, relative, watched.include, watched.excluded(), suffixes)
+    if seen is None and os.path.lexists(index):
+        return None  # it is no file that is watched
     return PartOf(sighting, seen or Sighting(relative, 0, sighting.mtime_ns))

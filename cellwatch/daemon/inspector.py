@@ -11,12 +11,14 @@ from pathlib import Path
 from cellwatch.compute.guarded import Guarded, begin, limit_memory
 from cellwatch.compute.pipe import Message, receive, send
 from cellwatch.errors import UnreadableImage
+from cellwatch.images.suffixes import INDICES, suffix_of
 from cellwatch.records import ImageInfo
 from cellwatch.storage.ledger.path_text import path_text, text_path
 
 MODULE = "cellwatch.daemon.inspector"
 MEMORY = 3 << 29  # bytes of address space: headers and tags, never pixels
 SECONDS = 60.0  # for one file
+SET_SECONDS = 900.0  # to look into all files of a set
 STORE_SECONDS = 600.0  # to read a mask store whole
 
 
@@ -64,13 +66,14 @@ class Inspector:
 
     def _ask(self, kind: str, path: Path, axes: str = "") -> tuple[Message | None, str]:
         question = {"kind": kind, "path": path_text(str(path)), "axes": axes}
+        seconds = SET_SECONDS if suffix_of(path.name) in INDICES else self._seconds
         how = ""
         for _ in range(2):  # somebody else may have killed the first
-            asked = self._child.ask(question, self._seconds)
+            asked = self._child.ask(question, seconds)
             if asked.message is not None:
                 return asked.message, ""
             if asked.is_late:
-                return None, f"its header took longer than {self._seconds:g} s to read"
+                return None, f"its header took longer than {seconds:g} s to read"
             how = asked.how
         return None, f"the process that read its header died ({how})"
 

@@ -143,7 +143,10 @@ def take_in(
     elif isinstance(event, PartOf):
         _take_part(db, watched, event, now)
     elif isinstance(event, Listed):
-        acquisitions.note_listed(db, watched.name, str(watched.folder / event.path))
+        if event.is_apart:
+            path = str(watched.folder / event.sighting.path)
+            acquisitions.drop_unfinished(db, watched.name, path)
+        set_files.note(db, watched.name, event.sighting, event.sighting.path)
     elif isinstance(event, Gone):
         acquisitions.note_gone(db, watched.name, str(watched.folder / event.path), now)
     elif isinstance(event, Unfinished):
@@ -207,7 +210,11 @@ def _take_finished(
 
 
 def _take_part(db: Database, watched: Watch, event: PartOf, now: datetime) -> None:
+    # Until its set is looked at again, that has grown: also if the daemon ends in between.
+    set_files.forget(db, watched.name, event.index.path)
     set_files.note(db, watched.name, event.sighting, event.index.path)
+    path = str(watched.folder / event.sighting.path)
+    acquisitions.drop_unfinished(db, watched.name, path)
     if event.index.size:
         return
     waiting = set_files.count(db, watched.name, event.index.path)

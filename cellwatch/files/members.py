@@ -22,7 +22,7 @@ def file_of(path: Path) -> Path:
     >>> file_of(Path("day1/project.lif/Series 1")), file_of(Path("day1/a.tif"))
     (PosixPath('day1/project.lif'), PosixPath('day1/a.tif'))
     """
-    for above in path.parents:
+    for above in reversed(path.parents):
         if above.name.lower().endswith(WITH_MEMBERS) and not above.is_dir():
             return above
     return path

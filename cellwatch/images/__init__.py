@@ -8,7 +8,6 @@ checked against the size of the file before memory is taken.
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,18 +106,7 @@ def _format(path: Path) -> Format:
 
 def _lists_a_set(path: Path) -> bool:
     # A TIFF may list the planes of a set that is complete; else it is read for its own planes.
-    try:
-        stamp = (path.parent.stat().st_mtime_ns, *stamp_of(path))
-    except (OSError, UnreadableImage):
-        return False
-    return _lists_a_set_once(path, stamp)
-
-
-@lru_cache(maxsize=64)
-def _lists_a_set_once(path: Path, stamp: tuple[int, ...]) -> bool:
-    del stamp  # it tells that nothing was changed
-    sets = _module(INDICES[0])
-    return bool(sets.index_of(path) == path and not sets.why_not_whole(path))
+    return bool(_module(INDICES[0]).lists_a_set(path))
 
 
 def _module(suffix: str) -> Any:  # Any: a module, of which mypy does not know the functions

@@ -9,18 +9,20 @@ import os
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from cellwatch.errors import UnreadableImage
 from cellwatch.files import digests
 from cellwatch.files.digests import PART, status_of
 from cellwatch.files.members import file_of, member_of
 from cellwatch.images.planes import Span
-from cellwatch.images.suffixes import INDICES, suffix_of
+from cellwatch.images.suffixes import INDICES, TIFFS, suffix_of
 
 # Formats of which one file is not one image.
 HAVE_SPANS = {
     ".lif": "lif",
     ".vsi": "slides",
+    ".zarr": "ome_zarr",
     **dict.fromkeys(INDICES, "sets"),
 }
 MAX_SPANS = 32  # of which head and tail are read: a store may have 100,000 files
@@ -69,25 +71,33 @@ def content_sha256(path: Path) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes on disk of an image's file, or of all files of its folder."""
-    file = file_of(path)
-    return sum(span.size for span in _of_folder(file)) if file.is_dir() else status_of(file).st_size
+    """Return the bytes on disk that hold an image, in all of its files."""
+    return sum(s.size for s in _spans(path)) if _is_apart(path) else status_of(path).st_size
 
 
 def _is_apart(path: Path) -> bool:
     file = file_of(path)
-    return file != path or file.is_dir() or suffix_of(file.name) in HAVE_SPANS
+    if file != path or file.is_dir() or suffix_of(file.name) in HAVE_SPANS:
+        return True
+    return suffix_of(file.name) in TIFFS and bool(_sets().lists_a_set(path))
 
 
 def _spans(path: Path) -> list[Span]:
     file, member = file_of(path), member_of(path)
-    if file.is_dir():
-        return list(_of_folder(file))
     suffix = suffix_of(file.name)
+    if suffix in TIFFS and file.is_file():
+        of_set: list[Span] = _sets().spans(file, member)
+        return of_set
+    if suffix not in HAVE_SPANS and file.is_dir():
+        return list(_of_folder(file))
     if suffix not in HAVE_SPANS:
         return [Span(member, file, 0, status_of(file).st_size)]
     spans: list[Span] = import_module(f"cellwatch.images.{HAVE_SPANS[suffix]}").spans(file, member)
     return spans
+
+
+def _sets() -> Any:  # Any: a module, which imports this package
+    return import_module("cellwatch.images.sets")
 
 
 def _of_folder(folder: Path) -> Iterator[Span]:

@@ -8,6 +8,7 @@ OME-NGFF 0.4 and 0.5: `multiscales`, `omero`, `plate` and `well`; the transition
 
 import contextlib
 import math
+import os
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -20,8 +21,9 @@ import numpy as np
 import zarr
 
 from cellwatch.errors import UnreadableImage
+from cellwatch.files.digests import status_of
 from cellwatch.images.calibration import pixel_side
-from cellwatch.images.planes import Array, CalledPages, Pages
+from cellwatch.images.planes import Array, CalledPages, Pages, Span
 from cellwatch.images.zarr_chunks import METADATA, chunks_of
 from cellwatch.records import ImageInfo
 
@@ -30,6 +32,7 @@ MICROMETRES = {
     "millimeter": 1e3, "mm": 1e3, "centimeter": 1e4, "meter": 1e6, "angstrom": 1e-4,
 }  # fmt: skip
 FIRST_AXES = "TCZYX"  # of versions that do not name them
+SLABS = 512 << 20  # bytes of decoded chunks that are kept; beyond it a plane is decoded alone
 OURS = "a mask store of cellwatch, and no image"
 
 Json = Mapping[str, Any]  # Any: JSON
@@ -86,6 +89,18 @@ def describe(path: Path) -> ImageInfo:
         return ImageInfo(
             str(path), "ome-zarr", axes, shape, dtype, size, first.channels, notes=notes
         )
+
+
+def spans(file: Path, member: str) -> list[Span]:
+    """Return the files of a store that hold its images: what lies beside them is not read."""
+    del member
+    found = [file / name for name in METADATA if (file / name).is_file()]
+    with opened(file) as images:
+        for image in images:
+            inside = os.walk(file / image.pixels.path)
+            found += sorted(Path(folder, name) for folder, _, names in inside for name in names)
+    named = [(path.relative_to(file).as_posix(), path) for path in found]
+    return [Span(name, path, 0, status_of(path).st_size) for name, path in named]
 
 
 def open_pages(path: Path, *, is_labels: bool = False) -> Pages:
@@ -153,6 +168,8 @@ class _Slabs:
         if along is None:
             return np.asarray(pixels[tuple(index)])
         deep = int(pixels.chunks[along])
+        if deep * math.prod(pixels.shape[-2:]) * pixels.dtype.itemsize * self._keep > SLABS:
+            deep = 1
         start = index[along] // deep * deep
         key = (which, *index[:along], start, *index[along + 1 :])
         if key not in self._held:

@@ -110,6 +110,14 @@ def open_every_page(path: Path) -> Pages:
     return CalledPages(pages.n_pages, pages.dtype, page, file.close)
 
 
+def kind_of_page(path: Path, page: int) -> tuple[tuple[int, ...], str]:
+    """Return the shape of a page as it is meant to be seen, and its type, without its pixels."""
+    with _open(path) as file, _decoding(path):
+        at = file.pages[0 if file.is_stk else page]
+        shape = tuple(int(n) for n in at.shape)
+        return turned_shape(shape, file.pages.first), str(np.dtype(at.dtype))
+
+
 @contextlib.contextmanager
 def _decoding(path: Path) -> Iterator[None]:
     # What tifffile raises on a damaged file may be anything.

@@ -179,7 +179,8 @@ def watch(
                     hints.get()
                 reason, files = _scan_all(plan, memory, now)
                 yield from _ripe(plan, memory, now)
-                yield Scanned(files, len(memory.settler) == 0, reason)
+                is_quiet = not memory.settler and (forget is None or forget.empty())
+                yield Scanned(files, is_quiet, reason)
                 next_scan = now + (OFFLINE_RETRY_S if reason else RESCAN_S)
             else:
                 yield from _take_hints(plan, memory, hints, now)
@@ -204,7 +205,7 @@ def _remembered(
     plan: WatchPlan, known: dict[str, Sighting], stood: Sequence[tuple[Sighting, float]]
 ) -> _Memory:
     memory = _Memory(Settler(plan.settle_s), reported=dict(known), has_held=bool(known))
-    for sighting, seconds in stood:
+    for sighting, seconds in (each for each in stood if each[0].path not in known):
         memory.settler.see(_seen(plan, sighting), time.monotonic() - seconds)
     return memory
 
@@ -227,8 +228,7 @@ def _scan_all(plan: WatchPlan, memory: _Memory, now: float) -> tuple[str, int]:
 
 
 def _is_offline(plan: WatchPlan, memory: _Memory) -> bool:
-    # Without its disk a folder is the mount point: another one, which may hold a file or two. The
-    # same folder as before was emptied by somebody.
+    # Without its disk a folder is the mount point. The same one as before was emptied by somebody.
     if not plan.is_archive or (memory.place is not None and memory.place == _place_of(plan.root)):
         return False
     return is_bare(plan.root) or memory.place is not None

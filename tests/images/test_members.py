@@ -95,6 +95,14 @@ def test_two_images_of_one_name_and_names_that_are_no_paths_are_told_apart(tmp_p
     assert [p.relative_to(path).as_posix() for p in images_in(path)] == ["image", "a"]
 
 
+def test_a_group_with_the_name_of_a_project_is_none(project):
+    image = project / "Old.lif/Series 1"
+
+    assert file_of(image) == project
+    assert member_of(image) == "Old.lif/Series 1"
+    assert container_of("x/a.lif/Old.lif/Series 1") == "x/a.lif"
+
+
 def test_a_folder_with_the_name_of_a_project_is_a_folder(tmp_path):
     folder = tmp_path / "scans.lif"
     folder.mkdir()

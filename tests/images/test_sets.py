@@ -1,6 +1,7 @@
 """Sets: plates and series of many files are read by the file that lists them."""
 
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ import tifffile
 
 from cellwatch.errors import UnreadableImage
 from cellwatch.images import describe, images_in, load
-from cellwatch.images.identity import content_sha256, fingerprint
+from cellwatch.images.identity import content_sha256, fingerprint, size_of
 from cellwatch.images.sets import index_by_name, index_of
 from cellwatch.images.whole import why_not_whole
 from tests.images import plates, suite
+from tests.images.test_ome_set import IDS, PLANES, write_part, xml_of
 
+FILES = ("a_c0.ome.tif", "a_c1.ome.tif")
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -226,3 +229,60 @@ def test_what_real_instruments_wrote_has_the_pixels_of_its_files(shared):
         with tifffile.TiffFile(file, _multifile=False) as opened:
             wanted = opened.pages[0].asarray()
         np.testing.assert_array_equal(load(folder / name).pixels[at], wanted, name)
+
+
+def test_a_set_may_be_large_though_the_file_that_lists_it_is_small(tmp_path):
+    axes = [{"position": "a", "time": t} for t in range(3)]
+    index, _ = plates.write_ndtiff(tmp_path / "run", axes)
+    stack, side = next(index.parent.glob("*.tif")), 12_000
+    entries = index.read_bytes().replace(struct.pack("<2I", 24, 24), struct.pack("<2I", side, side))
+    index.write_bytes(entries)
+    with stack.open("r+b") as file:
+        file.truncate(4 * 2 * side**2)  # a hole: it takes no room
+
+    info = describe(index)
+
+    assert info.shape == (3, side, side)
+    assert size_of(index) > 3 * 2 * side**2
+
+
+def test_the_first_file_of_an_ome_set_stands_for_all_of_them(tmp_path):
+    first, second = (write_part(tmp_path, n) for n in (0, 1))
+    known = fingerprint(first), content_sha256(first)
+    alone = fingerprint(second)
+
+    tifffile.imwrite(second, PLANES[0], description=xml_of(FILES, IDS[1]).encode(), metadata=None)
+
+    assert fingerprint(first) != known[0]
+    assert content_sha256(first) != known[1]
+    second.unlink()
+    assert fingerprint(first) not in (known[0], alone)
+    assert "1 of 2 files are not there" in why_not_whole(first)
+
+
+def test_names_in_an_index_are_no_paths_and_each_image_has_its_own(tmp_path):
+    index, _ = plates.write_metamorph(tmp_path / "series")
+    said = index.read_text().replace('"left"', '"/etc/left"').replace('"right"', '"/etc/left"')
+    index.write_text(said)
+    axes = [{"position": "", "z": z} for z in (0, 1)] + [{"position": "../b", "z": 0}]
+    unlike, _ = plates.write_ndtiff(tmp_path / "run", axes)
+
+    assert "_etc_left, _etc_left (2)" in describe(index).notes[0]
+    assert names(unlike) == ["position 1", ".._b"]
+    assert all(path.is_relative_to(unlike) for path in images_in(unlike))
+
+
+def test_positions_are_told_apart_only_when_all_files_are_there(tmp_path):
+    index, _ = plates.write_metamorph(tmp_path / "series")
+    (index.parent / "cells_w2Conf488_s2.tif").unlink()
+
+    assert "1 of 4 files are not there" in why_not_whole(index)
+    assert images_in(index) == [index]
+
+
+def test_a_plate_waits_for_the_time_points_that_are_planned(tmp_path):
+    index, _ = plates.write_imagexpress(tmp_path / "plate")
+    index.write_text(index.read_text("latin-1").replace('"YWells"', '"TimePoints", 5\n"YWells"'))
+
+    assert why_not_whole(index) == "2 of 5 time points are there"
+    assert names(index) == ["B02/1", "C03/1"]  # for when no more come

@@ -7,6 +7,7 @@ from sqlite_utils import Database
 
 from cellwatch.config.schema import Config
 from cellwatch.errors import RequestRefused
+from cellwatch.files.members import WITH_MEMBERS
 from cellwatch.storage.ledger import flags, steering
 from cellwatch.storage.ledger.requests import Answer, Request
 from cellwatch.storage.reports.pauses import pauses
@@ -34,7 +35,8 @@ def resume(db: Database, config: Config, request: Request) -> Answer:
         others = ", ".join(each.watch or "everything" for each in pauses(db))
         raise RequestRefused(f"nothing is paused{_of(watch)}{others and f'; paused: {others}'}")
     names = ", ".join(name or "everything" for name in ended)
-    return Answer(True, f"resumed {names}", {"folders": ended})
+    still = "; everything is still paused" if watch and any(not p.watch for p in pauses(db)) else ""
+    return Answer(True, f"resumed {names}{still}", {"folders": ended})
 
 
 def bump(db: Database, request: Request) -> Answer:
@@ -63,8 +65,12 @@ def _done(
     db: Database, request: Request, change: Callable[[Sequence[int]], int], what: str
 ) -> Answer:
     name, experiment = request.arguments.get("name", ""), request.arguments.get("experiment", "")
-    keys = steering.of_experiment(db, experiment) if experiment else ()
-    keys = keys or flags.acquisitions_named(db, name or experiment)
+    if experiment:
+        keys = steering.of_experiment(db, experiment)
+    else:
+        keys = flags.acquisitions_named(db, name)
+        if not keys and name.lower().endswith(WITH_MEMBERS):
+            keys = steering.of_file(db, name)
     if not keys:
         known = f"no experiment '{experiment}'" if experiment else f"no image {name}"
         raise RequestRefused(f"{known} is known (cellwatch status)")

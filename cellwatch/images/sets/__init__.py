@@ -13,8 +13,8 @@ from typing import Any
 
 from cellwatch.errors import UnreadableImage
 from cellwatch.files.members import file_of, member_of
-from cellwatch.images.planes import Pages, Span
-from cellwatch.images.sets import planes
+from cellwatch.images.planes import Pages, Span, stamp_of
+from cellwatch.images.sets import pages, planes
 from cellwatch.images.sets.planes import ImageSet, SetImage
 from cellwatch.images.suffixes import INDICES, suffix_of
 from cellwatch.records import ImageInfo
@@ -31,6 +31,8 @@ KINDS = MappingProxyType(
         ".companion.ome": "ome",
     }
 )
+# Kinds whose index, and the names in its folders, say all; of others sizes of files matter too.
+BY_LISTING = ("operetta", "cellvoyager", "imagexpress", "ome")
 BY_NAME = ("operetta", "cellvoyager", "imagexpress", "ndtiff", "metamorph")
 assert set(KINDS) == set(INDICES)
 
@@ -52,11 +54,26 @@ def index_of(path: Path) -> Path | None:
     return index_by_name(path) or _module("ome").index_of(path)
 
 
+def lists_a_set(path: Path) -> bool:
+    """Say whether a TIFF lists the planes of a set, all of which are there."""
+    try:
+        stamp = (path.parent.stat().st_mtime_ns, *stamp_of(path))
+    except (OSError, UnreadableImage):
+        return False
+    return _lists_a_set_once(path, stamp)
+
+
+@lru_cache(maxsize=64)
+def _lists_a_set_once(path: Path, stamp: tuple[int, ...]) -> bool:
+    del stamp  # it tells that nothing was changed
+    return index_of(path) == path and not why_not_whole(path)
+
+
 def members(file: Path) -> tuple[str, ...]:
     """Return the names of the complete images of a set; () where all of it is one acquisition."""
     found = _read(file)
-    if not _are_apart(found):
-        return ()
+    if not _are_apart(found) or (not found.is_plate and planes.why_lacking(found)):
+        return ()  # whether positions are alike is known when all are there
     return tuple(image.name for image in found.images if not planes.why_image_lacks(image))
 
 
@@ -75,19 +92,21 @@ def why_not_whole(path: Path) -> str:
 def describe(path: Path) -> ImageInfo:
     """Tell what a set, or one image of it, holds."""
     found, images = _chosen(path)
-    return planes.described(path, found.format, images)
+    return pages.described(path, found.format, images)
 
 
 def open_pages(path: Path, *, is_labels: bool = False) -> Pages:
     """Open a set, or one image of it, a page for each plane of each channel."""
     del is_labels
-    return planes.opened(path, _chosen(path)[1])
+    return pages.opened(path, _chosen(path)[1])
 
 
 def spans(file: Path, member: str) -> list[Span]:
     """Return the bytes of a set, or of one image of it, in all of its files."""
     found = _read(file)
     images = [_image(file / member, found)] if member else found.images
+    for image in images:
+        planes.require_files(file / member, image)
     return [
         Span(f"{image.name if not member else ''}:{span.name}", span.file, span.start, span.size)
         for image in images
@@ -129,8 +148,11 @@ def _are_apart(found: ImageSet) -> bool:
 def _read(file: Path) -> ImageSet:
     try:
         status = file.stat()
+        kind = _kind(file)
+        if kind not in BY_LISTING:
+            return _reader(kind)(file)
         # Files that are added or taken away change their folder's time.
-        folders = tuple(p.stat().st_mtime_ns for p in (file.parent, *_folders(file)))
+        folders = tuple(p.stat().st_mtime_ns for p in (file.parent, *_folders(file.parent, kind)))
         return _read_once(file, status.st_size, status.st_mtime_ns, folders)
     except UnreadableImage:
         raise
@@ -146,14 +168,16 @@ def _read(file: Path) -> ImageSet:
 @lru_cache(maxsize=4)
 def _read_once(file: Path, size: int, mtime_ns: int, folders: tuple[int, ...]) -> ImageSet:
     del size, mtime_ns, folders  # they tell that it is the same
-    read: Callable[[Path], ImageSet] = _module(_kind(file)).read
-    return read(file)
+    return _reader(_kind(file))(file)
 
 
-def _folders(file: Path) -> list[Path]:
-    if _kind(file) != "imagexpress":
-        return []
-    return sorted(p for p in file.parent.iterdir() if p.is_dir())
+def _reader(kind: str) -> Callable[[Path], ImageSet]:
+    read: Callable[[Path], ImageSet] = _module(kind).read
+    return read
+
+
+def _folders(folder: Path, kind: str) -> list[Path]:
+    return list(_module(kind).folders_in(folder)) if kind == "imagexpress" else []
 
 
 def _kind(file: Path) -> str:

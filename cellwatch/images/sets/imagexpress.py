@@ -4,8 +4,9 @@ Channels may be acquired at some time points only, which the `.HTD` file does no
 are not there at all of them are left out, with a note.
 """
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -42,7 +43,8 @@ def read(index: Path) -> ImageSet:
     """Read a plate: what is in its folder, named as its `.HTD` file says."""
     said = _said(index)
     images: dict[str, SetImage] = {}
-    for file in sorted(index.parent.rglob("*.[tT][iI][fF]*")):
+    inside = [index.parent, *folders_in(index.parent)]
+    for file in sorted(file for folder in inside for file in folder.glob("*.[tT][iI][fF]*")):
         match = PLANE.fullmatch(file.name)
         if not match or match["thumb"] or match["plate"].lower() != index.stem.lower():
             continue
@@ -56,6 +58,15 @@ def read(index: Path) -> ImageSet:
     most = max((len(image.planes) for image in images.values()), default=0)
     found = tuple(_same_channels(image, sides, most) for image in in_order(images))
     return ImageSet("imagexpress", found, is_plate=True, lacks=_lacks(said, images))
+
+
+def folders_in(folder: Path) -> Iterator[Path]:
+    """Yield the folders of time points and z below a plate's folder."""
+    with os.scandir(folder) as entries:
+        named = sorted(e.path for e in entries if FOLDER.fullmatch(e.name) and e.is_dir())
+    for path in named:
+        yield Path(path)
+        yield from folders_in(Path(path))
 
 
 def _said(index: Path) -> dict[str, str]:
@@ -93,7 +104,7 @@ def _same_channels(image: SetImage, sides: tuple[float, float], most: int) -> Se
 
 
 def _lacks(said: Mapping[str, str], images: Mapping[str, SetImage]) -> str:
-    # Wells that were selected and have no image yet.
+    # Wells that were selected and have no image yet, and time points that are to come.
     rows = int(said.get("YWells") or 0)
     chosen = set()
     for row in range(1, rows + 1):
@@ -102,7 +113,9 @@ def _lacks(said: Mapping[str, str], images: Mapping[str, SetImage]) -> str:
     there = {name.partition("/")[0] for name in images}
     if lacking := sorted(chosen - there):
         return f"{len(lacking)} of {len(chosen)} wells have no images yet: {', '.join(lacking[:3])}"
-    return ""
+    planned = int(said.get("TimePoints") or 1)
+    times = {t for image in images.values() for t, _, _ in image.planes}
+    return f"{len(times)} of {planned} time points are there" if len(times) < planned else ""
 
 
 def _sides(images: Mapping[str, SetImage]) -> tuple[float, float]:

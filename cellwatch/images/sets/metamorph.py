@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from cellwatch.images.sets.planes import ImageSet, Plane, SetImage, in_order, n_pages
+from cellwatch.images.sets.pages import n_pages
+from cellwatch.images.sets.planes import ImageSet, Plane, SetImage, in_order, member_name
 
 PARTS = r"(?:_w(?P<wave>\d+).*?)?(?:_s(?P<stage>\d+))?(?:_t(?P<time>\d+))?\.(?:stk|tiff?)"
 FIRST_PART = re.compile(r"_(?:w\d|s\d|t\d)")
@@ -43,8 +44,12 @@ def read(index: Path) -> ImageSet:
         f"channel '{said.get(f'WaveName{wave}', wave)}' has one plane, which stands for each z"
         for wave in flat_waves
     )
+    names: list[str] = []
+    for number, each in enumerate(in_order(images), start=1):
+        names.append(member_name(each.name, number, names))
     finished = (
-        SetImage(each.name, each.planes, each.channels, notes=notes) for each in in_order(images)
+        SetImage(name, each.planes, each.channels, notes=notes)
+        for name, each in zip(names, in_order(images), strict=True)
     )
     return ImageSet("metamorph", tuple(finished), lacks=_lacks(said, len(found)))
 

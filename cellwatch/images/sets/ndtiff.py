@@ -10,11 +10,11 @@ where its metadata begin, their length and compression.
 import json
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cellwatch.images.sets.planes import ImageSet, Plane, SetImage, base_name, in_order
+from cellwatch.images.sets.planes import ImageSet, Plane, SetImage, base_name, in_order, member_name
 
 INDEX = "NDTiff.index"
 FULL = "Full resolution"  # the folder of the largest pictures, where there are smaller ones
@@ -63,7 +63,13 @@ def read(index: Path) -> ImageSet:
             image.channels[at["c"]] = _channel(entry, values["c"])
     short = {e.plane.file.name for e in entries if _size(e.plane.file) < e.end}
     lacks = f"{min(short)} ends before its planes do" if short else ""
-    return ImageSet("ndtiff", tuple(in_order(images)), lacks=lacks)
+    found = list(in_order(images))
+    if len(found) > 1:  # each has a name of its own
+        names: list[str] = []
+        for number, image in enumerate(found, start=1):
+            names.append(member_name(image.name, number, names))
+        found = [replace(image, name=name) for image, name in zip(found, names, strict=True)]
+    return ImageSet("ndtiff", tuple(found), lacks=lacks)
 
 
 def _entries(index: Path) -> Iterator[_Entry]:

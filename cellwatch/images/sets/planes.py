@@ -1,23 +1,16 @@
 """A set of files as images: which plane lies in which file, whatever program wrote them."""
 
-import contextlib
-import math
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from pathlib import Path, PureWindowsPath
 
-import numpy as np
-
 from cellwatch.errors import UnreadableImage
-from cellwatch.images import tiff
-from cellwatch.images.calibration import pixel_side
-from cellwatch.images.planes import Array, Pages, Span
+from cellwatch.files.digests import status_of
+from cellwatch.images.planes import Span
 from cellwatch.images.whole import why_file_not_whole
-from cellwatch.records import ImageInfo
 
-OPEN_FILES = 8  # of a set that are kept open: a plane's channels lie in several
 NAMED = 3  # files that a reason names
 
 Place = tuple[int, int, int]  # time point, z, channel; as the files number them
@@ -136,40 +129,28 @@ def why_image_lacks(image: SetImage) -> str:
         return image.lacks
     checked = {plane.file for plane in image.planes.values() if plane.raw is None}
     for file in sorted(checked):
-        if reason := why_file_not_whole(file):
+        status = file.stat()
+        if reason := _why_file_not_whole(file, status.st_size, status.st_mtime_ns):
             return f"{file.name}: {reason}"
     return ""
 
 
-def described(path: Path, kind: str, images: Sequence[SetImage]) -> ImageInfo:
-    """Tell what images of one shape hold: they are the positions of an acquisition."""
-    first = images[0]
-    plane = next(iter(first.planes.values()))
-    with contextlib.closing(_Files()) as files:
-        page = files.read(plane)
-    samples = page.shape[2:]
-    lengths = {"P": len(images), **first.lengths}
-    kept = {axis: n for axis, n in lengths.items() if n > 1}
-    axes = "".join(kept) + ("YXS" if samples else "YX")
-    size, notes = pixel_side(*first.sides_um)
-    channels = tuple(first.channels.get(n, "") for n in first.grid[2])
-    if samples:
-        channels = ("red", "green", "blue", "alpha")[: samples[0]]
-    if len(images) > 1:
-        named = ", ".join(image.name for image in images[:4]) + (", …" if images[4:] else "")
-        notes += (f"its {len(images)} images are its positions: {named}",)
-    shape = (*kept.values(), *page.shape)
-    return ImageInfo(
-        str(path), kind, axes, shape, str(page.dtype), size, channels, notes=(*notes, *first.notes)
-    )
+@lru_cache(maxsize=100_000)
+def _why_file_not_whole(file: Path, size: int, mtime_ns: int) -> str:
+    del size, mtime_ns  # they tell that it is the same
+    return why_file_not_whole(file)
 
 
-def opened(path: Path, images: Sequence[SetImage]) -> Pages:
-    """Open images of one shape, a page for each plane of each channel."""
-    places = [list(product(*image.grid)) for image in images]
-    files = _Files()
-    first = files.read(next(iter(images[0].planes.values())))
-    return _SetPages(path, images, places, files, first.shape, first.dtype)
+def require_files(path: Path, image: SetImage) -> None:
+    """Refuse an image some of whose files are not there.
+
+    Raises
+    ------
+    UnreadableImage
+    """
+    if absent := [file for file in image.files if not file.is_file()]:
+        told = f"{len(absent)} of {len(image.files)} files are not there: {_listed(absent)}"
+        raise UnreadableImage(path, told)
 
 
 def spans_of(image: SetImage) -> list[Span]:
@@ -177,12 +158,25 @@ def spans_of(image: SetImage) -> list[Span]:
     named: dict[Path, str] = {}
     for place, plane in sorted(image.planes.items()):
         named.setdefault(plane.file, "/".join(str(n) for n in place))
-    return [Span(name, file, 0, file.stat().st_size) for file, name in named.items()]
+    return [Span(name, file, 0, status_of(file).st_size) for file, name in named.items()]
 
 
 def are_alike(images: Sequence[SetImage]) -> bool:
     """Say whether images have the same time points, z and channels."""
     return len({tuple(image.lengths.items()) for image in images}) <= 1
+
+
+def member_name(name: str, number: int, taken: Iterable[str]) -> str:
+    """Return a name from an index as the name of an image: no path, and no other image's.
+
+    Examples
+    --------
+    >>> member_name("../left", 1, []), member_name("", 2, []), member_name("a", 3, ["a"])
+    ('.._left', 'position 2', 'a (3)')
+    """
+    plain = name.replace("/", "_").replace("\\", "_").replace("\0", "").strip()
+    plain = f"position {number}" if plain in ("", ".", "..") else plain
+    return f"{plain} ({number})" if plain in taken else plain
 
 
 def base_name(listed: str) -> str:
@@ -194,90 +188,6 @@ def base_name(listed: str) -> str:
     ('a.tif', 'passwd')
     """
     return PureWindowsPath(listed).name
-
-
-class _SetPages:
-    """Planes of a set, read one at a time."""
-
-    def __init__(
-        self,
-        path: Path,
-        images: Sequence[SetImage],
-        places: Sequence[Sequence[Place]],
-        files: "_Files",
-        shape: tuple[int, ...],
-        dtype: np.dtype[np.generic],
-    ) -> None:
-        self._path, self._images, self._places = path, images, places
-        self._files, self._shape = files, shape
-        self.dtype = dtype
-        self.n_pages = sum(len(each) for each in places)
-
-    def page(self, index: int) -> Array:
-        """Return one plane."""
-        which, at = divmod(index, len(self._places[0]))
-        plane = self._images[which].planes[self._places[which][at]]
-        page = self._files.read(plane)
-        if page.shape != self._shape or page.dtype != self.dtype:
-            raise UnreadableImage(
-                self._path,
-                f"{plane.file.name} has {page.shape} {page.dtype}, and the first of the set "
-                f"{self._shape} {self.dtype}",
-            )
-        return page
-
-    def close(self) -> None:
-        """Close its files."""
-        self._files.close()
-
-
-class _Files:
-    """The files of a set that were read last, open."""
-
-    def __init__(self) -> None:
-        self._open: OrderedDict[Path, Pages] = OrderedDict()
-
-    def read(self, plane: Plane) -> Array:
-        """Return a plane, (Y, X) or (Y, X, samples)."""
-        if plane.raw is not None:
-            return _raw(plane.file, *plane.raw)
-        if plane.file not in self._open:
-            while len(self._open) >= OPEN_FILES:
-                self._open.popitem(last=False)[1].close()
-            self._open[plane.file] = _single(plane.file)
-        pages = self._open[plane.file]
-        if plane.page >= pages.n_pages:
-            raise UnreadableImage(plane.file, f"it has no page {plane.page + 1}")
-        return pages.page(plane.page)
-
-    def close(self) -> None:
-        """Close all."""
-        while self._open:
-            self._open.popitem()[1].close()
-
-
-def n_pages(file: Path) -> int:
-    """Return how many planes a TIFF file holds."""
-    with contextlib.closing(_single(file)) as pages:
-        return pages.n_pages
-
-
-def _single(file: Path) -> Pages:
-    if file.suffix.lower() in (".jpg", ".jpeg", ".png"):
-        from cellwatch.images import jpeg, png
-
-        return png.open_pages(file) if file.suffix.lower() == ".png" else jpeg.open_pages(file)
-    return tiff.open_every_page(file)
-
-
-def _raw(file: Path, start: int, shape: tuple[int, ...], dtype: str) -> Array:
-    count = math.prod(shape)
-    with file.open("rb") as opened:
-        opened.seek(start)
-        data = opened.read(count * np.dtype(dtype).itemsize)
-    if len(data) < count * np.dtype(dtype).itemsize:
-        raise UnreadableImage(file, "it ends within a plane")
-    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def _listed(files: Iterable[Path]) -> str:

@@ -162,8 +162,8 @@ def note_gone(db: Database, watch: str, path: str, now: datetime) -> None:
             set_state(db, key, AcquisitionState.MISSING, "it vanished before it was whole", now)
 
 
-def note_listed(db: Database, watch: str, path: str) -> None:
-    """Drop the row of a file that was not whole: its images have rows of their own now."""
+def drop_unfinished(db: Database, watch: str, path: str) -> None:
+    """Drop the row of a file that was not whole, and turned out to be no image itself."""
     with transaction(db):
         db.execute(
             "DELETE FROM acquisitions WHERE watch = ? AND path = ? AND fingerprint = '' "

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from cellwatch.files.members import container_of
+from cellwatch.files.members import WITH_MEMBERS, container_of
 from cellwatch.files.stems import stem_key
 from cellwatch.records import Acquisition, AcquisitionState
 from cellwatch.storage.ledger.path_text import path_text, text_path
@@ -90,20 +90,21 @@ def known_files(db: Ledger, watch: str) -> dict[str, Sighting]:
     """Return the files of a watched folder that were taken in before, as they were then."""
     rows = db.execute(
         """
-        SELECT relative_path, size, mtime_ns, ctime_ns FROM acquisitions
+        SELECT relative_path, size, mtime_ns, ctime_ns, 0 FROM acquisitions
         WHERE watch = ?1 AND superseded_by IS NULL
               AND state NOT IN ('waiting', 'interrupted', 'missing')
               AND NOT (state = 'failed' AND fingerprint = '')
-        UNION ALL SELECT relative_path, size, mtime_ns, ctime_ns FROM set_files WHERE watch = ?1
+        UNION ALL
+        SELECT relative_path, size, mtime_ns, ctime_ns, 1 FROM set_files WHERE watch = ?1
         """,
         [watch],
     )
-    known: dict[str, Sighting] = {}
-    for path, size, mtime_ns, ctime_ns in rows:
-        file = container_of(text_path(path))  # which is what is watched, not the images in it
-        sighting = Sighting(file, size, mtime_ns, ctime_ns)
-        if file not in known or known[file].mtime_ns < mtime_ns:
-            known[file] = sighting
+    known = {}
+    for path, size, mtime_ns, ctime_ns, is_listed in rows:
+        file = text_path(path)
+        # One that may hold several images is known when all of them are recorded.
+        if is_listed or not (container_of(file) != file or file.lower().endswith(WITH_MEMBERS)):
+            known[file] = Sighting(file, size, mtime_ns, ctime_ns)
     return known
 
 

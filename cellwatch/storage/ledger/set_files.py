@@ -1,4 +1,8 @@
-"""Files of sets: each was seen, and belongs to the set that another file lists."""
+"""Files of sets: each was seen, and belongs to the set that another file lists.
+
+A file that lists itself holds several images, or lists a set, and all its images are recorded as of
+when it was seen.
+"""
 
 from sqlite_utils import Database
 
@@ -22,9 +26,20 @@ def note(db: Database, watch: str, sighting: Sighting, index: str) -> None:
         db.table("set_files").upsert(row, pk=("watch", "relative_path"))
 
 
+def forget(db: Database, watch: str, index: str) -> None:
+    """Have the file that lists a set looked into again, should it be seen."""
+    with transaction(db):
+        db.execute(
+            "DELETE FROM set_files WHERE watch = ? AND relative_path = ?", [watch, path_text(index)]
+        )
+
+
 def count(db: Ledger, watch: str, index: str) -> int:
     """Return how many files of a set were seen."""
-    sql = "SELECT count(*) FROM set_files WHERE watch = ? AND index_path = ?"
+    sql = """
+        SELECT count(*) FROM set_files
+        WHERE watch = ? AND index_path = ? AND relative_path != index_path
+    """
     return int(db.execute(sql, [watch, path_text(index)]).fetchone()[0])
 
 
@@ -34,7 +49,7 @@ def index_at(db: Ledger, path: str) -> str:
         return ""  # of an earlier version
     sql = """
         SELECT f.path || '/' || s.index_path FROM set_files s JOIN folders f ON f.name = s.watch
-        WHERE f.path || '/' || s.relative_path = ?
+        WHERE f.path || '/' || s.relative_path = ? AND s.relative_path != s.index_path
     """
     found = db.execute(sql, [path_text(path)]).fetchone()
     return text_path(str(found[0])) if found else ""

@@ -36,17 +36,19 @@ def resume(db: Database, watch: str) -> list[str]:
 
 def put_first(db: Database, keys: Sequence[int]) -> int:
     """Let images that wait go before all others; return how many."""
-    marks = ",".join("?" * len(keys))
-    sql = f"""
-        UPDATE acquisitions SET priority = ? WHERE id IN ({marks}) AND superseded_by IS NULL
+    sql = """
+        UPDATE acquisitions SET priority = ? WHERE id = ? AND superseded_by IS NULL
         AND (state = 'queued' OR retry_at IS NOT NULL)
     """
     with transaction(db):
-        return int(db.execute(sql, [FIRST, *keys]).rowcount)
+        return sum(int(db.execute(sql, [FIRST, key]).rowcount) for key in keys)
 
 
 def leave_out(db: Database, keys: Sequence[int], by: str, now: datetime) -> int:
-    """Leave images out that were not begun; return how many."""
+    """Leave images out that were not begun; return how many.
+
+    Those that are done, and queued to be compared or done again, keep their masks and their turn.
+    """
     return _move(db, keys, LEFT_OUT, (AcquisitionState.SKIPPED, f"left out by {by}"), now)
 
 
@@ -64,6 +66,16 @@ def of_experiment(db: Ledger, experiment: str) -> list[int]:
     return [key for (key,) in db.execute(sql, [path_text(experiment)]).fetchall()]
 
 
+def of_file(db: Ledger, name: str) -> list[int]:
+    """Return the current images in a file that holds several, or lists a set, by path or name."""
+    sql = """
+        SELECT id FROM acquisitions WHERE superseded_by IS NULL
+        AND (instr(path, ?) = 1 OR instr('/' || relative_path, ?) > 0) ORDER BY id
+    """
+    text = path_text(name)
+    return [key for (key,) in db.execute(sql, [f"{text}/", f"/{text}/"]).fetchall()]
+
+
 def _move(
     db: Database,
     keys: Sequence[int],
@@ -71,14 +83,15 @@ def _move(
     to: tuple[AcquisitionState, str | None],
     now: datetime,
 ) -> int:
-    marks, kinds = ",".join("?" * len(keys)), ",".join("?" * len(states))
+    kinds = ",".join("?" * len(states))
     sql = f"""
-        SELECT id FROM acquisitions WHERE id IN ({marks}) AND state IN ({kinds})
-        AND superseded_by IS NULL AND store IS NOT NULL AND state != ?
+        SELECT 1 FROM acquisitions WHERE id = ? AND state IN ({kinds}) AND state != ?
+        AND superseded_by IS NULL AND store IS NOT NULL
+        AND NOT (finished_at IS NOT NULL AND state = 'queued')
     """
     fresh = {"attempts": 0, "worker_deaths": 0, "daemon_deaths": 0, "retry_at": None}
     with transaction(db):
-        moved = [key for (key,) in db.execute(sql, [*keys, *states, to[0].value]).fetchall()]
+        moved = [k for k in keys if db.execute(sql, [k, *states, to[0].value]).fetchone()]
         for key in moved:
             set_state(db, key, to[0], to[1], now)
             db.table("acquisitions").update(key, fresh)

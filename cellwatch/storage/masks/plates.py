@@ -59,31 +59,29 @@ def write_plate(root: Path) -> None:
         When the disk does not allow it.
     """
     with _alone(root):
-        wells = []
-        for row in _folders(root):
+        wells = [(row, column) for row in _folders(root) for column in _folders(row)]
+        for row in {row for row, _ in wells}:
             _write_group(row, {})
-            for column in _folders(row):
-                fields = sorted((f.name for f in _folders(column)), key=lambda name: int(name))
-                images = [{"path": name} for name in fields]
-                well = {"version": NGFF_VERSION, "images": images}
-                _write_group(column, {"version": NGFF_VERSION, "well": well})
-                wells.append((row.name, column.name, len(fields)))
-        rows = sorted({row for row, _, _ in wells}, key=lambda name: (len(name), name))
-        columns = sorted({column for _, column, _ in wells})
+        for _, column in wells:
+            fields = sorted((f.name for f in _folders(column) if f.name.isdecimal()), key=int)
+            images = [{"path": name} for name in fields]
+            well = {"version": NGFF_VERSION, "images": images}
+            _write_group(column, {"version": NGFF_VERSION, "well": well})
+        rows = sorted({row.name for row, _ in wells}, key=lambda name: (len(name), name))
+        columns = sorted({column.name for _, column in wells})
         plate = {
             "version": NGFF_VERSION,
             "name": root.name.removesuffix(".zarr"),
-            "rows": [{"name": row} for row in rows],
-            "columns": [{"name": column} for column in columns],
+            "rows": [{"name": name} for name in rows],
+            "columns": [{"name": name} for name in columns],
             "wells": [
                 {
-                    "path": f"{row}/{column}",
-                    "rowIndex": rows.index(row),
-                    "columnIndex": columns.index(column),
+                    "path": f"{row.name}/{column.name}",
+                    "rowIndex": rows.index(row.name),
+                    "columnIndex": columns.index(column.name),
                 }
-                for row, column, _ in sorted(wells)
+                for row, column in wells
             ],
-            "field_count": max((count for _, _, count in wells), default=0),
         }
         _write_group(root, {"version": NGFF_VERSION, "plate": plate})
 
@@ -92,7 +90,11 @@ def _write_group(folder: Path, ome: Json) -> None:
     attributes = {"ome": ome} if ome else {}
     said = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     place = folder / METADATA
-    if not place.exists() or json.loads(place.read_text(encoding="utf-8")) != said:
+    try:
+        is_there = json.loads(place.read_text(encoding="utf-8")) == said
+    except (OSError, ValueError):
+        is_there = False
+    if not is_there:
         write_json(place, said)
 
 
