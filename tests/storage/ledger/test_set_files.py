@@ -1,11 +1,21 @@
 """Files of sets, and files that hold several images: what a daemon knows when it starts again."""
 
+import pytest
+
 from cellwatch.storage.ledger import acquisitions, lookup, set_files
+from cellwatch.storage.ledger.database import open_ledger
 from cellwatch.watching.settle import Sighting
-from tests.storage.ledger.test_queue import arrival, db  # noqa: F401  the fixture
+from tests.storage.ledger.test_queue import arrival
 
 INDEX = Sighting("p/9987.HTD", 500, 7)
 PART = Sighting("p/a_B02_s1_w1.TIF", 900, 8)
+
+
+@pytest.fixture
+def db(tmp_path):
+    ledger = open_ledger(tmp_path)
+    yield ledger
+    ledger.close()
 
 
 def test_a_file_with_images_is_known_when_all_of_them_are_recorded(db, now):
