@@ -1,6 +1,8 @@
 """Files that hold several images, stores and pictures, from a watched folder to their masks."""
 
+import random
 import shutil
+import time
 
 import numpy as np
 import ome_zarr_models.v05.hcs
@@ -147,6 +149,41 @@ def test_a_plate_is_taken_field_by_field_and_waits_for_the_file_that_lists_it(st
     assert f"belongs to the set that {index} lists" in told.stderr
     assert told.stdout.count(" done since ") == 4
     assert "4 mask stores checked, 0 problems" in station.command("verify").stderr
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(300)
+def test_a_plate_survives_kills_stray_order_and_a_plane_that_is_written_again(tmp_path, tiny_model):
+    station = Station(tmp_path / "s", tiny_model.path, ", channels: {cell: DAPI}")
+    plates.write_operetta(tmp_path / "made", make=picture)
+    files = sorted((tmp_path / "made").iterdir())
+    random.Random(4).shuffle(files)
+    folder = station.images / "p"
+    folder.mkdir()
+    with station.daemon() as process:
+        copy_slowly(files[:5], folder)
+        time.sleep(1)
+        process.kill()
+
+    with station.daemon():
+        copy_slowly(files[5:], folder)
+        assert station.until(lambda: station.counts() == {"done": 4}), station.log()
+        plane = min(folder.glob("*ch1*"))
+        tifffile.imwrite(plane, picture(77))
+        old = station.masks / ".superseded"
+        assert station.until(lambda: any(old.rglob("zarr.json"))), station.log()
+        assert station.until(lambda: station.counts() == {"done": 4}), station.log()
+
+    done = station.log().count("segmented ")
+    station.command("run", "--once")
+    assert station.counts() == {"done": 4}
+    assert (done, station.log().count("segmented ")) == (5, 5)
+
+
+def copy_slowly(files, folder):
+    for file in files:
+        shutil.copy(file, folder)
+        time.sleep(0.4)
 
 
 def assert_it_is_a_plate(folder):
