@@ -1,16 +1,10 @@
-"""Is this image whole? Answered from its structure, without decoding pixels."""
+"""Is this image whole, in all of its files? Answered without decoding pixels."""
 
-import struct
 from pathlib import Path
-from typing import BinaryIO
 
 from cellwatch.files.members import file_of
-from cellwatch.images.containers import CONTAINERS
+from cellwatch.images.structure import why_file_not_whole
 from cellwatch.images.suffixes import INDICES, TIFFS, ZARRS, suffix_of
-from cellwatch.images.tiff_structure import Unlikely, why_tiff_not_whole
-
-TIFF_BASED = (*TIFFS, ".svs", ".ndpi", ".vsi")
-CLASSIC = 1 << 32  # bytes up to which a TIFF's numbers of four bytes say where things are
 
 
 def why_not_whole(path: Path) -> str:
@@ -40,32 +34,6 @@ def why_not_whole(path: Path) -> str:
     if suffix_of(file.name) in TIFFS:
         return _why_set_not_whole(file)
     return _why_pixels_not_whole(file) if suffix_of(file.name) == ".vsi" else ""
-
-
-def why_file_not_whole(path: Path) -> str:
-    """Say why a file is not complete, as `why_not_whole` does; a folder is taken for whole."""
-    if path.is_dir():
-        return ""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            return _structure(file, size, path.name) if size else "the file is empty (0 bytes)"
-    except OSError as error:
-        return f"cannot be opened: {error.strerror or error}"
-    except Unlikely as error:
-        return str(error)
-    except (struct.error, ValueError, OverflowError, LookupError, ZeroDivisionError) as error:
-        return f"the file ends inside its structure ({error})"
-
-
-def _structure(file: BinaryIO, size: int, name: str) -> str:
-    suffix = suffix_of(name)
-    if suffix in CONTAINERS:
-        return CONTAINERS[suffix](file, size)
-    if suffix == ".ndpi" and size >= CLASSIC:
-        return ""  # it counts beyond its numbers, in a way of its own
-    return why_tiff_not_whole(file, size, name) if suffix in TIFF_BASED else ""
 
 
 def _why_set_not_whole(file: Path) -> str:

@@ -15,7 +15,7 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from cellwatch.images.whole import why_file_not_whole
+from cellwatch.images.structure import why_file_not_whole
 from cellwatch.watching.scanner import is_bare, item_of, look, scan
 from cellwatch.watching.settle import SETTLE_S, Settler, Sighting
 

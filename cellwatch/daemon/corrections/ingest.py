@@ -34,7 +34,7 @@ from cellwatch.images import (
     planes_of,
 )
 from cellwatch.images.identity import content_sha256
-from cellwatch.images.whole import why_file_not_whole
+from cellwatch.images.structure import why_file_not_whole
 from cellwatch.records import CorrectionAsked, CorrectionRead, Crop
 from cellwatch.storage.corrections.export import read_tiff
 from cellwatch.storage.corrections.formats.planes import PlaneWanted

@@ -9,7 +9,7 @@ from pathlib import Path, PureWindowsPath
 from cellwatch.errors import UnreadableImage
 from cellwatch.files.digests import status_of
 from cellwatch.images.planes import Span
-from cellwatch.images.whole import why_file_not_whole
+from cellwatch.images.structure import why_file_not_whole
 
 NAMED = 3  # files that a reason names
 
