@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -65,20 +65,7 @@ def open_pages(path: Path, *, is_labels: bool = False) -> Pages:
     is_labels : bool
         Whether the values are numbers of ROIs: then 0 is 0, whatever is said to be white.
     """
-    file = _open(path)
-    try:
-        with _decoding(path):
-            raw = _raw_pages(path, file)
-            pages = as_seen(raw, file.pages.first, is_labels=is_labels)
-    except BaseException:
-        file.close()
-        raise
-
-    def page(index: int) -> Array:
-        with _decoding(path):
-            return pages.page(index)
-
-    return CalledPages(pages.n_pages, pages.dtype, page, file.close)
+    return _opened(path, _raw_pages, is_labels=is_labels)
 
 
 def open_every_page(path: Path) -> Pages:
@@ -86,28 +73,7 @@ def open_every_page(path: Path) -> Pages:
 
     The planes of an STK file, which has one page, are its pages.
     """
-    file = _open(path)
-    try:
-        with _decoding(path):
-            first = file.pages.first
-            raw = CalledPages(
-                len(file.pages),
-                np.dtype(first.dtype),
-                lambda n: file.pages[n].asarray(),
-                file.close,
-            )
-            if file.is_stk and len(file.pages) == 1:
-                raw = pages_of(file, file.series[0])
-            pages = as_seen(raw, first, is_labels=False)
-    except BaseException:
-        file.close()
-        raise
-
-    def page(index: int) -> Array:
-        with _decoding(path):
-            return pages.page(index)
-
-    return CalledPages(pages.n_pages, pages.dtype, page, file.close)
+    return _opened(path, _every_page, is_labels=False)
 
 
 def kind_of_page(path: Path, page: int) -> tuple[tuple[int, ...], str]:
@@ -116,6 +82,35 @@ def kind_of_page(path: Path, page: int) -> tuple[tuple[int, ...], str]:
         at = file.pages[0 if file.is_stk else page]
         shape = tuple(int(n) for n in at.shape)
         return turned_shape(shape, file.pages.first), str(np.dtype(at.dtype))
+
+
+def _opened(
+    path: Path,
+    pages_in: Callable[[Path, tifffile.TiffFile], Pages],
+    *,
+    is_labels: bool,
+) -> Pages:
+    # The pages that a function finds in a file, as they are meant to be seen.
+    file = _open(path)
+    try:
+        with _decoding(path):
+            pages = as_seen(pages_in(path, file), file.pages.first, is_labels=is_labels)
+    except BaseException:
+        file.close()
+        raise
+
+    def page(index: int) -> Array:
+        with _decoding(path):
+            return pages.page(index)
+
+    return CalledPages(pages.n_pages, pages.dtype, page, file.close)
+
+
+def _every_page(_: Path, file: tifffile.TiffFile) -> CalledPages:
+    pages, dtype = file.pages, np.dtype(file.pages.first.dtype)
+    if file.is_stk and len(pages) == 1:
+        return pages_of(file, file.series[0])
+    return CalledPages(len(pages), dtype, lambda n: pages[n].asarray(), file.close)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import tifffile
 
 from cellwatch.images.sets.planes import ImageSet, Plane, SetImage, in_order, letters
+from cellwatch.images.sets.settings import read_settings
 
 PLANE = re.compile(
     r"(?P<plate>.+)_(?P<well>[A-Z]{1,2}\d{2})(?:_s(?P<site>\d+))?(?:_w(?P<wave>\d+))?"
@@ -41,7 +42,7 @@ def index_of(path: Path) -> Path | None:
 
 def read(index: Path) -> ImageSet:
     """Read a plate: what is in its folder, named as its `.HTD` file says."""
-    said = _said(index)
+    settings = read_settings(index)
     images: dict[str, SetImage] = {}
     inside = [index.parent, *folders_in(index.parent)]
     for file in sorted(file for folder in inside for file in folder.glob("*.[tT][iI][fF]*")):
@@ -53,11 +54,11 @@ def read(index: Path) -> ImageSet:
         name = f"{match['well'].upper()}/{site}"
         image = images.setdefault(name, SetImage(name, {}, {}))
         image.planes[t, z, wave] = Plane(file)
-        image.channels[wave] = said.get(f"WaveName{wave}", "")
+        image.channels[wave] = settings.get(f"WaveName{wave}", "")
     sides = _sides(images)
     most = max((len(image.planes) for image in images.values()), default=0)
     found = tuple(_same_channels(image, sides, most) for image in in_order(images))
-    return ImageSet("imagexpress", found, is_plate=True, lacks=_lacks(said, images))
+    return ImageSet("imagexpress", found, is_plate=True, lacks=_lacks(settings, images))
 
 
 def folders_in(folder: Path) -> Iterator[Path]:
@@ -67,15 +68,6 @@ def folders_in(folder: Path) -> Iterator[Path]:
     for path in named:
         yield Path(path)
         yield from folders_in(Path(path))
-
-
-def _said(index: Path) -> dict[str, str]:
-    # `"WaveName1", "DAPI"`; the description may hold bytes of any encoding.
-    found = {}
-    for line in index.read_text(encoding="latin-1").splitlines():
-        key, _, value = line.partition(",")
-        found[key.strip().strip('"')] = value.strip().strip('"')
-    return found
 
 
 def _place(file: Path, root: Path) -> tuple[int, int]:
@@ -103,17 +95,17 @@ def _same_channels(image: SetImage, sides: tuple[float, float], most: int) -> Se
     return SetImage(image.name, planes, image.channels, sides, notes, lacks)
 
 
-def _lacks(said: Mapping[str, str], images: Mapping[str, SetImage]) -> str:
+def _lacks(settings: Mapping[str, str], images: Mapping[str, SetImage]) -> str:
     # Wells that were selected and have no image yet, and time points that are to come.
-    rows = int(said.get("YWells") or 0)
+    rows = int(settings.get("YWells") or 0)
     chosen = set()
     for row in range(1, rows + 1):
-        flags = said.get(f"WellsSelection{row}", "").split(",")
+        flags = settings.get(f"WellsSelection{row}", "").split(",")
         chosen |= {f"{letters(row)}{n:02d}" for n, f in enumerate(flags, 1) if f.strip() == "TRUE"}
     there = {name.partition("/")[0] for name in images}
     if lacking := sorted(chosen - there):
         return f"{len(lacking)} of {len(chosen)} wells have no images yet: {', '.join(lacking[:3])}"
-    planned = int(said.get("TimePoints") or 1)
+    planned = int(settings.get("TimePoints") or 1)
     times = {t for image in images.values() for t, _, _ in image.planes}
     return f"{len(times)} of {planned} time points are there" if len(times) < planned else ""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cellwatch.images.sets.pages import n_pages
 from cellwatch.images.sets.planes import ImageSet, Plane, SetImage, in_order, member_name
+from cellwatch.images.sets.settings import read_settings
 
 PARTS = r"(?:_w(?P<wave>\d+).*?)?(?:_s(?P<stage>\d+))?(?:_t(?P<time>\d+))?\.(?:stk|tiff?)"
 FIRST_PART = re.compile(r"_(?:w\d|s\d|t\d)")
@@ -24,7 +25,7 @@ def index_of(path: Path) -> Path | None:
 
 def read(index: Path) -> ImageSet:
     """Read a series: its files are named after what the `.nd` file lists."""
-    said = _said(index)
+    settings = read_settings(index)
     named = re.compile(re.escape(index.stem) + PARTS, re.IGNORECASE)
     files = [(file, named.fullmatch(file.name)) for file in sorted(index.parent.iterdir())]
     images: dict[str, SetImage] = {}
@@ -33,15 +34,15 @@ def read(index: Path) -> ImageSet:
     deepest = max(depth.values(), default=1)
     for file, match in found:
         stage, wave, time = (int(match[key] or 1) for key in ("stage", "wave", "time"))
-        name = said.get(f"Stage{stage}") or f"position {stage}"
+        name = settings.get(f"Stage{stage}") or f"position {stage}"
         flat = deepest > 1 and depth[file] == 1
         image = images.setdefault(f"{stage:06d}", SetImage(name, {}, {}))
-        image.channels[wave] = said.get(f"WaveName{wave}", "")
+        image.channels[wave] = settings.get(f"WaveName{wave}", "")
         for z in range(deepest if flat else depth[file]):
             image.planes[time, z, wave] = Plane(file, 0 if flat else z)
     flat_waves = sorted({int(m["wave"] or 1) for f, m in found if deepest > 1 and depth[f] == 1})
     notes = tuple(
-        f"channel '{said.get(f'WaveName{wave}', wave)}' has one plane, which stands for each z"
+        f"channel '{settings.get(f'WaveName{wave}', wave)}' has one plane, which stands for each z"
         for wave in flat_waves
     )
     names: list[str] = []
@@ -51,10 +52,10 @@ def read(index: Path) -> ImageSet:
         SetImage(name, each.planes, each.channels, notes=notes)
         for name, each in zip(names, in_order(images), strict=True)
     )
-    return ImageSet("metamorph", tuple(finished), lacks=_lacks(said, len(found)))
+    return ImageSet("metamorph", tuple(finished), lacks=_lacks(settings, len(found)))
 
 
-def _lacks(said: dict[str, str], n_found: int) -> str:
+def _lacks(settings: dict[str, str], n_found: int) -> str:
     counts = {
         "DoWave": "NWavelengths",
         "DoStage": "NStagePositions",
@@ -62,14 +63,6 @@ def _lacks(said: dict[str, str], n_found: int) -> str:
     }
     expected = 1
     for switch, count in counts.items():
-        if said.get(switch, "").upper() == "TRUE":
-            expected *= int(said.get(count) or 1)
+        if settings.get(switch, "").upper() == "TRUE":
+            expected *= int(settings.get(count) or 1)
     return "" if n_found >= expected else f"{expected - n_found} of {expected} files are not there"
-
-
-def _said(index: Path) -> dict[str, str]:
-    found = {}
-    for line in index.read_text(encoding="latin-1").splitlines():
-        key, _, value = line.partition(",")
-        found[key.strip().strip('"')] = value.strip().strip('"')
-    return found
