@@ -20,7 +20,7 @@ from cellwatch.cli.status_training import show_people
 from cellwatch.config.locate import find_config
 from cellwatch.errors import EXIT_FAILED
 from cellwatch.files.members import WITH_MEMBERS, file_of
-from cellwatch.images.suffixes import how_to_read, suffix_of, watched_suffixes
+from cellwatch.images.suffixes import suffix_of, watched_suffixes, why_unread
 from cellwatch.storage.ledger import set_files
 from cellwatch.storage.ledger.path_text import path_text, printable
 from cellwatch.storage.reports import corrections as reports
@@ -168,9 +168,7 @@ def _why_unknown(config: "Config", path: Path) -> str:
             suffix, taken = suffix_of(file_of(path).name), watched_suffixes(watched.include)
             if suffix not in taken:
                 kind = "files of this kind are not read: " if path.exists() else ""
-                how = how_to_read(suffix)
-                more = f"; to read them: {how}" if how else ""
-                return f"{kind}'{suffix}' is none of {', '.join(taken)}{more}"
+                return f"{kind}{why_unread(suffix)}"
             if path.is_symlink():
                 return "it is a link, and links are not followed: watch the folder it leads to"
             if not is_wanted(relative, watched.include, watched.excluded()):

@@ -29,7 +29,7 @@ from cellwatch.images.planes import (
     planes_of,
     stamp_of,
 )
-from cellwatch.images.suffixes import INDICES, JPEGS, SUFFIXES, TIFFS, ZARRS, suffix_of
+from cellwatch.images.suffixes import INDICES, JPEGS, SUFFIXES, TIFFS, ZARRS, suffix_of, why_unread
 from cellwatch.records import ImageInfo
 
 # Which module of this package reads a suffix; it is loaded with the first file of its kind.
@@ -128,7 +128,7 @@ def describe(path: Path, axes: str = "") -> ImageInfo:
         When the file is not an image of a known format, or its header cannot be true.
     """
     if not is_image(path):
-        raise UnreadableImage(path, f"'{path.suffix}' is none of {', '.join(SUFFIXES)}")
+        raise UnreadableImage(path, why_unread(suffix_of(file_of(path).name)))
     size = size_of(path)
     if size == 0:
         raise UnreadableImage(path, "the file is empty (0 bytes)")

@@ -70,6 +70,20 @@ def unread_suffixes(include: Sequence[str]) -> tuple[str, ...]:
     return (*LIKE_IMAGES, *(suffix for suffix in JPEGS if suffix not in taken))
 
 
+def why_unread(suffix: str) -> str:
+    """Say of a suffix that is not read what to do, or else what is read.
+
+    Examples
+    --------
+    >>> why_unread(".zvi")[:27]
+    "'.zvi' is none of .tif, .ti"
+    """
+    if how := how_to_read(suffix):
+        return f"'{suffix}' files are not read; to read them: {how}"
+    listed = ", ".join(each for each in SUFFIXES if each not in INDICES)
+    return f"'{suffix}' is none of {listed}, nor a file that lists a set"
+
+
 def how_to_read(suffix: str) -> str:
     """Say what to do so that files of a suffix are read; "": nothing helps.
 

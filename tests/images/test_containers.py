@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import liffile
 import nd2
@@ -10,6 +11,7 @@ import oiffile
 import pytest
 import slideio
 
+from cellwatch import images
 from cellwatch.errors import UnreadableImage
 from cellwatch.images import describe, images_in, load, suffixes
 from cellwatch.images.whole import why_not_whole
@@ -113,6 +115,9 @@ def test_something_else_under_such_a_name_is_refused(suffix, tmp_path):
 def test_a_format_without_its_library_is_not_read_and_what_to_install_is_said(monkeypatch):
     assert suffixes.how_to_read(".tif") == ""
     monkeypatch.setattr(suffixes, "SUFFIXES", suffixes.ALWAYS)
+    monkeypatch.setattr(images, "SUFFIXES", suffixes.ALWAYS)
+    with pytest.raises(UnreadableImage, match=r"to read them: pip install 'cellwatch\[lif\]'"):
+        describe(Path("project.lif"))
     assert suffixes.how_to_read(".nd2") == "pip install 'cellwatch[nd2]', then restart the daemon"
     assert suffixes.how_to_read(".czi") == "pip install 'cellwatch[czi]', then restart the daemon"
 
