@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from cellwatch.cli.console import progress, tell
+from cellwatch.cli.console import print_table, progress, tell
 from cellwatch.cli.station import example_config
 from cellwatch.errors import CellwatchError, UsageError
 
@@ -30,12 +30,15 @@ def register(app: typer.Typer) -> None:
 
 def simulate(
     scenario: Annotated[
-        str, typer.Argument(help="burst, slow, rename or timelapse: how the images are written.")
+        str, typer.Argument(help="How the images are written; `list` names all scenarios.")
     ],
-    to: Annotated[Path, typer.Option(help="Folder to write into.")],
+    to: Annotated[Path | None, typer.Option(help="Folder to write into.")] = None,
     n: Annotated[int, typer.Option(min=1, help="Number of images, or of time points.")] = 10,
     size: Annotated[int, typer.Option(min=64, max=8192, help="Side of the field, px.")] = 512,
     seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same images.")] = 0,
+    pause: Annotated[
+        float, typer.Option(min=0, help="How long an instrument rests amid an image, s.")
+    ] = 3.0,
     manifest: Annotated[
         Path | None, typer.Option(help="Write a manifest of the images, for verify.")
     ] = None,
@@ -44,11 +47,15 @@ def simulate(
     from cellwatch.workflows.simulate import SCENARIOS, write_manifest
     from cellwatch.workflows.simulate import simulate as write_images
 
+    if scenario == "list":
+        print_table("", ["scenario", "what is written"], [list(row) for row in SCENARIOS.items()])
+        return
     if scenario not in SCENARIOS:
-        listed = "; ".join(f"{name}: {what}" for name, what in SCENARIOS.items())
-        raise UsageError(f"there is no scenario '{scenario}'. {listed}")
+        raise UsageError(f"there is no scenario '{scenario}'; there are {', '.join(SCENARIOS)}")
+    if to is None:
+        raise UsageError("--to FOLDER is missing: where are the images to be written?")
     with progress("exposing", n) as advance:
-        images = write_images(scenario, to, n, size, seed, advance)
+        images = write_images(scenario, to, n, size, seed, advance, pause)
     if manifest:
         write_manifest(manifest, scenario, seed, images)
     tell(f"{len(images)} images in {to}")

@@ -24,7 +24,7 @@ from cellwatch.images.suffixes import suffix_of, watched_suffixes, why_unread
 from cellwatch.storage.ledger import set_files
 from cellwatch.storage.ledger.path_text import path_text, printable
 from cellwatch.storage.reports import corrections as reports
-from cellwatch.storage.reports import doubts, station
+from cellwatch.storage.reports import doubts, station, stories
 
 if TYPE_CHECKING:
     import sqlite3
@@ -52,15 +52,15 @@ def explain(
         if index := set_files.index_at(db, str(whole)):
             tell(f"{whole} belongs to the set that {index} lists")
             whole = path = Path(index)
-        rows = station.acquisitions_at(db, path_text(str(whole)))
+        rows = stories.acquisitions_at(db, path_text(str(whole)))
         if not rows and not path.exists():
-            rows = station.acquisitions_named(db, path.as_posix())
+            rows = stories.acquisitions_named(db, path.as_posix())
         if suffix_of(whole.name) in WITH_MEMBERS:
             name = path_text(path.as_posix())
-            rows += station.acquisitions_in(db, path_text(str(whole)), name)
+            rows += stories.acquisitions_in(db, path_text(str(whole)), name)
         if not rows and station.has_loop(db):
             named = reports.acquisitions_named(db, str(path))
-            rows = [row for each in named for row in station.acquisitions_at(db, each.path)]
+            rows = [row for each in named for row in stories.acquisitions_at(db, each.path)]
         parts = [_part_of_people(db, row.acquisition.id) for row in rows]
     if as_json:
         print_json([_as_json(row, part) for row, part in zip(rows, parts, strict=True)])
@@ -84,14 +84,14 @@ def _part_of_people(db: "sqlite3.Connection", key: int) -> reports.PeoplesPart:
 
 
 def _as_json(
-    story: station.AcquisitionStory, part: reports.PeoplesPart
+    story: stories.AcquisitionStory, part: reports.PeoplesPart
 ) -> dict[str, Any]:  # Any: JSON
     listed = {"targets": story.targets, "attempts_made": story.attempts}
     people = {each.name: getattr(part, each.name) for each in fields(part)}
     return {**asdict(story.acquisition), **listed, **people}
 
 
-def _show(story: station.AcquisitionStory, part: reports.PeoplesPart) -> None:
+def _show(story: stories.AcquisitionStory, part: reports.PeoplesPart) -> None:
     row = story.acquisition
     mark = f" (superseded by acquisition {row.superseded_by})" if row.superseded_by else ""
     reason = f": {row.reason}" if row.reason else ""
@@ -106,6 +106,10 @@ def _show(story: station.AcquisitionStory, part: reports.PeoplesPart) -> None:
     pixel = f", {row.pixel_size_um:g} µm a pixel" if row.pixel_size_um else ""
     typer.echo(f"  {row.format or 'unknown format'}: {size}{pixel}")
     typer.echo(f"  experiment {row.experiment}, arrived {local_time(row.arrived_at)}")
+    if row.plate:
+        typer.echo(f"  plate {printable(row.plate)}, well {row.well}, field {row.field}")
+    if row.moved_from:
+        typer.echo(f"  it was {printable(row.moved_from)} before")
     for target in story.targets:
         _show_target(target)
     if row.superseded_by:

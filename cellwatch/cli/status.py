@@ -90,7 +90,7 @@ def station_status(
             "folders": _plain(station.folders(db)),
             "running": _plain(station.in_flight(db)),
             "waiting": _plain(station.waiting(db)),
-            "failures": _plain(station.recent_failures(db)),
+            "failures": _plain(station.recent_failures(db, now)),
             "speed": asdict(station.speed(db)),
             "learning": learning_facts(db),
             "holder": held,

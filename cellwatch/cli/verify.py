@@ -2,21 +2,22 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cellwatch.cli.console import ConfigOption, JsonOption, print_json, progress, tell
 from cellwatch.config.locate import find_config
 from cellwatch.errors import EXIT_FAILED, UsageError
-from cellwatch.storage.reports import doubts, station
+from cellwatch.storage.ledger.path_text import path_text
+from cellwatch.storage.reports import doubts, station, stories
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cellwatch.records import AcquisitionState
+    from cellwatch.records import Acquisition
     from cellwatch.storage.masks.store import StoreReport
-    from cellwatch.storage.reports.station import AcquisitionStory
+    from cellwatch.storage.reports.stories import AcquisitionStory
 
 
 def register(app: typer.Typer) -> None:
@@ -37,8 +38,8 @@ def verify(
     checked = read_config(find_config(config))
     problems: list[str] = []
     with station.reader(checked.state.folder / station.LEDGER) as db:
-        rows = [row for row in station.finished(db) if row.acquisition.superseded_by is None]
-        paths = station.states_by_path(db)
+        rows = [row for row in stories.finished(db) if row.acquisition.superseded_by is None]
+        paths = stories.by_path(db) if manifest else {}
         n_outdated = doubts.n_outdated(db)
     with progress("checking", len(rows)) as advance:
         for row in rows:
@@ -63,7 +64,7 @@ def _problems_of(story: "AcquisitionStory", *, has_tiff: bool) -> list[str]:
     from cellwatch.storage.masks.label_tiff import check_label_tiffs
     from cellwatch.storage.masks.store import check_store
 
-    store = Path(story.acquisition.store or "")
+    store = Path(story.acquisition.former_store or story.acquisition.store or "")
     report = check_store(store)
     if report.problems:
         return [f"{store}: {problem}" for problem in report.problems]
@@ -96,18 +97,35 @@ def _leftovers(output: Path) -> list[str]:
     return [f"{path}: left over from a write that was cut off" for path in left]
 
 
-def _against_manifest(
-    manifest: Path, paths: "Mapping[str, Sequence[AcquisitionState]]"
-) -> list[str]:
+def _against_manifest(manifest: Path, known: "Mapping[str, Sequence[Acquisition]]") -> list[str]:
     try:
         images = json.loads(manifest.read_text(encoding="utf-8"))["images"]
-    except (OSError, ValueError, KeyError) as error:
+        listed = [(image["path"], image["fate"], image) for image in images]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{manifest} is not a manifest of a simulation: {error}") from error
+    return [
+        f"{path}: {problem}"
+        for path, fate, image in listed
+        for problem in _differences(fate, image, known.get(path_text(path), ()))
+    ]
+
+
+def _differences(
+    fate: str, image: dict[str, Any], rows: "Sequence[Acquisition]"
+) -> list[str]:  # Any: JSON
+    # Between an image as it was simulated and what the ledger has of its path.
+    current = [row for row in rows if row.superseded_by is None]
+    states = [row.state.value for row in current]
+    if fate == "aborted":
+        return ["it was never finished, and is done"] if "done" in states else []
+    if states != ["done"]:
+        return [f"{', '.join(states) or 'unknown'}, not done once"]
     problems = []
-    for image in images:
-        if image["fate"] != "whole":
-            continue
-        states = paths.get(image["path"], ())
-        if list(states) != ["done"]:
-            problems.append(f"{image['path']}: {', '.join(states) or 'unknown'}, not done once")
+    if current[0].content_sha256 != image["sha256"]:
+        problems.append("what was segmented is not what was written last")
+    if current[0].planes != image["planes"]:
+        problems.append(f"{current[0].planes} planes, {image['planes']} were written")
+    earlier = sum(row.superseded_by is not None and row.finished_at is not None for row in rows)
+    if earlier > image.get("earlier", 0):
+        problems.append(f"{earlier} results of contents that it did not have for long")
     return problems

@@ -9,7 +9,7 @@ import numpy as np
 from cellwatch.core.parameters import ALGORITHM_VERSION
 from cellwatch.errors import MaskStoreError
 from cellwatch.records import Job, ModelChoice, Outcome, TargetResult
-from cellwatch.storage.masks.store import check_store
+from cellwatch.storage.masks.store import StoreReport, check_store
 
 
 def adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None:
@@ -26,15 +26,10 @@ def adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None:
     seconds : float
         That were spent so far.
     """
-    if not store.exists():
-        return None
-    try:
-        report = check_store(store)
-    except MaskStoreError:
+    report = _checked(store)
+    if report is None or not _is_same_work(job, report.provenance, sha256):
         return None
     said = report.provenance
-    if report.problems or not said or not _is_same_work(job, said, sha256):
-        return None
     results = tuple(
         TargetResult(
             name=name,
@@ -60,6 +55,22 @@ def adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None:
         targets=results,
         seconds=said["seconds"] + seconds,
     )
+
+
+def is_of_same_work(job: Job, store: Path, sha256: str) -> bool:
+    """Say whether a whole mask store, of whatever image, is what a job would make."""
+    report = _checked(store)
+    return report is not None and _is_same_work(job, report.provenance, sha256)
+
+
+def _checked(store: Path) -> StoreReport | None:
+    if not store.exists():
+        return None
+    try:
+        report = check_store(store)
+    except MaskStoreError:
+        return None
+    return report if report.provenance and not report.problems else None
 
 
 def _is_same_work(job: Job, said: dict[str, Any], sha256: str) -> bool:  # Any: JSON

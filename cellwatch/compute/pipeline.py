@@ -13,7 +13,7 @@ import torch
 
 from cellwatch import __version__
 from cellwatch.compute.acquisition import SegmentedTarget, segment_acquisition
-from cellwatch.compute.adoption import adopt
+from cellwatch.compute.adoption import adopt, is_of_same_work
 from cellwatch.compute.memory import require_memory
 from cellwatch.compute.models import Chooser, Model
 from cellwatch.compute.opening import open_or_load
@@ -41,6 +41,7 @@ from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.masks.content import StoreContent
 from cellwatch.storage.masks.label_tiff import beside, write_label_tiff
 from cellwatch.storage.masks.measurements import KINDS, measured, table_beside, write_table
+from cellwatch.storage.masks.moving import copy_masks, move_masks, source_path, source_sha256
 from cellwatch.storage.masks.plates import plate_of, write_plate
 from cellwatch.storage.masks.store import read_labels, write_store
 
@@ -143,9 +144,10 @@ def compute(
     with _writing(store):
         sweep(store, superseded)
     sha256 = content_sha256(path)
+    _bring(job, sha256, superseded)
     if job.compared_with == sha256 and store.exists():
         return Outcome(job.acquisition_id, content_sha256=sha256, is_unchanged=True)
-    if adopted := adopt(job, store, sha256, time.monotonic() - started):
+    if adopted := _adopted(job, sha256, superseded, started):
         with _writing(store):
             _write_plate(job)  # its writer may have been killed before
         labels = {t: read_labels(store, t) for t in _names(job)}
@@ -169,6 +171,28 @@ def compute(
     content = _content(job, image, {n: t.labels for n, t in segmented.items()}, provenance)
     results = tuple(target.result for target in segmented.values())
     return UnpublishedResult(job, image, content, results, sha256, superseded, started)
+
+
+def _bring(job: Job, sha256: str, superseded: Path) -> None:
+    # The masks of an image that was renamed: a killed worker may have brought them already.
+    former, store = Path(job.former_store), Path(job.store)
+    if job.former_store and former != store and source_sha256(former) == sha256:
+        with _writing(store):
+            move_masks(former, store, superseded)
+
+
+def _adopted(job: Job, sha256: str, superseded: Path, started: float) -> Outcome | None:
+    # Masks that are in their place, or of a file with the same content and made in the same way.
+    store, twin = Path(job.store), Path(job.twin)
+    if found := adopt(job, store, sha256, time.monotonic() - started):
+        return found
+    if not job.twin or not is_of_same_work(job, twin, sha256):
+        return None
+    of = source_path(twin)
+    with _writing(store):
+        copy_masks(twin, store, job.path, superseded)
+    found = adopt(job, store, sha256, time.monotonic() - started)
+    return replace(found, copied_from=of) if found else None
 
 
 def _write_plate(job: Job) -> None:

@@ -11,6 +11,7 @@ from cellwatch.daemon.intake import take_in
 from cellwatch.daemon.life import Life, Ordinary
 from cellwatch.daemon.results import EDITED, ResultChanged
 from cellwatch.daemon.summaries import Later, Summaries
+from cellwatch.files.members import container_of
 from cellwatch.storage.ledger import revisits
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.watching.watcher import Scanned
@@ -78,7 +79,8 @@ def _take(life: Life, event: Ordinary) -> None:
 
 
 def _take_arrival(life: Life, event: FromWatcher, summaries: Summaries | Later) -> None:
-    take_in(life.db, event, life.config.output.folder, _now(), summaries)
+    if again := take_in(life.db, event, life.config.output.folder, _now(), summaries):
+        life.forget[event.watch.name].put(container_of(again))
     is_scan = isinstance(event.event, Scanned)
     life.quiet[event.watch.name] = isinstance(event.event, Scanned) and event.event.is_quiet
     if is_scan and not life.is_once:

@@ -15,12 +15,13 @@ from cellwatch.config.schema import Watch
 from cellwatch.daemon.inspection import FromWatcher, Listed, PartOf, looked_into
 from cellwatch.daemon.inspector import Inspector
 from cellwatch.daemon.summaries import Later, Summaries
-from cellwatch.files.members import container_of
+from cellwatch.files.members import container_of, is_there
 from cellwatch.images import sets
 from cellwatch.images.suffixes import unread_suffixes, watched_suffixes
 from cellwatch.images.whole import why_not_whole
-from cellwatch.records import AcquisitionState, ImageInfo
-from cellwatch.storage.ledger import acquisitions, lookup, service, set_files
+from cellwatch.records import Acquisition, AcquisitionState, ImageInfo
+from cellwatch.storage.ledger import acquisitions, lookup, moves, service, set_files
+from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.masks.paths import store_path
 from cellwatch.watching.names import experiment_of
 from cellwatch.watching.scanner import scan, unread_in
@@ -134,8 +135,8 @@ def take_in(
     output: Path,
     now: datetime,
     summaries: Summaries | Later | None = None,
-) -> None:
-    """Record what a watcher reported."""
+) -> str:
+    """Record what a watcher reported; return the file that it has to report again, or ""."""
     summaries = summaries or Summaries(logger)
     watched, event = report.watch, report.event
     if isinstance(event, Scanned):
@@ -158,7 +159,8 @@ def take_in(
             line = f"{event.sighting.path} is not whole: {event.reason}"
             summaries.say(logging.WARNING, "files that are incomplete", line, time.monotonic())
     elif report.info is not None:
-        _take_finished(db, report, event.sighting, report.info, (output, now, summaries))
+        return _take_finished(db, report, event.sighting, report.info, (output, now, summaries))
+    return ""
 
 
 def _take_scan(db: Database, report: FromWatcher, event: Scanned, now: datetime) -> None:
@@ -189,24 +191,40 @@ def _take_finished(
     sighting: Sighting,
     info: ImageInfo,
     where: tuple[Path, datetime, Summaries | Later],
-) -> None:
+) -> str:
     watched, (output, now, summaries) = report.watch, where
     arrival = _arrival(watched, sighting, report.fingerprint, info)
     if info.reason:
         acquisitions.note_waiting(db, arrival, AcquisitionState.FAILED, info.reason, now)
         line = f"{arrival.path} cannot be used: {info.reason}"
         summaries.say(logging.WARNING, "files that cannot be used", line, time.monotonic())
-        return
+        return ""
     if reason := _why_left_alone(db, watched, arrival):
         acquisitions.skip_all(db, [arrival], reason, now)
-        return
+        return ""
     if experiment := acquisitions.experiment_before(db, arrival):
         arrival = replace(arrival, experiment=experiment)
     place = _place(db, arrival, output)
+    if known := _moved(db, arrival):
+        if known.state == AcquisitionState.RUNNING:
+            return arrival.relative_path
+        moves.follow(db, arrival, known, place, now)
+        line = f"{known.path} is {arrival.path} now"
+        summaries.say(logging.INFO, "files that were moved", line, time.monotonic())
+        return ""
     names = [target.name for target in watched.targets()]
     if acquisitions.enqueue(db, arrival, place, names, now) is not None:
         line = f"queued {arrival.path}"
         summaries.say(logging.INFO, "files that are queued", line, time.monotonic())
+    return ""
+
+
+def _moved(db: Database, arrival: acquisitions.Arrival) -> Acquisition | None:
+    # The image that this one was before its file was renamed: of its content, and gone.
+    if acquisitions.is_known(db, arrival) or acquisitions.why_left_alone(db, arrival):
+        return None
+    alike = moves.with_content_of(db, arrival)
+    return next((a for a in alike if not is_there(Path(text_path(a.path)))), None)
 
 
 def _take_part(db: Database, watched: Watch, event: PartOf, now: datetime) -> None:

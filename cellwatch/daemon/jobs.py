@@ -54,6 +54,7 @@ def job_for(
     models: Mapping[str, ModelPlace | ClassifierPlace],
     *,
     are_zeros_final: bool = True,
+    twin: str = "",
 ) -> Job:
     """Return the job of a claim; `models` gives the one of each target."""
     targets = []
@@ -88,6 +89,8 @@ def job_for(
         are_zeros_final=are_zeros_final,
         compared_with=claim.compared_with,
         is_alone=is_alone(claim, models, config),
+        former_store=claim.former_store,
+        twin=twin,
     )
 
 
@@ -126,8 +129,8 @@ def has_to_wait(
     is_alone, is_choosing : bool
         As the functions of these names say.
     """
-    # It was overwritten while the masks of its former content are still being made or written.
-    if any(other.store == claim.store for other in (*here, *elsewhere)):
+    # What is being made or written now is of the same content, or has the same place.
+    if any(_are_entangled(claim, other) for other in (*here, *elsewhere)):
         return True
     # What the daemon died over has the whole station to itself.
     if any(other.daemon_deaths for other in elsewhere) or (claim.daemon_deaths and elsewhere):
@@ -136,6 +139,11 @@ def has_to_wait(
     of_one = (claim.watch, claim.experiment)
     is_chosen_there = any((other.watch, other.experiment) == of_one for other in elsewhere)
     return (is_alone and bool(here)) or (is_choosing and is_chosen_there)
+
+
+def _are_entangled(claim: Claim, other: Claim) -> bool:
+    places = {claim.store, claim.former_store} & {other.store, other.former_store}
+    return bool(places - {""}) or claim.fingerprint == other.fingerprint
 
 
 def are_zeros_final(claim: Claim, watched: Watch, now: datetime) -> bool:

@@ -26,7 +26,7 @@ from cellwatch.daemon.retraining import scheduler as training
 from cellwatch.errors import CellwatchError, DeviceError, OutputError
 from cellwatch.files.members import container_of
 from cellwatch.records import Outcome, Trouble, WorkerProcess
-from cellwatch.storage.ledger import lookup, queue, recovery, service
+from cellwatch.storage.ledger import lookup, moves, queue, recovery, service
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.ledger.queue import Claim
@@ -108,7 +108,8 @@ def give_job(life: Life, slot: WorkerSlot, worker: Worker) -> None:
     for card in cards:
         service.model_used(life.db, card, _now())
     final = are_zeros_final(claim, watched, _now())
-    job = job_for(claim, watched, life.config, models, are_zeros_final=final)
+    twin = moves.store_with_content(life.db, claim)
+    job = job_for(claim, watched, life.config, models, are_zeros_final=final, twin=twin)
     pixels, n_bytes = plane_of(claim), _size_of(life, claim)
     allowed = slot.deadlines.allowed(pixels, n_bytes)
     queue.renew(life.db, claim.acquisition_id, _now() + timedelta(seconds=allowed))
@@ -232,6 +233,8 @@ def _record(life: Life, outcome: Outcome, flight: InFlight | None) -> None:
     rois = ", ".join(result.counted for result in outcome.targets)
     notes = "; ".join(note for result in outcome.targets for note in result.notes)
     line = f"segmented {path}: {rois} in {outcome.seconds:.1f} s{f' ({notes})' if notes else ''}"
+    if outcome.copied_from:
+        line = f"{path} holds the same as {outcome.copied_from}, whose masks were copied: {rois}"
     logger.info("%s", line)
 
 

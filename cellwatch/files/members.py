@@ -4,6 +4,7 @@
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 # What the names end in of files that may hold, or list, several images.
@@ -12,6 +13,17 @@ WITH_MEMBERS = (
     "ndtiff.index", ".companion.ome",
 )  # fmt: skip
 FIELD = re.compile(r"(?:^|/)(?P<well>[A-Za-z]{1,2}\d{2})/(?P<number>\d+)$")  # of a plate
+# Names that the index of every plate of an instrument has: the plate is called after its folder.
+EVERY_PLATES = ("index.idx.xml", "index.xml", "measurementdata.mlf")
+
+
+@dataclass(frozen=True, slots=True)
+class PlateField:
+    """Which field of which well of which plate an image is."""
+
+    plate: str
+    well: str
+    field: int
 
 
 def file_of(path: Path) -> Path:
@@ -80,3 +92,24 @@ def image_name(relative: str) -> str:
         return path.name
     before = "" if file.suffix.lower() == ".lif" else f"{file.stem} "
     return f"{before}{path.name}{file.suffix}"
+
+
+def plate_field(relative: str) -> PlateField | None:
+    """Return which field of a plate an image is, by its path below a watched folder; None: of none.
+
+    Examples
+    --------
+    >>> plate_field("day1/9987.HTD/b02/3"), plate_field("day1/a.tif")
+    (PlateField(plate='day1/9987', well='B02', field=3), None)
+    >>> plate_field("screen 5/Images/Index.idx.xml/C03/1").plate
+    'screen 5'
+    """
+    file, match = PurePosixPath(container_of(relative)), FIELD.search(relative)
+    if match is None or file == PurePosixPath(relative):
+        return None
+    plate = file.with_suffix("")
+    if file.name.lower() in EVERY_PLATES:
+        above = file.parent
+        plate = above.parent if above.name.lower() == "images" else above
+    name = plate.as_posix() if plate.name else file.name
+    return PlateField(name, match["well"].upper(), int(match["number"]))

@@ -107,6 +107,23 @@ def sweep(path: Path, superseded: Path) -> int:
     return len(half) + len(old)
 
 
+def move_published(old: Path, new: Path, superseded: Path) -> None:
+    """Give a published file or folder another place; what stands there is set aside.
+
+    Raises
+    ------
+    OutputError
+        When a place cannot be written; what was published is in one of the two.
+    """
+    try:
+        new.parent.mkdir(parents=True, exist_ok=True)
+        _swap_in(old, new, superseded)
+        flush(new.parent)
+        flush(old.parent)
+    except OSError as error:
+        raise OutputError(why_unwritable(new, error)) from error
+
+
 def sync_tree(path: Path) -> None:
     """Force a file, or a folder with all it holds, to disk."""
     if path.is_dir():

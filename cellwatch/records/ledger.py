@@ -57,6 +57,11 @@ class Acquisition:
     file_notes: tuple[str, ...] | None = None
     lacks: str | None = None
     compared_with: str | None = None
+    moved_from: str | None = None
+    former_store: str | None = None
+    plate: str | None = None
+    well: str | None = None
+    field: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

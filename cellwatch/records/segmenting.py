@@ -199,6 +199,10 @@ class Job:
         The sha256 of the content whose masks are valid: with the same content nothing is done.
     is_alone : bool
         Whether no other job may be begun before this one's outcome is recorded.
+    former_store : str
+        Where the masks lie of an image that was renamed or moved; "": it was not.
+    twin : str
+        The mask store of a file of another name that has the same content; "": there is none.
     """
 
     acquisition_id: int
@@ -214,6 +218,8 @@ class Job:
     are_zeros_final: bool = True
     compared_with: str = ""
     is_alone: bool = False
+    former_store: str = ""
+    twin: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as plain JSON values."""
@@ -316,6 +322,8 @@ class Outcome:
         Of the image as it was read: its metadata may have come since it was taken in.
     is_unchanged : bool
         Whether the file holds what its masks were made of, so that nothing was done.
+    copied_from : str
+        The image of the same content whose masks these are, as ledger text; "": they are its own.
     """
 
     acquisition_id: int
@@ -327,6 +335,7 @@ class Outcome:
     seconds: float = 0.0
     info: ImageInfo | None = None
     is_unchanged: bool = False
+    copied_from: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as plain JSON values."""

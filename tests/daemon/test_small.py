@@ -4,6 +4,7 @@ import io
 import json
 import os
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,16 @@ from cellwatch.compute.pipe import receive, send
 from cellwatch.daemon.service.sdnotify import notify
 from cellwatch.errors import DeviceError, UsageError
 from cellwatch.images import load, n_planes
+from cellwatch.images.identity import content_sha256
 from cellwatch.images.whole import why_not_whole
-from cellwatch.workflows.simulate import Optics, expose, render_cells, simulate, write_manifest
+from cellwatch.workflows.simulate import (
+    SCENARIOS,
+    Optics,
+    expose,
+    render_cells,
+    simulate,
+    write_manifest,
+)
 
 
 def test_a_device_that_is_not_there_is_an_error_not_another_device():
@@ -59,21 +68,29 @@ def test_a_process_is_known_by_its_start():
     assert process_started(2**22 - 1) is None
 
 
-@pytest.mark.parametrize("scenario", ["burst", "slow", "rename", "timelapse"])
-def test_simulated_images_are_whole_and_as_the_manifest_says(tmp_path, scenario):
-    images = simulate(scenario, tmp_path / "to", 2, 96, seed=1)
+WITH_SIZE = ("burst", "slow", "rename", "timelapse", "companions", "zarr", "folder", "pause")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_simulated_images_are_as_the_manifest_says(tmp_path, scenario):
+    images = simulate(scenario, tmp_path / "to", 2, 96, seed=1, pause_s=0.01)
     write_manifest(tmp_path / "m.json", scenario, 1, images)
 
     listed = json.loads((tmp_path / "m.json").read_text())
     assert (listed["seed"], listed["scenario"]) == (1, scenario)
-    assert {p.name for p in (tmp_path / "to").iterdir()} == {
-        entry["path"].rpartition("/")[2] for entry in listed["images"]
-    }
+    assert len({entry["path"] for entry in listed["images"]}) == len(images) > 0
     for entry in images:
-        image = load(tmp_path / "to" / entry.path)
-        assert why_not_whole(tmp_path / "to" / entry.path) == ""
+        path = Path(entry.path)
+        assert entry.sha256 == content_sha256(path)
+        if entry.fate == "aborted":
+            assert why_not_whole(path)
+            continue
+        image = load(path)
+        assert why_not_whole(path) == ""
         assert n_planes(image) == entry.planes
-        assert image.info.pixel_size_um == pytest.approx(0.65)
+        assert image.pixels.any()
+        if scenario in WITH_SIZE:
+            assert image.info.pixel_size_um == pytest.approx(0.65)
 
 
 def test_equal_seeds_simulate_equal_images(tmp_path):
@@ -83,7 +100,7 @@ def test_equal_seeds_simulate_equal_images(tmp_path):
 
 
 def test_an_unknown_scenario_lists_the_known(tmp_path):
-    with pytest.raises(UsageError, match="burst, slow, rename, timelapse"):
+    with pytest.raises(UsageError, match="burst, slow, rename, timelapse, pause"):
         simulate("confocal", tmp_path, 1, 96, 0)
 
 

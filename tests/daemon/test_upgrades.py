@@ -11,7 +11,7 @@ import tifffile
 
 from cellwatch.compute.adoption import asked_for, choice_of
 from cellwatch.storage.ledger.database import open_ledger
-from cellwatch.storage.reports import station
+from cellwatch.storage.reports import station, stories
 from tests.daemon.stations import Station
 
 DATA = Path(__file__).parents[1] / "data"
@@ -96,7 +96,7 @@ def test_a_ledger_that_no_daemon_has_migrated_yet_can_be_read(tmp_path):
 
     with station.reader(next(tmp_path.glob("*.db"))) as connection:
         assert isinstance(connection, sqlite3.Connection)
-        row = station.acquisitions_at(connection, "/a.tif")[0]
+        row = stories.acquisitions_at(connection, "/a.tif")[0]
 
     assert row.targets[0].choice is None
     assert row.targets[0].params == {}

@@ -11,12 +11,12 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.files.members import image_name
+from cellwatch.files.members import image_name, plate_field
 from cellwatch.files.stems import stem_key
 from cellwatch.records import Acquisition, AcquisitionId, AcquisitionState, ImageInfo
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.path_text import path_text, text_path
-from cellwatch.storage.ledger.rows import first
+from cellwatch.storage.ledger.rows import Ledger, first
 from cellwatch.storage.masks.paths import place_key
 
 LATEST_NS = 2**63 - 1  # what SQLite's integers hold: the year 2262
@@ -95,13 +95,20 @@ def enqueue(
             acquisition = AcquisitionId(row.id)
             db.table("acquisitions").update(acquisition, _facts(arrival))
             set_state(db, acquisition, AcquisitionState.QUEUED, None, now)
-        db.table("acquisitions").update(acquisition, {"queued_at": iso(now), **_place(store)})
+        db.table("acquisitions").update(
+            acquisition, {"queued_at": iso(now), **facts_of_place(store)}
+        )
         for name in targets:
             db.table("targets").insert(
                 {"acquisition_id": acquisition, "name": name, "state": AcquisitionState.QUEUED}
             )
-        _supersede_older(db, arrival, acquisition)
+        supersede_older(db, arrival, acquisition)
         return acquisition
+
+
+def is_known(db: Ledger, arrival: Arrival) -> bool:
+    """Say whether this content was taken in under this name before, whatever became of it."""
+    return _find(db, arrival) is not None
 
 
 def place_is_free(db: Database, store: str, path: str) -> bool:
@@ -201,7 +208,7 @@ def iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")
 
 
-def _find(db: Database, arrival: Arrival) -> Acquisition | None:
+def _find(db: Ledger, arrival: Arrival) -> Acquisition | None:
     return _at(db, arrival, arrival.fingerprint)
 
 
@@ -234,7 +241,7 @@ def _queue_again(
     )
     if not is_current:  # the file was overwritten with what it had held before
         db.table("acquisitions").update(key, {"superseded_by": None})
-        _supersede_older(db, arrival, key)
+        supersede_older(db, arrival, key)
     set_state(db, key, AcquisitionState.QUEUED, None, now)
     return key
 
@@ -244,7 +251,7 @@ def _unfinished(db: Database, arrival: Arrival) -> Acquisition | None:
     return _at(db, arrival, "")
 
 
-def _at(db: Database, arrival: Arrival, fingerprint: str) -> Acquisition | None:
+def _at(db: Ledger, arrival: Arrival, fingerprint: str) -> Acquisition | None:
     sql = "SELECT * FROM acquisitions WHERE watch = ? AND path = ? AND fingerprint = ?"
     return first(db, Acquisition, sql, [arrival.watch, path_text(arrival.path), fingerprint])
 
@@ -256,7 +263,8 @@ def _is_same_file(row: Acquisition, arrival: Arrival) -> bool:
     return (row.size, row.mtime_ns) == (facts["size"], facts["mtime_ns"]) and is_same_time
 
 
-def _place(store: str) -> dict[str, str]:
+def facts_of_place(store: str) -> dict[str, str]:
+    """Return the columns that tell where the masks of an image lie."""
     return {"store": store, "place_key": place_key(store)}
 
 
@@ -281,15 +289,26 @@ def _facts(arrival: Arrival) -> dict[str, Any]:  # Any: columns
     info = arrival.info
     return {
         "watch": arrival.watch,
+        **facts_of_file(arrival),
+        "fingerprint": arrival.fingerprint,
+        **facts_of_image(info),
+    }
+
+
+def facts_of_file(arrival: Arrival) -> dict[str, str | int | None]:
+    """Return the columns that tell where an image lies, and when it was written."""
+    place = plate_field(arrival.relative_path)
+    return {
         "path": path_text(arrival.path),
         "relative_path": path_text(arrival.relative_path),
         "stem": path_text(stem_key(image_name(arrival.relative_path))),
         "experiment": path_text(arrival.experiment),
-        "fingerprint": arrival.fingerprint,
         "size": arrival.size,
         "mtime_ns": min(arrival.mtime_ns, LATEST_NS),
         "ctime_ns": arrival.ctime_ns,
-        **facts_of_image(info),
+        "plate": path_text(place.plate) if place else None,
+        "well": place.well if place else None,
+        "field": place.field if place else None,
     }
 
 
@@ -307,7 +326,8 @@ def facts_of_image(info: ImageInfo) -> dict[str, Any]:  # Any: columns
     }
 
 
-def _supersede_older(db: Database, arrival: Arrival, newer: AcquisitionId) -> None:
+def supersede_older(db: Database, arrival: Arrival, newer: AcquisitionId) -> None:
+    """Record that a file holds something else than before; inside a transaction."""
     db.execute(
         """
         UPDATE acquisitions SET superseded_by = ?

@@ -2,10 +2,16 @@
 
 from sqlite_utils import Database, Migrations
 
+from cellwatch.files.members import plate_field
 from cellwatch.files.stems import name_key, stem_key
 from cellwatch.storage.ledger.learning_tables import ACTIVE_CORRECTIONS, CHANGES_UNSEEN, THE_LOOP
-from cellwatch.storage.ledger.path_text import text_path
-from cellwatch.storage.ledger.tables import CHOICE_OF_MODEL, FIRST_LIGHT, SET_FILES
+from cellwatch.storage.ledger.path_text import path_text, text_path
+from cellwatch.storage.ledger.tables import (
+    CHOICE_OF_MODEL,
+    FIRST_LIGHT,
+    MOVES_AND_PLATES,
+    SET_FILES,
+)
 
 migrations = Migrations("cellwatch")
 
@@ -114,3 +120,15 @@ def m011_files_of_sets(db: Database) -> None:
     for statement in SET_FILES.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+@migrations()
+def m012_moves_and_plates(db: Database) -> None:
+    """Let an image keep what is known of it under another path; name plate, well and field."""
+    for statement in MOVES_AND_PLATES.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+    for key, relative in db.execute("SELECT id, relative_path FROM acquisitions").fetchall():
+        if place := plate_field(text_path(relative)):
+            sql = "UPDATE acquisitions SET plate = ?, well = ?, field = ? WHERE id = ?"
+            db.execute(sql, [path_text(place.plate), place.well, place.field, key])

@@ -48,6 +48,8 @@ class Claim:
     queued_at : str
     compared_with : str
         The sha256 of the content whose masks stand: with the same content nothing is to be done.
+    former_store : str
+        Where the masks lie of an image that was renamed or moved.
     """
 
     acquisition_id: AcquisitionId
@@ -63,6 +65,7 @@ class Claim:
     axes: str = ""
     queued_at: str = ""
     compared_with: str = ""
+    former_store: str = ""
 
 
 def claim(
@@ -109,6 +112,7 @@ def claim(
         ready.axes or "",
         ready.queued_at or "",
         ready.compared_with or "",
+        ready.former_store or "",
     )
 
 
@@ -122,7 +126,12 @@ def _next_ready(db: Database, now: datetime, *, is_newest: bool) -> Acquisition 
                  daemon_deaths >= ?, id {"DESC" if is_newest else ""}
         LIMIT 1
     """
-    return first(db, Acquisition, sql, [iso(now), MAX_DAEMON_DEATHS])
+    ready = first(db, Acquisition, sql, [iso(now), MAX_DAEMON_DEATHS])
+    if ready is None or ready.store is None:
+        return ready
+    # Masks that are to be moved from where its own will lie go first.
+    sql = "SELECT * FROM acquisitions WHERE former_store = ? AND id != ? AND state = 'queued'"
+    return first(db, Acquisition, sql, [ready.store, ready.id]) or ready
 
 
 def _begin(
@@ -204,17 +213,20 @@ def finish(
                 "priority": 0,
                 "output_mark": None,
                 "compared_with": None,
+                "former_store": None,
                 **(facts_of_image(outcome.info) if outcome.info is not None else {}),
             },
         )
-        end_attempt(db, key, "done", None, now)
+        copied = f"the same content as {outcome.copied_from}: its masks were copied"
+        end_attempt(db, key, "done", copied if outcome.copied_from else None, now)
 
 
 def keep_result(db: Database, acquisition_id: int, now: datetime) -> None:
     """Record that an image holds what its masks were made of: they stay as they are."""
     with transaction(db):
         set_state(db, acquisition_id, AcquisitionState.DONE, None, now)
-        facts = {"lease_until": None, "claimed_by": None, "compared_with": None}
+        columns = ("lease_until", "claimed_by", "compared_with", "former_store")
+        facts = dict.fromkeys(columns)
         db.table("acquisitions").update(acquisition_id, facts)
         end_attempt(db, acquisition_id, "unchanged", None, now)
 

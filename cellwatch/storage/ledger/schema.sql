@@ -49,14 +49,26 @@ CREATE TABLE acquisitions (
     lacks TEXT,
     -- The content whose masks stand; NULL: it is to be segmented whatever it holds
     compared_with TEXT,
+    -- Where the file lay before it was renamed or moved; NULL: it was not
+    moved_from TEXT,
+    -- Where its mask store lies until a worker gives it its new place; NULL: in its place
+    former_store TEXT,
+    -- Of an image that is a field of a plate; NULL: of none
+    plate TEXT,
+    well TEXT,
+    field INTEGER,
     UNIQUE (watch, path, fingerprint)
 );
 CREATE INDEX acquisitions_by_arrival ON acquisitions (arrived_at);
+CREATE INDEX acquisitions_by_content ON acquisitions (fingerprint, size);
 CREATE INDEX acquisitions_by_experiment ON acquisitions (watch, experiment);
+CREATE INDEX acquisitions_by_former_store ON acquisitions (former_store)
+    WHERE former_store IS NOT NULL;
 CREATE INDEX acquisitions_by_output_mark ON acquisitions (output_mark)
     WHERE output_mark IS NOT NULL;
 CREATE INDEX acquisitions_by_path ON acquisitions (path);
 CREATE INDEX acquisitions_by_place ON acquisitions (place_key);
+CREATE INDEX acquisitions_by_plate ON acquisitions (watch, plate) WHERE plate IS NOT NULL;
 CREATE INDEX acquisitions_by_state ON acquisitions (state, superseded_by, id);
 CREATE INDEX acquisitions_by_stem ON acquisitions (stem);
 

@@ -151,3 +151,15 @@ CREATE TABLE set_files (
 );
 CREATE INDEX set_files_by_index ON set_files (watch, index_path)
 """
+
+MOVES_AND_PLATES = """
+ALTER TABLE acquisitions ADD COLUMN moved_from TEXT;
+ALTER TABLE acquisitions ADD COLUMN former_store TEXT;
+ALTER TABLE acquisitions ADD COLUMN plate TEXT;
+ALTER TABLE acquisitions ADD COLUMN well TEXT;
+ALTER TABLE acquisitions ADD COLUMN field INTEGER;
+CREATE INDEX acquisitions_by_content ON acquisitions (fingerprint, size);
+CREATE INDEX acquisitions_by_former_store ON acquisitions (former_store)
+    WHERE former_store IS NOT NULL;
+CREATE INDEX acquisitions_by_plate ON acquisitions (watch, plate) WHERE plate IS NOT NULL
+"""

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cellwatch.errors import LedgerBroken, LedgerMissing, LedgerOutdated
-from cellwatch.records import Acquisition, AcquisitionState, Attempt, DaemonState, TargetMasks
+from cellwatch.records import AcquisitionState, DaemonState
 from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.ledger.rows import first, records
 from cellwatch.storage.ledger.version import VERSION
@@ -200,10 +200,15 @@ class Failure:
     state_since: str
 
 
-def recent_failures(db: sqlite3.Connection, limit: int = 5) -> list[Failure]:
+def recent_failures(db: sqlite3.Connection, now: datetime, limit: int = 5) -> list[Failure]:
     """Return the latest acquisitions that someone should look at."""
-    sql = "SELECT * FROM failures ORDER BY state_since DESC LIMIT ?"
-    return records(db, Failure, sql, [limit])
+    # What was taken away is told for a day; after that it is one of a number.
+    sql = """
+        SELECT * FROM failures WHERE state != 'missing' OR state_since > ?
+        ORDER BY state_since DESC LIMIT ?
+    """
+    yesterday = (now - timedelta(days=1)).isoformat()
+    return records(db, Failure, sql, [yesterday, limit])
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,49 +256,14 @@ def speed(db: sqlite3.Connection, last: int = 100) -> Speed:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class AcquisitionStory:
-    """An acquisition with its targets and the attempts at it."""
-
-    acquisition: Acquisition
-    targets: list[TargetMasks]
-    attempts: list[Attempt]
-
-
-def acquisitions_at(db: sqlite3.Connection, path: str) -> list[AcquisitionStory]:
-    """Return what is known of a file, newest first, with targets and attempts."""
-    sql = "SELECT * FROM acquisitions WHERE path = ? OR store = ? ORDER BY id DESC"
-    return _stories(db, sql, [path, path])
-
-
-def acquisitions_in(db: sqlite3.Connection, file: str, name: str) -> list[AcquisitionStory]:
-    """Return what is known of the images in a file, which holds several, by path or name."""
-    sql = "SELECT * FROM acquisitions WHERE instr(path, ?) = 1 OR instr('/' || relative_path, ?)"
-    return _stories(db, f"{sql} ORDER BY path, id DESC", [f"{file}/", f"/{name}/"])
-
-
-def acquisitions_named(db: sqlite3.Connection, name: str) -> list[AcquisitionStory]:
-    """Return what is known of files of a name, in whatever folder, newest first."""
-    sql = """
-        SELECT * FROM acquisitions
-        WHERE relative_path = ? OR substr(relative_path, -length(?)) = ? ORDER BY id DESC
-    """
-    return _stories(db, sql, [name, f"/{name}", f"/{name}"])
-
-
-def finished(db: sqlite3.Connection) -> list[AcquisitionStory]:
-    """Return every acquisition whose masks are recorded, whatever became of it."""
-    sql = "SELECT * FROM acquisitions WHERE finished_at IS NOT NULL ORDER BY id"
-    return _stories(db, sql, [])
-
-
 def finished_stores(
     db: sqlite3.Connection, after: int, limit: int
 ) -> list[tuple[int, str, str, str]]:
     """Return id, store, time and mark of acquisitions that are done, from an id on."""
     sql = """
         SELECT id, store, finished_at, coalesce(output_mark, '') FROM acquisitions
-        WHERE finished_at IS NOT NULL AND state != 'running' AND superseded_by IS NULL AND id > ?
+        WHERE finished_at IS NOT NULL AND state != 'running' AND superseded_by IS NULL
+              AND former_store IS NULL AND id > ?
         ORDER BY id LIMIT ?
     """
     return [tuple(row) for row in db.execute(sql, [after, limit])]
@@ -325,25 +295,3 @@ def segmented_since(db: sqlite3.Connection, experiment: str, since: str) -> list
               AND (? = '' OR finished_at >= ?) ORDER BY id
     """
     return records(db, Segmented, sql, [path_text(experiment), since, since])
-
-
-def states_by_path(db: sqlite3.Connection) -> dict[str, list[AcquisitionState]]:
-    """Return the states of the acquisitions that are not superseded, by path."""
-    found: dict[str, list[AcquisitionState]] = {}
-    sql = "SELECT path, state FROM acquisitions WHERE superseded_by IS NULL ORDER BY id"
-    for path, state in db.execute(sql):
-        found.setdefault(path, []).append(AcquisitionState(state))
-    return found
-
-
-def _stories(db: sqlite3.Connection, sql: str, values: Sequence[str]) -> list[AcquisitionStory]:
-    return [_story(db, row) for row in records(db, Acquisition, sql, values)]
-
-
-def _story(db: sqlite3.Connection, row: Acquisition) -> AcquisitionStory:
-    of = "WHERE acquisition_id = ? ORDER BY id"
-    return AcquisitionStory(
-        row,
-        records(db, TargetMasks, f"SELECT * FROM targets {of}", [row.id]),
-        records(db, Attempt, f"SELECT * FROM attempts {of}", [row.id]),
-    )

@@ -1,0 +1,87 @@
+"""Masks go with their image: moved with a file that was renamed, copied for one that is alike.
+
+With a mask store go the label TIFFs and the tables beside it.
+"""
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from cellwatch.files.atomic import write_json
+from cellwatch.files.publish import move_published, sweep, written_aside
+from cellwatch.storage.ledger.path_text import path_text
+from cellwatch.storage.masks.content import Json
+from cellwatch.storage.masks.label_tiff import beside
+from cellwatch.storage.masks.measurements import KINDS, table_beside
+from cellwatch.storage.masks.paths import label_tiffs_of
+from cellwatch.storage.masks.plates import METADATA, plate_of, write_plate
+
+
+def source_sha256(store: Path) -> str:
+    """Return the sha256 of the image of which a mask store is; "": it does not say."""
+    return str(_source_of(store).get("sha256", ""))
+
+
+def source_path(store: Path) -> str:
+    """Return the path of that image, as ledger text; "": it does not say."""
+    return str(_source_of(store).get("path", ""))
+
+
+def move_masks(former: Path, store: Path, superseded: Path) -> None:
+    """Give a mask store, and what lies beside it, the place that its image's new name asks for.
+
+    The store goes last: what a killed process left is moved by the next one.
+
+    Raises
+    ------
+    OutputError
+        When a place cannot be written.
+    """
+    pairs = [(tiff, beside(store, _target_of(tiff, former))) for tiff in label_tiffs_of(former)]
+    pairs += [(table_beside(former, kind), table_beside(store, kind)) for kind in KINDS]
+    for old, new in pairs:
+        if old.exists():
+            sweep(new, superseded)
+            move_published(old, new, superseded)
+    sweep(store, superseded)
+    move_published(former, store, superseded)
+    for plate in {plate_of(former), plate_of(store)} - {None}:
+        if plate is not None and plate.is_dir():
+            write_plate(plate)
+    _remove_if_bare(former.parent)
+
+
+def copy_masks(twin: Path, store: Path, path: str, superseded: Path) -> None:
+    """Copy a mask store for another image, at `path`, with the same content.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written.
+    """
+    with written_aside(store, superseded) as aside:
+        shutil.copytree(twin, aside)
+        said = json.loads((aside / METADATA).read_text(encoding="utf-8"))
+        said["attributes"]["cellwatch"]["source"]["path"] = path_text(path)
+        write_json(aside / METADATA, said)
+
+
+def _target_of(tiff: Path, store: Path) -> str:
+    # Which target's labels a TIFF beside a store holds; "": those of the only one.
+    labels = store / "labels"
+    names = [part.name for part in labels.iterdir()] if labels.is_dir() else []
+    return next((name for name in names if beside(store, name) == tiff), "")
+
+
+def _source_of(store: Path) -> Json:
+    with suppress(OSError, ValueError, KeyError):
+        said = json.loads((store / METADATA).read_text(encoding="utf-8"))
+        source: Json = said["attributes"]["cellwatch"]["source"]
+        return source
+    return {}
+
+
+def _remove_if_bare(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
