@@ -22,6 +22,7 @@ from cellwatch.daemon.results import ResultChanged
 from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.summaries import Summaries
 from cellwatch.storage.ledger.queue import Claim
+from cellwatch.storage.ledger.turns import Turn
 from cellwatch.storage.masks.paths import SUPERSEDED
 from cellwatch.zoo.cards import ModelPlace
 from cellwatch.zoo.classifiers import ClassifierPlace
@@ -145,6 +146,7 @@ class Life:
     )
     space: DiskSpace = field(default_factory=DiskSpace)
     n_claims: int = 0
+    served: dict[str, int] = field(default_factory=dict)  # by watch: which claim was its last
     is_output_claimed: bool = False  # its mark could be written
     clock_ahead: float | None = None  # of the clock that never jumps, in s
     heartbeat_at: float = 0.0
@@ -183,6 +185,13 @@ class Life:
     def elsewhere(self, slot: WorkerSlot) -> list[InFlight]:
         """Return the jobs that other workers have in hand."""
         return [flight for other in self.slots if other is not slot for flight in other.flights]
+
+    def turns(self) -> list[Turn]:
+        """Return when the images of each watched folder take their turn."""
+        return [
+            Turn(w.name, w.priority, w.order == "newest", self.served.get(w.name, 0))
+            for w in self.config.watch
+        ]
 
     def watch_named(self, name: str) -> Watch | None:
         """Return a watched folder by its name; None: there is none any more."""

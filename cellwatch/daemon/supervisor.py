@@ -195,6 +195,7 @@ def _begin(life: Life) -> None:
         logger.warning("%s was being segmented when the daemon died; it is queued again", store)
     if again := recovery.retry_failed(life.db, now):
         logger.info("images that failed before and are tried again: %d", again)
+    queue.set_aside_unwatched(life.db, [watched.name for watched in config.watch], now)
     if not life.is_once:  # which trains nothing
         training.take_up(life.nights, now)
 
@@ -285,7 +286,7 @@ def _is_everything_done(life: Life) -> bool:
     if not all_quiet or not life.events.is_empty() or not inbox.is_quiet(life.drops):
         return False
     is_held = any(slot.claimed is not None for slot in life.slots)
-    return not is_held and not queue.has_work(life.db)
+    return not is_held and not queue.has_work(life.db, life.turns())
 
 
 def _end(life: Life) -> None:

@@ -77,10 +77,13 @@ def give_job(life: Life, slot: WorkerSlot, worker: Worker) -> None:
         worker_pid=worker.pid,
         now=_now(),
         lease=timedelta(seconds=slot.deadlines.allowed(0, 0)),
+        folders=life.turns(),
     )
     if claim is None:
         return
-    life.n_claims += slot.claimed is None
+    if slot.claimed is None:
+        life.n_claims += 1
+        life.served[claim.watch] = life.n_claims
     slot.claimed = claim
     watched = life.watch_named(claim.watch)
     reason = why_no_job(claim, watched)

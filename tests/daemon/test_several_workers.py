@@ -137,14 +137,19 @@ def waits(claim, here, elsewhere, *, is_alone=False, is_choosing=False):
 
 
 def test_a_claim_waits_for_what_it_may_not_be_done_beside():
-    other = replace(CLAIM, acquisition_id=AcquisitionId(2), store="/masks/b.zarr")
-    newer = replace(CLAIM, acquisition_id=AcquisitionId(3))
+    place = {"store": "/masks/b.zarr", "fingerprint": "g"}
+    other = replace(CLAIM, acquisition_id=AcquisitionId(2), **place)
+    newer = replace(CLAIM, acquisition_id=AcquisitionId(3), fingerprint="h")
+    alike = replace(CLAIM, acquisition_id=AcquisitionId(4), store="/masks/c.zarr")
+    moved = replace(other, former_store=CLAIM.store)
     elsewhere = replace(other, experiment="day2")
     died_over = replace(other, daemon_deaths=3)
 
     assert not waits(CLAIM, [], [], is_alone=True, is_choosing=True)
     assert not waits(CLAIM, [other], [other])
     assert waits(newer, [], [CLAIM])  # of one file: its masks have one place
+    assert waits(alike, [], [CLAIM])  # of one content: it is computed once
+    assert waits(moved, [], [CLAIM])  # whose masks are still to be moved from there
     assert waits(CLAIM, [other], [], is_alone=True)
     assert not waits(CLAIM, [], [other], is_alone=True)  # a worker died over it: this one may
     assert waits(CLAIM, [], [other], is_alone=True, is_choosing=True)  # which may choose its model

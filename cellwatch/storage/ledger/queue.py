@@ -5,7 +5,7 @@ kills its worker cannot be tried for ever.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,14 +16,14 @@ from cellwatch.records import Acquisition, AcquisitionId, AcquisitionState, Outc
 from cellwatch.storage.ledger.acquisitions import facts_of_image, iso, set_state
 from cellwatch.storage.ledger.attempts import (
     MAX_ATTEMPTS,
-    MAX_DAEMON_DEATHS,
     end_attempt,
     give_attempt_back,
     release,
 )
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.path_text import text_path
-from cellwatch.storage.ledger.rows import NOT_PAUSED, first
+from cellwatch.storage.ledger.rows import first
+from cellwatch.storage.ledger.turns import Turn, has_queued, next_ready, turns_of
 
 RETRY_AFTER = timedelta(minutes=1)  # doubled at each further attempt
 BLOCKED_AGAIN_AFTER = timedelta(minutes=1)  # doubled each time
@@ -76,6 +76,7 @@ def claim(
     now: datetime,
     lease: timedelta,
     is_newest: bool = False,
+    folders: Sequence[Turn] | None = None,
 ) -> Claim | None:
     """Take the next acquisition, counting the attempt before the work.
 
@@ -83,6 +84,8 @@ def claim(
     ----------
     is_newest : bool
         Whether it is the one that came last, of those that are as urgent as any.
+    folders : sequence of Turn, or None
+        Of which folders; None: of all that there are.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def claim(
         None: nothing is ready.
     """
     with transaction(db):
-        ready = _next_ready(db, now, is_newest=is_newest)
+        ready = _next_ready(db, folders, now, is_newest=is_newest)
         if ready is None:
             return None
         _begin(db, ready, (device, worker_pid), now, now + lease)
@@ -116,17 +119,10 @@ def claim(
     )
 
 
-def _next_ready(db: Database, now: datetime, *, is_newest: bool) -> Acquisition | None:
-    sql = f"""
-        SELECT * FROM acquisitions
-        WHERE superseded_by IS NULL AND {NOT_PAUSED}
-              AND (state = 'queued'
-                   OR (state IN ('failed', 'blocked', 'waiting') AND retry_at <= ?))
-        ORDER BY compared_with IS NOT NULL, priority DESC, state != 'queued',
-                 daemon_deaths >= ?, id {"DESC" if is_newest else ""}
-        LIMIT 1
-    """
-    ready = first(db, Acquisition, sql, [iso(now), MAX_DAEMON_DEATHS])
+def _next_ready(
+    db: Database, folders: Sequence[Turn] | None, now: datetime, *, is_newest: bool
+) -> Acquisition | None:
+    ready = next_ready(db, turns_of(db, folders), now, is_newest=is_newest)
     if ready is None or ready.store is None:
         return ready
     # Masks that are to be moved from where its own will lie go first.
@@ -297,11 +293,19 @@ def renew(db: Database, acquisition_id: int, until: datetime) -> None:
         db.table("acquisitions").update(acquisition_id, {"lease_until": iso(until)})
 
 
-def has_work(db: Database) -> bool:
+def has_work(db: Database, folders: Sequence[Turn] | None = None) -> bool:
     """Say whether an acquisition is queued or in flight; what is paused is not."""
+    is_running = db.execute("SELECT 1 FROM acquisitions WHERE state = 'running' LIMIT 1").fetchone()
+    return bool(is_running) or any(has_queued(db, turn.watch) for turn in turns_of(db, folders))
+
+
+def set_aside_unwatched(db: Database, watches: Sequence[str], now: datetime) -> int:
+    """Block what is queued of folders that the configuration has no more; return how many."""
+    marks = ",".join("?" * len(watches))
     sql = f"""
-        SELECT 1 FROM acquisitions
-        WHERE state = 'running' OR (superseded_by IS NULL AND {NOT_PAUSED} AND (
-            state = 'queued' OR (state = 'waiting' AND retry_at IS NOT NULL))) LIMIT 1
+        UPDATE acquisitions SET state = 'blocked', state_since = ?, retry_at = NULL,
+               reason = 'watched folder ''' || watch || ''' is not in the configuration any more'
+        WHERE state = 'queued' AND watch NOT IN ({marks})
     """
-    return db.execute(sql).fetchone() is not None
+    with transaction(db):
+        return int(db.execute(sql, [iso(now), *watches]).rowcount)

@@ -71,6 +71,10 @@ CREATE INDEX acquisitions_by_place ON acquisitions (place_key);
 CREATE INDEX acquisitions_by_plate ON acquisitions (watch, plate) WHERE plate IS NOT NULL;
 CREATE INDEX acquisitions_by_state ON acquisitions (state, superseded_by, id);
 CREATE INDEX acquisitions_by_stem ON acquisitions (stem);
+CREATE INDEX acquisitions_to_do ON acquisitions
+    (watch, compared_with IS NOT NULL, priority DESC, daemon_deaths >= 3, id)
+    WHERE state = 'queued' AND superseded_by IS NULL;
+CREATE INDEX acquisitions_to_retry ON acquisitions (watch, retry_at) WHERE retry_at IS NOT NULL;
 
 CREATE TABLE targets (
     id INTEGER PRIMARY KEY,

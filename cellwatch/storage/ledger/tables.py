@@ -161,5 +161,9 @@ ALTER TABLE acquisitions ADD COLUMN field INTEGER;
 CREATE INDEX acquisitions_by_content ON acquisitions (fingerprint, size);
 CREATE INDEX acquisitions_by_former_store ON acquisitions (former_store)
     WHERE former_store IS NOT NULL;
+CREATE INDEX acquisitions_to_do ON acquisitions
+    (watch, compared_with IS NOT NULL, priority DESC, daemon_deaths >= 3, id)
+    WHERE state = 'queued' AND superseded_by IS NULL;
+CREATE INDEX acquisitions_to_retry ON acquisitions (watch, retry_at) WHERE retry_at IS NOT NULL;
 CREATE INDEX acquisitions_by_plate ON acquisitions (watch, plate) WHERE plate IS NOT NULL
 """
