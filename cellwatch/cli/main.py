@@ -36,6 +36,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "corrections": ("corrections",),
     "session": ("session",),
     "retrain": ("retrain", "rerun"),
+    "plates": ("plates",),
     "queue": ("pause", "resume", "bump", "skip", "requeue"),
     "effort": ("effort",),
     "measurements": ("measurements",),

@@ -3,7 +3,7 @@
 import sys
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,17 +16,19 @@ from cellwatch.errors import EXIT_NOT_RUNNING
 from cellwatch.records import AcquisitionState, DaemonState
 from cellwatch.storage.ledger.locking import DAEMON, holder
 from cellwatch.storage.ledger.path_text import printable
-from cellwatch.storage.reports import doubts, station
+from cellwatch.storage.reports import doubts, plates, station
 from cellwatch.storage.reports.pauses import pauses
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Sequence
 
     from _typeshed import DataclassInstance
 
+PLATES = 5  # of yesterday and today
 REFRESH_S = 2.0
 RUNS = (DaemonState.RUNNING, DaemonState.DEGRADED)
-SCAN_LATE_S = 60.0  # folders are looked into every ten seconds
+SCAN_LATE_S = 60.0  # after the time at which a folder was to be looked into
 CLEAR = "\x1b[2J\x1b[H"  # the screen, and home
 
 
@@ -76,6 +78,7 @@ def station_status(
             "doubts": {},
             "unread": [],
             "pauses": [],
+            "plates": [],
             "reload_error": "",
             "ledger_mended": "",
         }
@@ -98,9 +101,15 @@ def station_status(
             "doubts": doubts.doubts(db) if station.has_loop(db) else {},
             "unread": _plain(station.unread(db)),
             "pauses": _plain(pauses(db)),
+            "plates": _plain(_plates(db, now)),
             "reload_error": station.told(db, station.RELOAD_ERROR),
             "ledger_mended": station.told(db, station.LEDGER_MENDED),
         }
+
+
+def _plates(db: "sqlite3.Connection", now: datetime) -> "list[plates.PlateSummary]":
+    yesterday = (now - timedelta(days=1)).isoformat()
+    return plates.plates(db, since=yesterday)[:PLATES] if plates.has_plates(db) else []
 
 
 def _plain(rows: "Sequence[DataclassInstance]") -> list[dict[str, Any]]:  # Any: JSON
@@ -140,13 +149,19 @@ def _show_status(facts: dict[str, Any]) -> None:  # Any: JSON
         what = f"images in '{pause['watch']}' are" if pause["watch"] else "all is"
         since = local_time(pause["since"])
         typer.echo(f"{what} paused by {pause['by']} since {since} (cellwatch resume)")
+    for plate in facts["plates"]:
+        bad = f", {plate['bad']} bad" if plate["bad"] else ""
+        typer.echo(
+            f"plate {printable(plate['plate'])}: {plate['done']} of {plate['fields']} fields in "
+            f"{plate['wells']} wells done{bad}, {plate['rois']} ROIs (cellwatch plates)"
+        )
     if doubt := doubt_of(facts["doubts"]):
         typer.echo(doubt)
     if unread := unread_of(facts["unread"]):
         typer.echo(unread)
     for folder in facts["folders"] if facts["state"] in RUNS else []:
         reason = f": {folder['reason']}" if folder["reason"] else f", {folder['files']} files"
-        if _age(folder["scanned_at"]) > SCAN_LATE_S:
+        if _age(folder["due_at"]) > SCAN_LATE_S:
             reason += (
                 f" (not looked into for {_since(folder['scanned_at'])}: does the disk answer?)"
             )

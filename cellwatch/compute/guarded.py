@@ -17,6 +17,8 @@ from typing import BinaryIO, cast
 from cellwatch.compute.pipe import Message, receive, send
 from cellwatch.compute.processes import die_with_parent
 
+ENDS_WITHIN_S = 5.0  # a process that was killed
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -89,7 +91,10 @@ class Guarded:
         process = self._process
         assert process is not None
         process.kill()
-        code = process.wait()
+        try:
+            code = process.wait(ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:  # the kernel itself waits for a disk or a share
+            code = -signal.SIGKILL
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 with suppress(OSError):  # what it was still to be told has nobody to read it

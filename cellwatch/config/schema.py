@@ -101,6 +101,7 @@ class WatchDefaults(Segmenting):
     pixel_size: Annotated[float | None, BeforeValidator(as_pixel_size)] = None
     settle: Annotated[float | None, BeforeValidator(as_settle)] = None
     experiment: Annotated[str, BeforeValidator(as_experiment)] = "folder"
+    polling: Literal["auto", "always", "never"] = "auto"
     priority: int = 0
     order: Literal["oldest", "newest"] = "oldest"
     segment: tuple[Target, ...] = ()
@@ -118,6 +119,13 @@ class Watch(WatchDefaults):
         if self.settle is not None:
             return self.settle
         return NETWORK_SETTLE_S if is_network(self.folder) else SETTLE_S
+
+    @property
+    def is_polled(self) -> bool:
+        """Say whether it is looked into from time to time alone: a share reports no changes."""
+        if self.polling == "auto":
+            return is_network(self.folder)
+        return self.polling == "always"
 
     def targets(self) -> tuple[Target, ...]:
         """Return what is segmented: `segment`, or one target named `cells`.

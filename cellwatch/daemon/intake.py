@@ -14,6 +14,7 @@ from sqlite_utils import Database
 from cellwatch.config.schema import Watch
 from cellwatch.daemon.inspection import FromWatcher, Listed, PartOf, looked_into
 from cellwatch.daemon.inspector import Inspector
+from cellwatch.daemon.share_lister import ShareLister
 from cellwatch.daemon.summaries import Later, Summaries
 from cellwatch.files.members import container_of, is_there
 from cellwatch.images import sets
@@ -24,7 +25,7 @@ from cellwatch.storage.ledger import acquisitions, lookup, moves, service, set_f
 from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.masks.paths import store_path
 from cellwatch.watching.names import experiment_of
-from cellwatch.watching.scanner import scan, unread_in
+from cellwatch.watching.scanner import LOCAL, Lister, scan, unread_in
 from cellwatch.watching.settle import Sighting
 from cellwatch.watching.watcher import (
     INTERRUPTED_AFTER_S,
@@ -41,7 +42,13 @@ WATCH_AGAIN_S = 5.0
 UNREAD_EVERY_S = 60.0  # how often files of kinds that are not read are counted
 
 
-def plan_for(watched: Watch, inspector: Inspector | None = None, *, is_once: bool) -> WatchPlan:
+def plan_for(
+    watched: Watch,
+    inspector: Inspector | None = None,
+    lister: Lister = LOCAL,
+    *,
+    is_once: bool,
+) -> WatchPlan:
     """Return what a watcher needs of a folder's configuration.
 
     With `is_once` a file that is not whole when it has settled is given up at once.
@@ -54,6 +61,8 @@ def plan_for(watched: Watch, inspector: Inspector | None = None, *, is_once: boo
         settle_s=watched.settle_s,
         interrupted_after_s=watched.settle_s if is_once else INTERRUPTED_AFTER_S,
         why_not_whole=inspector.why_not_whole if inspector is not None else why_not_whole,
+        has_events=not watched.is_polled,
+        lister=lister,
     )
 
 
@@ -73,7 +82,8 @@ def start_watching(
     """
     inspector = Inspector()
     forget = forget if forget is not None else queues.SimpleQueue()
-    plan = plan_for(watched, inspector, is_once=is_once)
+    lister = ShareLister() if watched.is_polled else LOCAL
+    plan = plan_for(watched, inspector, lister, is_once=is_once)
 
     def run() -> None:
         unread_at = 0.0
@@ -86,7 +96,8 @@ def start_watching(
                             forget.put(report.event.index.path)  # its set has grown
                     if isinstance(event, Scanned):
                         is_time = time.monotonic() >= unread_at
-                        unread_at = time.monotonic() + UNREAD_EVERY_S if is_time else unread_at
+                        pause = max(UNREAD_EVERY_S, event.next_in_s)
+                        unread_at = time.monotonic() + pause if is_time else unread_at
                         on_event(FromWatcher(watched, event, unread=_unread(watched, is_time)))
                     if isinstance(event, Scanned) and event.is_quiet:
                         inspector.close()
@@ -96,6 +107,8 @@ def start_watching(
                 on_event(FromWatcher(watched, Scanned(0, False, reason)))
                 stop.wait(WATCH_AGAIN_S)
         inspector.close()
+        if isinstance(lister, ShareLister):
+            lister.close()
 
     thread = threading.Thread(target=run, daemon=True, name=f"watch-{watched.name}")
     thread.start()
@@ -169,7 +182,13 @@ def _take_scan(db: Database, report: FromWatcher, event: Scanned, now: datetime)
     if not event.reason and (skipped := skip_existing(db, watched, now)):
         logger.info("%s: %d files were there before; skipped", watched.folder, skipped)
     service.folder_scanned(
-        db, watched.name, str(watched.folder), files=event.files, reason=event.reason, now=now
+        db,
+        watched.name,
+        str(watched.folder),
+        files=event.files,
+        reason=event.reason,
+        now=now,
+        next_in_s=event.next_in_s,
     )
     if report.unread is not None and not event.reason:
         for suffix in service.unread_found(db, watched.name, report.unread):

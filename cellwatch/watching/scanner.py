@@ -2,13 +2,15 @@
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from cellwatch.images.suffixes import suffix_of
 from cellwatch.watching.names import is_wanted
 from cellwatch.watching.settle import Sighting
 
+Place = tuple[int, int]  # device and inode
 ANY_NAME = "\uffff"  # represents a folder's files when patterns are asked about the folder
 
 
@@ -85,6 +87,15 @@ def unread_in(
     return found
 
 
+def place_of(folder: Path) -> Place | None:
+    """Return the device and inode of a folder; None: it is not there."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def is_bare(folder: Path) -> bool:
     """Say whether a folder holds nothing at all, as a mount point without its disk does."""
     try:
@@ -150,3 +161,40 @@ def _whole_folder(path: Path, relative: str) -> Sighting:
             status = os.lstat(f"{folder}/{name}")
             size, newest = size + status.st_size, max(newest, status.st_mtime_ns)
     return Sighting(relative, size, newest)
+
+
+class Lister(Protocol):
+    """Who looks into a folder: this process, or another that may be given up."""
+
+    def scan(
+        self, root: Path, include: Sequence[str], exclude: Sequence[str], suffixes: Sequence[str]
+    ) -> Iterable[Sighting]:
+        """Return what `scan` yields, or raise what it raises."""
+
+    def look(
+        self,
+        root: Path,
+        relative: str,
+        include: Sequence[str],
+        exclude: Sequence[str],
+        suffixes: Sequence[str],
+    ) -> Sighting | None:
+        """Return what `look` returns."""
+
+    def place_of(self, folder: Path) -> Place | None:
+        """Return what `place_of` returns."""
+
+    def is_bare(self, folder: Path) -> bool:
+        """Return what `is_bare` returns."""
+
+
+class _Local:
+    """Look into folders of this machine."""
+
+    scan = staticmethod(scan)
+    look = staticmethod(look)
+    place_of = staticmethod(place_of)
+    is_bare = staticmethod(is_bare)
+
+
+LOCAL: Lister = _Local()

@@ -1,34 +1,26 @@
 """Watch one folder: events as hints, scans as the truth, finished files as one generator."""
 
-import errno
-import logging
-import os
 import queue
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from cellwatch.images.structure import why_file_not_whole
-from cellwatch.watching.scanner import is_bare, item_of, look, scan
+from cellwatch.watching.kernel_events import n_lost, observe
+from cellwatch.watching.scanner import LOCAL, Lister, item_of
 from cellwatch.watching.settle import SETTLE_S, Settler, Sighting
 
-logger = logging.getLogger(__name__)
-
 TICK_S = 0.25
-RESCAN_S = 10.0
+RESCAN_S = 10.0  # between scans, if these are quick
+RESCAN_AT_MOST_S = 600.0
+SCAN_SHARE = 0.01  # of the time that scans of a large folder may take beside events of the kernel
+SCAN_SHARE_ALONE = 0.1  # and where there are none
 OFFLINE_RETRY_S = 5.0
 INTERRUPTED_AFTER_S = 600.0  # an incomplete file that does not change for so long was given up
-LIMITS = {  # of the kernel, by the error that says so
-    errno.EMFILE: ". To raise the limit: sysctl fs.inotify.max_user_instances=1024",
-    errno.ENOSPC: ". To raise the limit: sysctl fs.inotify.max_user_watches=1048576",
-}
 OBSERVE_AGAIN_S = 600.0  # after the kernel refused its events
 LIVE = 4096  # hints waiting to be looked at; beyond it a scan is cheaper
 
@@ -49,6 +41,10 @@ class WatchPlan:
         Whether files stay where they were put, as a microscope's do and a drop folder's do not: an
         empty folder then is a mount point without its disk, and a file with another ctime was
         written to.
+    has_events : bool
+        Whether the kernel is asked to report changes; of a share it knows its own alone.
+    lister : Lister
+        Looks into the folder.
     """
 
     root: Path
@@ -59,6 +55,8 @@ class WatchPlan:
     interrupted_after_s: float = INTERRUPTED_AFTER_S
     why_not_whole: Callable[[Path], str] = why_file_not_whole
     is_archive: bool = True
+    has_events: bool = True
+    lister: Lister = LOCAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +107,14 @@ class Scanned:
         Whether every file there is has been reported.
     reason : str
         Why the folder could not be listed; "" when it could.
+    next_in_s : float
+        When the next one is due.
     """
 
     files: int
     is_quiet: bool
     reason: str = ""
+    next_in_s: float = RESCAN_S
 
 
 Event = Finished | Unfinished | Gone | Scanned
@@ -162,26 +163,28 @@ def watch(
     memory = _remembered(plan, known, stood)
     observer: BaseObserver | None = None
     next_scan = next_observer = 0.0
-    n_lost = _lost.count
+    lost = n_lost()
     try:
         while not stop.is_set():
             now = time.monotonic()
             _forget(memory, forget)
-            if now >= next_observer and (observer is None or not observer.is_alive()):
-                observer = _observe(plan.root, hints)
+            is_deaf = plan.has_events and (observer is None or not observer.is_alive())
+            if is_deaf and now >= next_observer:
+                observer = observe(plan.root, hints)
                 is_refused = observer is None and plan.root.is_dir()
                 next_observer = now + (OBSERVE_AGAIN_S if is_refused else RESCAN_S)
                 next_observer = next_observer if plan.root.is_dir() else now
-            if _lost.count != n_lost:
-                n_lost, next_scan = _lost.count, now  # events were lost: look at everything
+            if n_lost() != lost:
+                lost, next_scan = n_lost(), now  # events were lost: look at everything
             if now >= next_scan or hints.qsize() > LIVE:
                 while not hints.empty():
                     hints.get()
                 reason, files = _scan_all(plan, memory, now)
+                pause = _until_next_scan(now, reason, has_events=observer is not None)
                 yield from _ripe(plan, memory, now)
                 is_quiet = not memory.settler and (forget is None or forget.empty())
-                yield Scanned(files, is_quiet, reason)
-                next_scan = now + (OFFLINE_RETRY_S if reason else RESCAN_S)
+                yield Scanned(files, is_quiet, reason, pause)
+                next_scan = now + pause
             else:
                 yield from _take_hints(plan, memory, hints, now)
                 ripe = list(_ripe(plan, memory, now))
@@ -193,6 +196,14 @@ def watch(
         if observer is not None and observer.is_alive():
             observer.stop()
             observer.join()
+
+
+def _until_next_scan(began: float, reason: str, *, has_events: bool) -> float:
+    # A folder of a million files is looked through more rarely than one of a hundred.
+    if reason:
+        return OFFLINE_RETRY_S
+    share = SCAN_SHARE if has_events else SCAN_SHARE_ALONE
+    return min(RESCAN_AT_MOST_S, max(RESCAN_S, (time.monotonic() - began) / share))
 
 
 def _forget(memory: "_Memory", names: "queue.SimpleQueue[str] | None") -> None:
@@ -213,7 +224,7 @@ def _remembered(
 def _scan_all(plan: WatchPlan, memory: _Memory, now: float) -> tuple[str, int]:
     files = 0
     try:
-        for sighting in scan(plan.root, plan.include, plan.exclude, plan.suffixes):
+        for sighting in plan.lister.scan(plan.root, plan.include, plan.exclude, plan.suffixes):
             files += 1
             _see(plan, memory, sighting, now)
     except OSError as error:
@@ -221,7 +232,7 @@ def _scan_all(plan: WatchPlan, memory: _Memory, now: float) -> tuple[str, int]:
     if not files and memory.has_held and _is_offline(plan, memory):
         return f"{plan.root} holds none of the files known: its disk may not be mounted", 0
     if files:
-        memory.has_held, memory.place = True, _place_of(plan.root)
+        memory.has_held, memory.place = True, plan.lister.place_of(plan.root)
     # What it takes to be whole may lie in another file that has come: the metadata of a set.
     memory.again = set(memory.unfinished)
     return "", files
@@ -229,17 +240,10 @@ def _scan_all(plan: WatchPlan, memory: _Memory, now: float) -> tuple[str, int]:
 
 def _is_offline(plan: WatchPlan, memory: _Memory) -> bool:
     # Without its disk a folder is the mount point. The same one as before was emptied by somebody.
-    if not plan.is_archive or (memory.place is not None and memory.place == _place_of(plan.root)):
+    place = plan.lister.place_of(plan.root)
+    if not plan.is_archive or (memory.place is not None and memory.place == place):
         return False
-    return is_bare(plan.root) or memory.place is not None
-
-
-def _place_of(folder: Path) -> tuple[int, int] | None:
-    try:
-        status = folder.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+    return plan.lister.is_bare(plan.root) or memory.place is not None
 
 
 def _take_hints(
@@ -248,13 +252,17 @@ def _take_hints(
     paths = {item_of(hints.get(), plan.suffixes) for _ in range(hints.qsize())}
     watched = [s.path for s in memory.settler.settled(float("inf"))]
     for relative in paths.union(watched):
-        sighting = look(plan.root, relative, plan.include, plan.exclude, plan.suffixes)
+        sighting = _look(plan, relative)
         if sighting:
             _see(plan, memory, sighting, now)
         elif not _is_offline(plan, memory):
             memory.settler.forget(relative)
             if memory.unfinished.pop(relative, None):
                 yield Gone(relative)
+
+
+def _look(plan: WatchPlan, relative: str) -> Sighting | None:
+    return plan.lister.look(plan.root, relative, plan.include, plan.exclude, plan.suffixes)
 
 
 def _see(plan: WatchPlan, memory: _Memory, sighting: Sighting, now: float) -> None:
@@ -275,7 +283,7 @@ def _ripe(plan: WatchPlan, memory: _Memory, now: float) -> Iterator[Event]:
             continue  # it is not whole and has not changed since it was looked at
         memory.again.discard(sighting.path)
         reason = plan.why_not_whole(plan.root / sighting.path)
-        seen_again = look(plan.root, sighting.path, plan.include, plan.exclude, plan.suffixes)
+        seen_again = _look(plan, sighting.path)
         if seen_again is None or _seen(plan, seen_again) != sighting:
             continue  # it changed while it was looked at
         if not reason:
@@ -290,61 +298,3 @@ def _ripe(plan: WatchPlan, memory: _Memory, now: float) -> Iterator[Event]:
         if memory.unfinished.get(sighting.path) != (sighting, reason, given_up):
             memory.unfinished[sighting.path] = (sighting, reason, given_up)
             yield Unfinished(sighting, reason, given_up)
-
-
-def _observe(root: Path, hints: "queue.SimpleQueue[str]") -> BaseObserver | None:
-    if not root.is_dir():
-        return None
-    # watchdog says so, at length, of each folder that comes with files; the scan misses none.
-    warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
-    if _lost not in WATCHDOG.handlers:
-        # What watchdog says goes to nobody but `_lost`: an observer that is stopped while it reads
-        # calls that an error.
-        WATCHDOG.addHandler(_lost)
-        WATCHDOG.propagate = False
-    try:
-        observer = Observer()
-        observer.schedule(_Hints(root, hints), str(root), recursive=True)
-        observer.start()
-    except OSError as error:
-        # The scan finds everything; only the seconds until the next one are lost.
-        logger.warning(
-            "%s: no events from the kernel (%s); scanning every %g s%s",
-            root,
-            error.strerror or error,
-            RESCAN_S,
-            LIMITS.get(error.errno or 0, ""),
-        )
-        return None
-    return observer
-
-
-class _Lost(logging.Handler):
-    """Count how often the kernel's queue of events ran over, as watchdog tells."""
-
-    count = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if "overflowed" in record.msg:
-            self.count += 1
-            logger.warning("the kernel dropped events: the watched folders are looked through now")
-
-
-WATCHDOG = logging.getLogger("watchdog")
-_lost = _Lost(logging.WARNING)
-
-
-class _Hints(FileSystemEventHandler):
-    """Write down which paths something happened to."""
-
-    def __init__(self, root: Path, hints: "queue.SimpleQueue[str]") -> None:
-        self._root = str(root)
-        self._hints = hints
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.is_directory or event.event_type in ("opened", "closed_no_write"):
-            return
-        for path in (event.src_path, getattr(event, "dest_path", "")):
-            text = os.fsdecode(path) if path else ""
-            if text.startswith(self._root + os.sep):
-                self._hints.put(text[len(self._root) + 1 :])

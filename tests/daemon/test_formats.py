@@ -1,5 +1,7 @@
 """Files that hold several images, stores and pictures, from a watched folder to their masks."""
 
+import csv
+import json
 import random
 import shutil
 import time
@@ -149,6 +151,29 @@ def test_a_plate_is_taken_field_by_field_and_waits_for_the_file_that_lists_it(st
     assert f"belongs to the set that {index} lists" in told.stderr
     assert told.stdout.count(" done since ") == 4
     assert "4 mask stores checked, 0 problems" in station.command("verify").stderr
+    assert_wells_are_counted(station)
+
+
+def assert_wells_are_counted(station):
+    (plate,) = json.loads(station.command("plates", "--json").stdout)
+    assert (plate["plate"], plate["wells"], plate["fields"], plate["done"]) == ("plate1", 2, 4, 4)
+    said = json.loads(station.command("plates", "plate1", "--json").stdout)
+    by_well = {each["well"]: each for each in said["well_counts"]}
+    assert list(by_well) == ["B02", "C03"]
+    assert sum(each["rois"] for each in by_well.values()) == plate["rois"] > 0
+    rows = list(csv.DictReader(station.command("plates", "plate1", "--csv").stdout.splitlines()))
+    assert [(row["well"], row["fields"]) for row in rows] == [("B02", "2"), ("C03", "2")]
+    lines = station.command("plates", "plate1").stdout.splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["02", "03"],
+        ["B", str(by_well["B02"]["rois"])],
+        ["C", str(by_well["C03"]["rois"])],
+    ]
+    shown = station.command("status", check=False).stdout
+    assert "plate plate1: 4 of 4 fields in 2 wells done" in shown
+    assert "plate plate1, well B02, field 1" in station.command("explain", "B02/1").stdout
+    wrong = station.command("plates", "plate9", check=False)
+    assert "there is no plate 'plate9'" in wrong.stderr
 
 
 @pytest.mark.drill

@@ -123,7 +123,7 @@ def test_a_folder_that_is_not_there_yet_is_offline_until_it_is(tmp_path, monkeyp
 
 
 def test_lost_events_are_made_good_by_the_scan(tmp_path, monkeypatch):
-    monkeypatch.setattr("cellwatch.watching.watcher._observe", lambda *_: None)
+    monkeypatch.setattr("cellwatch.watching.watcher.observe", lambda *_: None)
     monkeypatch.setattr("cellwatch.watching.watcher.RESCAN_S", 0.3)
     with Watching(tmp_path) as watching:
         tifffile.imwrite(tmp_path / "a.tif", PIXELS)

@@ -126,7 +126,8 @@ CREATE TABLE folders (
     state TEXT NOT NULL,               -- watching paused offline blocked
     reason TEXT,
     scanned_at TEXT,
-    files INTEGER
+    files INTEGER,
+    due_at TEXT                        -- when it is looked into next
 );
 
 CREATE TABLE daemon (

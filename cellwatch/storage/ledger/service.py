@@ -4,7 +4,7 @@ import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -167,7 +167,14 @@ def daemon_stopped(db: Database, now: datetime) -> None:
 
 
 def folder_scanned(
-    db: Database, name: str, path: str, *, files: int, reason: str, now: datetime
+    db: Database,
+    name: str,
+    path: str,
+    *,
+    files: int,
+    reason: str,
+    now: datetime,
+    next_in_s: float = 0.0,
 ) -> None:
     """Record the last look into a watched folder; a reason means that it is not there."""
     with transaction(db):
@@ -179,6 +186,7 @@ def folder_scanned(
                 "reason": reason or None,
                 # A folder that could not be listed has not been scanned.
                 **({} if reason else {"scanned_at": iso(now), "files": files}),
+                "due_at": iso(now + timedelta(seconds=next_in_s)) if next_in_s else None,
             },
             pk="name",
         )

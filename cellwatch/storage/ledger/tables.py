@@ -158,6 +158,7 @@ ALTER TABLE acquisitions ADD COLUMN former_store TEXT;
 ALTER TABLE acquisitions ADD COLUMN plate TEXT;
 ALTER TABLE acquisitions ADD COLUMN well TEXT;
 ALTER TABLE acquisitions ADD COLUMN field INTEGER;
+ALTER TABLE folders ADD COLUMN due_at TEXT;
 CREATE INDEX acquisitions_by_content ON acquisitions (fingerprint, size);
 CREATE INDEX acquisitions_by_former_store ON acquisitions (former_store)
     WHERE former_store IS NOT NULL;

@@ -161,6 +161,7 @@ class WatchedFolder:
     reason: str | None
     scanned_at: str | None
     files: int | None
+    due_at: str | None = None
 
 
 def folders(db: sqlite3.Connection) -> list[WatchedFolder]:

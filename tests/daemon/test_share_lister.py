@@ -1,0 +1,68 @@
+"""A share is looked into by a process of its own, which may hang without anybody else hanging."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from cellwatch.daemon.share_lister import ShareLister
+from cellwatch.watching import scanner
+from tests.daemon.stations import Station
+
+pytestmark = pytest.mark.timeout(60)
+HOW = (("**",), ("*.part",), (".tif",))
+
+
+@pytest.fixture
+def lister():
+    lister = ShareLister(scan_within_s=5.0, look_within_s=1.0)
+    yield lister
+    lister.close()
+
+
+def test_a_share_is_listed_as_a_folder_of_this_machine_is(lister, tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("a.tif", "sub/b.tif", os.fsdecode(b"bad\xff.tif"), "c.tif.part", "d.txt"):
+        (tmp_path / name).write_bytes(b"x")
+
+    found = list(lister.scan(tmp_path, *HOW))
+
+    assert sorted(found, key=str) == sorted(scanner.scan(tmp_path, *HOW), key=str)
+    assert len(found) == 3
+    for seen in found:
+        assert lister.look(tmp_path, seen.path, *HOW) == seen
+    assert lister.look(tmp_path, "gone.tif", *HOW) is None
+    assert lister.place_of(tmp_path) == scanner.place_of(tmp_path)
+    assert lister.place_of(tmp_path / "gone") is None
+    assert not lister.is_bare(tmp_path)
+    with pytest.raises(OSError, match="No such file or directory"):
+        lister.scan(tmp_path / "gone", *HOW)
+
+
+def test_a_share_that_does_not_answer_is_given_up_and_tried_again(lister, tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"x")
+    list(lister.scan(tmp_path, *HOW))
+    os.kill(lister._child._process.pid, signal.SIGSTOP)
+
+    began = time.monotonic()
+    assert lister.look(tmp_path, "a.tif", *HOW) is None
+    assert time.monotonic() - began < 3
+    assert len(list(lister.scan(tmp_path, *HOW))) == 1
+
+    os.kill(lister._child._process.pid, signal.SIGSTOP)
+    lister._scan_within_s = 0.5
+    with pytest.raises(OSError, match=r"it does not answer within 0\.5 s"):
+        lister.scan(tmp_path, *HOW)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_polled_folder_is_segmented_without_events(tmp_path, tiny_model):
+    station = Station(tmp_path / "s", tiny_model.path)
+    text = station.config.read_text()
+    station.config.write_text(text.replace("{folder: images,", "{folder: images, polling: always,"))
+    with station.daemon():
+        assert station.until(lambda: station.status()["state"] == "running")
+        station.write("a.tif")
+        assert station.until(lambda: station.counts().get("done") == 1)
