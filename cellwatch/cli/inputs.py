@@ -31,11 +31,12 @@ def find_images(paths: list[Path], *, is_recursive: bool) -> list[Path]:
 def _without_parts(images: list[Path]) -> list[Path]:
     # The file that lists a set stands for all of its files.
     from cellwatch.images import sets
+    from cellwatch.images.sets import pattern
 
     kept = []
     for path in images:
         index = sets.index_by_name(path)
-        if index is None and ".ome." in path.name.lower():
+        if index is None and (".ome." in path.name.lower() or pattern.named(path)):
             index = sets.index_of(path)
         if index is None or index == path or not index.exists():
             kept.append(path)

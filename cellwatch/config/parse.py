@@ -16,6 +16,7 @@ from cellwatch.config.conflicts import Place, conflicts_in
 from cellwatch.config.locate import LOADER
 from cellwatch.config.schema import Config, Watch
 from cellwatch.errors import ConfigError
+from cellwatch.images.sets import pattern
 from cellwatch.zoo.cards import is_path
 
 EXAMPLES = {
@@ -27,7 +28,7 @@ EXAMPLES = {
 
 
 def read_config(path: Path) -> Config:
-    """Read and check a configuration.
+    """Read and check a configuration; from then on files belong together as it says.
 
     Parameters
     ----------
@@ -43,7 +44,10 @@ def read_config(path: Path) -> Config:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    return parse_config(text, str(path), path.absolute().parent)
+    config = parse_config(text, str(path), path.absolute().parent)
+    # For every reader of images in this process and its children.
+    pattern.declare({watched.folder: watched.files for watched in config.watch})
+    return config
 
 
 def parse_config(text: str, source: str, base: Path) -> Config:

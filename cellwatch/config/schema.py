@@ -25,6 +25,7 @@ from cellwatch.config.values import (
     as_diameter,
     as_existing,
     as_experiment,
+    as_files,
     as_group,
     as_min_size,
     as_normalisation,
@@ -101,6 +102,7 @@ class WatchDefaults(Segmenting):
     pixel_size: Annotated[float | None, BeforeValidator(as_pixel_size)] = None
     settle: Annotated[float | None, BeforeValidator(as_settle)] = None
     experiment: Annotated[str, BeforeValidator(as_experiment)] = "folder"
+    files: Annotated[str, BeforeValidator(as_files)] = ""
     polling: Literal["auto", "always", "never"] = "auto"
     priority: int = 0
     order: Literal["oldest", "newest"] = "oldest"

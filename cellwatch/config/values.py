@@ -11,6 +11,8 @@ from cellwatch.core.parameters import Diameter, MinSize, Normalisation, checked_
 from cellwatch.errors import CalibrationError, ParameterError
 from cellwatch.watching.names import is_plain_name
 
+PLANE_GROUPS = {"c", "channel", "z", "t", "time", "well", "field"}  # of file names, in a pattern
+
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|sec|seconds?|m|min|minutes?|h|hours?)?\s*$")
 _PLANE = re.compile(r"[ptz]\d+(_[ptz]\d+)*")
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([kKMGT]?B)?\s*$")
@@ -195,3 +197,23 @@ def as_clock(value: Any) -> str:  # Any: what YAML gave; 02:00 without quotes co
 def as_settle(value: Any) -> float | None:  # Any: what YAML gave
     """Return a settle time in s; None: by the file system."""
     return None if value is None else as_seconds(value)
+
+
+def as_files(value: Any) -> str:  # Any: what YAML gave
+    """Return a pattern of the names of files that belong together; "": none."""
+    text = str(value or "")
+    try:
+        groups = set(re.compile(text).groupindex)
+    except re.error as error:
+        raise ValueError(f"'{text}' is not a pattern: {error}") from error
+    if text and not groups & PLANE_GROUPS:
+        raise ValueError(
+            "name what tells the planes apart: (?P<c>...) for channels, (?P<z>...), (?P<t>...); or "
+            "(?P<well>...) and (?P<field>...)"
+        )
+    if unknown := groups - PLANE_GROUPS:
+        raise ValueError(
+            f"group {', '.join(sorted(unknown))} is none of {', '.join(sorted(PLANE_GROUPS))}; "
+            "write (?:...) for what has no name"
+        )
+    return text

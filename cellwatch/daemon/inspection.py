@@ -9,7 +9,7 @@ from cellwatch.config.schema import Watch
 from cellwatch.daemon.inspector import Inspector
 from cellwatch.files.members import WITH_MEMBERS
 from cellwatch.images import sets
-from cellwatch.images.suffixes import INDICES, TIFFS, suffix_of, watched_suffixes
+from cellwatch.images.suffixes import INDICES, LISTING, suffix_of, watched_suffixes
 from cellwatch.records import ImageInfo
 from cellwatch.watching.names import is_wanted
 from cellwatch.watching.scanner import look
@@ -117,7 +117,7 @@ def _part_of_set(watched: Watch, sighting: Sighting, inspector: Inspector) -> Pa
     # None also where the file that lists the set is not wanted.
     file = watched.folder / sighting.path
     index = sets.index_by_name(file)
-    if index is None and suffix_of(file.name) in TIFFS:
+    if index is None and suffix_of(file.name) in LISTING:
         index = inspector.index_of(file)
     if index is None or not index.is_relative_to(watched.folder):
         return None

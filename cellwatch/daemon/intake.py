@@ -21,7 +21,7 @@ from cellwatch.images import sets
 from cellwatch.images.suffixes import unread_suffixes, watched_suffixes
 from cellwatch.images.whole import why_not_whole
 from cellwatch.records import Acquisition, AcquisitionState, ImageInfo
-from cellwatch.storage.ledger import acquisitions, lookup, moves, service, set_files
+from cellwatch.storage.ledger import acquisitions, lookup, moves, places, service, set_files
 from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.masks.paths import store_path
 from cellwatch.watching.names import experiment_of
@@ -221,7 +221,7 @@ def _take_finished(
     if reason := _why_left_alone(db, watched, arrival):
         acquisitions.skip_all(db, [arrival], reason, now)
         return ""
-    if experiment := acquisitions.experiment_before(db, arrival):
+    if experiment := places.experiment_before(db, arrival):
         arrival = replace(arrival, experiment=experiment)
     place = _place(db, arrival, output)
     if known := _moved(db, arrival):
@@ -252,6 +252,8 @@ def _take_part(db: Database, watched: Watch, event: PartOf, now: datetime) -> No
     set_files.note(db, watched.name, event.sighting, event.index.path)
     path = str(watched.folder / event.sighting.path)
     acquisitions.drop_unfinished(db, watched.name, path)
+    told = f"it belongs to the set that {event.index.path} lists"
+    acquisitions.now_a_part(db, watched.name, path, told, now)
     if event.index.size:
         return
     waiting = set_files.count(db, watched.name, event.index.path)
@@ -271,11 +273,11 @@ def _why_left_alone(db: Database, watched: Watch, arrival: acquisitions.Arrival)
 
 
 def _place(db: Database, arrival: acquisitions.Arrival, output: Path) -> str:
-    if before := acquisitions.place_of(db, arrival.watch, arrival.path):
+    if before := places.place_of(db, arrival.watch, arrival.path):
         return before
     watched, relative = arrival.watch, arrival.relative_path
     plain = str(output / store_path(watched, relative, arrival.fingerprint, is_free=True))
-    if acquisitions.place_is_free(db, plain, arrival.path):
+    if places.place_is_free(db, plain, arrival.path):
         return plain
     return str(output / store_path(watched, relative, arrival.fingerprint, is_free=False))
 

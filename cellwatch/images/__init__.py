@@ -29,7 +29,15 @@ from cellwatch.images.planes import (
     planes_of,
     stamp_of,
 )
-from cellwatch.images.suffixes import INDICES, JPEGS, SUFFIXES, TIFFS, ZARRS, suffix_of, why_unread
+from cellwatch.images.suffixes import (
+    INDICES,
+    JPEGS,
+    LISTING,
+    SUFFIXES,
+    ZARRS,
+    suffix_of,
+    why_unread,
+)
 from cellwatch.records import ImageInfo
 
 # Which module of this package reads a suffix; it is loaded with the first file of its kind.
@@ -100,13 +108,13 @@ def images_in(path: Path) -> list[Path]:
 
 def _format(path: Path) -> Format:
     suffix = suffix_of(file_of(path).name)
-    module: Format = _module(INDICES[0] if suffix in TIFFS and _lists_a_set(path) else suffix)
+    module: Format = _module(INDICES[0] if _lists_a_set(path) else suffix)
     return module
 
 
 def _lists_a_set(path: Path) -> bool:
-    # A TIFF may list the planes of a set that is complete; else it is read for its own planes.
-    return bool(_module(INDICES[0]).lists_a_set(path))
+    # It may list the planes of a set that is complete; else it is read for its own planes.
+    return suffix_of(path.name) in LISTING and bool(_module(INDICES[0]).lists_a_set(path))
 
 
 def _module(suffix: str) -> Any:  # Any: a module, of which mypy does not know the functions

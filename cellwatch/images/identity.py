@@ -16,7 +16,7 @@ from cellwatch.files import digests
 from cellwatch.files.digests import PART, status_of
 from cellwatch.files.members import file_of, member_of
 from cellwatch.images.planes import Span
-from cellwatch.images.suffixes import INDICES, TIFFS, suffix_of
+from cellwatch.images.suffixes import INDICES, LISTING, suffix_of
 
 # Formats of which one file is not one image.
 HAVE_SPANS = {
@@ -79,13 +79,13 @@ def _is_apart(path: Path) -> bool:
     file = file_of(path)
     if file != path or file.is_dir() or suffix_of(file.name) in HAVE_SPANS:
         return True
-    return suffix_of(file.name) in TIFFS and bool(_sets().lists_a_set(path))
+    return suffix_of(file.name) in LISTING and bool(_sets().lists_a_set(path))
 
 
 def _spans(path: Path) -> list[Span]:
     file, member = file_of(path), member_of(path)
     suffix = suffix_of(file.name)
-    if suffix in TIFFS and file.is_file():
+    if suffix in LISTING and file.is_file():
         of_set: list[Span] = _sets().spans(file, member)
         return of_set
     if suffix not in HAVE_SPANS and file.is_dir():

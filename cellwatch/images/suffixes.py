@@ -12,6 +12,7 @@ INDICES = (
     "index.idx.xml", "index.xml", "measurementdata.mlf", ".htd", ".nd", "ndtiff.index",
     ".companion.ome",
 )  # fmt: skip
+LISTING = (*TIFFS, *JPEGS, ".png")  # files that may list a set beside being an image
 ALWAYS = (*TIFFS, ".png", *JPEGS, *ZARRS, *INDICES)
 # What is read when a library is there: its module, and the extra that brings it.
 WITH_LIBRARY = {

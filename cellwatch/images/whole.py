@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cellwatch.files.members import file_of
 from cellwatch.images.structure import why_file_not_whole
-from cellwatch.images.suffixes import INDICES, TIFFS, ZARRS, suffix_of
+from cellwatch.images.suffixes import INDICES, LISTING, ZARRS, suffix_of
 
 
 def why_not_whole(path: Path) -> str:
@@ -31,16 +31,18 @@ def why_not_whole(path: Path) -> str:
         return sets.why_not_whole(path)
     if reason := why_file_not_whole(file):
         return reason
-    if suffix_of(file.name) in TIFFS:
+    if suffix_of(file.name) in LISTING:
         return _why_set_not_whole(file)
     return _why_pixels_not_whole(file) if suffix_of(file.name) == ".vsi" else ""
 
 
 def _why_set_not_whole(file: Path) -> str:
-    # An OME-TIFF may be one of several files. A part of another set is whole by itself: what lists
-    # it tells whether the set is.
+    # It may be one of several files. A part of another set is whole by itself: what lists it tells
+    # whether the set is.
     from cellwatch.images import sets
 
+    if not sets.may_be_of_set(file):
+        return ""
     index = sets.index_of(file) if sets.index_by_name(file) is None else None
     if index == file:
         return sets.why_not_whole(file)

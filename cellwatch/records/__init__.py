@@ -9,6 +9,7 @@ from cellwatch.records.correcting import (
     Crop,
     PlaneIndex,
 )
+from cellwatch.records.images import ChannelChoice, ImageInfo
 from cellwatch.records.ledger import (
     Acquisition,
     ActiveCorrection,
@@ -28,9 +29,7 @@ from cellwatch.records.ledger import (
 from cellwatch.records.segmenting import (
     AcquisitionId,
     AcquisitionState,
-    ChannelChoice,
     DaemonState,
-    ImageInfo,
     Job,
     ModelChoice,
     ModelId,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from cellwatch.records.segmenting import ChannelChoice
+from cellwatch.records.images import ChannelChoice
 
 
 class CorrectionKind(StrEnum):

@@ -220,3 +220,23 @@ def assert_it_is_a_plate(folder):
     (node, *_) = Reader(parse_url(str(folder)))()
     assert node.metadata["metadata"]["plate"]["wells"][1]["path"] == "C/03"
     assert node.data[0].shape[-2:] == (2 * 96, 2 * 96)  # two rows, two columns
+
+
+def test_files_that_a_pattern_joins_are_one_image_though_the_first_comes_last(station):
+    also(station, "files: '(?P<well>[A-H]\\d\\d)_f(?P<field>\\d)_(?P<c>DAPI|GFP)[.]tif'")
+    also(station, "channels: {cell: 0}")
+    station.write("p/A01_f1_GFP.tif", "p/A01_f2_DAPI.tif", "p/A01_f2_GFP.tif", "p/map.tif")
+    station.command("run", "--once", check=False)
+    assert station.counts() == {"done": 2, "interrupted": 1}
+    assert "no file of channel DAPI is there" in explained(station, "p/A01_f1_GFP.tif")
+
+    station.write("p/A01_f1_DAPI.tif", seed=9)
+    station.command("run", "--once", check=False)
+
+    assert station.counts() == {"done": 3}
+    (plate,) = json.loads(station.command("plates", "--json").stdout)
+    assert (plate["plate"], plate["wells"], plate["fields"], plate["done"]) == ("p", 1, 2, 2)
+    told = station.command("explain", str(station.images / "p/A01_f1_GFP.tif"))
+    assert "belongs to the set that" in told.stderr
+    assert "CYX [2, 96, 96]" in told.stdout
+    assert "0 problems" in station.command("verify").stderr

@@ -8,8 +8,8 @@ from cellwatch.files.stems import name_key
 from cellwatch.records import Acquisition, Checkout, PlaneIndex
 from cellwatch.storage.corrections.names import CorrectionName
 from cellwatch.storage.ledger import lookup
-from cellwatch.storage.ledger.acquisitions import extent
 from cellwatch.storage.ledger.path_text import text_path
+from cellwatch.storage.ledger.places import extent
 
 
 def part_of(

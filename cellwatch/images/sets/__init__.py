@@ -14,9 +14,9 @@ from typing import Any
 from cellwatch.errors import UnreadableImage
 from cellwatch.files.members import file_of, member_of
 from cellwatch.images.planes import Pages, Span, stamp_of
-from cellwatch.images.sets import pages, planes
+from cellwatch.images.sets import pages, pattern, planes
 from cellwatch.images.sets.planes import ImageSet, SetImage
-from cellwatch.images.suffixes import INDICES, suffix_of
+from cellwatch.images.suffixes import INDICES, TIFFS, suffix_of
 from cellwatch.records import ImageInfo
 
 # Modules of this package, by what the names of their indices end in.
@@ -32,7 +32,7 @@ KINDS = MappingProxyType(
     }
 )
 # Kinds whose index, and the names in its folders, say all; of others sizes of files matter too.
-BY_LISTING = ("operetta", "cellvoyager", "imagexpress", "ome")
+BY_LISTING = ("operetta", "cellvoyager", "imagexpress", "ome", "pattern")
 BY_NAME = ("operetta", "cellvoyager", "imagexpress", "ndtiff", "metamorph")
 assert set(KINDS) == set(INDICES)
 
@@ -51,11 +51,18 @@ def index_by_name(path: Path) -> Path | None:
 
 def index_of(path: Path) -> Path | None:
     """Return the same, also for files that must be opened for it, and of one that is the index."""
-    return index_by_name(path) or _module("ome").index_of(path)
+    return pattern.index_of(path) or index_by_name(path) or _module("ome").index_of(path)
+
+
+def may_be_of_set(path: Path) -> bool:
+    """Say whether a file that is no index by its name may belong to a set, or list one."""
+    return suffix_of(path.name) in TIFFS or pattern.named(path) is not None
 
 
 def lists_a_set(path: Path) -> bool:
-    """Say whether a TIFF lists the planes of a set, all of which are there."""
+    """Say whether an image file lists the planes of a set, all of which are there."""
+    if not may_be_of_set(path):
+        return False
     try:
         stamp = (path.parent.stat().st_mtime_ns, *stamp_of(path))
     except (OSError, UnreadableImage):
@@ -181,7 +188,8 @@ def _folders(folder: Path, kind: str) -> list[Path]:
 
 
 def _kind(file: Path) -> str:
-    return KINDS.get(suffix_of(file.name), "ome")
+    by_name = "ome" if pattern.named(file) is None else "pattern"
+    return KINDS.get(suffix_of(file.name), by_name)
 
 
 def _module(kind: str) -> Any:  # Any: a module, of which mypy does not know the functions

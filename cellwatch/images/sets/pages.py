@@ -39,7 +39,16 @@ def described(path: Path, kind: str, images: Sequence[SetImage]) -> ImageInfo:
         notes += (f"its {len(images)} images are its positions: {named}",)
     shape = (*kept.values(), *page)
     return ImageInfo(
-        str(path), kind, axes, shape, dtype, size, channels, notes=(*notes, *first.notes)
+        str(path),
+        kind,
+        axes,
+        shape,
+        dtype,
+        size,
+        channels,
+        notes=(*notes, *first.notes),
+        well=first.well,
+        field=first.field,
     )
 
 

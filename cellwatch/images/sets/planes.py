@@ -51,6 +51,9 @@ class SetImage:
     notes : tuple of str
     lacks : str
         What is not there yet and its planes do not tell; "": nothing.
+    well : str
+        Of a plate, where a pattern of names tells it; "": of none.
+    field : int or None
     """
 
     name: str
@@ -59,6 +62,8 @@ class SetImage:
     sides_um: tuple[float, float] = (0.0, 0.0)
     notes: tuple[str, ...] = ()
     lacks: str = ""
+    well: str = ""
+    field: int | None = None
 
     @property
     def grid(self) -> tuple[list[int], list[int], list[int]]:

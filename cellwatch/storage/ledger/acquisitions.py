@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from cellwatch.files.members import image_name, plate_field
+from cellwatch.files.members import PlateField, image_name, plate_field
 from cellwatch.files.stems import stem_key
 from cellwatch.records import Acquisition, AcquisitionId, AcquisitionState, ImageInfo
 from cellwatch.storage.ledger.database import transaction
-from cellwatch.storage.ledger.path_text import path_text, text_path
+from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.ledger.rows import Ledger, first
 from cellwatch.storage.masks.paths import place_key
 
@@ -111,52 +111,6 @@ def is_known(db: Ledger, arrival: Arrival) -> bool:
     return _find(db, arrival) is not None
 
 
-def place_is_free(db: Database, store: str, path: str) -> bool:
-    """Say whether no other file's masks lie, or will lie, at a place; case does not matter.
-
-    Two images whose names differ in the extension alone would share the TIFF of their masks: the
-    second is not free either.
-    """
-    sql = "SELECT 1 FROM acquisitions WHERE place_key = ? AND path != ? LIMIT 1"
-    return db.execute(sql, [place_key(store), path_text(path)]).fetchone() is None
-
-
-def place_of(db: Database, watch: str, path: str) -> str | None:
-    """Return where the masks of a file that was taken in before lie; None: it is new."""
-    sql = """
-        SELECT store FROM acquisitions
-        WHERE watch = ? AND path = ? AND store IS NOT NULL ORDER BY id DESC LIMIT 1
-    """
-    row = db.execute(sql, [watch, path_text(path)]).fetchone()
-    return str(row[0]) if row else None
-
-
-def experiment_before(db: Database, arrival: Arrival) -> str | None:
-    """Return the experiment of what a file held before it grew; None: it is new, or another image.
-
-    A time-lapse that is written through midnight stays what it was; a name that is used again for
-    another picture of the same size is a new image of its day.
-    """
-    sql = """
-        SELECT experiment, axes, shape FROM acquisitions
-        WHERE watch = ? AND path = ? AND fingerprint != '' ORDER BY id DESC LIMIT 1
-    """
-    row = db.execute(sql, [arrival.watch, path_text(arrival.path)]).fetchone()
-    if row is None or not row[2]:
-        return None
-    now = extent(arrival.info.axes, arrival.info.shape)
-    before = extent(row[1], json.loads(row[2]))
-    has_grown = any(now[axis] > before[axis] for axis in "PTZ")
-    is_shrunk = any(now[axis] < before[axis] for axis in "PTZ")
-    is_like = all(now[axis] == before[axis] for axis in "CYXS")
-    return text_path(str(row[0])) if has_grown and is_like and not is_shrunk else None
-
-
-def extent(axes: str, shape: Sequence[int]) -> dict[str, int]:
-    """Return the length along every axis that an image may have; 1 where it has none."""
-    return {**dict.fromkeys("PTZCYXS", 1), **dict(zip(axes, shape, strict=True))}
-
-
 def note_gone(db: Database, watch: str, path: str, now: datetime) -> None:
     """Record that a file that was not whole is there no more."""
     with transaction(db):
@@ -176,6 +130,17 @@ def drop_unfinished(db: Database, watch: str, path: str) -> None:
             "DELETE FROM acquisitions WHERE watch = ? AND path = ? AND fingerprint = '' "
             "AND state IN ('waiting', 'interrupted', 'failed')",
             [watch, path_text(path)],
+        )
+
+
+def now_a_part(db: Database, watch: str, path: str, reason: str, now: datetime) -> None:
+    """Leave a file alone that was taken for an image, and belongs to a set that came after it."""
+    with transaction(db):
+        db.execute(
+            "UPDATE acquisitions SET state = 'skipped', state_since = ?, reason = ?, "
+            "retry_at = NULL WHERE watch = ? AND path = ? AND fingerprint != '' "
+            "AND superseded_by IS NULL AND state NOT IN ('skipped', 'running')",
+            [iso(now), reason, watch, path_text(path)],
         )
 
 
@@ -298,6 +263,9 @@ def _facts(arrival: Arrival) -> dict[str, Any]:  # Any: columns
 def facts_of_file(arrival: Arrival) -> dict[str, str | int | None]:
     """Return the columns that tell where an image lies, and when it was written."""
     place = plate_field(arrival.relative_path)
+    if arrival.info.well:
+        plate = arrival.relative_path.rpartition("/")[0] or arrival.watch
+        place = PlateField(plate, arrival.info.well, arrival.info.field or 1)
     return {
         "path": path_text(arrival.path),
         "relative_path": path_text(arrival.relative_path),

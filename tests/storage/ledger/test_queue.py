@@ -13,7 +13,15 @@ from cellwatch.records import (
     TargetResult,
     Trouble,
 )
-from cellwatch.storage.ledger import acquisitions, attempts, queue, recovery, revisits, service
+from cellwatch.storage.ledger import (
+    acquisitions,
+    attempts,
+    places,
+    queue,
+    recovery,
+    revisits,
+    service,
+)
 from cellwatch.storage.ledger.database import open_ledger
 from cellwatch.storage.reports import station
 from cellwatch.storage.reports.station import LEDGER
@@ -250,13 +258,13 @@ def test_a_growing_file_has_one_row_that_becomes_the_acquisition(db, now):
 def test_names_that_differ_in_case_or_extension_do_not_share_a_place(db, now):
     enqueue(db, now, "a.tif")
 
-    assert acquisitions.place_is_free(db, "/out/a.tif.zarr", "/scope/a.tif")
-    assert not acquisitions.place_is_free(db, "/out/A.tif.zarr", "/scope/A.tif")
-    assert not acquisitions.place_is_free(db, "/out/a.png.zarr", "/scope/a.png")
-    assert acquisitions.place_is_free(db, "/out/ab.tif.zarr", "/scope/ab.tif")
+    assert places.place_is_free(db, "/out/a.tif.zarr", "/scope/a.tif")
+    assert not places.place_is_free(db, "/out/A.tif.zarr", "/scope/A.tif")
+    assert not places.place_is_free(db, "/out/a.png.zarr", "/scope/a.png")
+    assert places.place_is_free(db, "/out/ab.tif.zarr", "/scope/ab.tif")
     enqueue(db, now, "Å.tif", "f2")
-    assert not acquisitions.place_is_free(db, "/out/å.tif.zarr", "/scope/å.tif")
-    assert not acquisitions.place_is_free(db, "/out/A\u030a.tif.zarr", "/scope/A\u030a.tif")
+    assert not places.place_is_free(db, "/out/å.tif.zarr", "/scope/å.tif")
+    assert not places.place_is_free(db, "/out/A\u030a.tif.zarr", "/scope/A\u030a.tif")
 
 
 def test_counts_name_every_state_also_at_zero(db, now, tmp_path):
