@@ -119,8 +119,12 @@ def refuse_station_folder(config: "Config", folder: Path, what: str) -> None:
 def as_known(config: "Config", image: str) -> str:
     """Return an image as the ledger names it: its path below the watched folder, or what was said.
 
-    A path may lead there through `..` or a link; what is not a file may be a name, or yet to come.
+    A path may lead there through `..` or a link, or be the microscope's own, which `paths` maps;
+    what is not a file may be a name, or yet to come.
     """
+    from cellwatch.config.elsewhere import here
+
+    image = here(config, image)
     path = Path(image)
     if not path.exists():
         return os.path.normpath(path.absolute()) if ".." in path.parts else image

@@ -44,6 +44,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Show everything that is known about one image."""
+    from cellwatch.config.elsewhere import there
     from cellwatch.config.parse import read_config
 
     checked = read_config(find_config(config))
@@ -65,7 +66,7 @@ def explain(
     if as_json:
         print_json([_as_json(row, part) for row, part in zip(rows, parts, strict=True)])
     for row, part in zip(rows, parts, strict=True) if not as_json else ():
-        _show(row, part)
+        _show(row, part, there(checked, row.acquisition.path))
     if not rows:
         if not path.exists() and len(path.parts) == 1:
             whole = _by_name(checked, path.name) or whole
@@ -91,7 +92,7 @@ def _as_json(
     return {**asdict(story.acquisition), **listed, **people}
 
 
-def _show(story: stories.AcquisitionStory, part: reports.PeoplesPart) -> None:
+def _show(story: stories.AcquisitionStory, part: reports.PeoplesPart, there: str) -> None:
     row = story.acquisition
     mark = f" (superseded by acquisition {row.superseded_by})" if row.superseded_by else ""
     reason = f": {row.reason}" if row.reason else ""
@@ -108,6 +109,8 @@ def _show(story: stories.AcquisitionStory, part: reports.PeoplesPart) -> None:
     typer.echo(f"  experiment {row.experiment}, arrived {local_time(row.arrived_at)}")
     if row.plate:
         typer.echo(f"  plate {printable(row.plate)}, well {row.well}, field {row.field}")
+    if there:
+        typer.echo(f"  on the microscope's computer: {printable(there)}")
     if row.moved_from:
         typer.echo(f"  it was {printable(row.moved_from)} before")
     for target in story.targets:

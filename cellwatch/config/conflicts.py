@@ -30,6 +30,8 @@ def conflicts_in(config: Config, places: Mapping[Place, Node]) -> Iterator[tuple
         names = [target.name for target in watch.targets()]
         if len(set(names)) < len(names):
             yield (*at, "segment"), f"two targets have one name: {', '.join(names)}"
+        if watch.folder.is_file():
+            yield (*at, "folder"), f"{watch.folder} is a file; name the folder that it lies in"
         yield from _overlaps(config, index)
         yield from _unknown_models(config, index, places)
     yield from _mixed_roles(config)

@@ -219,6 +219,7 @@ def _resolved(config: Config, base: Path) -> Config:
         section = getattr(config, key)
         if section is not None:
             changes[key] = section.model_copy(update={"folder": _absolute(section.folder, base)})
+    changes["paths"] = {said: _absolute(folder, base) for said, folder in config.paths.items()}
     replay = tuple(_absolute(folder, base) for folder in config.retrain.replay)
     changes["retrain"] = config.retrain.model_copy(update={"replay": replay})
     return config.model_copy(update=changes)

@@ -196,6 +196,7 @@ class Config(Section):
     retrain: Retrain = Retrain()
     device: Devices = ("auto",)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    paths: dict[str, FolderPath] = {}
 
     @property
     def zoo(self) -> Path:

@@ -1,5 +1,6 @@
 """What people may write for a value: each parser takes what YAML gave, or says what to write."""
 
+import os
 import re
 from datetime import UTC, datetime, time
 from pathlib import Path
@@ -13,6 +14,7 @@ from cellwatch.watching.names import is_plain_name
 
 PLANE_GROUPS = {"c", "channel", "z", "t", "time", "well", "field"}  # of file names, in a pattern
 
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|sec|seconds?|m|min|minutes?|h|hours?)?\s*$")
 _PLANE = re.compile(r"[ptz]\d+(_[ptz]\d+)*")
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([kKMGT]?B)?\s*$")
@@ -152,6 +154,11 @@ def _patterns(value: Any) -> Any:  # Any: what YAML gave
 def _folder(value: Any) -> Any:  # Any: what YAML gave
     if not isinstance(value, str | Path) or not str(value).strip():
         raise ValueError("write the path of a folder")
+    if os.name == "posix" and _WINDOWS.match(str(value)):
+        raise ValueError(
+            f"'{value}' is a path of Windows; name the folder where this share is mounted here, "
+            "and map the two in paths:"
+        )
     return value
 
 

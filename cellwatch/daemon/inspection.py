@@ -70,14 +70,26 @@ class FromWatcher:
     unread: Mapping[str, Sequence[str]] | None = None
 
 
-def looked_into(watched: Watch, event: Event, inspector: Inspector) -> Iterator[FromWatcher]:
-    """Yield what a watcher reported, a finished file as the images in it; a scan yields nothing."""
+def looked_into(
+    watched: Watch, event: Event, inspector: Inspector, taken: set[Path] | None = None
+) -> Iterator[FromWatcher]:
+    """Yield what a watcher reported, a finished file as the images in it; a scan yields nothing.
+
+    Parameters
+    ----------
+    watched : Watch
+    event : Event
+    inspector : Inspector
+    taken : set of Path, or None
+        Images of sets that are still incomplete, and were reported; those that are, are added.
+    """
     if isinstance(event, Scanned):
         return
     if not isinstance(event, Finished):
         yield FromWatcher(watched, event)
-        if isinstance(event, Unfinished) and event.is_given_up:
-            yield from _complete_images(watched, event.sighting, inspector)
+        if isinstance(event, Unfinished):
+            taken = set() if taken is None or event.is_given_up else taken
+            yield from _complete_images(watched, event.sighting, inspector, taken)
         return
     file = watched.folder / event.sighting.path
     if (part := _part_of_set(watched, event.sighting, inspector)) is not None:
@@ -95,13 +107,15 @@ def looked_into(watched: Watch, event: Event, inspector: Inspector) -> Iterator[
 
 
 def _complete_images(
-    watched: Watch, sighting: Sighting, inspector: Inspector
+    watched: Watch, sighting: Sighting, inspector: Inspector, taken: set[Path]
 ) -> Iterator[FromWatcher]:
-    # Of a set that some files are missing of, and are not awaited any longer.
+    # Of a set that some files are still missing of: the fields of a plate need not wait for it.
     file = watched.folder / sighting.path
     if suffix_of(file.name) in INDICES:
         images, _ = inspector.images_in(file)
-        yield from _inspected(watched, sighting, [i for i in images if i != file], inspector)
+        more = [image for image in images if image != file and image not in taken]
+        taken.update(more)
+        yield from _inspected(watched, sighting, more, inspector)
 
 
 def _inspected(

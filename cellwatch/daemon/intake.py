@@ -86,11 +86,11 @@ def start_watching(
     plan = plan_for(watched, inspector, lister, is_once=is_once)
 
     def run() -> None:
-        unread_at = 0.0
+        unread_at, taken = 0.0, set[Path]()
         while not stop.is_set():
             try:
                 for event in watch(plan, stop, known, forget, stood):
-                    for report in looked_into(watched, event, inspector):
+                    for report in looked_into(watched, event, inspector, taken):
                         on_event(report)
                         if isinstance(report.event, PartOf) and report.event.index.size:
                             forget.put(report.event.index.path)  # its set has grown
@@ -161,6 +161,7 @@ def take_in(
             path = str(watched.folder / event.sighting.path)
             acquisitions.drop_unfinished(db, watched.name, path)
         set_files.note(db, watched.name, event.sighting, event.sighting.path)
+        _take_parts(db, watched, event.sighting.path, now)
     elif isinstance(event, Gone):
         acquisitions.note_gone(db, watched.name, str(watched.folder / event.path), now)
     elif isinstance(event, Unfinished):
@@ -262,6 +263,15 @@ def _take_part(db: Database, watched: Watch, event: PartOf, now: datetime) -> No
     arrival = _arrival(watched, event.index, "", ImageInfo(event.index.path))
     reason = f"{name}, which lists the files of the set, is not here: {files} for it"
     acquisitions.note_waiting(db, arrival, AcquisitionState.WAITING, reason, now)
+
+
+def _take_parts(db: Database, watched: Watch, index: str, now: datetime) -> None:
+    # Files of a set that were taken for images before the file that lists it came.
+    told = f"it belongs to the set that {index} lists"
+    for row in places.beside(db, watched.name, index):
+        path = watched.folder / text_path(row.relative_path)
+        if sets.index_by_name(path) == watched.folder / index:
+            acquisitions.now_a_part(db, watched.name, str(path), told, now)
 
 
 def _why_left_alone(db: Database, watched: Watch, arrival: acquisitions.Arrival) -> str:

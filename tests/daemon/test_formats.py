@@ -4,7 +4,9 @@ import csv
 import json
 import random
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 
 import numpy as np
 import ome_zarr_models.v05.hcs
@@ -240,3 +242,41 @@ def test_files_that_a_pattern_joins_are_one_image_though_the_first_comes_last(st
     assert "belongs to the set that" in told.stderr
     assert "CYX [2, 96, 96]" in told.stdout
     assert "0 problems" in station.command("verify").stderr
+
+
+def test_fields_are_segmented_while_their_plate_is_still_being_written(station):
+    made = station.folder / "made"
+    plates.write_operetta(made, channels=("DAPI",), make=picture)
+    folder = station.images / "p"
+    folder.mkdir()
+    with station.daemon():
+        for file in [made / "Index.idx.xml", *made.glob("r02*")]:
+            shutil.copy(file, folder)
+        assert station.until(lambda: station.counts() == {"done": 2, "waiting": 1}), station.log()
+        assert "2 of 4 files are not there" in station.status()["waiting"][0]["reason"]
+        copy_slowly(sorted(made.glob("r03*")), folder)
+        assert station.until(lambda: station.counts() == {"done": 4}), station.log()
+    assert station.log().count("segmented ") == 4
+
+
+def test_files_are_parts_also_when_the_file_that_lists_them_comes_last(station):
+    also(station, "channels: {cell: Conf488}")
+    index, _ = plates.write_metamorph(station.folder / "made")
+    folder = station.images / "s"
+    folder.mkdir()
+    for file in index.parent.glob("*.tif"):
+        shutil.copy(file, folder)
+    station.command("run", "--once", check=False)
+    assert sum(station.counts().values()) == 4
+    shutil.copy(index, folder)
+
+    station.command("run", "--once", check=False)
+
+    counts = station.counts()
+    assert (counts.pop("skipped"), sum(counts.values())) == (4, 1)
+    assert "it belongs to the set that s/cells.nd lists" in reasons(station)
+
+
+def reasons(station):
+    with closing(sqlite3.connect(station.folder / "state/cellwatch.db")) as db:
+        return {reason for (reason,) in db.execute("SELECT reason FROM acquisitions")}

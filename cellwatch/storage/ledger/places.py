@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 from sqlite_utils import Database
 
+from cellwatch.records import Acquisition
 from cellwatch.storage.ledger.acquisitions import Arrival
 from cellwatch.storage.ledger.path_text import path_text, text_path
+from cellwatch.storage.ledger.rows import records
 from cellwatch.storage.masks.paths import place_key
 
 
@@ -28,6 +30,18 @@ def place_of(db: Database, watch: str, path: str) -> str | None:
     """
     row = db.execute(sql, [watch, path_text(path)]).fetchone()
     return str(row[0]) if row else None
+
+
+def beside(db: Database, watch: str, file: str) -> list[Acquisition]:
+    """Return the images in the folder of a file, and below it, that are none of the file's own."""
+    folder = file.rpartition("/")[0]
+    sql = """
+        SELECT * FROM acquisitions WHERE watch = ? AND superseded_by IS NULL AND fingerprint != ''
+        AND state NOT IN ('skipped', 'running')
+        AND (? = '' OR instr(relative_path, ?) = 1) AND instr(relative_path, ?) != 1
+    """
+    texts = [path_text(f"{folder}/") if folder else "", path_text(f"{file}/")]
+    return records(db, Acquisition, sql, [watch, texts[0], texts[0], texts[1]])
 
 
 def experiment_before(db: Database, arrival: Arrival) -> str | None:
