@@ -27,7 +27,7 @@ def burst(at: Instrument, n: int) -> Iterator[Simulated]:
     """Write all images at once, as fast as the disk allows."""
     for index in range(n):
         pixels, rois = at.picture()
-        path = at.folder / f"burst_{index:05d}.tif"
+        path = at.folder / f"burst_{index:04d}.tif"
         path.write_bytes(ome_tiff(pixels))
         yield finished(path, 1, rois)
 
