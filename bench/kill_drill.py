@@ -69,36 +69,40 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=160, help="side of the images, px")
     parser.add_argument("--kills", type=int, default=5, help="of each, worker and daemon")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scenario", default="rename", help="how the images are written")
+    parser.add_argument("--serial", type=int, default=0, help="images compared; 0: all")
+    parser.add_argument("--within", type=float, default=3000, help="s")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cellwatch-drill-") as name:
-        drill(Path(name), given.images, given.size, given.kills, random.Random(given.seed))
+        drill(Path(name), given)
 
 
-def drill(folder: Path, images: int, size: int, kills: int, rng: random.Random) -> None:
+def drill(folder: Path, given: argparse.Namespace) -> None:
+    images, rng = given.images, random.Random(given.seed)
     station = folder / "station"
     subprocess.run([*COMMAND, "init", str(station)], check=True, capture_output=True)
     manifest = folder / "manifest.json"
     life = Life(station)
     life.start()
     microscope = subprocess.Popen(
-        [*COMMAND, "simulate", "rename", "--to", str(station / "images/drill"), "--n", str(images),
-         "--size", str(size), "--seed", "7", "--manifest", str(manifest)],
+        [*COMMAND, "simulate", given.scenario, "--to", str(station / "images/drill"),
+         "--n", str(images), "--size", str(given.size), "--seed", "7", "--manifest", str(manifest)],
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    victims = ["worker", "daemon"] * kills
+    victims = ["worker", "daemon"] * given.kills
     rng.shuffle(victims)
     started = time.monotonic()
     for victim in victims:
         kill(life, victim, rng)
     microscope.wait()
     while life.counts() != {"done": images}:
-        if life.process.poll() is not None or time.monotonic() - started > 3000:
+        if life.process.poll() is not None or time.monotonic() - started > given.within:
             raise SystemExit(f"it did not end well: {life.counts()}")
         time.sleep(1)
     print(f"{images} done after {time.monotonic() - started:.0f} s")
     life.process.send_signal(signal.SIGTERM)
     print(f"SIGTERM: exit code {life.process.wait(10)}")
-    examine(life, folder, manifest, images)
+    examine(life, folder, manifest, given)
 
 
 def kill(life: Life, victim: str, rng: random.Random) -> None:
@@ -119,7 +123,7 @@ def kill(life: Life, victim: str, rng: random.Random) -> None:
     return None
 
 
-def examine(life: Life, folder: Path, manifest: Path, images: int) -> None:
+def examine(life: Life, folder: Path, manifest: Path, given: argparse.Namespace) -> None:
     verified = subprocess.run(
         [*COMMAND, "verify", "--manifest", str(manifest), "--config", str(life.config)],
         capture_output=True, text=True, check=False,
@@ -129,21 +133,28 @@ def examine(life: Life, folder: Path, manifest: Path, images: int) -> None:
     stores = sorted((life.folder / "masks").rglob("*.zarr"))
     left = [p for p in (life.folder / "masks").rglob("*") if ".tmp-" in p.name]
     superseded = list((life.folder / "masks").glob(".superseded/*"))
+    every = sorted((life.folder / "images/drill").iterdir())
+    compared = random.Random(1).sample(every, given.serial) if given.serial else every
+    chosen = {path.name for path in compared}
+    (folder / "chosen").mkdir()
+    for path in compared:
+        (folder / "chosen" / path.name).hardlink_to(path)
     subprocess.run(
-        [*COMMAND, "segment", str(life.folder / "images/drill"), "--out", str(folder / "serial")],
+        [*COMMAND, "segment", str(folder / "chosen"), "--out", str(folder / "serial")],
         check=True, capture_output=True,
     )  # fmt: skip
     unequal = 0
-    for store in stores:
+    for store in (s for s in stores if s.name.removesuffix(".zarr") in chosen):
         stem = store.name.removesuffix(".tif.zarr")
         serial = tifffile.imread(folder / "serial" / f"{stem}_masks.tif")
         beside = tifffile.imread(store.with_name(f"{stem}_masks.tif"))
         labels = read_labels(store, "cells")[0, 0, 0]
         unequal += not (np.array_equal(labels, serial) and np.array_equal(beside, serial))
     outcomes = dict(life.query("SELECT outcome, count(*) FROM attempts GROUP BY outcome"))
-    print(f"{len(stores)} stores, {unequal} unequal to serial, {len(twice)} taken twice")
+    print(f"{len(stores)} stores, {unequal} of {len(chosen)} unequal to serial")
+    print(f"{len(twice)} images taken twice")
     print(f"{len(left)} left over, {len(superseded)} superseded; attempts: {outcomes}")
-    is_well = len(stores) == images and not (unequal or twice or left or verified.returncode)
+    is_well = len(stores) == given.images and not (unequal or twice or left or verified.returncode)
     raise SystemExit(0 if is_well else 1)
 
 

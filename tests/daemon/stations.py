@@ -25,7 +25,7 @@ class Station:
 
     def __init__(self, folder, model, extra=""):
         self.folder, self.images, self.masks = folder, folder / "images", folder / "masks"
-        self.images.mkdir(parents=True)
+        self.images.mkdir(parents=True, exist_ok=True)
         self.config = folder / "config.yaml"
         self.config.write_text(CONFIG.format(model=model, extra=extra))
 
