@@ -37,6 +37,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "session": ("session",),
     "retrain": ("retrain", "rerun"),
     "plates": ("plates",),
+    "report": ("report",),
     "queue": ("pause", "resume", "bump", "skip", "requeue"),
     "effort": ("effort",),
     "measurements": ("measurements",),

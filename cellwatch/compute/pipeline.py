@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,16 +17,21 @@ from cellwatch.compute.adoption import adopt, is_of_same_work
 from cellwatch.compute.memory import require_memory
 from cellwatch.compute.models import Chooser, Model
 from cellwatch.compute.opening import open_or_load
+from cellwatch.compute.publishing import (
+    needs_image,
+    publish_also,
+    write_plate_around,
+    writing,
+)
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.errors import (
     DeviceError,
-    OutputError,
     StillUnwritten,
     UnreadableImage,
 )
 from cellwatch.files.digests import status_of
 from cellwatch.files.members import file_of
-from cellwatch.files.publish import sweep, why_unwritable
+from cellwatch.files.publish import sweep
 from cellwatch.images import (
     Image,
     OpenImage,
@@ -39,10 +44,7 @@ from cellwatch.images.identity import content_sha256, fingerprint
 from cellwatch.records import Job, Outcome, TargetJob, TargetResult
 from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.masks.content import StoreContent
-from cellwatch.storage.masks.label_tiff import beside, write_label_tiff
-from cellwatch.storage.masks.measurements import KINDS, measured, table_beside, write_table
 from cellwatch.storage.masks.moving import copy_masks, move_masks, source_path, source_sha256
-from cellwatch.storage.masks.plates import plate_of, write_plate
 from cellwatch.storage.masks.store import read_labels, write_store
 
 ALLOCATED_FIRST = ("lif", "nd2", "lsm")  # formats whose files have their size before their pixels
@@ -84,10 +86,12 @@ class UnpublishedResult:
             When the disk does not allow it.
         """
         store = Path(self.job.store)
-        with contextlib.closing(self.image), _writing(store):
+        with contextlib.closing(self.image), writing(store):
             digests = write_store(store, self.content, self.superseded)
-            _write_plate(self.job)
-            _publish_also(self.job, dict(self.content.labels), self.image, self.superseded)
+            write_plate_around(self.job)
+            publish_also(
+                self.job, dict(self.content.labels), self.image, self.results, self.superseded
+            )
         return Outcome(
             self.job.acquisition_id,
             planes=n_planes(self.image),
@@ -141,21 +145,21 @@ def compute(
     if fingerprint(path) != job.fingerprint:
         raise UnreadableImage(path, "the file changed after it was queued")
     before = _stamp(path)
-    with _writing(store):
+    with writing(store):
         sweep(store, superseded)
     sha256 = content_sha256(path)
     _bring(job, sha256, superseded)
     if job.compared_with == sha256 and store.exists():
         return Outcome(job.acquisition_id, content_sha256=sha256, is_unchanged=True)
     if adopted := _adopted(job, sha256, superseded, started):
-        with _writing(store):
-            _write_plate(job)  # its writer may have been killed before
+        with writing(store):
+            write_plate_around(job)  # its writer may have been killed before
         labels = {t: read_labels(store, t) for t in _names(job)}
-        if any(kind in KINDS for kind in job.also):
+        if needs_image(job):
             with contextlib.closing(_opened(job)) as image:
-                _publish_also(job, labels, image, superseded)
+                publish_also(job, labels, image, adopted.targets, superseded)
         else:
-            _publish_also(job, labels, None, superseded)
+            publish_also(job, labels, None, adopted.targets, superseded)
         return adopted
     image = _opened(job)
     try:
@@ -177,7 +181,7 @@ def _bring(job: Job, sha256: str, superseded: Path) -> None:
     # The masks of an image that was renamed: a killed worker may have brought them already.
     former, store = Path(job.former_store), Path(job.store)
     if job.former_store and former != store and source_sha256(former) == sha256:
-        with _writing(store):
+        with writing(store):
             move_masks(former, store, superseded)
 
 
@@ -189,16 +193,10 @@ def _adopted(job: Job, sha256: str, superseded: Path, started: float) -> Outcome
     if not job.twin or not is_of_same_work(job, twin, sha256):
         return None
     of = source_path(twin)
-    with _writing(store):
+    with writing(store):
         copy_masks(twin, store, job.path, superseded)
     found = adopt(job, store, sha256, time.monotonic() - started)
     return replace(found, copied_from=of) if found else None
-
-
-def _write_plate(job: Job) -> None:
-    plate = plate_of(Path(job.store))
-    if job.include_image and plate is not None:
-        write_plate(plate)
 
 
 def _content(
@@ -250,17 +248,6 @@ def _why_unwritten(image: Planes) -> str:
         if is_allocated and not image.plane(*last).any()
         else ""
     )
-
-
-@contextlib.contextmanager
-def _writing(store: Path) -> Iterator[None]:
-    # Whatever the system refuses here is the output folder's fault, and waits until it is repaired.
-    try:
-        yield
-    except OutputError:
-        raise
-    except OSError as error:
-        raise OutputError(why_unwritable(store, error)) from error
 
 
 def _segment(
@@ -323,21 +310,3 @@ def _provenance(
         "seconds": round(seconds, 3),
         "written_at": now.isoformat(timespec="seconds"),
     }
-
-
-def _publish_also(
-    job: Job, labels: dict[str, np.ndarray], image: Planes | None, superseded: Path
-) -> None:
-    store = Path(job.store)
-    for name, label_image in labels.items() if "tif" in job.also else ():
-        path = beside(store, name if len(labels) > 1 else "")
-        sweep(path, superseded)
-        write_label_tiff(path, label_image, superseded)
-    kinds = [kind for kind in KINDS if kind in job.also]
-    if not kinds or image is None:
-        return
-    size = job.pixel_size_um or image.info.pixel_size_um
-    table = measured(labels, image, size)
-    for kind in kinds:
-        sweep(table_beside(store, kind), superseded)
-        write_table(table_beside(store, kind), table, superseded)

@@ -27,6 +27,7 @@ from cellwatch.config.values import (
     as_experiment,
     as_files,
     as_group,
+    as_interval,
     as_min_size,
     as_normalisation,
     as_pixel_size,
@@ -159,6 +160,7 @@ class Output(Section):
 
     folder: FolderPath
     include_image: bool = True
+    preview: bool = True
     also: tuple[Literal["tif", "csv", "parquet"], ...] = ("tif", "csv")
     reserve: Annotated[float, BeforeValidator(as_bytes)] = 500e6
 
@@ -197,6 +199,12 @@ class Config(Section):
     device: Devices = ("auto",)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     paths: dict[str, FolderPath] = {}
+    report: Annotated[float | None, BeforeValidator(as_interval)] = 300.0
+
+    @property
+    def name(self) -> str:
+        """Return what the station is called: the folder that its state lies in."""
+        return self.state.folder.absolute().parent.name or "station"
 
     @property
     def zoo(self) -> Path:

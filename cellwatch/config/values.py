@@ -224,3 +224,8 @@ def as_files(value: Any) -> str:  # Any: what YAML gave
             "write (?:...) for what has no name"
         )
     return text
+
+
+def as_interval(value: Any) -> float | None:  # Any: what YAML gave
+    """Return a time in s: 5 min; None: never."""
+    return None if value in (None, "never") else as_seconds(value)

@@ -91,6 +91,7 @@ def job_for(
         is_alone=is_alone(claim, models, config),
         former_store=claim.former_store,
         twin=twin,
+        has_preview=config.output.preview,
     )
 
 

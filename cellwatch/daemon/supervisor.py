@@ -29,6 +29,7 @@ from cellwatch.daemon.results import start_watching_results
 from cellwatch.daemon.retraining import scheduler as training
 from cellwatch.daemon.retraining.nights import Nights
 from cellwatch.daemon.retraining.selection import groups_of, overruled, unserved
+from cellwatch.daemon.service.reporting import start_reports, write_now
 from cellwatch.daemon.service.sdnotify import notify
 from cellwatch.daemon.service.signals import Signals, handle_signals
 from cellwatch.daemon.service.startup import (
@@ -137,6 +138,8 @@ def _live(life: Life, signals: Signals) -> dict[str, int]:
         _end(life)
         for thread in threads:
             thread.join(1.0)
+        if life.next_config is None and life.config.report is not None:
+            write_now(life.config)
     counts = {state.value: lookup.n_in_state(life.db, state) for state in AcquisitionState}
     counts[AcquisitionState.DONE] -= done_before
     offline = sum(life.watch_named(n) is not None for n in lookup.offline_folders(life.db))
@@ -166,6 +169,8 @@ def _start_threads(life: Life) -> list[threading.Thread]:
         state, output = config.state.folder, config.output.folder
         threads.append(start_watching_results(state, output, stop, put))
         threads.append(start_backups(state, stop))
+        if config.report is not None:
+            threads.append(start_reports(config, stop))
     return threads
 
 

@@ -142,6 +142,8 @@ class Job:
         Where the masks lie of an image that was renamed or moved; "": it was not.
     twin : str
         The mask store of a file of another name that has the same content; "": there is none.
+    has_preview : bool
+        Whether a small picture of the result is written beside the store.
     """
 
     acquisition_id: int
@@ -159,6 +161,7 @@ class Job:
     is_alone: bool = False
     former_store: str = ""
     twin: str = ""
+    has_preview: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as plain JSON values."""

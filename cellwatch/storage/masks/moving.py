@@ -16,6 +16,7 @@ from cellwatch.storage.masks.label_tiff import beside
 from cellwatch.storage.masks.measurements import KINDS, table_beside
 from cellwatch.storage.masks.paths import label_tiffs_of
 from cellwatch.storage.masks.plates import METADATA, plate_of, write_plate
+from cellwatch.storage.previews.preview import preview_beside
 
 
 def source_sha256(store: Path) -> str:
@@ -40,6 +41,7 @@ def move_masks(former: Path, store: Path, superseded: Path) -> None:
     """
     pairs = [(tiff, beside(store, _target_of(tiff, former))) for tiff in label_tiffs_of(former)]
     pairs += [(table_beside(former, kind), table_beside(store, kind)) for kind in KINDS]
+    pairs.append((preview_beside(former), preview_beside(store)))
     for old, new in pairs:
         if old.exists():
             sweep(new, superseded)

@@ -1,1 +1,1 @@
-"""Pictures of images and their ROIs."""
+"""Small pictures of results, for people to look at."""

@@ -142,6 +142,16 @@ def daemon_state(facts: DaemonFacts | None, now: datetime, *, is_locked: bool) -
     return facts.state
 
 
+def last_change(db: sqlite3.Connection) -> str:
+    """Return what differs after anything happened to an image, a flag, a correction or a model."""
+    people = ("flags", "checkouts", "corrections")
+    highest = ("acquisitions", "attempts", *people, "runs", "promotions")
+    found = [db.execute(f"SELECT max(id) FROM {table}").fetchone()[0] for table in highest]
+    running = db.execute("SELECT count(*) FROM acquisitions WHERE state = 'running'").fetchone()
+    lowered = db.execute("SELECT count(*) FROM flags WHERE lowered_at IS NOT NULL").fetchone()
+    return repr([*found, running[0], lowered[0]])
+
+
 def told(db: sqlite3.Connection, key: str) -> str:
     """Return a fact of the station that `status` shows; "": there is none."""
     sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'station'"

@@ -1,0 +1,103 @@
+"""What is written beside a mask store: the plate around it, label TIFFs, tables, the preview."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from cellwatch.core.arrays import Int32
+from cellwatch.errors import OutputError
+from cellwatch.files.publish import sweep, why_unwritable
+from cellwatch.images import Planes
+from cellwatch.records import Job, TargetResult
+from cellwatch.storage.masks.label_tiff import beside, write_label_tiff
+from cellwatch.storage.masks.measurements import KINDS, measured, table_beside, write_table
+from cellwatch.storage.masks.plates import plate_of, write_plate
+from cellwatch.storage.previews.preview import Shown, caption, preview_beside, write_preview
+
+Labels = Mapping[str, Int32]  # (P, T, Z, Y, X), by target
+
+
+@contextlib.contextmanager
+def writing(store: Path) -> Iterator[None]:
+    """Turn what the system refuses at an output place into an `OutputError`."""
+    # Whatever the system refuses here is the output folder's fault, and waits until it is repaired.
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(why_unwritable(store, error)) from error
+
+
+def write_plate_around(job: Job) -> None:
+    """Write what makes the folders around a field's store a plate; nothing where it is none."""
+    plate = plate_of(Path(job.store))
+    if job.include_image and plate is not None:
+        write_plate(plate)
+
+
+def needs_image(job: Job) -> bool:
+    """Say whether anything beside the store is made from the image."""
+    return job.has_preview or any(kind in KINDS for kind in job.also)
+
+
+def publish_also(
+    job: Job,
+    labels: Labels,
+    image: Planes | None,
+    results: Sequence[TargetResult],
+    superseded: Path,
+) -> None:
+    """Write what the job asks for beside its mask store.
+
+    Parameters
+    ----------
+    job : Job
+    labels : mapping of str to (P, T, Z, Y, X) int32
+    image : Planes or None
+        None: only what needs none is written.
+    results : sequence of TargetResult
+    superseded : Path
+        The folder for files that are replaced.
+
+    Raises
+    ------
+    OutputError
+        When the disk does not allow it.
+    """
+    store = Path(job.store)
+    for name, label_image in labels.items() if "tif" in job.also else ():
+        path = beside(store, name if len(labels) > 1 else "")
+        sweep(path, superseded)
+        write_label_tiff(path, label_image, superseded)
+    if image is None:
+        return
+    if job.has_preview:
+        _publish_preview(store, labels, image, results, superseded)
+    kinds = [kind for kind in KINDS if kind in job.also]
+    if not kinds:
+        return
+    size = job.pixel_size_um or image.info.pixel_size_um
+    table = measured(labels, image, size)
+    for kind in kinds:
+        sweep(table_beside(store, kind), superseded)
+        write_table(table_beside(store, kind), table, superseded)
+
+
+def _publish_preview(
+    store: Path,
+    labels: Labels,
+    image: Planes,
+    results: Sequence[TargetResult],
+    superseded: Path,
+) -> None:
+    targets = [
+        Shown(
+            labels[each.name],
+            tuple(int(channel["index"]) for channel in each.channels),
+            caption(each.name, each.rois, each.model_id, each.confidence),
+        )
+        for each in results
+    ]
+    sweep(preview_beside(store), superseded)
+    write_preview(preview_beside(store), image, targets, superseded)
