@@ -36,6 +36,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "corrections": ("corrections",),
     "session": ("session",),
     "retrain": ("retrain", "rerun"),
+    "export": ("export",),
     "plates": ("plates",),
     "report": ("report",),
     "queue": ("pause", "resume", "bump", "skip", "requeue"),

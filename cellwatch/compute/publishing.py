@@ -7,8 +7,10 @@ from pathlib import Path
 from cellwatch.core.arrays import Int32
 from cellwatch.errors import OutputError
 from cellwatch.files.publish import sweep, why_unwritable
+from cellwatch.files.stems import stem_of
 from cellwatch.images import Planes
 from cellwatch.records import Job, TargetResult
+from cellwatch.storage.masks.exports import BESIDE, Exported, export
 from cellwatch.storage.masks.label_tiff import beside, write_label_tiff
 from cellwatch.storage.masks.measurements import KINDS, measured, table_beside, write_table
 from cellwatch.storage.masks.plates import plate_of, write_plate
@@ -38,7 +40,21 @@ def write_plate_around(job: Job) -> None:
 
 def needs_image(job: Job) -> bool:
     """Say whether anything beside the store is made from the image."""
-    return job.has_preview or any(kind in KINDS for kind in job.also)
+    return job.has_preview or any(kind in (*KINDS, *BESIDE) for kind in job.also)
+
+
+def _pixel_size(job: Job, image: Planes | None) -> float | None:
+    return job.pixel_size_um or (image.info.pixel_size_um if image is not None else None)
+
+
+def _exported(
+    job: Job, labels: Labels, image: Planes, results: Sequence[TargetResult]
+) -> Iterator[Exported]:
+    stem = stem_of(Path(job.store).name.removesuffix(".zarr"))
+    for each in results:
+        channels = tuple(int(channel["index"]) for channel in each.channels)
+        name = each.name if len(results) > 1 else ""
+        yield Exported(stem, name, labels[each.name], channels, _pixel_size(job, image))
 
 
 def publish_also(
@@ -69,16 +85,18 @@ def publish_also(
     for name, label_image in labels.items() if "tif" in job.also else ():
         path = beside(store, name if len(labels) > 1 else "")
         sweep(path, superseded)
-        write_label_tiff(path, label_image, superseded)
+        write_label_tiff(path, label_image, superseded, _pixel_size(job, image))
     if image is None:
         return
     if job.has_preview:
         _publish_preview(store, labels, image, results, superseded)
+    for kind in (kind for kind in BESIDE if kind in job.also):
+        for target in _exported(job, labels, image, results):
+            export(target, kind, store.parent, superseded, image)
     kinds = [kind for kind in KINDS if kind in job.also]
     if not kinds:
         return
-    size = job.pixel_size_um or image.info.pixel_size_um
-    table = measured(labels, image, size)
+    table = measured(labels, image, _pixel_size(job, image))
     for kind in kinds:
         sweep(table_beside(store, kind), superseded)
         write_table(table_beside(store, kind), table, superseded)

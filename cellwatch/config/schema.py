@@ -40,6 +40,7 @@ from cellwatch.records import ChannelChoice
 from cellwatch.watching.names import ALWAYS_EXCLUDED
 from cellwatch.watching.settle import NETWORK_SETTLE_S, SETTLE_S
 
+AlsoWritten = Literal["tif", "csv", "parquet", "rois", "geojson", "overlay"]
 CORE = SegmentationParams()  # the defaults of segmentation
 
 
@@ -161,7 +162,7 @@ class Output(Section):
     folder: FolderPath
     include_image: bool = True
     preview: bool = True
-    also: tuple[Literal["tif", "csv", "parquet"], ...] = ("tif", "csv")
+    also: tuple[AlsoWritten, ...] = ("tif", "csv")
     reserve: Annotated[float, BeforeValidator(as_bytes)] = 500e6
 
 

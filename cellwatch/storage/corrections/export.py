@@ -5,6 +5,7 @@ Outlines run along the edges of the pixels, so that a label image is the same af
 
 import json
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import tifffile
@@ -62,7 +63,7 @@ def read_tiff(path: Path) -> Int32:
     return np.asarray(tifffile.imread(path), np.int32)
 
 
-def write_seg(path: Path, labels: Int32, image: Path) -> None:
+def write_seg(path: Path | BinaryIO, labels: Int32, image: Path) -> None:
     """Write a `_seg.npy` that Cellpose's GUI opens: masks and outlines; the flows are blank."""
     shape = labels.shape
     kind = np.uint16 if labels.max(initial=0) < LARGEST_UINT16 else np.uint32

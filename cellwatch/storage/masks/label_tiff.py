@@ -1,6 +1,7 @@
 """Label images as plain TIFF files, which every program opens."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -13,7 +14,9 @@ from cellwatch.files.stems import masks_name
 LARGEST_UINT16 = 65_535
 
 
-def write_label_tiff(path: Path, labels: NDArray[np.int32], superseded: Path) -> None:
+def write_label_tiff(
+    path: Path, labels: NDArray[np.int32], superseded: Path, pixel_size_um: float | None = None
+) -> None:
     """Write a label image as TIFF: uint16, or uint32 above 65,535 ROIs.
 
     Parameters
@@ -23,6 +26,8 @@ def write_label_tiff(path: Path, labels: NDArray[np.int32], superseded: Path) ->
         Axes in front of Y and X become pages.
     superseded : Path
         The folder for a file that stood there before.
+    pixel_size_um : float or None
+        None: not known.
     """
     dtype = np.uint16 if labels.max(initial=0) <= LARGEST_UINT16 else np.uint32
     pages = labels.reshape(-1, *labels.shape[-2:])
@@ -36,7 +41,15 @@ def write_label_tiff(path: Path, labels: NDArray[np.int32], superseded: Path) ->
             photometric="minisblack",
             compression="zlib",
             metadata={"axes": "YX" if is_one else "TYX"},
+            **_resolution(pixel_size_um),
         )
+
+
+def _resolution(pixel_size_um: float | None) -> dict[str, Any]:  # Any: what tifffile takes
+    if not pixel_size_um:
+        return {}
+    a_centimetre = 1e4 / pixel_size_um
+    return {"resolution": (a_centimetre, a_centimetre), "resolutionunit": "CENTIMETER"}
 
 
 DIFFER = "its labels are not those of the mask store"

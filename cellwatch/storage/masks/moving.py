@@ -10,8 +10,10 @@ from pathlib import Path
 
 from cellwatch.files.atomic import write_json
 from cellwatch.files.publish import move_published, sweep, written_aside
+from cellwatch.files.stems import stem_of
 from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.masks.content import Json
+from cellwatch.storage.masks.exports import exported_beside
 from cellwatch.storage.masks.label_tiff import beside
 from cellwatch.storage.masks.measurements import KINDS, table_beside
 from cellwatch.storage.masks.paths import label_tiffs_of
@@ -41,6 +43,9 @@ def move_masks(former: Path, store: Path, superseded: Path) -> None:
     """
     pairs = [(tiff, beside(store, _target_of(tiff, former))) for tiff in label_tiffs_of(former)]
     pairs += [(table_beside(former, kind), table_beside(store, kind)) for kind in KINDS]
+    stem, other = (stem_of(place.name.removesuffix(".zarr")) for place in (former, store))
+    for old in exported_beside(former):
+        pairs.append((old, store.with_name(f"{other}{old.name[len(stem) :]}")))
     pairs.append((preview_beside(former), preview_beside(store)))
     for old, new in pairs:
         if old.exists():

@@ -95,6 +95,11 @@ def render(image: Planes, targets: Sequence[Shown]) -> Rgb:
     return _captioned(canvas, "   ".join(parts))
 
 
+def overlaid(image: Planes, targets: Sequence[Shown], at: tuple[int, int, int]) -> Rgb:
+    """Return one plane as large as it is, with outlines, (Y, X, 3) uint8."""
+    return _tile(image, targets, at, max(image.shape[-2:]))
+
+
 def planes_shown(shape: Sequence[int]) -> list[tuple[int, int, int]]:
     """Return which planes of (P, T, Z, C, Y, X) are shown: the middle slices, evenly over the rest.
 

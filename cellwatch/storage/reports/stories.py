@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cellwatch.records import Acquisition, Attempt, TargetMasks
+from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.ledger.rows import records
 
 
@@ -45,6 +46,18 @@ def finished(db: sqlite3.Connection) -> list[AcquisitionStory]:
     return _stories(db, sql, [])
 
 
+def of_ids(db: sqlite3.Connection, keys: Sequence[int]) -> list[AcquisitionStory]:
+    """Return what is known of some acquisitions."""
+    marks = ",".join("?" * len(keys))
+    return _stories(db, f"SELECT * FROM acquisitions WHERE id IN ({marks}) ORDER BY id", keys)
+
+
+def of_experiment(db: sqlite3.Connection, experiment: str) -> list[AcquisitionStory]:
+    """Return the current images of an experiment."""
+    sql = "SELECT * FROM acquisitions WHERE experiment = ? AND superseded_by IS NULL ORDER BY id"
+    return _stories(db, sql, [path_text(experiment)])
+
+
 def by_path(db: sqlite3.Connection) -> dict[str, list[Acquisition]]:
     """Return all that the ledger has of each path, in the order in which it came."""
     found: dict[str, list[Acquisition]] = {}
@@ -53,7 +66,9 @@ def by_path(db: sqlite3.Connection) -> dict[str, list[Acquisition]]:
     return found
 
 
-def _stories(db: sqlite3.Connection, sql: str, values: Sequence[str]) -> list[AcquisitionStory]:
+def _stories(
+    db: sqlite3.Connection, sql: str, values: Sequence[str | int]
+) -> list[AcquisitionStory]:
     return [_story(db, row) for row in records(db, Acquisition, sql, values)]
 
 

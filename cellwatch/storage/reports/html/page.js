@@ -1,6 +1,7 @@
 "use strict";
 const D = JSON.parse(document.getElementById("data").textContent);
 const PER_PAGE = 100;
+const AT_FIRST = 10;  // pictures of a gallery; the others on demand
 const COLOURS = ["#2f7ed8", "#e0782f", "#2f9e6e", "#b04fc4", "#c43d5d", "#7a6a20"];
 const $ = (id) => document.getElementById(id);
 const images = D.images.map((r) => ({
@@ -184,17 +185,25 @@ function showToday() {
     svg("svg", { viewBox: "0 0 1010 90", role: "img", "aria-label": "Images finished in each of the last 48 hours" },
       svg("text", { x: 2, y: 18, text: String(most) }), svg("line", { x1: 36, x2: 1004, y1: 70, y2: 70, class: "axis" }), ...bars, ...labels));
 }
+function fill(gallery, tiles) {
+  gallery.replaceChildren(...tiles.slice(0, AT_FIRST));
+  if (tiles.length <= AT_FIRST) return;
+  const more = el("button", { type: "button", text: `Show ${tiles.length - AT_FIRST} more`, onclick: () => {
+    more.remove(); gallery.append(...tiles.slice(AT_FIRST)); tiles[AT_FIRST].focus();
+  } });
+  gallery.after(more);
+}
 function showGalleries() {
   const first = D.review.map((each) => {
     const image = byId.get(each.acquisition_id);
     const why = each.by === "cellwatch" ? each.why : `flagged by ${each.by}${each.why ? `: ${each.why}` : ""}`;
     return image && tile(image, why);
   }).filter(Boolean);
-  $("review-gallery").replaceChildren(...first.slice(0, 24));
+  fill($("review-gallery"), first);
   $("review").hidden = !first.length;
   const done = images.filter((each) => each.state === "done")
-    .sort((a, b) => (a.at < b.at ? 1 : -1)).slice(0, 24);
-  $("newest-gallery").replaceChildren(...done.map((each) => tile(each, doubtsOf(each).join("; "))));
+    .sort((a, b) => (a.at < b.at ? 1 : -1)).slice(0, 60);
+  fill($("newest-gallery"), done.map((each) => tile(each, doubtsOf(each).join("; "))));
   $("newest").hidden = !done.length;
 }
 function shade(part) {
