@@ -16,7 +16,7 @@ from cellwatch.errors import UsageError
 if TYPE_CHECKING:
     from cellwatch.storage.reports.station import Segmented
 
-FIRST = ("watch", "experiment", "path")
+FIRST = ("watch", "experiment", "path", "plate", "well", "field")
 
 
 def register(app: typer.Typer) -> None:
@@ -94,7 +94,8 @@ def _write_csv(file: TextIO, tables: list[tuple["Segmented", Path]]) -> None:
     writer = csv.DictWriter(file, [*FIRST, *columns], restval="")
     writer.writeheader()
     for row, path in tables:
-        where = {"watch": row.watch, "experiment": row.experiment, "path": row.path}
+        where = {name: getattr(row, name) for name in FIRST}
+        where = {name: "" if value is None else value for name, value in where.items()}
         writer.writerows({**where, **one} for one in read_table(path))
 
 

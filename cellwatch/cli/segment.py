@@ -1,20 +1,27 @@
-"""Commands on image files, without a station: segment and inspect."""
+"""The command that segments image files, without a station."""
 
 import gc
+import math
 import os
 import traceback
 from contextlib import closing, suppress
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cellwatch.cli.console import JsonOption, complain, print_json, print_table, progress, tell
+from cellwatch.cli.console import (
+    complain,
+    counted,
+    progress,
+    tell,
+)
 from cellwatch.cli.inputs import find_images
+from cellwatch.cli.inspect import AxesOption
 from cellwatch.config.locate import MODELS, NAME, VARIABLE, state_folder
-from cellwatch.core.parameters import Diameter, MinSize, SegmentationParams
+from cellwatch.core.parameters import Diameter, MinSize, Normalisation, SegmentationParams
 from cellwatch.errors import (
     EXIT_FAILED,
     CellwatchError,
@@ -24,7 +31,7 @@ from cellwatch.errors import (
 )
 from cellwatch.files.members import file_of
 from cellwatch.files.stems import masks_name
-from cellwatch.records import ChannelChoice, ImageInfo, Job, TargetJob
+from cellwatch.records import ChannelChoice, Job, TargetJob
 from cellwatch.storage.masks.paths import SUPERSEDED
 
 if TYPE_CHECKING:
@@ -43,9 +50,6 @@ DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Devi
 PrecisionOption = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(help="Precision of the network; auto: bfloat16 where the device supports it."),
-]
-AxesOption = Annotated[
-    str, typer.Option(help="Axes such as ZCYX, for files that do not name theirs.")
 ]
 ChannelsOption = Annotated[
     str, typer.Option(help="CELL[,NUCLEUS]: channel names (globs allowed) or indices from 0.")
@@ -78,9 +82,8 @@ ZooOption = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands."""
+    """Add this command."""
     app.command()(segment)
-    app.command()(inspect)
 
 
 def segment(
@@ -106,7 +109,19 @@ def segment(
         Path | None, typer.Option(help="Repeat the folder structure below this folder in --out.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace existing masks.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option(help="Leave images that have masks already: go on where it was stopped.")
+    ] = False,
     axes: AxesOption = "",
+    pixel_size: Annotated[
+        float | None, typer.Option(min=1e-6, help="Side of a pixel in µm, where a file is silent.")
+    ] = None,
+    normalise: Annotated[
+        str, typer.Option(help="image, acquisition, or percentiles such as 1,99.")
+    ] = "image",
+    stitch: Annotated[
+        float, typer.Option(min=0, max=1, help="Join ROIs of z planes above this IoU; 0: do not.")
+    ] = 0.0,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     zoo: ZooOption = None,
@@ -117,21 +132,23 @@ def segment(
         min_size=MinSize.parse(min_size),
         flow_threshold=flow_threshold,
         cellprob_threshold=cellprob_threshold,
+        normalisation=parse_normalisation(normalise),
+        stitch_threshold=stitch,
     )
     choice = parse_channels(channels)
     images = find_images(paths, is_recursive=recursive)
     places = _places(images, out, mirror, file_format)
-    if not overwrite and (there := [p for p in places if p.exists()]):
-        raise UsageError(f"{there[0]} exists ({len(there)} in all); say --overwrite to replace")
-    ready, params = (
-        load_for(model, zoo, device),
-        replace(params, precision=resolved(device, precision)),
-    )
+    images, places = _to_do(images, places, overwrite=overwrite, skip_existing=skip_existing)
+    if not images:
+        return
+    ready = load_for(model, zoo, device)
+    params = replace(params, precision=resolved(device, precision))
+    how = _How(params, choice, axes, pixel_size)
     failed = 0
     with progress("segmenting", len(images)) as advance:
         for image, place in zip(images, places, strict=True):
             try:
-                tell(_segment_one(image, place, ready, params, choice, axes))
+                tell(_segment_one(image, place, ready, how))
             except Exception as error:  # noqa: BLE001  told as what it is, and the next is done
                 told = str(error) if isinstance(error, CellwatchError) else _bug(error)
                 complain(told if str(image) in told else f"{image}: {told}")
@@ -143,37 +160,30 @@ def segment(
         raise typer.Exit(EXIT_FAILED)
 
 
-def inspect(
-    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
-    as_json: JsonOption = False,
-    axes: AxesOption = "",
-    recursive: Annotated[bool, typer.Option(help="Include sub-folders.")] = False,
-) -> None:
-    """Show what files contain, without reading pixels. Exit code 1 if one is incomplete."""
-    infos = [inspected(path, axes) for path in find_images(paths, is_recursive=recursive)]
-    if as_json:
-        print_json([_facts(info) for info in infos])
-    else:
-        columns = ["path", "format", "axes", "shape", "dtype", "µm/px", "channels", "whole"]
-        print_table("", columns, [_row(info) for info in infos])
-        for info in infos:
-            for note in info.notes:
-                tell(f"{info.path}: {note}")
-    if not all(info.whole for info in infos):
-        raise typer.Exit(EXIT_FAILED)
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What a person said of the images, and of how they are segmented."""
+
+    params: SegmentationParams
+    choice: ChannelChoice
+    axes: str
+    pixel_size_um: float | None
 
 
-def inspected(path: Path, axes: str = "") -> ImageInfo:
-    """Describe a file and judge whether it is whole."""
-    from cellwatch.images import describe
-    from cellwatch.images.whole import why_not_whole
-
-    reason = why_not_whole(path)
-    try:
-        info = describe(path, axes)
-    except UnreadableImage as error:
-        return ImageInfo(str(path), whole=False, reason=reason or error.reason)
-    return replace(info, whole=not reason, reason=reason)
+def _to_do(
+    images: list[Path], places: list[Path], *, overwrite: bool, skip_existing: bool
+) -> tuple[list[Path], list[Path]]:
+    there = [place for place in places if place.exists()]
+    if not there or overwrite:
+        return images, places
+    if not skip_existing:
+        raise UsageError(
+            f"{there[0]} exists ({len(there)} in all); say --overwrite to replace, or "
+            "--skip-existing to do the others"
+        )
+    pairs = [(i, p) for i, p in zip(images, places, strict=True) if not p.exists()]
+    tell(f"{counted(len(there), 'image')} left out: their masks exist; {len(pairs)} to do")
+    return [image for image, _ in pairs], [place for _, place in pairs]
 
 
 def parse_channels(text: str) -> ChannelChoice:
@@ -183,6 +193,18 @@ def parse_channels(text: str) -> ChannelChoice:
         raise UsageError(f"--channels: '{text}' is not CELL or CELL,NUCLEUS")
     values = [int(part) if part.isdecimal() else part for part in parts]
     return ChannelChoice(*values)
+
+
+def parse_normalisation(text: str) -> Normalisation:
+    """Read image, acquisition, or LOW,HIGH."""
+    if text in ("image", "acquisition"):
+        return Normalisation(over=text)  # type: ignore[arg-type]  # one of the two
+    low, comma, high = text.partition(",")
+    try:
+        return Normalisation(low=float(low), high=float(high) if comma else math.nan)
+    except ValueError as error:
+        told = f"--normalise: '{text}' is not image, acquisition, or percentiles such as 1,99"
+        raise UsageError(told) from error
 
 
 def load_for(model: str, zoo: Path | None, device: str) -> "Model | Chooser":
@@ -235,14 +257,7 @@ def _places(images: list[Path], out: Path, mirror: Path | None, file_format: str
     return list(places)
 
 
-def _segment_one(
-    path: Path,
-    place: Path,
-    model: "Model | Chooser",
-    params: SegmentationParams,
-    choice: ChannelChoice,
-    axes: str = "",
-) -> str:
+def _segment_one(path: Path, place: Path, model: "Model | Chooser", how: "_How") -> str:
     from cellwatch.compute.acquisition import segment_acquisition
     from cellwatch.compute.memory import require_memory
     from cellwatch.compute.opening import open_or_load
@@ -256,14 +271,17 @@ def _segment_one(
     if place.suffix == ".zarr":
         from cellwatch.compute.pipeline import perform  # zarr, which a TIFF needs not
 
-        job = replace(_store_job(path, place, model, params, choice), axes=axes)
+        job = _store_job(path, place, model, how)
         result = perform(job, lambda _: model, superseded, datetime.now(UTC)).targets[0]
     else:
-        info = describe(path, axes)
-        require_memory(info)
-        with closing(open_or_load(path, info, axes)) as image:
-            target = segment_acquisition(image, model, params, choice, scratch=place.parent)
-        write_label_tiff(place, target.labels, superseded)
+        info = describe(path, how.axes)
+        require_memory(info, [how.params])
+        size = how.pixel_size_um
+        with closing(open_or_load(path, info, how.axes)) as image:
+            target = segment_acquisition(
+                image, model, how.params, how.choice, pixel_size_um=size, scratch=place.parent
+            )
+        write_label_tiff(place, target.labels, superseded, size or info.pixel_size_um)
         result = target.result
     notes = "".join(f"\n  {note}" for note in result.notes)
     chosen = f", model {result.model_id} ({result.choice.cluster})" if result.choice else ""
@@ -271,36 +289,10 @@ def _segment_one(
     return f"{path}: {rois}, diameter {result.diameter:.1f} px{chosen}{notes}"
 
 
-def _store_job(
-    path: Path,
-    place: Path,
-    model: "Model | Chooser",
-    params: SegmentationParams,
-    choice: ChannelChoice,
-) -> Job:
+def _store_job(path: Path, place: Path, model: "Model | Chooser", how: "_How") -> Job:
     from cellwatch.images.identity import fingerprint
 
-    target = TargetJob("cells", model.card.id, "", model.card.sha256, choice, params.to_json())
-    return Job(0, str(path.absolute()), fingerprint(path), str(place), (target,))
-
-
-def _facts(info: ImageInfo) -> dict[str, Any]:  # Any: JSON
-    facts = asdict(info)
-    del facts["lacks"]  # its note says so
-    if not facts["notes"]:
-        del facts["notes"]
-    return facts
-
-
-def _row(info: ImageInfo) -> list[str]:
-    pixel = f"{info.pixel_size_um:g}" if info.pixel_size_um else ""
-    return [
-        info.path,
-        info.format,
-        info.axes,
-        "×".join(str(n) for n in info.shape),
-        info.dtype,
-        pixel,
-        ", ".join(name for name in info.channels if name),
-        "yes" if info.whole else f"no: {info.reason}",
-    ]
+    card, params = model.card, how.params.to_json()
+    target = TargetJob("cells", card.id, "", card.sha256, how.choice, params)
+    job = Job(0, str(path.absolute()), fingerprint(path), str(place), (target,))
+    return replace(job, axes=how.axes, pixel_size_um=how.pixel_size_um)

@@ -44,11 +44,15 @@ class SegmentedTarget:
     result : TargetResult
     provenance : mapping
         JSON: what made the label image.
+    confidences : tuple of (n,) float64
+        Of the ROIs of each plane, in the order of their labels; empty where ROIs were joined over
+        planes, and have other labels.
     """
 
     labels: Int32
     result: TargetResult
     provenance: Mapping[str, Any]  # Any: JSON
+    confidences: tuple[Float64, ...] = ()
 
 
 def segment_acquisition(  # noqa: PLR0913
@@ -132,7 +136,9 @@ def _target(
         "algorithm_version": ALGORITHM_VERSION,
         "notes": notes,
     }
-    return SegmentedTarget(labels, result, provenance)
+    is_joined = params.stitch_threshold > 0 and labels.shape[2] > 1
+    each = () if is_joined else tuple(plane.confidences for plane in planes)
+    return SegmentedTarget(labels, result, provenance, each)
 
 
 @dataclass(frozen=True, slots=True)

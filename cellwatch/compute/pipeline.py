@@ -2,8 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from cellwatch.compute.memory import require_memory
 from cellwatch.compute.models import Chooser, Model
 from cellwatch.compute.opening import open_or_load
 from cellwatch.compute.publishing import (
+    Made,
     needs_image,
     publish_also,
     write_plate_around,
     writing,
 )
+from cellwatch.core.arrays import Float64
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.errors import (
     DeviceError,
@@ -67,6 +69,8 @@ class UnpublishedResult:
         The folder for stores that are replaced.
     started : float
         When the job was, on the monotonic clock.
+    confidences : mapping of str to sequence of (n,) float64
+        By target: of the ROIs of each plane, as `SegmentedTarget` has them.
     """
 
     job: Job
@@ -76,6 +80,7 @@ class UnpublishedResult:
     sha256: str
     superseded: Path
     started: float
+    confidences: Mapping[str, Sequence[Float64]] = field(default_factory=dict)
 
     def publish(self) -> Outcome:
         """Write the masks, and what goes beside them.
@@ -89,9 +94,8 @@ class UnpublishedResult:
         with contextlib.closing(self.image), writing(store):
             digests = write_store(store, self.content, self.superseded)
             write_plate_around(self.job)
-            publish_also(
-                self.job, dict(self.content.labels), self.image, self.results, self.superseded
-            )
+            made = Made(dict(self.content.labels), self.results, self.confidences)
+            publish_also(self.job, made, self.image, self.superseded)
         return Outcome(
             self.job.acquisition_id,
             planes=n_planes(self.image),
@@ -157,9 +161,9 @@ def compute(
         labels = {t: read_labels(store, t) for t in _names(job)}
         if needs_image(job):
             with contextlib.closing(_opened(job)) as image:
-                publish_also(job, labels, image, adopted.targets, superseded)
+                publish_also(job, Made(labels, adopted.targets), image, superseded)
         else:
-            publish_also(job, labels, None, adopted.targets, superseded)
+            publish_also(job, Made(labels, adopted.targets), None, superseded)
         return adopted
     image = _opened(job)
     try:
@@ -174,7 +178,8 @@ def compute(
     provenance = _provenance(job, segmented, sha256, image.info.lacks, seconds, now)
     content = _content(job, image, {n: t.labels for n, t in segmented.items()}, provenance)
     results = tuple(target.result for target in segmented.values())
-    return UnpublishedResult(job, image, content, results, sha256, superseded, started)
+    sure = {name: target.confidences for name, target in segmented.items()}
+    return UnpublishedResult(job, image, content, results, sha256, superseded, started, sure)
 
 
 def _bring(job: Job, sha256: str, superseded: Path) -> None:

@@ -2,9 +2,10 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from cellwatch.core.arrays import Int32
+from cellwatch.core.arrays import Float64, Int32
 from cellwatch.errors import OutputError
 from cellwatch.files.publish import sweep, why_unwritable
 from cellwatch.files.stems import stem_of
@@ -57,22 +58,33 @@ def _exported(
         yield Exported(stem, name, labels[each.name], channels, _pixel_size(job, image))
 
 
-def publish_also(
-    job: Job,
-    labels: Labels,
-    image: Planes | None,
-    results: Sequence[TargetResult],
-    superseded: Path,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What was made of an image.
+
+    Attributes
+    ----------
+    labels : mapping of str to (P, T, Z, Y, X) int32
+        By target.
+    results : sequence of TargetResult
+    confidences : mapping of str to sequence of (n,) float64
+        By target: of the ROIs of each plane; a target that has none: they are not known.
+    """
+
+    labels: Labels
+    results: Sequence[TargetResult]
+    confidences: Mapping[str, Sequence[Float64]] = field(default_factory=dict)
+
+
+def publish_also(job: Job, made: Made, image: Planes | None, superseded: Path) -> None:
     """Write what the job asks for beside its mask store.
 
     Parameters
     ----------
     job : Job
-    labels : mapping of str to (P, T, Z, Y, X) int32
+    made : Made
     image : Planes or None
         None: only what needs none is written.
-    results : sequence of TargetResult
     superseded : Path
         The folder for files that are replaced.
 
@@ -81,7 +93,7 @@ def publish_also(
     OutputError
         When the disk does not allow it.
     """
-    store = Path(job.store)
+    store, labels, results = Path(job.store), made.labels, made.results
     for name, label_image in labels.items() if "tif" in job.also else ():
         path = beside(store, name if len(labels) > 1 else "")
         sweep(path, superseded)
@@ -96,7 +108,7 @@ def publish_also(
     kinds = [kind for kind in KINDS if kind in job.also]
     if not kinds:
         return
-    table = measured(labels, image, _pixel_size(job, image))
+    table = measured(labels, image, _pixel_size(job, image), made.confidences)
     for kind in kinds:
         sweep(table_beside(store, kind), superseded)
         write_table(table_beside(store, kind), table, superseded)

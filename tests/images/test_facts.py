@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from cellwatch.cli.segment import inspected
+from cellwatch.cli.inspect import inspected
 from cellwatch.images import images_in
 from tests.conftest import SHARED
 

@@ -5,7 +5,7 @@ A table is a CSV file, `NAME_measurements.csv`, or with pyarrow (the extra `tabl
 
 import csv
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def measured(
     labels: Mapping[str, NDArray[np.int32]],
     image: Planes,
     pixel_size_um: float | None,
+    confidences: Mapping[str, Sequence[NDArray[np.float64]]] | None = None,
 ) -> Table:
     """Measure the ROIs of all planes of an acquisition.
 
@@ -39,23 +40,54 @@ def measured(
     image : Planes
     pixel_size_um : float or None
         None: lengths are given in px alone.
+    confidences : mapping of str to sequence of (n,) float64, or None
+        By target: of the ROIs of each plane, in the order of their labels; None, and a target that
+        has none: they are not known.
 
     Returns
     -------
     dict of str to (n,) arrays
-        `target`, `position`, `t`, `z`, then the columns of `cellwatch.core.measure.measure`, and
-        `area_um2`, `diameter_um`, `y_um`, `x_um` where the pixel size is known.
+        `target`, `position`, `t`, `z`, then the columns of `cellwatch.core.measure.measure`,
+        `confidence` (NaN: not known), for each other target `in_` and its name: the label of its
+        ROI that holds more than half of this one (0: none does); and `area_um2`, `diameter_um`,
+        `y_um`, `x_um` where the pixel size is known.
     """
     tables = []
     for target, volume in labels.items():
-        for at in np.ndindex(*volume.shape[:3]):
+        known = (confidences or {}).get(target, ())
+        for number, at in enumerate(np.ndindex(*volume.shape[:3])):
             table = measure(volume[at], list(image.plane(*at)), image.info.channels)
             n = len(table["label"])
             where = {"target": np.array([target] * n, object)}
             where |= {k: np.full(n, i) for k, i in zip(("position", "t", "z"), at, strict=True)}
-            tables.append({**where, **table})
+            each = known[number] if number < len(known) else ()
+            sure = np.asarray(each) if len(each) == n else np.full(n, np.nan)
+            planes = {other: volumes[at] for other, volumes in labels.items()}
+            tables.append(
+                {**where, **table, "confidence": sure, **_held_by(target, planes, table["label"])}
+            )
     whole = {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
     return whole if pixel_size_um is None else {**whole, **_in_um(whole, pixel_size_um)}
+
+
+def _held_by(target: str, planes: Mapping[str, NDArray[np.int32]], numbers: Column) -> Table:
+    # For each other target the ROI that holds most of this one's; its own column stays 0.
+    if len(planes) == 1:
+        return {}
+    mine = planes[target]
+    found: Table = {}
+    inside = mine > 0
+    area = np.bincount(mine[inside], minlength=int(mine.max(initial=0)) + 1)
+    for other, theirs in planes.items():
+        holders = np.zeros(len(area), np.int64)
+        if other != target and inside.any():
+            pairs, n_pixels = np.unique(
+                np.stack([mine[inside], theirs[inside]]), axis=1, return_counts=True
+            )
+            is_most = (pairs[1] > 0) & (2 * n_pixels > area[pairs[0]])
+            holders[pairs[0][is_most]] = pairs[1][is_most]
+        found[f"in_{other}"] = holders[np.asarray(numbers, np.int64)]
+    return found
 
 
 def _in_um(table: Table, pixel_size_um: float) -> Table:
@@ -126,7 +158,7 @@ def _told(value: object) -> object:
     if isinstance(value, (bool, np.bool_)):
         return int(value)
     if isinstance(value, (float, np.floating)):
-        return f"{value:.{DIGITS}g}"
+        return f"{value:.{DIGITS}g}" if np.isfinite(value) else ""
     return value
 
 

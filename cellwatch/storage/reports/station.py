@@ -288,6 +288,9 @@ class Segmented:
     experiment: str
     path: str
     store: str
+    plate: str | None = None
+    well: str | None = None
+    field: int | None = None
 
 
 def segmented_since(db: sqlite3.Connection, experiment: str, since: str) -> list[Segmented]:
@@ -301,7 +304,7 @@ def segmented_since(db: sqlite3.Connection, experiment: str, since: str) -> list
         A time of the ledger; "": from the beginning.
     """
     sql = """
-        SELECT watch, experiment, path, store FROM acquisitions
+        SELECT * FROM acquisitions
         WHERE state = 'done' AND superseded_by IS NULL AND ? IN ('', experiment)
               AND (? = '' OR finished_at >= ?) ORDER BY id
     """

@@ -82,3 +82,35 @@ def test_an_image_without_rois_has_a_table_without_rows(tmp_path):
 
     assert "solidity" in columns_of(path)
     assert list(read_table(path)) == []
+
+
+def test_an_roi_has_its_confidence_where_that_is_known(tmp_path):
+    labels, pixels = two_planes()
+    counts = [len(np.unique(plane)) - 1 for plane in labels["cells"][0, 0]]
+    sure = [np.linspace(0.5, 1, counts[0]), np.linspace(0, 0.5, counts[1])]
+
+    table = measured(labels, image_of(pixels, ()), None, {"cells": sure})
+    unknown = measured(labels, image_of(pixels, ()), None)
+
+    np.testing.assert_allclose(table["confidence"], np.concatenate(sure))
+    path = table_beside(tmp_path / "a.tif.zarr", "csv")
+    write_table(path, unknown, tmp_path)
+    assert {row["confidence"] for row in read_table(path)} == {""}
+
+
+def test_a_nucleus_knows_the_cell_in_which_it_lies():
+    cells, nuclei = np.zeros((2, 1, 1, 1, 12, 20), np.int32)
+    cells[..., 0:6, 0:8], cells[..., 0:6, 10:18] = 1, 2
+    nuclei[..., 2:4, 12:14] = 1  # in cell 2
+    nuclei[..., 2:4, 6:10] = 2  # half in cell 1, half in none
+    nuclei[..., 9:11, 2:4] = 3  # in no cell
+
+    image = image_of(np.zeros((1, 1, 1, 1, 12, 20)), ())
+    table = measured({"cells": cells, "nuclei": nuclei}, image, None)
+
+    is_nucleus = table["target"] == "nuclei"
+    assert table["in_cells"][is_nucleus].tolist() == [2, 0, 0]
+    assert table["in_nuclei"].tolist() == [0, 0, 0, 0, 0]
+    assert "in_cells" not in measured(
+        {"cells": cells}, image_of(np.zeros((1, 1, 1, 1, 12, 20)), ()), 1
+    )
