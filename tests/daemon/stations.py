@@ -68,6 +68,12 @@ class Station:
             process.wait()
             log.close()
 
+    def n_computed(self):
+        """Return how many attempts had something to compute."""
+        with closing(sqlite3.connect(self.folder / "state/cellwatch.db")) as db:
+            sql = "SELECT count(*) FROM attempts WHERE outcome = 'done' AND reason IS NULL"
+            return db.execute(sql).fetchone()[0]
+
     def log(self):
         return (self.folder / "log.txt").read_text()
 

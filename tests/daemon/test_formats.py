@@ -4,9 +4,7 @@ import csv
 import json
 import random
 import shutil
-import sqlite3
 import time
-from contextlib import closing
 
 import numpy as np
 import ome_zarr_models.v05.hcs
@@ -154,6 +152,19 @@ def test_a_plate_is_taken_field_by_field_and_waits_for_the_file_that_lists_it(st
     assert told.stdout.count(" done since ") == 4
     assert "4 mask stores checked, 0 problems" in station.command("verify").stderr
     assert_wells_are_counted(station)
+    assert_fields_go_with_their_plate(station, index.name)
+
+
+def assert_fields_go_with_their_plate(station, index):
+    done = station.n_computed()
+    (station.images / "plate1").rename(station.images / "plate2")
+    station.command("run", "--once")
+    assert station.n_computed() == done
+    assert station.counts() == {"done": 4}
+    assert_it_is_a_plate(station.masks / f"images/plate2/Images/{index}.zarr")
+    assert not list(station.masks.glob("images/plate1/Images/*.zarr/*/*/*/zarr.json"))
+    (plate,) = json.loads(station.command("plates", "--json").stdout)
+    assert plate["plate"] == "plate2"
 
 
 def assert_wells_are_counted(station):
@@ -257,26 +268,3 @@ def test_fields_are_segmented_while_their_plate_is_still_being_written(station):
         copy_slowly(sorted(made.glob("r03*")), folder)
         assert station.until(lambda: station.counts() == {"done": 4}), station.log()
     assert station.log().count("segmented ") == 4
-
-
-def test_files_are_parts_also_when_the_file_that_lists_them_comes_last(station):
-    also(station, "channels: {cell: Conf488}")
-    index, _ = plates.write_metamorph(station.folder / "made")
-    folder = station.images / "s"
-    folder.mkdir()
-    for file in index.parent.glob("*.tif"):
-        shutil.copy(file, folder)
-    station.command("run", "--once", check=False)
-    assert sum(station.counts().values()) == 4
-    shutil.copy(index, folder)
-
-    station.command("run", "--once", check=False)
-
-    counts = station.counts()
-    assert (counts.pop("skipped"), sum(counts.values())) == (4, 1)
-    assert "it belongs to the set that s/cells.nd lists" in reasons(station)
-
-
-def reasons(station):
-    with closing(sqlite3.connect(station.folder / "state/cellwatch.db")) as db:
-        return {reason for (reason,) in db.execute("SELECT reason FROM acquisitions")}

@@ -8,7 +8,7 @@ import pytest
 from tests.daemon.stations import Station
 from tests.daemon.test_identity import asked
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.drill
 CUT = b"II*\0\x08\0\0\0\x05\0"
 BAD = {
     "empty": b"",
@@ -74,7 +74,6 @@ def test_a_disk_that_is_taken_away_loses_nothing_and_repeats_nothing(tmp_path, t
     holds(tmp_path, tiny_model, disk, n_good=15, n_bad=5, seconds=60)
 
 
-@pytest.mark.drill
 @pytest.mark.timeout(1200)
 def test_a_thousand_good_and_fifty_bad_files_on_it(tmp_path, tiny_model, disk):
     holds(tmp_path, tiny_model, disk, n_good=1000, n_bad=50, seconds=800)

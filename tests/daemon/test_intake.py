@@ -1,0 +1,112 @@
+"""What intake makes of single reports, without any process."""
+
+from pathlib import Path
+
+import pytest
+
+from cellwatch.config.parse import parse_config
+from cellwatch.daemon.inspection import FromWatcher, Listed
+from cellwatch.daemon.intake import skip_existing, take_in
+from cellwatch.records import ImageInfo
+from cellwatch.storage.ledger.database import open_ledger
+from cellwatch.watching.settle import Sighting
+from cellwatch.watching.watcher import Finished
+
+TEXT = "watch: [{folder: scope}]\noutput: {folder: out}\nstate: {folder: st}\n"
+
+
+@pytest.fixture
+def db(tmp_path):
+    ledger = open_ledger(tmp_path)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def watched(tmp_path):
+    return parse_config(TEXT, "c", tmp_path).watch[0]
+
+
+def arrive(db, watched, now, name, content="f1", *, is_there=True):
+    path = watched.folder / name
+    if is_there:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    sighting = Sighting(name, 10, 20, 30)
+    info = ImageInfo(str(path), axes="YX", shape=(9, 9))
+    report = FromWatcher(watched, Finished(sighting), content, info)
+    return take_in(db, report, Path("/out"), now)
+
+
+def rows(db):
+    sql = "SELECT relative_path, state FROM acquisitions ORDER BY id"
+    return [tuple(row) for row in db.execute(sql)]
+
+
+def test_files_are_parts_also_when_the_file_that_lists_them_comes_last(db, watched, now):
+    for name in ("s/cells_w1_s1.tif", "s/cells_w2_s1.tif", "s/other.tif"):
+        arrive(db, watched, now, name, name)
+    (watched.folder / "s/cells.nd").touch()
+
+    listed = Listed(Sighting("s/cells.nd", 5, 6, 7), is_apart=False)
+    take_in(db, FromWatcher(watched, listed), Path("/out"), now)
+
+    assert rows(db) == [
+        ("s/cells_w1_s1.tif", "skipped"),
+        ("s/cells_w2_s1.tif", "skipped"),
+        ("s/other.tif", "queued"),
+    ]
+    reason = db.table("acquisitions").get(1)["reason"]
+    assert reason == "it belongs to the set that s/cells.nd lists"
+
+
+def test_a_file_that_was_renamed_while_it_is_segmented_is_asked_for_again(db, watched, now):
+    arrive(db, watched, now, "a.tif", is_there=False)
+    db.table("acquisitions").update(1, {"state": "running"})
+
+    assert arrive(db, watched, now, "b.tif") == "b.tif"
+    assert rows(db) == [("a.tif", "running")]
+
+    db.table("acquisitions").update(1, {"state": "done", "finished_at": "t", "content_sha256": "s"})
+    assert arrive(db, watched, now, "b.tif") == ""
+    assert rows(db) == [("b.tif", "queued")]
+    row = db.table("acquisitions").get(1)
+    assert (row["former_store"], row["compared_with"]) == ("/out/scope/a.tif.zarr", "s")
+    assert row["moved_from"].endswith("/a.tif")
+
+
+def test_an_image_that_waits_keeps_its_place_in_the_queue_when_it_is_renamed(db, watched, now):
+    arrive(db, watched, now, "a.tif", is_there=False)
+    arrive(db, watched, now, "c.tif", "f2")
+
+    arrive(db, watched, now, "b.tif")
+
+    assert rows(db) == [("b.tif", "queued"), ("c.tif", "queued")]
+    assert db.table("acquisitions").get(1)["former_store"] is None
+
+
+def test_what_was_left_alone_stays_so_under_another_name(db, tmp_path, now):
+    watched = ignoring_what_is_there(tmp_path)
+    (watched.folder / "old.tif").write_bytes(b"x" * 10)
+    skip_existing(db, watched, now)
+    status = (watched.folder / "old.tif").stat()
+    (watched.folder / "old.tif").rename(watched.folder / "new.tif")
+    sighting = Sighting("new.tif", status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    info = ImageInfo(str(watched.folder / "new.tif"), axes="YX", shape=(9, 9))
+    take_in(db, FromWatcher(watched, Finished(sighting), "f9", info), Path("/out"), now)
+
+    assert rows(db) == [("new.tif", "skipped")]
+
+
+def ignoring_what_is_there(tmp_path):
+    text = TEXT.replace("{folder: scope}", "{folder: scope, existing: ignore}")
+    watched = parse_config(text, "c", tmp_path).watch[0]
+    watched.folder.mkdir()
+    return watched
+
+
+def test_two_files_with_one_content_are_two_images(db, watched, now):
+    arrive(db, watched, now, "a.tif")
+    arrive(db, watched, now, "b.tif")
+
+    assert rows(db) == [("a.tif", "queued"), ("b.tif", "queued")]
