@@ -16,7 +16,7 @@ from cellwatch.errors import EXIT_NOT_RUNNING
 from cellwatch.records import AcquisitionState, DaemonState
 from cellwatch.storage.ledger.locking import DAEMON, holder
 from cellwatch.storage.ledger.path_text import printable
-from cellwatch.storage.reports import doubts, plates, station
+from cellwatch.storage.reports import alarms, doubts, plates, station
 from cellwatch.storage.reports.pauses import pauses
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def station_status(
             "unread": [],
             "pauses": [],
             "plates": [],
+            "alarms": [],
             "reload_error": "",
             "ledger_mended": "",
         }
@@ -102,6 +103,7 @@ def station_status(
             "unread": _plain(station.unread(db)),
             "pauses": _plain(pauses(db)),
             "plates": _plain(_plates(db, now)),
+            "alarms": _plain(alarms.active(db)),
             "reload_error": station.told(db, station.RELOAD_ERROR),
             "ledger_mended": station.told(db, station.LEDGER_MENDED),
         }
@@ -149,6 +151,10 @@ def _show_status(facts: dict[str, Any]) -> None:  # Any: JSON
         what = f"images in '{pause['watch']}' are" if pause["watch"] else "all is"
         since = local_time(pause["since"])
         typer.echo(f"{what} paused by {pause['by']} since {since} (cellwatch resume)")
+    for alarm in facts["alarms"]:
+        of = f"{alarm['watch']}/{alarm['experiment']}"
+        since = local_time(alarm["raised_at"])
+        typer.echo(printable(f"ALARM since {since}: {of}, {alarm['target']}: {alarm['told']}"))
     for plate in facts["plates"]:
         bad = f", {plate['bad']} bad" if plate["bad"] else ""
         typer.echo(

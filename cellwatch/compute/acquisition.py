@@ -17,6 +17,7 @@ from cellwatch.core.confidence import roi_confidences
 from cellwatch.core.image import cleaned, percentiles
 from cellwatch.core.labels import count_rois, stitch_planes
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
+from cellwatch.core.quality import background, sharpness
 from cellwatch.core.segment import segment
 from cellwatch.core.styles import novelty_of
 from cellwatch.errors import OutputError
@@ -122,6 +123,8 @@ def _target(
         confidence=found.confidence,
         planes_apart=n_apart,
         precision=params.precision,
+        sharpness=found.sharpness,
+        background=found.background,
     )
     provenance = {
         "model": {"id": card.id, "sha256": card.sha256},
@@ -131,6 +134,8 @@ def _target(
         "diameters_px": [round(plane.diameter, 3) for plane in planes],
         "novelty": result.novelty,
         "confidence": result.confidence,
+        "sharpness": result.sharpness,
+        "background": result.background,
         "planes_apart": n_apart,
         "choice": asdict(why) if why else None,
         "algorithm_version": ALGORITHM_VERSION,
@@ -161,6 +166,8 @@ class _ModelResult:
     notes: Sequence[str]
     labels: Int32  # (P, T, Z, Y, X)
     planes: Sequence[_PlaneFacts]
+    sharpness: float = 0.0  # of the middle plane, as is the background
+    background: float = 0.0
 
     @property
     def confidences(self) -> Float64:
@@ -223,11 +230,15 @@ class _Task:
             whole = [cleaned(take_channels(plane, chosen))[0] for plane in planes_of(image)]
             limits = percentiles(np.stack(whole, axis=1), params.normalisation)
         labels = self._no_labels()
-        planes = []
+        planes: list[_PlaneFacts] = []
+        middle, quality = math.prod(image.shape[:3]) // 2, (0.0, 0.0)
         for at in np.ndindex(*image.shape[:3]):
             plane = image.plane(*at)
+            given = take_channels(plane, chosen)
+            if len(planes) == middle:
+                quality = (round(sharpness(given[0]), 4), round(background(given[0]), 4))
             found = segment(
-                take_channels(plane, chosen),
+                given,
                 model.network,
                 params,
                 pixel_size_um=self.pixel_size_um,
@@ -241,7 +252,7 @@ class _Task:
             planes.append(_PlaneFacts(found.diameter, found.style, found.notes, confidences, areas))
             self.on_plane()
         _stitch(labels, params.stitch_threshold)
-        return _ModelResult(model, chosen, notes, labels, planes)
+        return _ModelResult(model, chosen, notes, labels, planes, *quality)
 
     def _no_labels(self) -> Int32:
         shape = (*self.image.shape[:3], *self.image.shape[-2:])

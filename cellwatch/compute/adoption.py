@@ -45,6 +45,8 @@ def adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None:
             planes_apart=facts.get("planes_apart", 0),
             precision=facts["params"].get("precision", ""),
             labels_sha256=facts["labels_sha256"],
+            sharpness=facts.get("sharpness"),
+            background=facts.get("background"),
         )
         for name, facts in said["targets"].items()
     )

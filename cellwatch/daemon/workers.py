@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from cellwatch.compute.deadlines import STARTING_S
 from cellwatch.compute.executor import FromWorker, Worker, process_started
 from cellwatch.compute.pipe import Message
+from cellwatch.daemon import alarms
 from cellwatch.daemon.corrections import inbox
 from cellwatch.daemon.jobs import (
     are_zeros_final,
@@ -233,6 +234,8 @@ def _record(life: Life, outcome: Outcome, flight: InFlight | None) -> None:
         pin_chosen(life.db, flight.claim, outcome, life.config, now)
         redo_if_repinned(life.db, flight.claim, outcome, life.config, now)
     inbox.segmented(life.drops, outcome.acquisition_id)
+    for said in alarms.watch_over(life.db, outcome.acquisition_id, now):
+        logger.warning("%s", said)
     rois = ", ".join(result.counted for result in outcome.targets)
     notes = "; ".join(note for result in outcome.targets for note in result.notes)
     line = f"segmented {path}: {rois} in {outcome.seconds:.1f} s{f' ({notes})' if notes else ''}"

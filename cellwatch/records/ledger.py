@@ -100,6 +100,8 @@ class TargetMasks:
     confidence: float | None = None
     labels_sha256: str | None = None
     planes_apart: int = 0
+    sharpness: float | None = None
+    background: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

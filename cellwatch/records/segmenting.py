@@ -206,6 +206,8 @@ class TargetResult:
         In which the network computed; "": not known.
     labels_sha256 : str
         Of the label image; "": it lies in no mask store.
+    sharpness, background : float or None
+        Of the middle plane's channel with the ROIs, as `core.quality` has them; None: not known.
     """
 
     name: str
@@ -221,6 +223,8 @@ class TargetResult:
     planes_apart: int = 0
     precision: str = ""
     labels_sha256: str = ""
+    sharpness: float | None = None
+    background: float | None = None
 
     @property
     def counted(self) -> str:

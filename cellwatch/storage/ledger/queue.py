@@ -193,6 +193,8 @@ def finish(
                     "novelty": result.novelty,
                     "choice": json.dumps(asdict(result.choice)) if result.choice else None,
                     "confidence": result.confidence,
+                    "sharpness": result.sharpness,
+                    "background": result.background,
                     "finished_at": iso(now),
                 },
             )

@@ -96,6 +96,8 @@ CREATE TABLE targets (
     labels_sha256 TEXT,
     -- Over how many planes rois is a sum; 0: none, or they were joined
     planes_apart INTEGER NOT NULL DEFAULT 0,
+    sharpness REAL,                    -- of the middle plane: fine detail over all contrast
+    background REAL,                   -- of the middle plane: its 5th percentile
     UNIQUE (acquisition_id, name)
 );
 
@@ -374,6 +376,20 @@ CREATE TABLE set_files (
     PRIMARY KEY (watch, relative_path)
 );
 CREATE INDEX set_files_by_index ON set_files (watch, index_path);
+
+CREATE TABLE alarms (
+    id INTEGER PRIMARY KEY,
+    watch TEXT NOT NULL,
+    experiment TEXT NOT NULL,
+    target TEXT NOT NULL,
+    measure TEXT NOT NULL,             -- rois confidence sharpness background novelty
+    told TEXT NOT NULL,
+    -- The first image that differed
+    acquisition_id INTEGER NOT NULL REFERENCES acquisitions (id),
+    raised_at TEXT NOT NULL,
+    ended_at TEXT
+);
+CREATE INDEX alarms_by_experiment ON alarms (watch, experiment);
 
 CREATE VIEW active_corrections AS
     SELECT * FROM corrections WHERE kind = 'labels' AND state IN ('trainable', 'used');

@@ -159,6 +159,21 @@ ALTER TABLE acquisitions ADD COLUMN plate TEXT;
 ALTER TABLE acquisitions ADD COLUMN well TEXT;
 ALTER TABLE acquisitions ADD COLUMN field INTEGER;
 ALTER TABLE folders ADD COLUMN due_at TEXT;
+ALTER TABLE targets ADD COLUMN sharpness REAL;
+ALTER TABLE targets ADD COLUMN background REAL;
+CREATE TABLE alarms (
+    id INTEGER PRIMARY KEY,
+    watch TEXT NOT NULL,
+    experiment TEXT NOT NULL,
+    target TEXT NOT NULL,
+    measure TEXT NOT NULL,             -- rois confidence sharpness background novelty
+    told TEXT NOT NULL,
+    -- The first image that differed
+    acquisition_id INTEGER NOT NULL REFERENCES acquisitions (id),
+    raised_at TEXT NOT NULL,
+    ended_at TEXT
+);
+CREATE INDEX alarms_by_experiment ON alarms (watch, experiment);
 CREATE INDEX acquisitions_by_content ON acquisitions (fingerprint, size);
 CREATE INDEX acquisitions_by_former_store ON acquisitions (former_store)
     WHERE former_store IS NOT NULL;

@@ -8,7 +8,7 @@ from typing import Any
 
 from cellwatch.storage.ledger.path_text import readable, text_path
 from cellwatch.storage.previews.preview import preview_beside
-from cellwatch.storage.reports import corrections, doubts, learning, pauses, plates, station
+from cellwatch.storage.reports import alarms, corrections, doubts, learning, pauses, plates, station
 from cellwatch.storage.reports.effort import verdict
 
 IMAGES = 10_000  # that are listed, newest first
@@ -44,6 +44,7 @@ def page_facts(db: sqlite3.Connection, output: Path, name: str, now: datetime) -
         "today": _today(db, midnight),
         "hours": _hours(db, now),
         "folders": [asdict(each) for each in station.folders(db)],
+        "alarms": [asdict(each) for each in alarms.active(db)],
         "pauses": [asdict(each) for each in pauses.pauses(db)],
         "doubts": doubts.doubts(db),
         "flagged": corrections.n_flagged(db),

@@ -153,6 +153,7 @@ function alertWith(text, isBad = false) {
 }
 function showAlerts() {
   if (D.trouble) alertWith(`No image is segmented at the moment: ${D.trouble}`, true);
+  for (const each of D.alarms) alertWith(`Alarm since ${local(each.raised_at)}: ${each.watch}/${each.experiment}, ${each.target}: ${each.told}`, true);
   for (const each of D.folders) if (each.state === "offline") alertWith(`${each.path} is offline: ${each.reason}`, true);
   for (const each of D.pauses) alertWith(`${each.watch ? `Images in '${each.watch}' are` : "All is"} paused by ${each.by} since ${local(each.since)}`);
   const d = D.doubts;
