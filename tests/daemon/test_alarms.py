@@ -106,7 +106,7 @@ def test_ten_healthy_runs_raise_none_and_a_lost_focus_does_within_five(seed):
     sharp, dark = [], []
     for frame in range(70):
         optics = Optics(diameter=18, density=0.12, psf=6.0 if frame >= 60 else 1.2)
-        pixels = expose(render_cells(160, optics, rng)[0], optics, rng)
+        pixels = expose(render_cells(256, optics, rng)[0], optics, rng)
         sharp.append(sharpness(pixels))
         dark.append(background(pixels))
 
