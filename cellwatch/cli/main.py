@@ -43,6 +43,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "queue": ("pause", "resume", "bump", "skip", "requeue"),
     "effort": ("effort",),
     "measurements": ("measurements",),
+    "methods": ("methods", "reproduce"),
 }
 
 
