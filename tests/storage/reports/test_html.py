@@ -47,7 +47,8 @@ def fill(state, output, n):
             db.table("targets").insert(
                 {
                     "acquisition_id": key, "name": "cells", "state": "done" if done else "failed",
-                    "model_id": "general", "model_sha256": "f" * 64, "rois": key % 90 if done else None,
+                    "model_id": "general", "model_sha256": "f" * 64,
+                    "rois": key % 90 if done else None,
                     "confidence": 0.5 + key % 50 / 100 if done else None,
                     "novelty": key % 20 / 10 if done else None,
                 }
