@@ -1,9 +1,9 @@
 """Does a score that is made without ground truth rank images as their true AP@0.5 does?
 
-Every image of the test folders is segmented by one model, as a station does it; beside its AP@0.5 are
-kept the scores that can be told without the truth. Reported are Spearman's rank correlation pooled
-over all images, with a bootstrap interval, and within each folder of twelve images or more; and how
-well novelty tells the folders of `adapt` from those of `base` (area under the ROC curve).
+Every image of the test folders is segmented by one model, as a station does it; beside its AP@0.5
+are kept the scores that can be told without the truth. Reported are Spearman's rank correlation
+pooled over all images, with a bootstrap interval, and within each folder of twelve images or more;
+and how well novelty tells the folders of `adapt` from those of `base` (area under the ROC curve).
 
     python bench/confidence.py --data DATA --out bench/confidence.json --plot docs/confidence.png
 """

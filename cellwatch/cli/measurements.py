@@ -1,6 +1,7 @@
 """The command that puts the measurements of many images into one table."""
 
 import csv
+import io
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -88,15 +89,37 @@ def _tables(
 
 def _write_csv(file: TextIO, tables: list[tuple["Segmented", Path]]) -> None:
     # Twice through the files: what columns there are, then the rows; memory stays flat.
-    from cellwatch.storage.masks.measurements import columns_of, read_table
+    from cellwatch.storage.masks.measurements import columns_of
 
-    columns = dict.fromkeys(name for _, path in tables for name in columns_of(path))
-    writer = csv.DictWriter(file, [*FIRST, *columns], restval="")
-    writer.writeheader()
+    columns = list(dict.fromkeys(name for _, path in tables for name in columns_of(path)))
+    csv.writer(file, lineterminator="\n").writerow([*FIRST, *columns])
     for row, path in tables:
-        where = {name: getattr(row, name) for name in FIRST}
-        where = {name: "" if value is None else value for name, value in where.items()}
-        writer.writerows({**where, **one} for one in read_table(path))
+        where = ["" if (v := getattr(row, name)) is None else v for name in FIRST]
+        if path.suffix == ".csv" and columns_of(path) == columns:
+            _copy_rows(file, where, path)
+        else:
+            _write_rows(file, where, path, columns)
+
+
+def _copy_rows(file: TextIO, where: list[str], path: Path) -> None:
+    # Of a table that has all columns in their order: its lines as they are, ten times as fast.
+    start = io.StringIO()
+    csv.writer(start, lineterminator="").writerow(where)
+    before = f"{start.getvalue()},"
+    with path.open(encoding="utf-8", newline="") as table:
+        next(csv.reader(table), None)
+        file.writelines(f"{before}{line.rstrip()}\n" for line in table)
+
+
+def _write_rows(file: TextIO, where: list[str], path: Path, columns: list[str]) -> None:
+    from cellwatch.storage.masks.measurements import read_table
+
+    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+    start = io.StringIO()
+    csv.writer(start, lineterminator="").writerow(where)
+    for one in read_table(path):
+        file.write(f"{start.getvalue()},")
+        writer.writerow(one)
 
 
 def _write_parquet(out: Path, tables: list[tuple["Segmented", Path]]) -> None:
