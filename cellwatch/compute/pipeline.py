@@ -176,7 +176,7 @@ def compute(
         raise
     seconds = time.monotonic() - started
     provenance = _provenance(job, segmented, sha256, image.info.lacks, seconds, now)
-    content = _content(job, image, {n: t.labels for n, t in segmented.items()}, provenance)
+    content = _content(job, image, segmented, provenance)
     results = tuple(target.result for target in segmented.values())
     sure = {name: target.confidences for name, target in segmented.items()}
     return UnpublishedResult(job, image, content, results, sha256, superseded, started, sure)
@@ -207,16 +207,20 @@ def _adopted(job: Job, sha256: str, superseded: Path, started: float) -> Outcome
 def _content(
     job: Job,
     image: Planes,
-    labels: dict[str, np.ndarray],
+    segmented: Mapping[str, SegmentedTarget],
     provenance: dict[str, Any],  # Any: JSON
 ) -> StoreContent:
+    is_one = n_planes(image) == 1
+    sure = {name: found.confidences[0] for name, found in segmented.items() if is_one}
     return StoreContent(
-        labels=labels,
+        labels={name: found.labels for name, found in segmented.items()},
         axes="".join(axis for axis in "TZ" if axis in image.info.axes),
         provenance=provenance,
         image=image if job.include_image else None,
         channels=image.info.channels,
         pixel_size_um=job.pixel_size_um or image.info.pixel_size_um,
+        version=job.ome_zarr,
+        confidences={name: each.tolist() for name, each in sure.items()},
     )
 
 

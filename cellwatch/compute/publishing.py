@@ -36,7 +36,7 @@ def write_plate_around(job: Job) -> None:
     """Write what makes the folders around a field's store a plate; nothing where it is none."""
     plate = plate_of(Path(job.store))
     if job.include_image and plate is not None:
-        write_plate(plate)
+        write_plate(plate, job.ome_zarr)
 
 
 def needs_image(job: Job) -> bool:

@@ -161,6 +161,7 @@ class Output(Section):
 
     folder: FolderPath
     include_image: bool = True
+    ome_zarr: Literal["0.5", "0.4"] = "0.5"
     preview: bool = True
     also: tuple[AlsoWritten, ...] = ("tif", "csv")
     reserve: Annotated[float, BeforeValidator(as_bytes)] = 500e6

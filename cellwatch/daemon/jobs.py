@@ -92,6 +92,7 @@ def job_for(
         former_store=claim.former_store,
         twin=twin,
         has_preview=config.output.preview,
+        ome_zarr=config.output.ome_zarr,
     )
 
 

@@ -7,7 +7,7 @@ and its workers.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, Literal, NewType
 
 from cellwatch.records.images import ChannelChoice, ImageInfo
 
@@ -144,6 +144,8 @@ class Job:
         The mask store of a file of another name that has the same content; "": there is none.
     has_preview : bool
         Whether a small picture of the result is written beside the store.
+    ome_zarr : str
+        The version of OME-Zarr in which the store is written: 0.5 or 0.4.
     """
 
     acquisition_id: int
@@ -162,6 +164,7 @@ class Job:
     former_store: str = ""
     twin: str = ""
     has_preview: bool = False
+    ome_zarr: Literal["0.5", "0.4"] = "0.5"
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as plain JSON values."""

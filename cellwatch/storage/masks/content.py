@@ -1,16 +1,13 @@
 """What a mask store is made of, before it is written."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellwatch.images import Planes
-
-NGFF_VERSION = "0.5"
-
 
 Array = NDArray[np.generic]
 
@@ -35,6 +32,11 @@ class StoreContent:
     channels : tuple of str
         Names of the image's channels.
     pixel_size_um : float or None
+    version : str
+        Of OME-Zarr: 0.5 or 0.4.
+    confidences : mapping of str to sequence of float
+        By target, of the ROIs of its only plane, in the order of their labels; what has several
+        planes has none.
     """
 
     labels: Mapping[str, NDArray[np.int32]]
@@ -43,3 +45,5 @@ class StoreContent:
     image: Planes | None = None
     channels: tuple[str, ...] = ()
     pixel_size_um: float | None = None
+    version: Literal["0.5", "0.4"] = "0.5"
+    confidences: Mapping[str, Sequence[float]] = field(default_factory=dict)

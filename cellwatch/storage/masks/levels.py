@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
 
-from cellwatch.storage.masks.content import NGFF_VERSION, Array, Json, StoreContent
+from cellwatch.storage.masks.content import Array, Json, StoreContent
+from cellwatch.storage.masks.ngff import array_options
 
 MAX_LEVELS = 5  # a store of one 2-D target has at most 2 + 2 * 5 files
 SMALLEST_LEVEL = 256  # px; levels stop when the longer side fits
@@ -52,9 +52,7 @@ def write_levels(
             str(level),
             shape=shape,
             dtype=dtype,
-            dimension_names=list(axes),
-            compressors=BloscCodec(cname="zstd", clevel=3),
-            **_chunking(shape),
+            **array_options(content.version, axes, _chunking(shape)),
         )
         arrays.append(array)
         scale = [_scale(axis, level, content.pixel_size_um) for axis in axes]
@@ -69,7 +67,7 @@ def write_levels(
             array[at] = smaller
     described = [_axis(axis, content.pixel_size_um) for axis in axes]
     multiscale = {"name": group.name.strip("/") or "image", "axes": described, "datasets": datasets}
-    return {"version": NGFF_VERSION, "multiscales": [multiscale]}
+    return {"multiscales": [multiscale]}
 
 
 def axes_of(present: str, *, has_channels: bool) -> str:

@@ -3,12 +3,10 @@
 With a mask store go the label TIFFs and the tables beside it.
 """
 
-import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from cellwatch.files.atomic import write_json
 from cellwatch.files.publish import move_published, sweep, written_aside
 from cellwatch.files.stems import stem_of
 from cellwatch.storage.ledger.path_text import path_text
@@ -16,8 +14,9 @@ from cellwatch.storage.masks.content import Json
 from cellwatch.storage.masks.exports import exported_beside
 from cellwatch.storage.masks.label_tiff import beside
 from cellwatch.storage.masks.measurements import KINDS, table_beside
+from cellwatch.storage.masks.ngff import read_attributes, write_attributes
 from cellwatch.storage.masks.paths import label_tiffs_of
-from cellwatch.storage.masks.plates import METADATA, plate_of, write_plate
+from cellwatch.storage.masks.plates import plate_of, version_of, write_plate
 from cellwatch.storage.previews.preview import preview_beside
 
 
@@ -51,11 +50,12 @@ def move_masks(former: Path, store: Path, superseded: Path) -> None:
         if old.exists():
             sweep(new, superseded)
             move_published(old, new, superseded)
+    version = version_of(plate_of(former) or former)
     sweep(store, superseded)
     move_published(former, store, superseded)
     for plate in {plate_of(former), plate_of(store)} - {None}:
         if plate is not None and plate.is_dir():
-            write_plate(plate)
+            write_plate(plate, version)
     _remove_if_bare(former.parent)
 
 
@@ -69,9 +69,9 @@ def copy_masks(twin: Path, store: Path, path: str, superseded: Path) -> None:
     """
     with written_aside(store, superseded) as aside:
         shutil.copytree(twin, aside)
-        said = json.loads((aside / METADATA).read_text(encoding="utf-8"))
-        said["attributes"]["cellwatch"]["source"]["path"] = path_text(path)
-        write_json(aside / METADATA, said)
+        said = read_attributes(aside)
+        said["cellwatch"]["source"]["path"] = path_text(path)
+        write_attributes(aside, said)
 
 
 def _target_of(tiff: Path, store: Path) -> str:
@@ -82,11 +82,8 @@ def _target_of(tiff: Path, store: Path) -> str:
 
 
 def _source_of(store: Path) -> Json:
-    with suppress(OSError, ValueError, KeyError):
-        said = json.loads((store / METADATA).read_text(encoding="utf-8"))
-        source: Json = said["attributes"]["cellwatch"]["source"]
-        return source
-    return {}
+    source: Json = read_attributes(store).get("cellwatch", {}).get("source", {})
+    return source
 
 
 def _remove_if_bare(folder: Path) -> None:

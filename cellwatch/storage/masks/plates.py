@@ -9,24 +9,20 @@ OME-NGFF specification 0.5: plate and well metadata.
 """
 
 import fcntl
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from cellwatch.files.atomic import write_json
-from cellwatch.storage.masks.content import NGFF_VERSION
+from cellwatch.storage.masks.content import Json
+from cellwatch.storage.masks.ngff import Version, read_attributes, write_group
 
 # Paths of images that are fields of a plate: its index, the well and the field.
 FIELD = re.compile(
     r"(?P<index>(?:.*/)?[^/]*\.(?:htd|mlf|xml))/(?P<row>[A-Z]{1,2})(?P<column>\d{2})/(?P<field>\d+)",
     re.IGNORECASE,
 )
-METADATA, LOCK = "zarr.json", ".lock"
-
-Json = dict[str, Any]  # Any: JSON
+LOCK = ".lock"
 
 
 def place_in_plate(relative: str) -> str | None:
@@ -50,7 +46,12 @@ def plate_of(store: Path) -> Path | None:
     return root if is_field else None
 
 
-def write_plate(root: Path) -> None:
+def version_of(root: Path) -> Version:
+    """Return the version of OME-Zarr in which a plate is written; 0.5 where there is none."""
+    return "0.4" if "plate" in read_attributes(root) else "0.5"
+
+
+def write_plate(root: Path, version: Version = "0.5") -> None:
     """Write what makes a folder of fields an OME-Zarr plate, by what it holds.
 
     Raises
@@ -61,16 +62,17 @@ def write_plate(root: Path) -> None:
     with _alone(root):
         wells = [(row, column) for row in _folders(root) for column in _folders(row)]
         for row in {row for row, _ in wells}:
-            _write_group(row, {})
+            write_group(row, {}, version)
         for _, column in wells:
             fields = sorted((f.name for f in _folders(column) if f.name.isdecimal()), key=int)
             images = [{"path": name} for name in fields]
-            well = {"version": NGFF_VERSION, "images": images}
-            _write_group(column, {"version": NGFF_VERSION, "well": well})
+            well = (
+                {"images": images} if version == "0.4" else {"version": version, "images": images}
+            )
+            write_group(column, {"well": well}, version)
         rows = sorted({row.name for row, _ in wells}, key=lambda name: (len(name), name))
         columns = sorted({column.name for _, column in wells})
-        plate = {
-            "version": NGFF_VERSION,
+        plate: Json = {
             "name": root.name.removesuffix(".zarr"),
             "rows": [{"name": name} for name in rows],
             "columns": [{"name": name} for name in columns],
@@ -83,19 +85,7 @@ def write_plate(root: Path) -> None:
                 for row, column in wells
             ],
         }
-        _write_group(root, {"version": NGFF_VERSION, "plate": plate})
-
-
-def _write_group(folder: Path, ome: Json) -> None:
-    attributes = {"ome": ome} if ome else {}
-    said = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    place = folder / METADATA
-    try:
-        is_there = json.loads(place.read_text(encoding="utf-8")) == said
-    except (OSError, ValueError):
-        is_there = False
-    if not is_there:
-        write_json(place, said)
+        write_group(root, {"plate": plate}, version)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Write and check mask stores: one OME-Zarr 0.5 group per acquisition.
+"""Write and check mask stores: one OME-Zarr group per acquisition.
 
 With the image in the store, the image is the root multiscale and label images lie in
 `labels/<target>`. Without it each target is a label multiscale of its own. An acquisition of
@@ -24,9 +24,11 @@ from cellwatch.core.labels import count_rois
 from cellwatch.errors import MaskStoreError
 from cellwatch.files.publish import written_aside
 from cellwatch.images import Planes
-from cellwatch.storage.masks.content import NGFF_VERSION, Json, StoreContent
+from cellwatch.storage.masks.content import Json, StoreContent
 from cellwatch.storage.masks.levels import Source, axes_of, write_levels
+from cellwatch.storage.masks.ngff import attributes, zarr_format
 
+MOST_PROPERTIES = 5000  # ROIs of which each has an entry in the metadata
 COLORS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 
 
@@ -68,17 +70,17 @@ def write_store(path: Path, content: StoreContent, superseded: Path) -> dict[str
     """
     n_positions = next(iter(content.labels.values())).shape[0]
     with written_aside(path, superseded) as aside:
-        root = zarr.create_group(aside, zarr_format=3)
+        root = zarr.create_group(aside, zarr_format=zarr_format(content.version))
         said = _with_hashes(content)
-        attributes: Json = {"cellwatch": said}
+        ome: Json = {"bioformats2raw.layout": 3}
         if n_positions == 1:
-            attributes |= _write_position(root, content, 0)
+            ome = _write_position(root, content, 0)
         else:
-            attributes["ome"] = {"version": NGFF_VERSION, "bioformats2raw.layout": 3}
             for position in range(n_positions):
                 group = root.create_group(str(position))
-                group.attrs.update(_write_position(group, content, position))
-        root.attrs.update(attributes)
+                inside = _write_position(group, content, position)
+                group.attrs.update(attributes(inside, content.version))
+        root.attrs.update({"cellwatch": said, **attributes(ome, content.version)})
     return {name: str(facts["labels_sha256"]) for name, facts in said["targets"].items()}
 
 
@@ -181,10 +183,10 @@ def _write_position(group: zarr.Group, content: StoreContent, position: int) -> 
         group, _pixels_of(content.image, position, axes), axes, content, is_label=False
     )
     names = group.create_group("labels")
-    names.attrs["ome"] = {"version": NGFF_VERSION, "labels": list(content.labels)}
+    names.attrs.update(attributes({"labels": list(content.labels)}, content.version))
     for target, labels in content.labels.items():
         _write_labels(names, target, labels[position], content, is_under_image=True)
-    return {"ome": {**scales, "omero": _omero(content)}}
+    return {**scales, "omero": _omero(content)}
 
 
 def _pixels_of(image: Planes, position: int, axes: str) -> Source:
@@ -214,7 +216,13 @@ def _write_labels(
     kept = [n for n, axis in zip(labels.shape, "tzyx", strict=True) if axis in axes]
     ome = write_levels(group, Source.of(labels.reshape(kept)), axes, content, is_label=True)
     label: Json = {"source": {"image": "../../"}} if is_under_image else {}
-    group.attrs["ome"] = {**ome, "image-label": label}
+    each = content.confidences.get(target, ())
+    if 0 < len(each) <= MOST_PROPERTIES:
+        numbers = enumerate(each, start=1)
+        label["properties"] = [
+            {"label-value": number, "confidence": round(float(sure), 4)} for number, sure in numbers
+        ]
+    group.attrs.update(attributes({**ome, "image-label": label}, content.version))
 
 
 def _omero(content: StoreContent) -> Json:

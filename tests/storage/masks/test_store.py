@@ -1,15 +1,21 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import zarr
 from ome_zarr.io import parse_url
 from ome_zarr.reader import Reader
+from ome_zarr_models import v04
+from ome_zarr_models.v04.hcs import HCS as HCS_04
 from ome_zarr_models.v05 import Image, ImageLabel, Labels
+from ome_zarr_models.v05.hcs import HCS as HCS_05
 from yaozarrs import validate_zarr_store
 
 from cellwatch.errors import MaskStoreError
 from cellwatch.images import Image as Picture
 from cellwatch.records import ImageInfo
 from cellwatch.storage.masks.content import StoreContent
+from cellwatch.storage.masks.plates import version_of, write_plate
 from cellwatch.storage.masks.store import (
     check_store,
     read_labels,
@@ -159,3 +165,70 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path):
     zarr.create_group(tmp_path / "other.zarr")
     with pytest.raises(MaskStoreError, match="no provenance"):
         read_provenance(tmp_path / "other.zarr")
+
+
+VARIANTS = {
+    "plane": {},
+    "without the image": {"with_image": False},
+    "time-lapse": {"shape": (1, 3, 1, 300, 400), "axes": "T"},
+    "volume": {"shape": (1, 1, 4, 300, 400), "axes": "Z", "channels": 1},
+    "positions": {"shape": (2, 1, 1, 300, 400)},
+    "large": {"shape": (1, 1, 1, 1300, 1100), "channels": 1},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_stores_of_the_earlier_version_pass_its_validators_and_the_reader(store, tmp_path, name):
+    made = replace(content(**VARIANTS[name]), version="0.4")
+
+    write_store(store, made, tmp_path / "old")
+
+    assert not list(store.rglob("zarr.json"))
+    group = zarr.open_group(store, mode="r")
+    images = [group] if made.labels["cells"].shape[0] == 1 else [group["0"], group["1"]]
+    for image in images if made.image is not None else ():
+        v04.Image.from_zarr(image)
+        v04.Labels.from_zarr(image["labels"])
+        v04.ImageLabel.from_zarr(image["labels/cells"])
+    if made.image is not None:
+        validate_zarr_store(str(store))
+        place = store if len(images) == 1 else store / "1"
+        nodes = [node for node in Reader(parse_url(str(place)))() if node.data]
+        assert nodes[0].data[0].shape[-2:] == made.labels["cells"].shape[-2:]
+    for target, labels in made.labels.items():
+        assert np.array_equal(read_labels(store, target), labels)
+    assert check_store(store).problems == ()
+
+
+def test_rois_have_their_confidence_in_the_labels_metadata(store, tmp_path):
+    made = content()
+    n = int(made.labels["cells"].max())
+    made = replace(made, confidences={"cells": [0.5] * n})
+
+    write_store(store, made, tmp_path / "old")
+
+    validate_zarr_store(str(store))
+    group = zarr.open_group(store, mode="r")
+    said = group["labels/cells"].attrs["ome"]["image-label"]["properties"]
+    assert said[0] == {"label-value": 1, "confidence": 0.5}
+    assert len(said) == n
+    ImageLabel.from_zarr(group["labels/cells"])
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_a_plate_of_either_version_passes_the_validators(tmp_path, version):
+    root = tmp_path / "p.HTD.zarr"
+    for place in ("B/02/1", "B/02/2", "C/11/1"):
+        made = replace(content((1, 1, 1, 300, 400)), version=version)
+        write_store(root / place, made, tmp_path / "old")
+
+    write_plate(root, version)
+
+    validate_zarr_store(str(root))
+    group = zarr.open_group(root, mode="r")
+    if version == "0.4":
+        plate = HCS_04.from_zarr(group).attributes.plate
+    else:
+        plate = HCS_05.from_zarr(group).attributes.ome.plate
+    assert [well.path for well in plate.wells] == ["B/02", "C/11"]
+    assert version_of(root) == version
