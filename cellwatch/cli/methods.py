@@ -10,6 +10,8 @@ import typer
 from cellwatch.cli.client import as_known, ledger_of, read_station
 from cellwatch.cli.console import ConfigOption, JsonOption, complain, print_json, progress, tell
 from cellwatch.errors import EXIT_FAILED, CellwatchError, UsageError
+from cellwatch.storage.ledger.lookup import folders_of_experiment
+from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.reports import corrections as reports
 from cellwatch.storage.reports import methods as facts
 
@@ -21,7 +23,8 @@ def register(app: typer.Typer) -> None:
 
 
 def methods(
-    experiment: Annotated[str, typer.Argument(help="Experiment, as `status` names it.")],
+    experiment: Annotated[str, typer.Argument(help="Experiment: a folder below a watched one.")],
+    watch: Annotated[str, typer.Option(help="Watched folder, where several have it.")] = "",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for the text, the facts and the weights."),
@@ -32,7 +35,11 @@ def methods(
     """Write a paper's methods paragraph on an experiment; with --out also facts and weights."""
     station = read_station(config)
     with ledger_of(station) as db:
-        said = facts.methods_of(db, experiment)
+        having = [name for name in folders_of_experiment(db, experiment) if watch in ("", name)]
+        if len(having) > 1:
+            told = f"{', '.join(having)} have an experiment '{experiment}'; name one with --watch"
+            raise UsageError(told)
+        said = facts.methods_of(db, having[0], experiment) if having else None
     if said is None:
         told = f"no image of an experiment '{experiment}' is segmented (cellwatch status)"
         raise UsageError(told)
@@ -100,13 +107,15 @@ def reproduce(
 ) -> None:
     """Make masks again from what they say of themselves. Exit code 1 if they differ."""
     from cellwatch.compute.device import choose_device
+    from cellwatch.storage.masks.ngff import read_attributes
     from cellwatch.storage.masks.store import read_provenance
     from cellwatch.workflows.reproduce import reproduce as made_again
 
     store = path
-    if not (path / "zarr.json").exists():
+    if not read_attributes(path):
         station = read_station(config)
-        store, zoo = _store_of(config, str(path)), zoo or station.zoo
+        store, known = _store_of(config, str(path))
+        zoo, image = zoo or station.zoo, image or known
     said = read_provenance(store)
     with progress("segmenting", said["planes"] * len(said["targets"])) as advance:
         found = made_again(store, zoo, choose_device(device), image, advance)
@@ -122,7 +131,8 @@ def reproduce(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _store_of(config: Path | None, name: str) -> Path:
+def _store_of(config: Path | None, name: str) -> tuple[Path, Path]:
+    # The mask store of an image of the station, and where the image lies.
     station = read_station(config)
     with ledger_of(station) as db:
         rows = reports.acquisitions_named(db, as_known(station, name))
@@ -130,4 +140,5 @@ def _store_of(config: Path | None, name: str) -> Path:
     if len(done) != 1:
         why = "no image with masks" if not done else f"{len(done)} images: name its path"
         raise UsageError(f"'{name}' is {why}")
-    return Path(done[0].store or "")
+    row = done[0]
+    return Path(row.former_store or row.store or ""), Path(text_path(row.path))

@@ -82,6 +82,8 @@ def _is_same_work(job: Job, said: dict[str, Any], sha256: str) -> bool:  # Any: 
         for name, facts in said["targets"].items()
     }
     declared = {"axes": job.axes, "pixel_size_um": job.pixel_size_um}
+    if said.get("ome_zarr", "0.5") != job.ome_zarr:
+        return False
     if said.get("lacks") and Path(said["lacks"]).exists():
         return False  # its metadata have come since
     return (

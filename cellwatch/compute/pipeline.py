@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from cellwatch.errors import (
 )
 from cellwatch.files.digests import status_of
 from cellwatch.files.members import file_of
-from cellwatch.files.publish import sweep
+from cellwatch.files.publish import move_published, sweep
 from cellwatch.images import (
     Image,
     OpenImage,
@@ -46,8 +46,15 @@ from cellwatch.images.identity import content_sha256, fingerprint
 from cellwatch.records import Job, Outcome, TargetJob, TargetResult
 from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.masks.content import StoreContent
-from cellwatch.storage.masks.moving import copy_masks, move_masks, source_path, source_sha256
-from cellwatch.storage.masks.store import read_labels, write_store
+from cellwatch.storage.masks.moving import (
+    copy_masks,
+    move_masks,
+    name_source,
+    source_path,
+    source_sha256,
+)
+from cellwatch.storage.masks.plates import plate_of, version_of, write_plate
+from cellwatch.storage.masks.store import read_confidences, read_labels, write_store
 
 ALLOCATED_FIRST = ("lif", "nd2", "lsm")  # formats whose files have their size before their pixels
 Models = Callable[[TargetJob], Model | Chooser]
@@ -159,11 +166,13 @@ def compute(
         with writing(store):
             write_plate_around(job)  # its writer may have been killed before
         labels = {t: read_labels(store, t) for t in _names(job)}
+        known = {t: [np.asarray(each)] for t in labels if (each := read_confidences(store, t))}
+        made = Made(labels, adopted.targets, known)
         if needs_image(job):
             with contextlib.closing(_opened(job)) as image:
-                publish_also(job, Made(labels, adopted.targets), image, superseded)
+                publish_also(job, made, image, superseded)
         else:
-            publish_also(job, Made(labels, adopted.targets), None, superseded)
+            publish_also(job, made, None, superseded)
         return adopted
     image = _opened(job)
     try:
@@ -183,11 +192,21 @@ def compute(
 
 
 def _bring(job: Job, sha256: str, superseded: Path) -> None:
-    # The masks of an image that was renamed: a killed worker may have brought them already.
+    # The masks of an image that was renamed. A killed worker may have brought them, but not told
+    # the plates; masks of another content are not the image's any more.
     former, store = Path(job.former_store), Path(job.store)
-    if job.former_store and former != store and source_sha256(former) == sha256:
-        with writing(store):
-            move_masks(former, store, superseded)
+    if not job.former_store or former == store:
+        return
+    with writing(store):
+        if source_sha256(former) == sha256:
+            move_masks(former, store, job.path, superseded)
+        elif former.exists() and source_sha256(former) == job.compared_with:
+            move_published(former, superseded / f"{former.name}.{sha256[:8]}", superseded)
+        if source_sha256(store) == sha256:
+            name_source(store, job.path)
+        for plate in {plate_of(former), plate_of(store)} - {None}:
+            if plate is not None and plate.is_dir():
+                write_plate(plate, version_of(plate) or job.ome_zarr)
 
 
 def _adopted(job: Job, sha256: str, superseded: Path, started: float) -> Outcome | None:
@@ -219,9 +238,15 @@ def _content(
         image=image if job.include_image else None,
         channels=image.info.channels,
         pixel_size_um=job.pixel_size_um or image.info.pixel_size_um,
-        version=job.ome_zarr,
+        version=_version(job),
         confidences={name: each.tolist() for name, each in sure.items()},
     )
+
+
+def _version(job: Job) -> Literal["0.5", "0.4"]:
+    # A plate keeps the one that it has: of two no program makes sense.
+    plate = plate_of(Path(job.store))
+    return (version_of(plate) if plate is not None else None) or job.ome_zarr
 
 
 def with_precision(job: Job, precision: str) -> Job:
@@ -315,6 +340,7 @@ def _provenance(
         "targets": {name: dict(target.provenance) for name, target in segmented.items()},
         "declared": {"axes": job.axes, "pixel_size_um": job.pixel_size_um},
         "lacks": lacks,
+        "ome_zarr": _version(job),
         "planes": int(np.prod(next(iter(segmented.values())).labels.shape[:3])),
         "seconds": round(seconds, 3),
         "written_at": now.isoformat(timespec="seconds"),

@@ -14,7 +14,7 @@ from cellwatch.records import Job, TargetResult
 from cellwatch.storage.masks.exports import BESIDE, Exported, export
 from cellwatch.storage.masks.label_tiff import beside, write_label_tiff
 from cellwatch.storage.masks.measurements import KINDS, measured, table_beside, write_table
-from cellwatch.storage.masks.plates import plate_of, write_plate
+from cellwatch.storage.masks.plates import plate_of, version_of, write_plate
 from cellwatch.storage.previews.preview import Shown, caption, preview_beside, write_preview
 
 Labels = Mapping[str, Int32]  # (P, T, Z, Y, X), by target
@@ -36,7 +36,7 @@ def write_plate_around(job: Job) -> None:
     """Write what makes the folders around a field's store a plate; nothing where it is none."""
     plate = plate_of(Path(job.store))
     if job.include_image and plate is not None:
-        write_plate(plate, job.ome_zarr)
+        write_plate(plate, version_of(plate) or job.ome_zarr)
 
 
 def needs_image(job: Job) -> bool:

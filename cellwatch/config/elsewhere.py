@@ -10,7 +10,8 @@ def here(config: Config, name: str) -> str:
 
     Upper and lower case are the same in what `paths` maps, as are both kinds of slashes.
     """
-    for theirs, ours in config.paths.items():
+    longest = sorted(config.paths.items(), key=lambda pair: -len(pair[0]))
+    for theirs, ours in longest:
         root, path = PureWindowsPath(theirs), PureWindowsPath(name)
         if path.is_relative_to(root):
             return str(ours.joinpath(*path.relative_to(root).parts))
@@ -19,7 +20,8 @@ def here(config: Config, name: str) -> str:
 
 def there(config: Config, path: str) -> str:
     """Return what another computer calls a path of this one; "": `paths` maps none to it."""
-    for theirs, ours in config.paths.items():
+    longest = sorted(config.paths.items(), key=lambda pair: -len(str(pair[1])))
+    for theirs, ours in longest:
         if PurePosixPath(path).is_relative_to(ours):
             below = PurePosixPath(path).relative_to(ours)
             return str(PureWindowsPath(theirs, *below.parts))

@@ -73,6 +73,8 @@ def watch_over(db: Database, acquisition_id: int, now: datetime) -> list[str]:
         values = alarms.measured(db, target, MOST + IN_A_ROW, before=before)
         if active is not None:
             latest = alarms.measured(db, target, IN_A_ROW)
+            if len([v for v in values[active.measure] if v is not None]) < LEAST:
+                continue  # images before it are being done again
             if departure(active.measure, values[active.measure], latest[active.measure]) is None:
                 alarms.end(db, active.id, now)
                 said.append(f"{target.named} is as before again ({active.told})")

@@ -1,6 +1,5 @@
 """What the watcher of a folder reported, with what was found out about the file."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from cellwatch.images import sets
 from cellwatch.images.suffixes import INDICES, LISTING, suffix_of, watched_suffixes
 from cellwatch.records import ImageInfo
 from cellwatch.watching.names import is_wanted
-from cellwatch.watching.scanner import look
+from cellwatch.watching.scanner import Lister
 from cellwatch.watching.settle import Sighting
 from cellwatch.watching.watcher import Event, Finished, Scanned, Unfinished
 
@@ -71,7 +70,7 @@ class FromWatcher:
 
 
 def looked_into(
-    watched: Watch, event: Event, inspector: Inspector, taken: set[Path] | None = None
+    watched: Watch, event: Event, by: tuple[Inspector, Lister], taken: set[Path] | None = None
 ) -> Iterator[FromWatcher]:
     """Yield what a watcher reported, a finished file as the images in it; a scan yields nothing.
 
@@ -79,10 +78,12 @@ def looked_into(
     ----------
     watched : Watch
     event : Event
-    inspector : Inspector
+    by : (Inspector, Lister)
+        Who looks into files, and into the folder.
     taken : set of Path, or None
         Images of sets that are still incomplete, and were reported; those that are, are added.
     """
+    inspector, lister = by
     if isinstance(event, Scanned):
         return
     if not isinstance(event, Finished):
@@ -92,7 +93,7 @@ def looked_into(
             yield from _complete_images(watched, event.sighting, inspector, taken)
         return
     file = watched.folder / event.sighting.path
-    if (part := _part_of_set(watched, event.sighting, inspector)) is not None:
+    if (part := _part_of_set(watched, event.sighting, inspector, lister)) is not None:
         yield FromWatcher(watched, part)
         return
     images, reason = [file], ""
@@ -127,7 +128,9 @@ def _inspected(
         yield FromWatcher(watched, Finished(seen), name, info)
 
 
-def _part_of_set(watched: Watch, sighting: Sighting, inspector: Inspector) -> PartOf | None:
+def _part_of_set(
+    watched: Watch, sighting: Sighting, inspector: Inspector, lister: Lister
+) -> PartOf | None:
     # None also where the file that lists the set is not wanted.
     file = watched.folder / sighting.path
     index = sets.index_by_name(file)
@@ -139,7 +142,7 @@ def _part_of_set(watched: Watch, sighting: Sighting, inspector: Inspector) -> Pa
     if not is_wanted(relative, watched.include, watched.excluded()):
         return None
     suffixes = watched_suffixes(watched.include)
-    seen = look(watched.folder, relative, watched.include, watched.excluded(), suffixes)
-    if seen is None and os.path.lexists(index):
+    seen = lister.look(watched.folder, relative, watched.include, watched.excluded(), suffixes)
+    if seen is None and lister.place_of(index) is not None:
         return None  # it is no file that is watched
     return PartOf(sighting, seen or Sighting(relative, 0, sighting.mtime_ns))

@@ -16,16 +16,17 @@ from cellwatch.daemon.inspection import FromWatcher, Listed, PartOf, looked_into
 from cellwatch.daemon.inspector import Inspector
 from cellwatch.daemon.share_lister import ShareLister
 from cellwatch.daemon.summaries import Later, Summaries
-from cellwatch.files.members import container_of, is_there
+from cellwatch.files.members import container_of
+from cellwatch.files.patience import is_gone
 from cellwatch.images import sets
-from cellwatch.images.suffixes import unread_suffixes, watched_suffixes
+from cellwatch.images.suffixes import INDICES, suffix_of, unread_suffixes, watched_suffixes
 from cellwatch.images.whole import why_not_whole
 from cellwatch.records import Acquisition, AcquisitionState, ImageInfo
 from cellwatch.storage.ledger import acquisitions, lookup, moves, places, service, set_files
 from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.masks.paths import store_path
 from cellwatch.watching.names import experiment_of
-from cellwatch.watching.scanner import LOCAL, Lister, scan, unread_in
+from cellwatch.watching.scanner import LOCAL, Lister
 from cellwatch.watching.settle import Sighting
 from cellwatch.watching.watcher import (
     INTERRUPTED_AFTER_S,
@@ -39,6 +40,7 @@ from cellwatch.watching.watcher import (
 logger = logging.getLogger(__name__)
 
 WATCH_AGAIN_S = 5.0
+ALIKE = 20  # files with one content that are looked for, of blank images there may be thousands
 UNREAD_EVERY_S = 60.0  # how often files of kinds that are not read are counted
 
 
@@ -90,7 +92,7 @@ def start_watching(
         while not stop.is_set():
             try:
                 for event in watch(plan, stop, known, forget, stood):
-                    for report in looked_into(watched, event, inspector, taken):
+                    for report in looked_into(watched, event, (inspector, lister), taken):
                         on_event(report)
                         if isinstance(report.event, PartOf) and report.event.index.size:
                             forget.put(report.event.index.path)  # its set has grown
@@ -98,7 +100,9 @@ def start_watching(
                         is_time = time.monotonic() >= unread_at
                         pause = max(UNREAD_EVERY_S, event.next_in_s)
                         unread_at = time.monotonic() + pause if is_time else unread_at
-                        on_event(FromWatcher(watched, event, unread=_unread(watched, is_time)))
+                        on_event(
+                            FromWatcher(watched, event, unread=_unread(watched, lister, is_time))
+                        )
                     if isinstance(event, Scanned) and event.is_quiet:
                         inspector.close()
             except Exception as error:
@@ -130,7 +134,8 @@ def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
         moment = datetime.fromisoformat(watched.existing[6:])
         since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9
     suffixes = watched_suffixes(watched.include)
-    found = scan(watched.folder, watched.include, watched.excluded(), suffixes)
+    lister = ShareLister() if watched.is_polled else LOCAL
+    found = lister.scan(watched.folder, watched.include, watched.excluded(), suffixes)
     old = [
         _arrival(watched, sighting, "", ImageInfo(sighting.path))
         for sighting in found
@@ -228,7 +233,8 @@ def _take_finished(
     if known := _moved(db, arrival):
         if known.state == AcquisitionState.RUNNING:
             return arrival.relative_path
-        moves.follow(db, arrival, known, place, now)
+        is_folder_gone = is_gone(Path(text_path(known.path)).parent)
+        moves.follow(db, arrival, known, place, now, is_folder_gone=is_folder_gone)
         line = f"{known.path} is {arrival.path} now"
         summaries.say(logging.INFO, "files that were moved", line, time.monotonic())
         return ""
@@ -243,8 +249,8 @@ def _moved(db: Database, arrival: acquisitions.Arrival) -> Acquisition | None:
     # The image that this one was before its file was renamed: of its content, and gone.
     if acquisitions.is_known(db, arrival) or acquisitions.why_left_alone(db, arrival):
         return None
-    alike = moves.with_content_of(db, arrival)
-    return next((a for a in alike if not is_there(Path(text_path(a.path)))), None)
+    alike = moves.with_content_of(db, arrival, ALIKE)
+    return next((a for a in alike if is_gone(Path(text_path(a.path)))), None)
 
 
 def _take_part(db: Database, watched: Watch, event: PartOf, now: datetime) -> None:
@@ -267,6 +273,8 @@ def _take_part(db: Database, watched: Watch, event: PartOf, now: datetime) -> No
 
 def _take_parts(db: Database, watched: Watch, index: str, now: datetime) -> None:
     # Files of a set that were taken for images before the file that lists it came.
+    if suffix_of(index) not in INDICES:
+        return
     told = f"it belongs to the set that {index} lists"
     for row in places.beside(db, watched.name, index):
         path = watched.folder / text_path(row.relative_path)
@@ -292,10 +300,10 @@ def _place(db: Database, arrival: acquisitions.Arrival, output: Path) -> str:
     return str(output / store_path(watched, relative, arrival.fingerprint, is_free=False))
 
 
-def _unread(watched: Watch, is_time: bool) -> Mapping[str, Sequence[str]] | None:
+def _unread(watched: Watch, lister: Lister, is_time: bool) -> Mapping[str, Sequence[str]] | None:
     if not is_time:
         return None
-    return unread_in(watched.folder, watched.excluded(), unread_suffixes(watched.include))
+    return lister.unread_in(watched.folder, watched.excluded(), unread_suffixes(watched.include))
 
 
 def _arrival(

@@ -13,6 +13,7 @@ from cellwatch.watching.settle import Sighting
 MODULE = "cellwatch.daemon.share_lister"
 SCAN_WITHIN_S = 300.0  # all files of a share
 LOOK_WITHIN_S = 30.0  # one file
+PAGE = 10_000  # files in one message
 
 
 class ShareLister:
@@ -32,7 +33,7 @@ class ShareLister:
     def scan(
         self, root: Path, include: Sequence[str], exclude: Sequence[str], suffixes: Sequence[str]
     ) -> Iterator[Sighting]:
-        """Return every wanted file, as `scanner.scan` does.
+        """Yield every wanted file, as `scanner.scan` does.
 
         Raises
         ------
@@ -41,7 +42,9 @@ class ShareLister:
         """
         asked = {"include": list(include), "exclude": list(exclude), "suffixes": list(suffixes)}
         found = self._ask("scan", root, self._scan_within_s, **asked)
-        return (Sighting(text_path(path), *facts) for path, *facts in found["files"])
+        while found["files"]:
+            yield from (Sighting(text_path(path), *facts) for path, *facts in found["files"])
+            found = self._ask("more", root, self._scan_within_s)
 
     def look(
         self,
@@ -51,15 +54,19 @@ class ShareLister:
         exclude: Sequence[str],
         suffixes: Sequence[str],
     ) -> Sighting | None:
-        """Return one wanted file as it is now, as `scanner.look` does; None also: no answer."""
+        """Return one wanted file as it is now, as `scanner.look` does.
+
+        Raises
+        ------
+        OSError
+            When the share does not answer.
+        """
         asked = {"include": list(include), "exclude": list(exclude), "suffixes": list(suffixes)}
-        try:
-            (found,) = self._ask(
-                "look", root, self._look_within_s, relative=path_text(relative), **asked
-            )["files"]
-        except (OSError, ValueError):
+        name = path_text(relative)
+        found = self._ask("look", root, self._look_within_s, relative=name, **asked)["files"]
+        if not found:
             return None
-        path, *facts = found
+        path, *facts = found[0]
         return Sighting(text_path(path), *facts)
 
     def place_of(self, folder: Path) -> Place | None:
@@ -73,9 +80,20 @@ class ShareLister:
     def is_bare(self, folder: Path) -> bool:
         """Say whether a folder holds nothing at all; so does one that does not answer."""
         try:
-            return bool(self._ask("bare", folder, self._look_within_s)["is_bare"])
+            return bool(self._ask("place", folder, self._look_within_s)["is_bare"])
         except OSError:
             return True
+
+    def unread_in(
+        self, root: Path, exclude: Sequence[str], looks_like: Sequence[str]
+    ) -> dict[str, list[str]]:
+        """Return files that look like images and are not read; none where there is no answer."""
+        asked = {"exclude": list(exclude), "suffixes": list(looks_like)}
+        try:
+            found = self._ask("unread", root, self._scan_within_s, **asked)["unread"]
+        except OSError:
+            return {}
+        return {suffix: [text_path(path)] * n for suffix, (path, n) in found.items()}
 
     def close(self) -> None:
         """End the process."""
@@ -92,21 +110,38 @@ class ShareLister:
         return asked.message
 
 
-def answer_to(question: Message) -> Message:
-    """Answer one question."""
-    root = Path(text_path(question["root"]))
-    if question["kind"] == "place":
-        return {"place": scanner.place_of(root)}
-    if question["kind"] == "bare":
-        return {"is_bare": scanner.is_bare(root)}
-    how = [question["include"], question["exclude"], question["suffixes"]]
-    if question["kind"] == "look":
-        seen = scanner.look(root, text_path(question["relative"]), *how)
-        return {"files": [_facts(seen)] if seen else []}
-    try:
-        return {"files": [_facts(seen) for seen in scanner.scan(root, *how)]}
-    except OSError as error:
-        return {"error": error.strerror or str(error)}
+class Answers:
+    """What the child knows from one question to the next: the files that it found."""
+
+    def __init__(self) -> None:
+        self._found: list[list[str | int | None]] = []
+
+    def to(self, question: Message) -> Message:
+        """Answer one question; of a scan some thousand files at a time."""
+        root, kind = Path(text_path(question["root"])), question["kind"]
+        if kind in ("scan", "more"):
+            return self._scanned(root, question)
+        if kind == "look":
+            how = [question["include"], question["exclude"], question["suffixes"]]
+            seen = scanner.look(root, text_path(question["relative"]), *how)
+            return {"files": [_facts(seen)] if seen else []}
+        if kind == "unread":
+            found = scanner.unread_in(root, question["exclude"], question["suffixes"])
+            said = {suffix: (path_text(each[0]), len(each)) for suffix, each in found.items()}
+            return {"unread": said}
+        return {"place": scanner.place_of(root), "is_bare": scanner.is_bare(root)}
+
+    def _scanned(self, root: Path, question: Message) -> Message:
+        if question["kind"] == "scan":
+            how = [question["include"], question["exclude"], question["suffixes"]]
+            try:
+                self._found = [_facts(seen) for seen in scanner.scan(root, *how)][::-1]
+            except OSError as error:
+                return {"error": error.strerror or str(error)}
+        return {"files": self._page()}
+
+    def _page(self) -> list[list[str | int | None]]:
+        return [self._found.pop() for _ in range(min(PAGE, len(self._found)))]
 
 
 def _facts(seen: Sighting) -> list[str | int | None]:
@@ -116,8 +151,9 @@ def _facts(seen: Sighting) -> list[str | int | None]:
 def main() -> None:
     """Answer until the input ends."""
     questions, replies = begin()
+    answers = Answers()
     while (question := receive(questions)) is not None:
-        send(replies, answer_to(question))
+        send(replies, answers.to(question))
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.25
 HEARTBEAT_S = 5.0
 STOP_WITHIN_S = 7.0  # for the job in hand; systemd and people expect an answer within ten
+REPORT_WITHIN_S = 10.0  # one that is being written when the daemon ends
 TOLD_AGAIN_S = 60.0
 CLOCK_JUMP_S = 60.0
 
@@ -137,7 +138,7 @@ def _live(life: Life, signals: Signals) -> dict[str, int]:
             notify("STOPPING=1")
         _end(life)
         for thread in threads:
-            thread.join(1.0)
+            thread.join(REPORT_WITHIN_S if thread.name == "reports" else 1.0)
         if life.next_config is None and life.config.report is not None:
             write_now(life.config)
     counts = {state.value: lookup.n_in_state(life.db, state) for state in AcquisitionState}

@@ -108,16 +108,22 @@ def sweep(path: Path, superseded: Path) -> int:
 
 
 def move_published(old: Path, new: Path, superseded: Path) -> None:
-    """Give a published file or folder another place; what stands there is set aside.
+    """Give a published file or folder another place; what stands there is set aside before.
+
+    So each of the two is, at any moment, in a place of its own.
 
     Raises
     ------
     OutputError
-        When a place cannot be written; what was published is in one of the two.
+        When a place cannot be written.
     """
     try:
         new.parent.mkdir(parents=True, exist_ok=True)
-        _swap_in(old, new, superseded)
+        if new.exists():
+            leaving = new.with_name(f".{new.name}.old-{uuid.uuid4().hex[:12]}")
+            new.rename(leaving)
+            _set_aside(leaving, new, superseded)
+        old.rename(new)
         flush(new.parent)
         flush(old.parent)
     except OSError as error:

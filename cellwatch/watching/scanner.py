@@ -179,13 +179,18 @@ class Lister(Protocol):
         exclude: Sequence[str],
         suffixes: Sequence[str],
     ) -> Sighting | None:
-        """Return what `look` returns."""
+        """Return what `look` returns; raise OSError where there is no answer."""
 
     def place_of(self, folder: Path) -> Place | None:
         """Return what `place_of` returns."""
 
     def is_bare(self, folder: Path) -> bool:
         """Return what `is_bare` returns."""
+
+    def unread_in(
+        self, root: Path, exclude: Sequence[str], looks_like: Sequence[str]
+    ) -> dict[str, list[str]]:
+        """Return what `unread_in` returns."""
 
 
 class _Local:
@@ -195,6 +200,7 @@ class _Local:
     look = staticmethod(look)
     place_of = staticmethod(place_of)
     is_bare = staticmethod(is_bare)
+    unread_in = staticmethod(unread_in)
 
 
 LOCAL: Lister = _Local()

@@ -159,43 +159,93 @@ def watch(
     ------
     Finished, Unfinished, Gone or Scanned
     """
-    hints: queue.SimpleQueue[str] = queue.SimpleQueue()
+    ears = _Ears(plan)
     memory = _remembered(plan, known, stood)
-    observer: BaseObserver | None = None
-    next_scan = next_observer = 0.0
-    lost = n_lost()
+    next_scan = 0.0
     try:
         while not stop.is_set():
             now = time.monotonic()
             _forget(memory, forget)
-            is_deaf = plan.has_events and (observer is None or not observer.is_alive())
-            if is_deaf and now >= next_observer:
-                observer = observe(plan.root, hints)
-                is_refused = observer is None and plan.root.is_dir()
-                next_observer = now + (OBSERVE_AGAIN_S if is_refused else RESCAN_S)
-                next_observer = next_observer if plan.root.is_dir() else now
-            if n_lost() != lost:
-                lost, next_scan = n_lost(), now  # events were lost: look at everything
-            if now >= next_scan or hints.qsize() > LIVE:
-                while not hints.empty():
-                    hints.get()
+            ears.open(now)
+            if ears.have_missed():
+                next_scan = now  # look at everything
+            if now >= next_scan or ears.hints.qsize() > LIVE:
+                ears.clear()
                 reason, files = _scan_all(plan, memory, now)
-                pause = _until_next_scan(now, reason, has_events=observer is not None)
-                yield from _ripe(plan, memory, now)
+                pause = _until_next_scan(now, reason, has_events=ears.are_open)
+                if not reason:
+                    yield from _ripe(plan, memory, now)
                 is_quiet = not memory.settler and (forget is None or forget.empty())
                 yield Scanned(files, is_quiet, reason, pause)
                 next_scan = now + pause
             else:
-                yield from _take_hints(plan, memory, hints, now)
-                ripe = list(_ripe(plan, memory, now))
+                ripe = list(_between_scans(plan, memory, ears, now))
                 yield from ripe
-                if ripe and not memory.settler:
+                if any(isinstance(event, Scanned) for event in ripe):
+                    next_scan = time.monotonic() + OFFLINE_RETRY_S
+                elif any(isinstance(event, _ANSWERS) for event in ripe) and not memory.settler:
                     next_scan = now  # everything was reported: make sure of it
             stop.wait(TICK_S)
     finally:
-        if observer is not None and observer.is_alive():
-            observer.stop()
-            observer.join()
+        ears.close()
+
+
+_ANSWERS = (Finished, Unfinished)
+
+
+class _Ears:
+    """The kernel's events on a folder, as far as it reports any.
+
+    Parameters
+    ----------
+    plan : WatchPlan
+    """
+
+    def __init__(self, plan: WatchPlan) -> None:
+        self._plan = plan
+        self.hints: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._observer: BaseObserver | None = None
+        self._next_at, self._lost = 0.0, n_lost()
+
+    @property
+    def are_open(self) -> bool:
+        """Say whether the kernel was asked."""
+        return self._observer is not None
+
+    def open(self, now: float) -> None:
+        """Ask the kernel, again where it has stopped answering."""
+        is_deaf = self._observer is None or not self._observer.is_alive()
+        if not self._plan.has_events or not is_deaf or now < self._next_at:
+            return
+        self._observer = observe(self._plan.root, self.hints)
+        is_there = self._plan.root.is_dir()
+        is_refused = self._observer is None and is_there
+        pause = OBSERVE_AGAIN_S if is_refused else RESCAN_S
+        self._next_at = now + (pause if is_there else 0.0)
+
+    def have_missed(self) -> bool:
+        """Say whether events were lost since this was asked last."""
+        before, self._lost = self._lost, n_lost()
+        return self._lost != before
+
+    def clear(self) -> None:
+        """Drop all hints: a scan sees what they meant."""
+        while not self.hints.empty():
+            self.hints.get()
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._observer is not None and self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
+
+
+def _between_scans(plan: WatchPlan, memory: _Memory, ears: _Ears, now: float) -> Iterator[Event]:
+    try:
+        yield from _take_hints(plan, memory, ears.hints, now)
+        yield from _ripe(plan, memory, now)
+    except OSError as error:  # a share that does not answer: all else waits for it
+        yield Scanned(0, False, f"{plan.root}: {error}", OFFLINE_RETRY_S)
 
 
 def _until_next_scan(began: float, reason: str, *, has_events: bool) -> float:

@@ -12,7 +12,7 @@ import torch
 from cellwatch.compute.acquisition import segment_acquisition
 from cellwatch.compute.models import ready_model
 from cellwatch.compute.opening import open_or_load
-from cellwatch.core.labels import relabel
+from cellwatch.core.labels import count_rois, relabel
 from cellwatch.core.matching import match
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
 from cellwatch.errors import UnknownModel, UsageError
@@ -127,7 +127,7 @@ def _compared(
 ) -> Reproduced:
     each = (volume.reshape(-1, *volume.shape[-2:]) for volume in (before, now))
     scores = [_ap50(old, new) for old, new in zip(*each, strict=True)]
-    doubts = []
+    doubts, is_joined = [], not facts.get("planes_apart")
     if facts["algorithm_version"] != ALGORITHM_VERSION:
         version = f"algorithm version {facts['algorithm_version']}, here is {ALGORITHM_VERSION}"
         doubts.append(f"it was made by {version}")
@@ -135,8 +135,8 @@ def _compared(
         name,
         facts["model"]["id"],
         bool(np.array_equal(before, now)),
-        len(np.unique(before[before > 0])),
-        len(np.unique(now[now > 0])),
+        count_rois(before, is_joined=is_joined),
+        count_rois(now, is_joined=is_joined),
         round(float(np.mean(scores)), 4),
         tuple(doubts),
     )

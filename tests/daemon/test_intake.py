@@ -110,3 +110,33 @@ def test_two_files_with_one_content_are_two_images(db, watched, now):
     arrive(db, watched, now, "b.tif")
 
     assert rows(db) == [("a.tif", "queued"), ("b.tif", "queued")]
+
+
+def test_what_is_to_be_done_again_stays_so_when_it_is_renamed(db, watched, now):
+    arrive(db, watched, now, "a.tif", is_there=False)
+    again = {"state": "queued", "finished_at": "t", "content_sha256": "s", "compared_with": None}
+    db.table("acquisitions").update(1, again)
+
+    arrive(db, watched, now, "b.tif")
+
+    row = db.table("acquisitions").get(1)
+    assert (row["state"], row["compared_with"]) == ("queued", None)
+    assert row["former_store"] == "/out/scope/a.tif.zarr"
+
+
+@pytest.mark.parametrize(
+    ("folder_is_gone", "pinned"), [(True, ["day1", "day2"]), (False, ["day1"])]
+)
+def test_the_model_of_an_experiment_goes_with_its_folder_alone(
+    db, watched, now, folder_is_gone, pinned
+):
+    arrive(db, watched, now, "day1/a.tif", is_there=False)
+    if not folder_is_gone:
+        (watched.folder / "day1").mkdir(parents=True)
+    pin = {"watch": "scope", "experiment": "day1", "target": "cells", "model_id": "m"}
+    db.table("pins").insert({**pin, "model_sha256": "s", "pinned_by": "p", "pinned_at": "t"})
+
+    arrive(db, watched, now, "day2/a.tif")
+
+    found = [name for (name,) in db.execute("SELECT experiment FROM pins ORDER BY experiment")]
+    assert found == pinned

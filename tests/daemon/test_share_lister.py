@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cellwatch.daemon.share_lister import ShareLister
+from cellwatch.daemon.share_lister import Answers, ShareLister
 from cellwatch.watching import scanner
 from tests.daemon.stations import Station
 
@@ -37,7 +37,7 @@ def test_a_share_is_listed_as_a_folder_of_this_machine_is(lister, tmp_path):
     assert lister.place_of(tmp_path / "gone") is None
     assert not lister.is_bare(tmp_path)
     with pytest.raises(OSError, match="No such file or directory"):
-        lister.scan(tmp_path / "gone", *HOW)
+        list(lister.scan(tmp_path / "gone", *HOW))
 
 
 def test_a_share_that_does_not_answer_is_given_up_and_tried_again(lister, tmp_path):
@@ -46,14 +46,36 @@ def test_a_share_that_does_not_answer_is_given_up_and_tried_again(lister, tmp_pa
     os.kill(lister._child._process.pid, signal.SIGSTOP)
 
     began = time.monotonic()
-    assert lister.look(tmp_path, "a.tif", *HOW) is None
+    with pytest.raises(OSError, match="it does not answer within 1 s"):
+        lister.look(tmp_path, "a.tif", *HOW)
     assert time.monotonic() - began < 3
     assert len(list(lister.scan(tmp_path, *HOW))) == 1
 
     os.kill(lister._child._process.pid, signal.SIGSTOP)
     lister._scan_within_s = 0.5
     with pytest.raises(OSError, match=r"it does not answer within 0\.5 s"):
-        lister.scan(tmp_path, *HOW)
+        list(lister.scan(tmp_path, *HOW))
+
+
+def test_many_files_come_in_several_messages(lister, tmp_path, monkeypatch):
+    for n in range(25):
+        (tmp_path / f"{n}.tif").write_bytes(b"x")
+    answers = Answers()
+    monkeypatch.setattr("cellwatch.daemon.share_lister.PAGE", 10)
+    asked = {"root": str(tmp_path), "include": ["**"], "exclude": [], "suffixes": [".tif"]}
+
+    pages = [answers.to({"kind": "scan", **asked})["files"]]
+    pages += [answers.to({"kind": "more", **asked})["files"] for _ in range(3)]
+
+    assert [len(page) for page in pages] == [10, 10, 5, 0]
+    assert len({path for page in pages for path, *_ in page}) == 25
+
+
+def test_files_that_are_not_read_are_counted_there_too(lister, tmp_path):
+    for name in ("a.zvi", "b.zvi", "c.tif"):
+        (tmp_path / name).write_bytes(b"x")
+
+    assert {s: len(f) for s, f in lister.unread_in(tmp_path, [], [".zvi"]).items()} == {".zvi": 2}
 
 
 @pytest.mark.slow

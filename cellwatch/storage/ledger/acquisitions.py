@@ -307,7 +307,7 @@ def supersede_older(db: Database, arrival: Arrival, newer: AcquisitionId) -> Non
         """
         UPDATE acquisitions SET state = 'skipped', state_since = queued_at, retry_at = NULL,
                reason = 'the file was overwritten before its turn'
-        WHERE superseded_by = ? AND state NOT IN ('done', 'running')
+        WHERE superseded_by IS NOT NULL AND superseded_by = ? AND state NOT IN ('done', 'running')
         """,
         [newer],
     )

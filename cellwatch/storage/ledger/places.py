@@ -38,10 +38,10 @@ def beside(db: Database, watch: str, file: str) -> list[Acquisition]:
     sql = """
         SELECT * FROM acquisitions WHERE watch = ? AND superseded_by IS NULL AND fingerprint != ''
         AND state NOT IN ('skipped', 'running')
-        AND (? = '' OR instr(relative_path, ?) = 1) AND instr(relative_path, ?) != 1
     """
-    texts = [path_text(f"{folder}/") if folder else "", path_text(f"{file}/")]
-    return records(db, Acquisition, sql, [watch, texts[0], texts[0], texts[1]])
+    rows = ((row, text_path(row.relative_path)) for row in records(db, Acquisition, sql, [watch]))
+    start = f"{folder}/" if folder else ""
+    return [row for row, path in rows if path.startswith(start) and not path.startswith(f"{file}/")]
 
 
 def experiment_before(db: Database, arrival: Arrival) -> str | None:

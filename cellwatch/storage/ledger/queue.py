@@ -122,12 +122,18 @@ def claim(
 def _next_ready(
     db: Database, folders: Sequence[Turn] | None, now: datetime, *, is_newest: bool
 ) -> Acquisition | None:
-    ready = next_ready(db, turns_of(db, folders), now, is_newest=is_newest)
+    turns = turns_of(db, folders)
+    ready = next_ready(db, turns, now, is_newest=is_newest)
     if ready is None or ready.store is None:
         return ready
     # Masks that are to be moved from where its own will lie go first.
-    sql = "SELECT * FROM acquisitions WHERE former_store = ? AND id != ? AND state = 'queued'"
-    return first(db, Acquisition, sql, [ready.store, ready.id]) or ready
+    sql = """
+        SELECT * FROM acquisitions INDEXED BY acquisitions_by_former_store
+        WHERE former_store = ? AND id != ? AND state = 'queued'
+    """
+    leaving = first(db, Acquisition, sql, [ready.store, ready.id])
+    may_go = leaving is not None and any(turn.watch == leaving.watch for turn in turns)
+    return leaving if may_go else ready
 
 
 def _begin(

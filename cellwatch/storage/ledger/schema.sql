@@ -71,6 +71,8 @@ CREATE INDEX acquisitions_by_place ON acquisitions (place_key);
 CREATE INDEX acquisitions_by_plate ON acquisitions (watch, plate) WHERE plate IS NOT NULL;
 CREATE INDEX acquisitions_by_state ON acquisitions (state, superseded_by, id);
 CREATE INDEX acquisitions_by_stem ON acquisitions (stem);
+CREATE INDEX acquisitions_by_superseding ON acquisitions (superseded_by)
+    WHERE superseded_by IS NOT NULL;
 CREATE INDEX acquisitions_to_do ON acquisitions
     (watch, compared_with IS NOT NULL, priority DESC, daemon_deaths >= 3, id)
     WHERE state = 'queued' AND superseded_by IS NULL;

@@ -175,6 +175,8 @@ CREATE TABLE alarms (
 );
 CREATE INDEX alarms_by_experiment ON alarms (watch, experiment);
 CREATE INDEX acquisitions_by_content ON acquisitions (fingerprint, size);
+CREATE INDEX acquisitions_by_superseding ON acquisitions (superseded_by)
+    WHERE superseded_by IS NOT NULL;
 CREATE INDEX acquisitions_by_former_store ON acquisitions (former_store)
     WHERE former_store IS NOT NULL;
 CREATE INDEX acquisitions_to_do ON acquisitions

@@ -5,7 +5,7 @@ A file holds one plane; only a label TIFF holds all of them, as its pages.
 
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ ENDINGS = {
     "overlay": "_overlay.png",
 }
 BESIDE = ("rois", "geojson", "overlay")  # kinds that `output: also:` may ask for, beside tif
-_PART = r"(__[ptz]\d+(_[ptz]\d+)*)?(__[\w-]+)?"  # of a name: plane and target
+_PLANE = r"(__[ptz]\d+(_[ptz]\d+)*)?"  # of a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +98,12 @@ def export(
     return written
 
 
-def exported_beside(store: Path) -> list[Path]:
-    """Return the exported files that lie beside a mask store, but for label TIFFs."""
+def exported_beside(store: Path, targets: Sequence[str]) -> list[Path]:
+    """Return the exported files of these targets that lie beside a mask store, but label TIFFs."""
     stem = re.escape(stem_of(store.name.removesuffix(".zarr")))
     endings = "|".join(re.escape(ENDINGS[kind]) for kind in BESIDE)
-    pattern = re.compile(f"{stem}{_PART}({endings})")
+    named = "|".join(re.escape(target) for target in targets)
+    pattern = re.compile(f"{stem}{_PLANE}(__({named}))?({endings})")
     return [path for path in store.parent.glob("*") if pattern.fullmatch(path.name)]
 
 

@@ -81,11 +81,12 @@ def _held_by(target: str, planes: Mapping[str, NDArray[np.int32]], numbers: Colu
     for other, theirs in planes.items():
         holders = np.zeros(len(area), np.int64)
         if other != target and inside.any():
-            pairs, n_pixels = np.unique(
-                np.stack([mine[inside], theirs[inside]]), axis=1, return_counts=True
-            )
-            is_most = (pairs[1] > 0) & (2 * n_pixels > area[pairs[0]])
-            holders[pairs[0][is_most]] = pairs[1][is_most]
+            base = int(theirs.max(initial=0)) + 1
+            keys = mine[inside].astype(np.int64) * base + theirs[inside]
+            found_keys, n_pixels = np.unique(keys, return_counts=True)
+            ours, holder = np.divmod(found_keys, base)
+            is_most = (holder > 0) & (2 * n_pixels > area[ours])
+            holders[ours[is_most]] = holder[is_most]
         found[f"in_{other}"] = holders[np.asarray(numbers, np.int64)]
     return found
 

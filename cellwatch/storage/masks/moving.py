@@ -15,8 +15,6 @@ from cellwatch.storage.masks.exports import exported_beside
 from cellwatch.storage.masks.label_tiff import beside
 from cellwatch.storage.masks.measurements import KINDS, table_beside
 from cellwatch.storage.masks.ngff import read_attributes, write_attributes
-from cellwatch.storage.masks.paths import label_tiffs_of
-from cellwatch.storage.masks.plates import plate_of, version_of, write_plate
 from cellwatch.storage.previews.preview import preview_beside
 
 
@@ -30,33 +28,46 @@ def source_path(store: Path) -> str:
     return str(_source_of(store).get("path", ""))
 
 
-def move_masks(former: Path, store: Path, superseded: Path) -> None:
+def move_masks(former: Path, store: Path, path: str, superseded: Path) -> None:
     """Give a mask store, and what lies beside it, the place that its image's new name asks for.
 
     The store goes last: what a killed process left is moved by the next one.
+
+    Parameters
+    ----------
+    former, store : Path
+    path : str
+        Of the image now.
+    superseded : Path
+        The folder for what stood in the new places.
 
     Raises
     ------
     OutputError
         When a place cannot be written.
     """
-    pairs = [(tiff, beside(store, _target_of(tiff, former))) for tiff in label_tiffs_of(former)]
+    targets = list(read_attributes(former).get("cellwatch", {}).get("targets", {}))
+    names = ["", *targets]
+    pairs = [(beside(former, name), beside(store, name)) for name in names]
     pairs += [(table_beside(former, kind), table_beside(store, kind)) for kind in KINDS]
     stem, other = (stem_of(place.name.removesuffix(".zarr")) for place in (former, store))
-    for old in exported_beside(former):
+    for old in exported_beside(former, targets):
         pairs.append((old, store.with_name(f"{other}{old.name[len(stem) :]}")))
     pairs.append((preview_beside(former), preview_beside(store)))
-    for old, new in pairs:
+    for old, new in (*pairs, (former, store)):
         if old.exists():
             sweep(new, superseded)
             move_published(old, new, superseded)
-    version = version_of(plate_of(former) or former)
-    sweep(store, superseded)
-    move_published(former, store, superseded)
-    for plate in {plate_of(former), plate_of(store)} - {None}:
-        if plate is not None and plate.is_dir():
-            write_plate(plate, version)
+    name_source(store, path)
     _remove_if_bare(former.parent)
+
+
+def name_source(store: Path, path: str) -> None:
+    """Write down where the image of a mask store lies now."""
+    said = read_attributes(store)
+    if said["cellwatch"]["source"]["path"] != path_text(path):
+        said["cellwatch"]["source"]["path"] = path_text(path)
+        write_attributes(store, said)
 
 
 def copy_masks(twin: Path, store: Path, path: str, superseded: Path) -> None:
@@ -69,16 +80,7 @@ def copy_masks(twin: Path, store: Path, path: str, superseded: Path) -> None:
     """
     with written_aside(store, superseded) as aside:
         shutil.copytree(twin, aside)
-        said = read_attributes(aside)
-        said["cellwatch"]["source"]["path"] = path_text(path)
-        write_attributes(aside, said)
-
-
-def _target_of(tiff: Path, store: Path) -> str:
-    # Which target's labels a TIFF beside a store holds; "": those of the only one.
-    labels = store / "labels"
-    names = [part.name for part in labels.iterdir()] if labels.is_dir() else []
-    return next((name for name in names if beside(store, name) == tiff), "")
+        name_source(aside, path)
 
 
 def _source_of(store: Path) -> Json:

@@ -46,9 +46,12 @@ def plate_of(store: Path) -> Path | None:
     return root if is_field else None
 
 
-def version_of(root: Path) -> Version:
-    """Return the version of OME-Zarr in which a plate is written; 0.5 where there is none."""
-    return "0.4" if "plate" in read_attributes(root) else "0.5"
+def version_of(root: Path) -> Version | None:
+    """Return the version of OME-Zarr in which a plate is written; None: there is none."""
+    said = read_attributes(root)
+    if "plate" in said:
+        return "0.4"
+    return "0.5" if "ome" in said else None
 
 
 def write_plate(root: Path, version: Version = "0.5") -> None:

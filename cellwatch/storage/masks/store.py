@@ -26,7 +26,7 @@ from cellwatch.files.publish import written_aside
 from cellwatch.images import Planes
 from cellwatch.storage.masks.content import Json, StoreContent
 from cellwatch.storage.masks.levels import Source, axes_of, write_levels
-from cellwatch.storage.masks.ngff import attributes, zarr_format
+from cellwatch.storage.masks.ngff import attributes, read_attributes, zarr_format
 
 MOST_PROPERTIES = 5000  # ROIs of which each has an entry in the metadata
 COLORS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
@@ -135,6 +135,14 @@ def read_plane(path: Path, target: str, plane: tuple[int, int, int]) -> NDArray[
         return np.asarray(array[tuple(int(i) for i in at)], np.int32).reshape(height, width)
     except (BaseZarrError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise MaskStoreError(f"the labels of '{target}' cannot be read: {error}") from error
+
+
+def read_confidences(path: Path, target: str) -> list[float]:
+    """Return the confidence of each ROI of a target, in their order; empty: not known."""
+    place = f"labels/{target}" if (path / "labels").is_dir() else target
+    said = read_attributes(path / place)
+    properties = said.get("ome", said).get("image-label", {}).get("properties", [])
+    return [float(each["confidence"]) for each in properties]
 
 
 def read_provenance(path: Path) -> Json:

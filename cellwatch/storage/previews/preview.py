@@ -20,6 +20,8 @@ from cellwatch.images import Planes, n_planes
 SIDE = 512  # px of the longer side
 MOST_PLANES = 4  # of an acquisition that are shown
 SLACK = 0.75  # a picture may be a quarter larger, so that fewer are halved
+BAND = 32  # rows of a picture that are made small at a time
+LARGEST = 6000  # px of the longer side of an overlay
 CAPTION = 18  # px, below the picture
 PERCENTILES = (1.0, 99.7)  # of the intensities that become black and white
 SAMPLE = 1 << 18  # pixels that these are taken from
@@ -96,8 +98,8 @@ def render(image: Planes, targets: Sequence[Shown]) -> Rgb:
 
 
 def overlaid(image: Planes, targets: Sequence[Shown], at: tuple[int, int, int]) -> Rgb:
-    """Return one plane as large as it is, with outlines, (Y, X, 3) uint8."""
-    return _tile(image, targets, at, max(image.shape[-2:]))
+    """Return one plane with outlines, (Y, X, 3) uint8: as large as it is, up to 6,000 px."""
+    return _tile(image, targets, at, min(LARGEST, max(image.shape[-2:])))
 
 
 def planes_shown(shape: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -118,7 +120,7 @@ def planes_shown(shape: Sequence[int]) -> list[tuple[int, int, int]]:
 def _tile(image: Planes, targets: Sequence[Shown], at: tuple[int, int, int], side: int) -> Rgb:
     plane = np.asarray(image.plane(*at))
     step = max(1, int(max(plane.shape[1:]) / side + SLACK))
-    rgb = _coloured(_shrunk(plane, step), targets, is_rgb=image.is_rgb)
+    rgb = _coloured(plane, step, targets, is_rgb=image.is_rgb)
     scale = max(1, side // max(rgb.shape[:2])) if max(plane.shape[1:]) < side // 2 else 1
     if scale > 1:
         rgb = rgb.repeat(scale, 0).repeat(scale, 1)
@@ -147,30 +149,35 @@ def outlines(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
     return inside
 
 
-def _shrunk(plane: Plane, step: int) -> NDArray[np.float32]:
-    # The mean of squares of pixels; what is left over at the edge is left out.
-    channels, height, width = plane.shape
-    if step == 1 or min(height, width) < step:
-        return plane[:, ::step, ::step].astype(np.float32)
-    rows, columns = height // step, width // step
-    cut = plane[:, : rows * step, : columns * step].astype(np.float32)
-    mean = cut.reshape(channels, rows, step, columns, step).mean(axis=(2, 4), dtype=np.float32)
-    pad = (-(-height // step) - rows, -(-width // step) - columns)
-    return np.pad(mean, ((0, 0), (0, pad[0]), (0, pad[1])), mode="edge")
-
-
-def _coloured(plane: NDArray[np.float32], targets: Sequence[Shown], *, is_rgb: bool) -> Rgb:
+def _coloured(plane: Plane, step: int, targets: Sequence[Shown], *, is_rgb: bool) -> Rgb:
     if is_rgb and plane.shape[0] >= 3:
-        most = max(255.0, float(plane.max(initial=0)))
-        scaled = plane[:3] * (255.0 / (most if most > 255 else 255.0))
-        return np.ascontiguousarray(np.moveaxis(scaled, 0, -1).clip(0, 255).astype(np.uint8))
+        colours = np.stack([_shrunk(channel, step) for channel in plane[:3]], axis=-1)
+        most = max(255.0, float(colours.max(initial=0)))
+        return np.ascontiguousarray((colours * (255.0 / most)).clip(0, 255).astype(np.uint8))
     given = [c for target in targets for c in target.channels if 0 <= c < plane.shape[0]]
     chosen = list(dict.fromkeys(given))[: len(TINTS)] or [0]
-    light = np.zeros((*plane.shape[1:], 3), np.float32)
+    light = np.zeros(0, np.float32)
     for channel, tint in zip(chosen, TINTS, strict=False):
-        light += _stretched(plane[channel])[..., None] * np.asarray(tint, np.float32)
+        shown = _stretched(_shrunk(plane[channel], step))[..., None]
+        light = shown * np.asarray(tint, np.float32) + (light if light.size else 0)
     rgb: Rgb = (light.clip(0, 1) * 255).astype(np.uint8)
     return rgb
+
+
+def _shrunk(channel: NDArray[np.generic], step: int) -> NDArray[np.float32]:
+    # The mean of squares of pixels, a band of rows at a time; what does not fill a square at the
+    # edge is left out, and the last row and column stand for it.
+    height, width = channel.shape
+    if step == 1 or min(height, width) < step:
+        return channel[::step, ::step].astype(np.float32)
+    rows, columns = height // step, width // step
+    small = np.empty((rows, columns), np.float32)
+    for row in range(0, rows, BAND):
+        last = min(rows, row + BAND)
+        cut = channel[row * step : last * step, : columns * step].astype(np.float32)
+        small[row:last] = cut.reshape(last - row, step, columns, step).mean(axis=(1, 3))
+    pad = (-(-height // step) - rows, -(-width // step) - columns)
+    return np.pad(small, ((0, pad[0]), (0, pad[1])), mode="edge")
 
 
 def _stretched(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

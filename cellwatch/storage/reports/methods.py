@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellwatch.storage.ledger.path_text import path_text
+from cellwatch.storage.reports.doubts import NOVEL, UNSURE
 
 NETWORK = "Pachitariu & Stringer (2022), Nature Methods 19, 1634, doi:10.1038/s41592-022-01663-4"
 FLOWS = (
@@ -16,7 +17,7 @@ FLOWS = (
 
 @dataclass(frozen=True, slots=True)
 class ModelUse:
-    """A model that segmented images of an experiment.
+    """A model with its settings that segmented images of an experiment.
 
     Attributes
     ----------
@@ -26,7 +27,7 @@ class ModelUse:
         JSON.
     channels : tuple of str
     diameter : float or None, px
-        Median over its images.
+        Mean over its images.
     corrections, corrected_rois, corrected_images : int
         That it was trained on, on this station.
     annotators : tuple of str
@@ -80,34 +81,38 @@ class ExperimentMethods:
     agreement: float | None
 
 
-def methods_of(db: sqlite3.Connection, experiment: str) -> ExperimentMethods | None:
-    """Return how an experiment was segmented; None: none of its images is."""
-    text = path_text(experiment)
+def methods_of(db: sqlite3.Connection, watch: str, experiment: str) -> ExperimentMethods | None:
+    """Return how an experiment of a watched folder was segmented; None: none of its images is."""
+    of = [watch, path_text(experiment)]
     sql = """
         SELECT sum(state = 'done'), sum(id IN (SELECT id FROM failures)), min(arrived_at),
                max(arrived_at)
-        FROM acquisitions WHERE experiment = ? AND superseded_by IS NULL
+        FROM acquisitions WHERE watch = ? AND experiment = ? AND superseded_by IS NULL
     """
-    images, bad, first, last = db.execute(sql, [text]).fetchone()
+    images, bad, first, last = db.execute(sql, of).fetchone()
     if not images:
         return None
     row = db.execute("SELECT version FROM daemon WHERE id = 1").fetchone()
-    sql = """
-        SELECT count(DISTINCT a.id) FROM acquisitions a JOIN targets t ON t.acquisition_id = a.id
-        WHERE a.experiment = ? AND a.superseded_by IS NULL AND a.state = 'done'
-              AND (t.rois = 0 OR t.novelty > 1.5 OR t.confidence < 0.75)
-    """
-    (doubtful,) = db.execute(sql, [text]).fetchone()
-    sql = """
-        SELECT t.name, t.model_id, t.model_sha256, count(*), sum(t.rois), max(t.params),
-               max(t.channels), avg(t.diameter)
+    done = """
         FROM acquisitions a JOIN targets t ON t.acquisition_id = a.id
-        WHERE a.experiment = ? AND a.superseded_by IS NULL AND t.state = 'done'
-        GROUP BY t.name, t.model_id, t.model_sha256 ORDER BY t.name, count(*) DESC
+        WHERE a.watch = ? AND a.experiment = ? AND a.superseded_by IS NULL AND a.state = 'done'
+              AND t.state = 'done'
     """
-    uses = [_use(db, row) for row in db.execute(sql, [text]).fetchall()]
-    sql = "SELECT avg(agreement) FROM corrections WHERE kind = 'second_look'"
-    (agreement,) = db.execute(sql).fetchone()
+    doubt = "(t.rois = 0 OR t.novelty > ? OR t.confidence < ?)"
+    sql = f"SELECT count(DISTINCT a.id) {done} AND {doubt}"
+    (doubtful,) = db.execute(sql, [*of, NOVEL, UNSURE]).fetchone()
+    sql = f"""
+        SELECT t.name, t.model_id, t.model_sha256, count(*), sum(t.rois), t.params, t.channels,
+               avg(t.diameter) {done}
+        GROUP BY t.name, t.model_id, t.model_sha256, t.params, t.channels
+        ORDER BY t.name, count(*) DESC
+    """
+    uses = [_use(db, row) for row in db.execute(sql, of).fetchall()]
+    sql = """
+        SELECT avg(c.agreement) FROM corrections c JOIN acquisitions a ON a.id = c.acquisition_id
+        WHERE c.kind = 'second_look' AND a.watch = ? AND a.experiment = ?
+    """
+    (agreement,) = db.execute(sql, of).fetchone()
     version = str(row[0]) if row else ""
     return ExperimentMethods(
         experiment, images, bad or 0, doubtful, first, last, version, uses, agreement
@@ -182,7 +187,7 @@ def _sentence(use: ModelUse, parents: tuple[str, ...]) -> str:
             f"average precision at an IoU of 0.5 was {use.unseen_ap50:.2f}"
         )
     fed = " and ".join(use.channels) or "the only channel"
-    normal = params.get("normalisation") or {}
+    normal = params.get("normalise") or {}
     limits = f"{normal.get('low', 1):g} to {normal.get('high', 99):g}"
     return (
         f"{text}. Its input was {fed}, normalised to the percentiles {limits}; diameter "

@@ -99,10 +99,12 @@ def test_an_overlay_is_the_picture_with_outlines(tmp_path):
 
 
 def test_what_lies_beside_a_store_is_known_by_its_name(tmp_path):
-    for name in ("a_rois.zip", "a__t001_z00__nuclei_rois.geojson", "a_overlay.png", "ab_rois.zip"):
+    of_another = ("ab_rois.zip", "a__b_rois.zip")
+    for name in (*of_another, "a_rois.zip", "a__t001_z00__nuclei_rois.geojson", "a_overlay.png"):
         (tmp_path / name).touch()
 
-    found = {path.name for path in exported_beside(tmp_path / "a.tif.zarr")}
+    beside = exported_beside(tmp_path / "a.tif.zarr", ["cells", "nuclei"])
+    found = {path.name for path in beside}
 
     assert found == {"a_rois.zip", "a__t001_z00__nuclei_rois.geojson", "a_overlay.png"}
 

@@ -17,7 +17,7 @@ from cellwatch.storage.reports.station import LEDGER, last_change, reader
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 STATES = ("done", "done", "done", "done", "done", "done", "failed", "waiting")
 NOW = datetime(2026, 11, 30, 15, 0, tzinfo=UTC)
-NASTY = "</script><script>alert(1)</script>.tif"
+NASTY = "<!--<script></script><script>alert(1)</script>.tif"
 
 
 def fill(state, output, n):

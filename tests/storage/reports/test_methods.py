@@ -1,5 +1,7 @@
 """The methods of an experiment, as a paper needs them."""
 
+import json
+
 import pytest
 
 from cellwatch.storage.ledger.database import open_ledger
@@ -16,7 +18,7 @@ def db(tmp_path):
 
 
 def test_it_has_numbers_models_and_citations(db):
-    said = methods_of(db, "exp 1")
+    said = methods_of(db, "scope", "exp 1")
 
     text = paragraph(said, {"general": ("general", "base")})
 
@@ -49,12 +51,28 @@ def test_corrections_and_scores_of_its_model_are_told(db, tmp_path):
     ledger.execute("UPDATE targets SET model_sha256 = 's'")
     ledger.close()
 
-    text = paragraph(methods_of(db, "exp 1"), {})
+    text = paragraph(methods_of(db, "scope", "exp 1"), {})
 
     assert "on 60 ROIs in 2 corrections of 2 images by anna" in text
     assert "on 1 corrected images that it had not been trained on" in text
     assert "was 0.75" in text
 
 
+def test_settings_that_differ_are_told_apart(db, tmp_path):
+    ledger = open_ledger(tmp_path)
+    for key, params in ((1, {"normalise": {"over": "image", "low": 2, "high": 98}}), (4, {})):
+        said = {"flow_threshold": 0.4, **params}
+        ledger.execute(
+            "UPDATE targets SET params = ? WHERE acquisition_id % 7 = ?", [json.dumps(said), key]
+        )
+    ledger.close()
+
+    said = methods_of(db, "scope", "exp 1")
+
+    assert len(said.uses) > 1
+    assert sum(use.images for use in said.uses) == said.images
+    assert "percentiles 2 to 98" in paragraph(said, {})
+
+
 def test_an_experiment_without_results_has_none(db):
-    assert methods_of(db, "nothing") is None
+    assert methods_of(db, "scope", "nothing") is None

@@ -1,6 +1,8 @@
 """The report: one file with the station's results that any browser opens, without a network."""
 
 import json
+import os
+import threading
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -35,7 +37,7 @@ def write_report(state: Path, output: Path, name: str, now: datetime) -> Path:
     with station.reader(state / station.LEDGER) as db:
         facts = page_facts(db, output, name, now)
     place = output / NAME
-    with writing(place) as aside:
+    with writing(place, f"{os.getpid()}-{threading.get_ident()}") as aside:
         aside.write_text(page(facts), encoding="utf-8")
     return place
 
@@ -52,6 +54,6 @@ def page(facts: object) -> str:
     text = (folder / "page.html").read_text(encoding="utf-8")
     for mark, part in PARTS.items():
         text = text.replace(mark, (folder / part).read_text(encoding="utf-8"))
-    # Within a script nothing but `</` would end it.
-    data = json.dumps(facts, ensure_ascii=True, separators=(",", ":")).replace("</", "<\\/")
+    # Whatever a name holds, it is no markup.
+    data = json.dumps(facts, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
     return text.replace(DATA, data)

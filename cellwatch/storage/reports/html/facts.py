@@ -4,12 +4,17 @@ import sqlite3
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cellwatch.storage.ledger.path_text import readable, text_path
 from cellwatch.storage.previews.preview import preview_beside
 from cellwatch.storage.reports import alarms, corrections, doubts, learning, pauses, plates, station
 from cellwatch.storage.reports.effort import verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from _typeshed import DataclassInstance
 
 IMAGES = 10_000  # that are listed, newest first
 DOUBTFUL = 60  # images to look at first
@@ -43,20 +48,30 @@ def page_facts(db: sqlite3.Connection, output: Path, name: str, now: datetime) -
         "counts": station.counts(db),
         "today": _today(db, midnight),
         "hours": _hours(db, now),
-        "folders": [asdict(each) for each in station.folders(db)],
-        "alarms": [asdict(each) for each in alarms.active(db)],
+        "folders": _named(station.folders(db)),
+        "alarms": _named(alarms.active(db)),
         "pauses": [asdict(each) for each in pauses.pauses(db)],
         "doubts": doubts.doubts(db),
         "flagged": corrections.n_flagged(db),
-        "review": [asdict(each) for each in doubts.review_queue(db, DOUBTFUL)],
-        "failures": [asdict(each) for each in station.recent_failures(db, now, FAILURES)],
-        "waiting": [asdict(each) for each in station.waiting(db, FAILURES)],
-        "unread": [asdict(each) for each in station.unread(db)],
+        "review": _named(doubts.review_queue(db, DOUBTFUL)),
+        "failures": _named(station.recent_failures(db, now, FAILURES)),
+        "waiting": _named(station.waiting(db, FAILURES)),
+        "unread": _named(station.unread(db)),
         "plates": _plates(db),
         "experiments": _experiments(db),
         "groups": _groups(db),
         **_images(db, output),
     }
+
+
+def _named(rows: "Sequence[DataclassInstance]") -> list[Facts]:
+    # Names as people read them, also those whose bytes are no UTF-8.
+    texts = ("path", "experiment", "example", "reason")
+    found = [asdict(row) for row in rows]
+    return [
+        {k: _name(v) if k in texts and isinstance(v, str) else v for k, v in row.items()}
+        for row in found
+    ]
 
 
 def _today(db: sqlite3.Connection, midnight: datetime) -> Facts:
