@@ -83,7 +83,7 @@ def scored(pair, model: Model, params: SegmentationParams) -> dict:
 
 
 def scores(found: Segmentation, cells: np.ndarray) -> dict[str, float]:
-    """Return what can be told of a result without the truth; each 0 where nothing was found."""
+    """Return what can be said about a result without the truth; each 0 where nothing was found."""
     probability = 1 / (1 + np.exp(-found.cellprob.astype(np.float64)))
     foreground = probability > 0.5
     unsure = ((probability > 0.1) & (probability < 0.9)).sum()

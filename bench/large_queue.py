@@ -102,10 +102,11 @@ class Station:
         return found
 
     def seconds_used(self) -> float:
+        """Return the processor time of the daemon, its children, and those that have ended."""
         used = 0
         for pid in self.processes():
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            used += int(fields[11]) + int(fields[12])
+            used += sum(int(each) for each in fields[11:15])
         return used / TICKS
 
     def claimed_after(self, path: Path, made: Path) -> float:

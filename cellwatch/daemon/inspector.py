@@ -4,6 +4,7 @@ It says whether a file is whole, what it is and what it holds. A file whose head
 gigabytes, or for ever, ends the inspector and nothing else.
 """
 
+import time
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from cellwatch.storage.ledger.path_text import path_text, text_path
 
 MODULE = "cellwatch.daemon.inspector"
 MEMORY = 3 << 29  # bytes of address space: headers and tags, never pixels
+IDLE_S = 600.0  # without a question; then the process ends
 SECONDS = 60.0  # for one file
 SET_SECONDS = 900.0  # to look into all files of a set
 STORE_SECONDS = 600.0  # to read a mask store whole
@@ -28,6 +30,7 @@ class Inspector:
     def __init__(self, seconds: float = SECONDS) -> None:
         self._child = Guarded(MODULE)
         self._seconds = seconds
+        self._asked_at = 0.0
 
     def why_not_whole(self, path: Path) -> str:
         """Say why a file is not complete; "" when it is."""
@@ -60,11 +63,17 @@ class Inspector:
         asked = self._child.ask({"kind": "store", "path": path_text(str(store))}, STORE_SECONDS)
         return tuple(asked.message["problems"]) if asked.message is not None else ()
 
+    def close_if_idle(self) -> None:
+        """End the process if it was not asked for a while: to start it takes a quarter second."""
+        if time.monotonic() - self._asked_at > IDLE_S:
+            self.close()
+
     def close(self) -> None:
         """End the process."""
         self._child.close()
 
     def _ask(self, kind: str, path: Path, axes: str = "") -> tuple[Message | None, str]:
+        self._asked_at = time.monotonic()
         question = {"kind": kind, "path": path_text(str(path)), "axes": axes}
         seconds = SET_SECONDS if suffix_of(path.name) in INDICES else self._seconds
         how = ""

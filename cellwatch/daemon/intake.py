@@ -104,7 +104,7 @@ def start_watching(
                             FromWatcher(watched, event, unread=_unread(watched, lister, is_time))
                         )
                     if isinstance(event, Scanned) and event.is_quiet:
-                        inspector.close()
+                        inspector.close_if_idle()
             except Exception as error:
                 logger.exception("watching %s failed; it starts again", watched.folder)
                 reason = f"watching failed: {type(error).__name__}: {error}"

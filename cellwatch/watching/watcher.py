@@ -14,7 +14,7 @@ from cellwatch.watching.kernel_events import n_lost, observe
 from cellwatch.watching.scanner import LOCAL, Lister, item_of
 from cellwatch.watching.settle import SETTLE_S, Settler, Sighting
 
-TICK_S = 0.25
+TICK_S = 0.1
 RESCAN_S = 10.0  # between scans, if these are quick
 RESCAN_AT_MOST_S = 600.0
 SCAN_SHARE = 0.01  # of the time that scans of a large folder may take beside events of the kernel

@@ -12,9 +12,6 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from numcodecs import Blosc
-from zarr.codecs import BloscCodec
-
 from cellwatch.files.atomic import write_json
 from cellwatch.storage.masks.content import Json
 
@@ -56,8 +53,12 @@ def array_options(
 ) -> dict[str, Any]:  # Any: of zarr
     """Return the keywords with which an array is created; Zarr 2 has neither shards nor names."""
     if version == "0.5":
+        from zarr.codecs import BloscCodec  # here, since the supervisor starts without zarr
+
         compressor = BloscCodec(cname="zstd", clevel=LEVEL)
         return {"dimension_names": list(axes), "compressors": compressor, **chunks}
+    from numcodecs import Blosc
+
     return {
         "compressors": Blosc(cname="zstd", clevel=LEVEL),
         "chunk_key_encoding": {"name": "v2", "separator": "/"},
