@@ -111,14 +111,15 @@ def reproduce(
     from cellwatch.storage.masks.store import read_provenance
     from cellwatch.workflows.reproduce import reproduce as made_again
 
-    store = path
+    store, others = path, list[str]()
     if not read_attributes(path):
         station = read_station(config)
+        others = [target.model for watch in station.watch for target in watch.targets()]
         store, known = _store_of(config, str(path))
         zoo, image = zoo or station.zoo, image or known
     said = read_provenance(store)
     with progress("segmenting", said["planes"] * len(said["targets"])) as advance:
-        found = made_again(store, zoo, choose_device(device), image, advance)
+        found = made_again(store, zoo, choose_device(device), image, others, advance)
     if as_json:
         print_json(found)
     for each in found if not as_json else ():

@@ -1,7 +1,7 @@
 """Make a label image again from what its mask store says of itself, and compare."""
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ def reproduce(
     zoo: Path | None,
     device: torch.device,
     image: Path | None = None,
+    others: Sequence[str] = (),
     on_plane: Callable[[], None] = lambda: None,
 ) -> list[Reproduced]:
     """Segment a mask store's image again, as its provenance says, and compare the labels.
@@ -66,6 +67,8 @@ def reproduce(
     device : torch.device
     image : Path or None
         Where the image lies now; None: where it lay then.
+    others : sequence of str
+        Further models, by id or path, one of which may be the one.
     on_plane : callable
         Called after each plane.
 
@@ -76,7 +79,7 @@ def reproduce(
     UsageError
         When the image holds something else now.
     UnknownModel
-        When the model is not there, or another one has its name.
+        When the model is not there.
     """
     said = read_provenance(store)
     path = image or Path(text_path(said["source"]["path"]))
@@ -87,7 +90,7 @@ def reproduce(
     found = []
     with closing(open_or_load(path, info, declared["axes"])) as planes:
         for name, facts in said["targets"].items():
-            place = _model_of(facts["model"], zoo)
+            place = _model_of(facts["model"], zoo, others)
             made = segment_acquisition(
                 planes,
                 ready_model(place, device),
@@ -102,14 +105,19 @@ def reproduce(
     return found
 
 
-def _model_of(said: dict[str, str], zoo: Path | None) -> ModelPlace:
-    place = find_model(said["id"], zoo)
-    if place.card.sha256 != said["sha256"]:
-        raise UnknownModel(
-            f"the model '{said['id']}' that is here ({place.card.sha256[:12]}) is not the one that "
-            f"made these masks ({said['sha256'][:12]})"
-        )
-    return place
+def _model_of(said: dict[str, str], zoo: Path | None, others: Sequence[str]) -> ModelPlace:
+    here = []
+    for name in (said["id"], *others):
+        with suppress(UnknownModel):
+            place = find_model(name, zoo)
+            if place.card.sha256 == said["sha256"]:
+                return place
+            here.append(f"{name} ({place.card.sha256[:12]})")
+    found = f"; here are {', '.join(here)}" if here else ""
+    raise UnknownModel(
+        f"the model '{said['id']}' ({said['sha256'][:12]}), which made these masks, is not "
+        f"here{found}"
+    )
 
 
 def _channels(fed: list[dict[str, Any]]) -> ChannelChoice:  # Any: JSON

@@ -30,7 +30,7 @@ def asked(station, sql):
 
 
 def inode(path):
-    return (path / "zarr.json").stat().st_ino
+    return (path / "labels/cells/0/zarr.json").stat().st_ino
 
 
 def watch_another_folder(station):
@@ -95,6 +95,8 @@ def test_images_are_segmented_once_under_whatever_name(station):
     assert asked(station, sql.replace("?", "'replaced.tif'")) == [(2, 1)]
     assert len(list((station.masks / ".superseded").glob("replaced.tif.zarr.*"))) == 1
     assert "0 problems" in station.command("verify").stderr
+    again = station.command("reproduce", str(station.images / "last.tif"))
+    assert "equal, pixel for pixel" in again.stdout
 
 
 def assert_a_copy_has_masks_of_its_own(station, made):

@@ -72,5 +72,9 @@ def test_another_model_of_the_same_name_is_refused(store, tmp_path, tiny_model):
     other = card.replace(tiny_model.card.sha256, "0" * 64)
     (tmp_path / "zoo/mine/card.json").write_text(other)
 
-    with pytest.raises(UnknownModel, match="is not the one that made these masks"):
+    with pytest.raises(
+        UnknownModel, match=r"which made these masks, is not here; here are mine \(000000000000\)"
+    ):
         reproduce(store, tmp_path / "zoo", CPU)
+    others = [str(tiny_model.path)]
+    assert reproduce(store, tmp_path / "zoo", CPU, others=others)[0].is_equal
