@@ -95,8 +95,6 @@ def test_images_are_segmented_once_under_whatever_name(station):
     assert asked(station, sql.replace("?", "'replaced.tif'")) == [(2, 1)]
     assert len(list((station.masks / ".superseded").glob("replaced.tif.zarr.*"))) == 1
     assert "0 problems" in station.command("verify").stderr
-    again = station.command("reproduce", str(station.images / "last.tif"))
-    assert "equal, pixel for pixel" in again.stdout
 
 
 def assert_a_copy_has_masks_of_its_own(station, made):
@@ -106,6 +104,8 @@ def assert_a_copy_has_masks_of_its_own(station, made):
     first, second = (tifffile.imread(made / f"{n}_masks.tif") for n in ("copied", "copy"))
     assert (first == second).all()
     assert inode(made / "copied.tif.zarr") != inode(made / "copy.tif.zarr")
+    again = station.command("reproduce", str(station.images / "last.tif"))
+    assert "equal, pixel for pixel" in again.stdout
 
 
 @pytest.mark.drill
