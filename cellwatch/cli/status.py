@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellwatch.cli.console import ConfigOption, JsonOption, local_time, print_json
+from cellwatch.cli.console import ConfigOption, JsonOption, counted, local_time, print_json
 from cellwatch.cli.status_training import learning_facts, show_learning
 from cellwatch.config.locate import find_config, state_folder
 from cellwatch.errors import EXIT_NOT_RUNNING
@@ -157,9 +157,11 @@ def _show_status(facts: dict[str, Any]) -> None:  # Any: JSON
         typer.echo(printable(f"ALARM since {since}: {of}, {alarm['target']}: {alarm['told']}"))
     for plate in facts["plates"]:
         bad = f", {plate['bad']} bad" if plate["bad"] else ""
+        wells = counted(plate["wells"], "well")
         typer.echo(
-            f"plate {printable(plate['plate'])}: {plate['done']} of {plate['fields']} fields in "
-            f"{plate['wells']} wells done{bad}, {plate['rois']} ROIs (cellwatch plates)"
+            f"plate {printable(plate['plate'])}: {plate['done']} of "
+            f"{counted(plate['fields'], 'field')} in {wells} done{bad}, "
+            f"{plate['rois']} ROIs (cellwatch plates)"
         )
     if doubt := doubt_of(facts["doubts"]):
         typer.echo(doubt)

@@ -91,12 +91,12 @@ def how_to_read(suffix: str) -> str:
     Examples
     --------
     >>> how_to_read(".jpg")
-    "name them in include:, as include: ['*.jpg']"
+    "name them in include:, beside the others, as include: ['**', '*.jpg']"
     >>> how_to_read(".zvi")
     ''
     """
     if suffix in JPEGS:
-        return f"name them in include:, as include: ['*{suffix}']"
+        return f"name them in include:, beside the others, as include: ['**', '*{suffix}']"
     if suffix not in WITH_LIBRARY or suffix in SUFFIXES:
         return ""
     return f"pip install 'cellwatch[{WITH_LIBRARY[suffix][1]}]', then restart the daemon"

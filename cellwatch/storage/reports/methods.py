@@ -149,8 +149,8 @@ def paragraph(said: ExperimentMethods, parents: dict[str, tuple[str, ...]]) -> s
     first, last = said.first[:10], said.last[:10]
     days = f"on {first}" if first == last else f"between {first} and {last}"
     lines = [
-        f"{said.images} images of experiment '{said.experiment}', received {days}, were segmented "
-        f"with cellwatch {said.version}, which implements Cellpose 2.0 [1, 2]."
+        f"Images of experiment '{said.experiment}' (n = {said.images}), received {days}, were "
+        f"segmented with cellwatch {said.version}, which implements Cellpose 2.0 [1, 2]."
     ]
     lines += [_sentence(use, parents.get(use.model_id, ())) for use in said.uses]
     if said.agreement is not None:
@@ -183,8 +183,9 @@ def _sentence(use: ModelUse, parents: tuple[str, ...]) -> str:
         )
     if use.unseen_ap50 is not None:
         text += (
-            f"; on {use.unseen_images} corrected images that it had not been trained on, its "
-            f"average precision at an IoU of 0.5 was {use.unseen_ap50:.2f}"
+            f"; on corrected images of this microscope that it had not been trained on "
+            f"(n = {use.unseen_images}, of any experiment, mostly corrected from proposed masks), "
+            f"its average precision at an IoU of 0.5 was {use.unseen_ap50:.2f}"
         )
     fed = " and ".join(use.channels) or "the only channel"
     normal = params.get("normalise") or {}

@@ -23,7 +23,7 @@ def test_it_has_numbers_models_and_citations(db):
     text = paragraph(said, {"general": ("general", "base")})
 
     assert said.images == sum(use.images for use in said.uses) > 0
-    assert f"{said.images} images of experiment 'exp 1', received on 2026-11-30" in text
+    assert f"Images of experiment 'exp 1' (n = {said.images}), received on 2026-11-30" in text
     assert (
         f"{said.uses[0].rois} cells in {said.images} images were found by the model 'general'"
         in text
@@ -54,7 +54,7 @@ def test_corrections_and_scores_of_its_model_are_told(db, tmp_path):
     text = paragraph(methods_of(db, "scope", "exp 1"), {})
 
     assert "on 60 ROIs in 2 corrections of 2 images by anna" in text
-    assert "on 1 corrected images that it had not been trained on" in text
+    assert "that it had not been trained on (n = 1, of any experiment" in text
     assert "was 0.75" in text
 
 
