@@ -399,5 +399,5 @@ def test_the_measurements_of_an_experiment_become_one_table(tmp_path, tiny_model
     assert {row["experiment"] for row in rows} == {"day1"}
     assert {Path(row["path"]).name for row in rows} == {"0.tif", "1.tif"}
     assert len(list(csv.DictReader(io.StringIO((tmp_path / "all.csv").read_text())))) > len(rows)
-    assert later.stdout.splitlines() == ["watch,experiment,path"]
+    assert later.stdout.splitlines() == ["watch,experiment,path,plate,well,field"]
     assert "name a .csv or a .parquet file" in wrong.stderr

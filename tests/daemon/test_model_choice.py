@@ -232,7 +232,8 @@ def test_a_rerun_gives_an_experiment_one_model_and_keeps_the_old_masks_until_the
 
     assert said.facts["images"] == 2
     assert lab.experiments() == {"exp1": name}
-    assert len(list((lab.folder / "old").iterdir())) == 2
+    kept = sorted(path.name.rpartition(".")[0] for path in (lab.folder / "old").iterdir())
+    assert kept == ["a.tif.zarr", "a_preview.webp", "b.tif.zarr", "b_preview.webp"]
 
 
 def test_a_model_that_is_gone_blocks_its_experiment_and_no_other_takes_its_place(make_lab):

@@ -45,11 +45,16 @@ def test_images_become_masks_and_their_folder_is_never_written_to(station):
 def test_running_again_does_nothing_again(station):
     station.write("a.tif")
     station.command("run", "--once")
+    report = station.masks / "report.html"
+    assert report.exists()
+    report.unlink()
     before = digest(station.masks)
 
     again = station.command("run", "--once")
 
     assert "0 done" in again.stderr
+    assert report.exists()
+    report.unlink()
     assert digest(station.masks) == before
 
 
