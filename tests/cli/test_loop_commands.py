@@ -282,6 +282,7 @@ def test_every_command_is_known_to_the_help():
     } <= names
 
 
+@pytest.mark.drill  # trains twice
 def test_a_session_hands_out_trains_and_hands_out_again(tmp_path, tiny_model, night_budget):
     desk = Desk(tmp_path / "s", tiny_model.path, extra(night_budget // 2))
     desk.write(*[f"exp/{n}.tif" for n in range(3)])

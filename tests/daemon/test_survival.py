@@ -63,6 +63,7 @@ def damage_the_ledger(station, ledger):  # F64
     assert "0 problems" in station.command("verify").stderr
 
 
+@pytest.mark.drill  # twenty seconds; its faults are tried one by one too
 def test_one_station_lives_through_all_of_this(station):
     """One daemon, one after the other: a link, a bad and a good configuration, a held ledger."""
     (station.images / "x.tif").symlink_to("x.tif")  # F29, X3: to itself
@@ -280,6 +281,7 @@ def test_f66_a_ledger_on_a_network_share_is_refused(station):
     assert not (station.folder / "state/cellwatch.db").exists()
 
 
+@pytest.mark.drill  # twenty seconds
 def test_f63_a_ledger_that_is_held_when_the_daemon_starts_or_reads_its_configuration_again(station):
     station.write("a.tif")
     station.command("run", "--once")
