@@ -10,7 +10,7 @@ from cellwatch.files.members import WITH_MEMBERS
 from cellwatch.images import sets
 from cellwatch.images.suffixes import INDICES, LISTING, suffix_of, watched_suffixes
 from cellwatch.records import ImageInfo
-from cellwatch.watching.names import is_wanted
+from cellwatch.watching.names import FileFilter, is_wanted
 from cellwatch.watching.scanner import Lister
 from cellwatch.watching.settle import Sighting
 from cellwatch.watching.watcher import Event, Finished, Scanned, Unfinished
@@ -128,6 +128,11 @@ def _inspected(
         yield FromWatcher(watched, Finished(seen), name, info)
 
 
+def wanted_in(watched: Watch) -> FileFilter:
+    """Return which files of a watched folder are taken."""
+    return FileFilter(watched.include, watched.excluded(), watched_suffixes(watched.include))
+
+
 def _part_of_set(
     watched: Watch, sighting: Sighting, inspector: Inspector, lister: Lister
 ) -> PartOf | None:
@@ -141,8 +146,7 @@ def _part_of_set(
     relative = index.relative_to(watched.folder).as_posix()
     if not is_wanted(relative, watched.include, watched.excluded()):
         return None
-    suffixes = watched_suffixes(watched.include)
-    seen = lister.look(watched.folder, relative, watched.include, watched.excluded(), suffixes)
+    seen = lister.look(watched.folder, relative, wanted_in(watched))
     if seen is None and lister.place_of(index) is not None:
         return None  # it is no file that is watched
     return PartOf(sighting, seen or Sighting(relative, 0, sighting.mtime_ns))

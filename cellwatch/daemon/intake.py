@@ -5,6 +5,7 @@ import queue as queues
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,14 +13,14 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from cellwatch.config.schema import Watch
-from cellwatch.daemon.inspection import FromWatcher, Listed, PartOf, looked_into
+from cellwatch.daemon.inspection import FromWatcher, Listed, PartOf, looked_into, wanted_in
 from cellwatch.daemon.inspector import Inspector
 from cellwatch.daemon.share_lister import ShareLister
 from cellwatch.daemon.summaries import Later, Summaries
 from cellwatch.files.members import container_of
 from cellwatch.files.patience import is_gone
 from cellwatch.images import sets
-from cellwatch.images.suffixes import INDICES, suffix_of, unread_suffixes, watched_suffixes
+from cellwatch.images.suffixes import INDICES, suffix_of, unread_suffixes
 from cellwatch.images.whole import why_not_whole
 from cellwatch.records import Acquisition, AcquisitionState, ImageInfo
 from cellwatch.storage.ledger import acquisitions, lookup, moves, places, service, set_files
@@ -57,9 +58,7 @@ def plan_for(
     """
     return WatchPlan(
         root=watched.folder,
-        include=watched.include,
-        exclude=watched.excluded(),
-        suffixes=watched_suffixes(watched.include),
+        wanted=wanted_in(watched),
         settle_s=watched.settle_s,
         interrupted_after_s=watched.settle_s if is_once else INTERRUPTED_AFTER_S,
         why_not_whole=inspector.why_not_whole if inspector is not None else why_not_whole,
@@ -84,7 +83,7 @@ def start_watching(
     """
     inspector = Inspector()
     forget = forget if forget is not None else queues.SimpleQueue()
-    lister = ShareLister() if watched.is_polled else LOCAL
+    lister = _lister_for(watched)
     plan = plan_for(watched, inspector, lister, is_once=is_once)
 
     def run() -> None:
@@ -111,12 +110,15 @@ def start_watching(
                 on_event(FromWatcher(watched, Scanned(0, False, reason)))
                 stop.wait(WATCH_AGAIN_S)
         inspector.close()
-        if isinstance(lister, ShareLister):
-            lister.close()
+        lister.close()
 
     thread = threading.Thread(target=run, daemon=True, name=f"watch-{watched.name}")
     thread.start()
     return thread
+
+
+def _lister_for(watched: Watch) -> Lister:
+    return ShareLister() if watched.is_polled else LOCAL
 
 
 def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
@@ -133,15 +135,13 @@ def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
     if watched.existing.startswith("since:"):
         moment = datetime.fromisoformat(watched.existing[6:])
         since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9
-    suffixes = watched_suffixes(watched.include)
-    lister = ShareLister() if watched.is_polled else LOCAL
-    found = lister.scan(watched.folder, watched.include, watched.excluded(), suffixes)
-    old = [
-        _arrival(watched, sighting, "", ImageInfo(sighting.path))
-        for sighting in found
-        if (since is None or sighting.mtime_ns < since)
-        and sets.index_by_name(watched.folder / sighting.path) is None
-    ]
+    with closing(_lister_for(watched)) as lister:
+        old = [
+            _arrival(watched, sighting, "", ImageInfo(sighting.path))
+            for sighting in lister.scan(watched.folder, wanted_in(watched))
+            if (since is None or sighting.mtime_ns < since)
+            and sets.index_by_name(watched.folder / sighting.path) is None
+        ]
     reason = f"it was there before the folder was watched (existing: {watched.existing})"
     acquisitions.skip_all(db, old, reason, now)
     return len(old)

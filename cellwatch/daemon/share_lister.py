@@ -1,12 +1,14 @@
 """Look into a network share by a child process: a share that hangs does not hang the daemon."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from cellwatch.compute.guarded import Answered, Guarded, begin
 from cellwatch.compute.pipe import Message, receive, send
 from cellwatch.storage.ledger.path_text import path_text, text_path
 from cellwatch.watching import scanner
+from cellwatch.watching.names import FileFilter
 from cellwatch.watching.scanner import Place
 from cellwatch.watching.settle import Sighting
 
@@ -30,9 +32,7 @@ class ShareLister:
         self._child = Guarded(MODULE)
         self._scan_within_s, self._look_within_s = scan_within_s, look_within_s
 
-    def scan(
-        self, root: Path, include: Sequence[str], exclude: Sequence[str], suffixes: Sequence[str]
-    ) -> Iterator[Sighting]:
+    def scan(self, root: Path, wanted: FileFilter) -> Iterator[Sighting]:
         """Yield every wanted file, as `scanner.scan` does.
 
         Raises
@@ -40,20 +40,12 @@ class ShareLister:
         OSError
             When the share cannot be listed, or does not answer.
         """
-        asked = {"include": list(include), "exclude": list(exclude), "suffixes": list(suffixes)}
-        found = self._ask("scan", root, self._scan_within_s, **asked)
+        found = self._ask("scan", root, self._scan_within_s, wanted=asdict(wanted))
         while found["files"]:
             yield from (Sighting(text_path(path), *facts) for path, *facts in found["files"])
             found = self._ask("more", root, self._scan_within_s)
 
-    def look(
-        self,
-        root: Path,
-        relative: str,
-        include: Sequence[str],
-        exclude: Sequence[str],
-        suffixes: Sequence[str],
-    ) -> Sighting | None:
+    def look(self, root: Path, relative: str, wanted: FileFilter) -> Sighting | None:
         """Return one wanted file as it is now, as `scanner.look` does.
 
         Raises
@@ -61,9 +53,8 @@ class ShareLister:
         OSError
             When the share does not answer.
         """
-        asked = {"include": list(include), "exclude": list(exclude), "suffixes": list(suffixes)}
-        name = path_text(relative)
-        found = self._ask("look", root, self._look_within_s, relative=name, **asked)["files"]
+        asked = {"relative": path_text(relative), "wanted": asdict(wanted)}
+        found = self._ask("look", root, self._look_within_s, **asked)["files"]
         if not found:
             return None
         path, *facts = found[0]
@@ -122,8 +113,8 @@ class Answers:
         if kind in ("scan", "more"):
             return self._scanned(root, question)
         if kind == "look":
-            how = [question["include"], question["exclude"], question["suffixes"]]
-            seen = scanner.look(root, text_path(question["relative"]), *how)
+            wanted = FileFilter(**question["wanted"])
+            seen = scanner.look(root, text_path(question["relative"]), wanted)
             return {"files": [_facts(seen)] if seen else []}
         if kind == "unread":
             found = scanner.unread_in(root, question["exclude"], question["suffixes"])
@@ -133,9 +124,9 @@ class Answers:
 
     def _scanned(self, root: Path, question: Message) -> Message:
         if question["kind"] == "scan":
-            how = [question["include"], question["exclude"], question["suffixes"]]
+            wanted = FileFilter(**question["wanted"])
             try:
-                self._found = [_facts(seen) for seen in scanner.scan(root, *how)][::-1]
+                self._found = [_facts(seen) for seen in scanner.scan(root, wanted)][::-1]
             except OSError as error:
                 return {"error": error.strerror or str(error)}
         return {"files": self._page()}

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
@@ -34,6 +35,23 @@ PLAIN = re.compile(r"[\w-][\w.-]*", re.UNICODE)
 def is_plain_name(name: str) -> bool:
     """Say whether a name can be a folder and a label image of that name."""
     return bool(PLAIN.fullmatch(name)) and len(name.encode()) <= 64
+
+
+@dataclass(frozen=True, slots=True)
+class FileFilter:
+    """Which files of a folder are taken.
+
+    Attributes
+    ----------
+    include, exclude : sequence of str
+        Patterns of paths below the folder.
+    suffixes : sequence of str
+        Of the formats that can be read, in lower case.
+    """
+
+    include: Sequence[str]
+    exclude: Sequence[str]
+    suffixes: Sequence[str]
 
 
 def is_wanted(relative: str, include: Sequence[str], exclude: Sequence[str]) -> bool:

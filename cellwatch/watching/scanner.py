@@ -7,25 +7,20 @@ from pathlib import Path
 from typing import Protocol
 
 from cellwatch.images.suffixes import suffix_of
-from cellwatch.watching.names import is_wanted
+from cellwatch.watching.names import FileFilter, is_wanted
 from cellwatch.watching.settle import Sighting
 
 Place = tuple[int, int]  # device and inode
 ANY_NAME = "\uffff"  # represents a folder's files when patterns are asked about the folder
 
 
-def scan(
-    root: Path, include: Sequence[str], exclude: Sequence[str], suffixes: Sequence[str]
-) -> Iterator[Sighting]:
+def scan(root: Path, wanted: FileFilter) -> Iterator[Sighting]:
     """Yield every wanted file below a folder.
 
     Parameters
     ----------
     root : Path
-    include, exclude : sequence of str
-        Patterns of paths below the folder.
-    suffixes : sequence of str
-        Of the formats that can be read, in lower case.
+    wanted : FileFilter
 
     Raises
     ------
@@ -50,10 +45,10 @@ def scan(
         for entry in entries:
             path = f"{relative}/{entry.name}" if relative else entry.name
             is_folder = entry.is_dir(follow_symlinks=False)
-            if is_folder and not _is_item(path, suffixes):
-                if is_wanted(f"{path}/{ANY_NAME}", ("**",), exclude):
+            if is_folder and not _is_item(path, wanted.suffixes):
+                if is_wanted(f"{path}/{ANY_NAME}", ("**",), wanted.exclude):
                     pending.append(path)
-            elif sighting := look(root, path, include, exclude, suffixes):
+            elif sighting := look(root, path, wanted):
                 yield sighting
 
 
@@ -105,21 +100,16 @@ def is_bare(folder: Path) -> bool:
         return True
 
 
-def look(
-    root: Path,
-    relative: str,
-    include: Sequence[str],
-    exclude: Sequence[str],
-    suffixes: Sequence[str],
-) -> Sighting | None:
+def look(root: Path, relative: str, wanted: FileFilter) -> Sighting | None:
     """Return one wanted file as it is now; None when it is not wanted, gone, or no plain file.
 
     Where `.zarr` is among the suffixes such a folder is treated as one file: as large as all in
     it, as old as the newest.
     """
+    suffixes = wanted.suffixes
     if not relative.lower().endswith(tuple(suffixes)) or suffix_of(relative) not in suffixes:
         return None
-    if not is_wanted(relative, include, exclude):
+    if not is_wanted(relative, wanted.include, wanted.exclude):
         return None
     path = root / relative
     try:
@@ -166,19 +156,10 @@ def _whole_folder(path: Path, relative: str) -> Sighting:
 class Lister(Protocol):
     """Who looks into a folder: this process, or another that may be given up."""
 
-    def scan(
-        self, root: Path, include: Sequence[str], exclude: Sequence[str], suffixes: Sequence[str]
-    ) -> Iterable[Sighting]:
+    def scan(self, root: Path, wanted: FileFilter) -> Iterable[Sighting]:
         """Return what `scan` yields, or raise what it raises."""
 
-    def look(
-        self,
-        root: Path,
-        relative: str,
-        include: Sequence[str],
-        exclude: Sequence[str],
-        suffixes: Sequence[str],
-    ) -> Sighting | None:
+    def look(self, root: Path, relative: str, wanted: FileFilter) -> Sighting | None:
         """Return what `look` returns; raise OSError where there is no answer."""
 
     def place_of(self, folder: Path) -> Place | None:
@@ -192,6 +173,9 @@ class Lister(Protocol):
     ) -> dict[str, list[str]]:
         """Return what `unread_in` returns."""
 
+    def close(self) -> None:
+        """Give back what it holds: a process, where it has one."""
+
 
 class _Local:
     """Look into folders of this machine."""
@@ -201,6 +185,9 @@ class _Local:
     place_of = staticmethod(place_of)
     is_bare = staticmethod(is_bare)
     unread_in = staticmethod(unread_in)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 LOCAL: Lister = _Local()

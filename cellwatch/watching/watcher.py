@@ -11,6 +11,7 @@ from watchdog.observers.api import BaseObserver
 
 from cellwatch.images.structure import why_file_not_whole
 from cellwatch.watching.kernel_events import n_lost, observe
+from cellwatch.watching.names import FileFilter
 from cellwatch.watching.scanner import LOCAL, Lister, item_of
 from cellwatch.watching.settle import SETTLE_S, Settler, Sighting
 
@@ -32,7 +33,7 @@ class WatchPlan:
     Attributes
     ----------
     root : Path
-    include, exclude, suffixes : sequence of str
+    wanted : FileFilter
     settle_s : float
     interrupted_after_s : float
     why_not_whole : callable
@@ -48,9 +49,7 @@ class WatchPlan:
     """
 
     root: Path
-    include: Sequence[str]
-    exclude: Sequence[str]
-    suffixes: Sequence[str]
+    wanted: FileFilter
     settle_s: float = SETTLE_S
     interrupted_after_s: float = INTERRUPTED_AFTER_S
     why_not_whole: Callable[[Path], str] = why_file_not_whole
@@ -274,7 +273,7 @@ def _remembered(
 def _scan_all(plan: WatchPlan, memory: _Memory, now: float) -> tuple[str, int]:
     files = 0
     try:
-        for sighting in plan.lister.scan(plan.root, plan.include, plan.exclude, plan.suffixes):
+        for sighting in plan.lister.scan(plan.root, plan.wanted):
             files += 1
             _see(plan, memory, sighting, now)
     except OSError as error:
@@ -299,7 +298,7 @@ def _is_offline(plan: WatchPlan, memory: _Memory) -> bool:
 def _take_hints(
     plan: WatchPlan, memory: _Memory, hints: "queue.SimpleQueue[str]", now: float
 ) -> Iterator[Event]:
-    paths = {item_of(hints.get(), plan.suffixes) for _ in range(hints.qsize())}
+    paths = {item_of(hints.get(), plan.wanted.suffixes) for _ in range(hints.qsize())}
     watched = [s.path for s in memory.settler.settled(float("inf"))]
     for relative in paths.union(watched):
         sighting = _look(plan, relative)
@@ -312,7 +311,7 @@ def _take_hints(
 
 
 def _look(plan: WatchPlan, relative: str) -> Sighting | None:
-    return plan.lister.look(plan.root, relative, plan.include, plan.exclude, plan.suffixes)
+    return plan.lister.look(plan.root, relative, plan.wanted)
 
 
 def _see(plan: WatchPlan, memory: _Memory, sighting: Sighting, now: float) -> None:

@@ -29,6 +29,11 @@ class Station:
         self.config = folder / "config.yaml"
         self.config.write_text(CONFIG.format(model=model, extra=extra))
 
+    def take_corrections(self):
+        """Have it watch a folder of corrections."""
+        self.config.write_text(self.config.read_text() + "\ncorrections: {folder: corrections}\n")
+        (self.folder / "corrections").mkdir()
+
     def command(self, *words, check=True, **options):
         return subprocess.run(
             [sys.executable, "-m", "cellwatch", *words, "--config", str(self.config)],

@@ -32,9 +32,7 @@ def picture(seed):
 @pytest.fixture
 def station(tmp_path, tiny_model):
     station = Station(tmp_path / "s", tiny_model.path)
-    dropped = "\ncorrections: {folder: corrections}\n"
-    station.config.write_text(station.config.read_text() + dropped)
-    (station.folder / "corrections").mkdir()
+    station.take_corrections()
     return station
 
 

@@ -18,9 +18,7 @@ pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 @pytest.fixture
 def station(tmp_path, tiny_model):
     station = Station(tmp_path / "s", tiny_model.path)
-    dropped = "\ncorrections: {folder: corrections}\n"
-    station.config.write_text(station.config.read_text() + dropped)
-    (station.folder / "corrections").mkdir()
+    station.take_corrections()
     return station
 
 

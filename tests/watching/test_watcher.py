@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellwatch.watching.names import ALWAYS_EXCLUDED
+from cellwatch.watching.names import ALWAYS_EXCLUDED, FileFilter
 from cellwatch.watching.scanner import scan
 from cellwatch.watching.settle import Sighting
 from cellwatch.watching.watcher import Finished, Gone, Scanned, Unfinished, WatchPlan, watch
@@ -21,7 +21,9 @@ class Watching:
     """A watcher in a thread, and what it reported."""
 
     def __init__(self, root, known=None, forget=None, stood=(), **options):
-        plan = WatchPlan(root, ("**",), ALWAYS_EXCLUDED, (".tif", ".png"), 0.4, **options)
+        plan = WatchPlan(
+            root, FileFilter(("**",), ALWAYS_EXCLUDED, (".tif", ".png")), 0.4, **options
+        )
         self.events, self._stop, self._forget = [], threading.Event(), forget
         self._stood = stood
         self._thread = threading.Thread(target=self._run, args=(plan, known or {}))
@@ -139,14 +141,14 @@ def test_a_scan_does_not_follow_links_out_of_the_folder_or_take_pipes(tmp_path):
     (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
     os.mkfifo(tmp_path / "in" / "pipe.tif")
 
-    found = scan(tmp_path / "in", ("**",), ALWAYS_EXCLUDED, (".tif",))
+    found = scan(tmp_path / "in", FileFilter(("**",), ALWAYS_EXCLUDED, (".tif",)))
 
     assert [sighting.path for sighting in found] == ["a.tif"]
 
 
 def test_a_scan_of_a_missing_folder_raises(tmp_path):
     with pytest.raises(FileNotFoundError):
-        list(scan(tmp_path / "gone", ("**",), (), (".tif",)))
+        list(scan(tmp_path / "gone", FileFilter(("**",), (), (".tif",))))
 
 
 def test_a_file_that_was_gone_when_it_was_to_be_read_is_reported_when_it_is_back(tmp_path):
@@ -185,7 +187,7 @@ def test_f29_links_end_no_scan_and_nothing_is_taken_twice(tmp_path):
     (tmp_path / "b.tif").symlink_to("a.tif")
     (tmp_path / "nowhere.tif").symlink_to("gone.tif")
 
-    found = list(scan(tmp_path, ("**",), ALWAYS_EXCLUDED, (".tif",)))
+    found = list(scan(tmp_path, FileFilter(("**",), ALWAYS_EXCLUDED, (".tif",))))
 
     assert [sighting.path for sighting in found] == ["a.tif"]
 

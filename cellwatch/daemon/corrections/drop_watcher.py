@@ -19,10 +19,9 @@ from sqlite_utils import Database
 
 from cellwatch.config.schema import Config
 from cellwatch.daemon.corrections.events import (
-    DROPPED,
     FOLDERS,
-    HIDDEN,
     SETTLE_S,
+    TAKEN,
     DropRead,
     Event,
     FolderLost,
@@ -118,7 +117,7 @@ def _watch_corrections(
     on_event: Callable[[Event], None],
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    plan = WatchPlan(folder, ("**",), HIDDEN, DROPPED, SETTLE_S, SETTLE_S, is_archive=False)
+    plan = WatchPlan(folder, TAKEN, SETTLE_S, SETTLE_S, is_archive=False)
     watcher = DropWatcher(config, folder)
     with reader(config.state.folder / LEDGER) as db:
         known = known_corrections(db)  # again whenever the thread starts again
@@ -153,7 +152,7 @@ def _watch_corrections(
 def _moved(presence: Presence, folder: Path) -> FilesMoved | None:
     try:
         known, away = presence.looked_up()
-        return presence.changes(known, away, list(scan(folder, ("**",), HIDDEN, DROPPED)))
+        return presence.changes(known, away, list(scan(folder, TAKEN)))
     except OSError:
         return None  # it cannot be listed: `FolderLost` says so
 
@@ -261,7 +260,7 @@ class DropWatcher:
     def look_again(self, row: Correction) -> DropRead | None:
         relative = text_path(row.file)
         orphan = row.id if row.state == CorrectionState.ORPHAN else None
-        sighting = look(self._folder, relative, ("**",), HIDDEN, DROPPED)
+        sighting = look(self._folder, relative, TAKEN)
         if sighting is not None:
             return self.look(sighting, orphan, row.acquisition_id if orphan else None)
         if orphan is not None or not row.folder:
@@ -327,5 +326,5 @@ def all_answered(db: Database, folder: Path) -> bool:
     known = corrections.known_drops(db)
     return all(
         known.get(path_text(seen.path)) == (seen.size, seen.mtime_ns)
-        for seen in scan(folder, ("**",), HIDDEN, DROPPED)
+        for seen in scan(folder, TAKEN)
     )

@@ -9,7 +9,7 @@ from cellwatch.records import CorrectionRead
 from cellwatch.storage.corrections import answer_files
 from cellwatch.storage.corrections.names import PICTURES, SUFFIXES
 from cellwatch.storage.ledger import dropped_files, flags
-from cellwatch.watching.names import ALWAYS_EXCLUDED
+from cellwatch.watching.names import ALWAYS_EXCLUDED, FileFilter
 
 SETTLE_S = 1.0  # people expect the answer within seconds; a copy that continues starts it again
 
@@ -22,7 +22,7 @@ HIDDEN = (
 )
 
 
-DROPPED = (*SUFFIXES, *PICTURES)
+TAKEN = FileFilter(("**",), HIDDEN, (*SUFFIXES, *PICTURES))  # from the corrections folder
 FOLDERS = ("corrections/", "flags/")  # as `status` names them
 
 

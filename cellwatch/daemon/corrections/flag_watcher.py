@@ -13,6 +13,7 @@ from cellwatch.daemon.corrections.events import (
     FolderLost,
 )
 from cellwatch.storage.ledger import flags
+from cellwatch.watching.names import FileFilter
 from cellwatch.watching.watcher import Finished, Scanned, Unfinished, WatchPlan, watch
 
 FLAG_SUFFIXES = (".flag", ".txt")
@@ -21,7 +22,9 @@ FIRST_LINE = 500  # characters of a flag's reason
 
 def watch_flags(folder: Path, stop: threading.Event, on_event: Callable[[Event], None]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    plan = WatchPlan(folder, ("**",), HIDDEN, FLAG_SUFFIXES, SETTLE_S, SETTLE_S, is_archive=False)
+    plan = WatchPlan(
+        folder, FileFilter(("**",), HIDDEN, FLAG_SUFFIXES), SETTLE_S, SETTLE_S, is_archive=False
+    )
     lost = ""
     for event in watch(plan, stop, {}):
         if isinstance(event, Scanned) and event.reason != lost:

@@ -41,6 +41,7 @@ from cellwatch.storage.masks.content import StoreContent
 from cellwatch.storage.masks.store import read_plane, read_provenance, write_store
 from cellwatch.storage.reports import corrections as reports
 from cellwatch.storage.reports.station import LEDGER
+from cellwatch.watching.names import FileFilter
 from cellwatch.watching.scanner import look
 from tests.discs import disc_picture
 from tests.lab import CPU, Lab
@@ -264,7 +265,7 @@ def test_a_region_counts_whenever_it_comes_and_no_more_when_it_is_withdrawn(lab)
         for x in (0, 30):
             part[y : y + 15, x : x + 25] = 1  # six pieces: black and white is right here
     tifffile.imwrite(folder / "a_region.tif", part)
-    seen = look(folder, "a_region.tif", ("**",), (), (".tif",))
+    seen = look(folder, "a_region.tif", FileFilter(("**",), (), (".tif",)))
     region = record(lab.db, folder, lab.desk.look(seen), lab.now)
     assert region.state == "trainable", region.reason
 

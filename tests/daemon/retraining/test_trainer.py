@@ -31,6 +31,7 @@ from cellwatch.storage.ledger import corrections, promotions, training_runs
 from cellwatch.storage.ledger.promotions import Decision, ModelName
 from cellwatch.training.fit import fit
 from cellwatch.training.plans import ENOUGH_EPOCHS, FitPlan
+from cellwatch.watching.names import FileFilter
 from cellwatch.watching.scanner import look
 from cellwatch.workflows import train
 from cellwatch.zoo.cards import read_card
@@ -346,7 +347,7 @@ def test_a_group_whose_rois_lie_in_one_image_trains_all_the_same(lab):
     lab.segment_all()
     name = lab.folder / "corrections/blank_empty.tif"
     tifffile.imwrite(name, np.zeros((64, 64), np.uint16))
-    seen = look(name.parent, name.name, ("**",), (), (".tif",))
+    seen = look(name.parent, name.name, FileFilter(("**",), (), (".tif",)))
     row = record(lab.db, name.parent, lab.desk.look(seen), lab.now)
     assert row.state == "trainable", row.reason
 
