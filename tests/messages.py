@@ -16,6 +16,7 @@ SAID_BY = {
     "Outcome", "CorrectionRead", "Unmatched", "Unlikely",
 }  # fmt: skip
 ERRORS = ("Error", "Refused", "Image", "Data", "Model", "Missing", "Memory", "Unanswered", "Locked")
+LINES_OF = ("cli/status_screen.py", "cli/status_training.py")  # whose texts are all said
 SHORTEST = 12  # letters of what is a message and no word
 
 
@@ -23,9 +24,10 @@ def messages() -> str:
     """Return all messages, by module and in the order of the code."""
     parts = []
     for path in sorted(CODE.rglob("*.py")):
-        found = sorted(set(_said_in(ast.parse(path.read_text(encoding="utf-8")))))
+        tree, name = ast.parse(path.read_text(encoding="utf-8")), path.relative_to(CODE).as_posix()
+        found = sorted({*_said_in(tree), *(_texts_in(tree) if name in LINES_OF else ())})
         if lines := [f"  {text}" for _, text in found]:
-            parts.append("\n".join([path.relative_to(CODE).as_posix(), *lines]))
+            parts.append("\n".join([name, *lines]))
     return "\n".join(parts) + "\n"
 
 
@@ -36,6 +38,14 @@ def _said_in(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 text = " ".join(_text(given).split())
                 if len(text) > SHORTEST and " " in text:
                     yield node.lineno, text
+
+
+def _texts_in(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            text = " ".join(_text(node).split())
+            if len(text) > SHORTEST and " " in text:
+                yield node.lineno, text
 
 
 def _is_said(called: ast.expr) -> bool:

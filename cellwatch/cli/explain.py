@@ -21,6 +21,7 @@ from cellwatch.config.locate import find_config
 from cellwatch.errors import EXIT_FAILED
 from cellwatch.files.members import WITH_MEMBERS, file_of
 from cellwatch.images.suffixes import suffix_of, watched_suffixes, why_unread
+from cellwatch.records import AcquisitionState
 from cellwatch.storage.ledger import set_files
 from cellwatch.storage.ledger.path_text import path_text, printable
 from cellwatch.storage.reports import corrections as reports
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from cellwatch.config.schema import Config
-    from cellwatch.records import TargetMasks
+    from cellwatch.records import Acquisition, TargetMasks
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +52,7 @@ def explain(
     whole = Path(as_known(checked, str(path))).absolute()
     with station.reader(checked.state.folder / station.LEDGER) as db:
         if index := set_files.index_at(db, str(whole)):
-            tell(f"{whole} belongs to the set that {index} lists")
+            tell(f"{whole} belongs to the set of {index}")
             whole = path = Path(index)
         rows = stories.acquisitions_at(db, path_text(str(whole)))
         if not rows and not path.exists():
@@ -98,21 +99,14 @@ def _show(story: stories.AcquisitionStory, part: reports.PeoplesPart, there: str
     reason = f": {row.reason}" if row.reason else ""
     since = local_time(row.state_since)
     typer.echo(f"{printable(row.path)}\n  {row.state} since {since}{mark}{printable(reason)}")
+    if row.state == AcquisitionState.INTERRUPTED:
+        typer.echo("  it is looked at again when it changes: copy it again, or delete it")
     if changed := row.output_mark:
         what = "was edited" if changed == "edited" else "is gone"
         typer.echo(f"  its mask store {what} since it was written (cellwatch verify)")
     if row.retry_at:
         typer.echo(f"  again at {local_time(row.retry_at)}")
-    size = f"{row.axes} {list(row.shape or ())} {row.dtype}" if row.axes else f"{row.size} B"
-    pixel = f", {row.pixel_size_um:g} µm a pixel" if row.pixel_size_um else ""
-    typer.echo(f"  {row.format or 'unknown format'}: {size}{pixel}")
-    typer.echo(f"  experiment {row.experiment}, arrived {local_time(row.arrived_at)}")
-    if row.plate:
-        typer.echo(f"  plate {printable(row.plate)}, well {row.well}, field {row.field}")
-    if there:
-        typer.echo(f"  on the microscope's computer: {printable(there)}")
-    if row.moved_from:
-        typer.echo(f"  it was {printable(row.moved_from)} before")
+    _show_file(row, there)
     for target in story.targets:
         _show_target(target)
     if row.superseded_by:
@@ -129,6 +123,19 @@ def _show(story: stories.AcquisitionStory, part: reports.PeoplesPart, there: str
             f"{attempt.outcome or 'under way'}{printable(why)}"
         )
     show_people(part)
+
+
+def _show_file(row: "Acquisition", there: str) -> None:
+    size = f"{row.axes} {list(row.shape or ())} {row.dtype}" if row.axes else f"{row.size} B"
+    pixel = f", {row.pixel_size_um:g} µm a pixel" if row.pixel_size_um else ""
+    typer.echo(f"  {row.format or 'unknown format'}: {size}{pixel}")
+    typer.echo(f"  experiment {row.experiment}, arrived {local_time(row.arrived_at)}")
+    if row.plate:
+        typer.echo(f"  plate {printable(row.plate)}, well {row.well}, field {row.field}")
+    if there:
+        typer.echo(f"  on the microscope's computer: {printable(there)}")
+    if row.moved_from:
+        typer.echo(f"  it was {printable(row.moved_from)} before")
 
 
 def _show_target(target: "TargetMasks") -> None:

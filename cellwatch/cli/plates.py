@@ -74,7 +74,7 @@ def _show_wells(plate: reports.PlateSummary, counts: list[reports.WellCount]) ->
         lines = [["", *(f"{column:02d}" for column in columns)]]
         lines += [[row, *(_cell(by_place.get((row, c))) for c in columns)] for row in rows]
         width = max(len(cell) for line in lines for cell in line) + 2
-        typer.echo(printable(f"{plate.plate}: {target} in each well"))
+        typer.echo(printable(f"{plate.plate}: {target or 'ROIs'} in each well"))
         for first, *cells in lines:
             typer.echo(f"{first:2}" + "".join(cell.rjust(width) for cell in cells))
     tell(f"{plate.done} of {plate.fields} fields are done; `--csv` gives a row for each well")

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -46,35 +47,63 @@ def learning_facts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
     }
 
 
-def show_learning(facts: dict[str, Any], *, is_running: bool) -> None:  # Any: JSON
-    """Print it, as far as there is anything."""
+def learning_lines(
+    facts: dict[str, Any],  # Any: JSON
+    now: datetime,
+    *,
+    is_running: bool,
+) -> list[str]:
+    """Return what `status` prints of it."""
     if not facts:
-        return
+        return []
+    lines = []
     if facts["flagged"]:
-        typer.echo(f"{facts['flagged']} flagged (cellwatch review)")
+        lines.append(f"{facts['flagged']} flagged (cellwatch review)")
     if dropped := ", ".join(f"{n} {state}" for state, n in facts["dropped"].items()):
-        typer.echo(f"dropped files: {dropped} (cellwatch corrections list)")
-    for group in facts["groups"]:
-        _show_group(group)
+        lines.append(f"dropped files: {dropped} (cellwatch corrections list)")
+    lines += [_group(group) for group in facts["groups"]]
     if (training := facts["training"]) and not is_running:
-        typer.echo(f"training {training['model_id']} continues when the daemon runs again")
+        lines.append(f"training {training['model_id']} continues when the daemon runs again")
     elif training:
-        of = f" of {training['steps']}" if training.get("steps") else ""
-        stage = training.get("stage") or "starting"
-        typer.echo(f"training {training['model_id']}: {stage}, step {training.get('step', 0)}{of}")
-    for run in facts["waiting"]:
-        typer.echo(f"the training of {run['group_name']} waits for its turn")
-    for mixed in facts["mixed_experiments"]:
-        rerun = f"cellwatch rerun {quote(mixed['experiment'])} --watch {quote(mixed['watch'])}"
-        to_redo = mixed["to_redo"]
-        typer.echo(
-            f"experiment {mixed['watch']}/{mixed['experiment']} has {mixed['target']} of "
-            f"{mixed['models']} models ({mixed['model_ids']}); "
-            + (f"{to_redo} of its images are being redone" if to_redo else f"make it one: {rerun}")
-        )
+        lines.append(_training(training, now))
+    lines += [f"the training of {run['group_name']} waits for its turn" for run in facts["waiting"]]
+    return [*lines, *(_mixed(each) for each in facts["mixed_experiments"])]
 
 
-def _show_group(group: dict[str, Any]) -> None:  # Any: JSON
+def _training(training: dict[str, Any], now: datetime) -> str:  # Any: JSON
+    of = f" of {training['steps']}" if training.get("steps") else ""
+    stage = training.get("stage") or "starting"
+    left = ""
+    if (seconds := training.get("left_s")) is not None:
+        end = (now + timedelta(seconds=seconds)).isoformat()
+        left = f", about {spelled(seconds)} to go, until {local_time(end)[-8:-3]}"
+    return f"training {training['model_id']}: {stage}, step {training.get('step', 0)}{of}{left}"
+
+
+def _mixed(mixed: dict[str, Any]) -> str:  # Any: JSON
+    rerun = f"cellwatch rerun {quote(mixed['experiment'])} --watch {quote(mixed['watch'])}"
+    to_redo = mixed["to_redo"]
+    return (
+        f"experiment {mixed['watch']}/{mixed['experiment']} has {mixed['target']} of "
+        f"{mixed['models']} models ({mixed['model_ids']}); "
+        + (f"{to_redo} of its images are being redone" if to_redo else f"make it one: {rerun}")
+    )
+
+
+def spelled(seconds: float) -> str:
+    """Return a time for people.
+
+    Examples
+    --------
+    >>> spelled(90), spelled(600), spelled(9000)
+    ('90 s', '10 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{max(0, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _group(group: dict[str, Any]) -> str:  # Any: JSON
     configured = group.get("configured")
     model = f"uses {configured} (as configured)" if configured else "uses its base"
     if group["model"]:
@@ -91,7 +120,7 @@ def _show_group(group: dict[str, Any]) -> None:  # Any: JSON
     if not group["is_served"]:
         model += ", and is in the configuration no more (cellwatch config check)"
     given = f"; corrections: {counts}" if counts else ""
-    typer.echo(f"group {group['group']} {model}{given}{skipped}")
+    return f"group {group['group']} {model}{given}{skipped}"
 
 
 def show_people(part: PeoplesPart) -> None:

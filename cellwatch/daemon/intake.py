@@ -137,7 +137,7 @@ def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
         since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9
     with closing(_lister_for(watched)) as lister:
         old = [
-            _arrival(watched, sighting, "", ImageInfo(sighting.path))
+            _arrival(watched, sighting, "", _by_name(watched, sighting))
             for sighting in lister.scan(watched.folder, wanted_in(watched))
             if (since is None or sighting.mtime_ns < since)
             and sets.index_by_name(watched.folder / sighting.path) is None
@@ -168,11 +168,13 @@ def take_in(
         set_files.note(db, watched.name, event.sighting, event.sighting.path)
         _take_parts(db, watched, event.sighting.path, now)
     elif isinstance(event, Gone):
+        if set_files.count(db, watched.name, event.path):
+            return ""  # a set whose files are here waits for the one that lists them
         acquisitions.note_gone(db, watched.name, str(watched.folder / event.path), now)
     elif isinstance(event, Unfinished):
         given_up = event.is_given_up
         state = AcquisitionState.INTERRUPTED if given_up else AcquisitionState.WAITING
-        arrival = _arrival(watched, event.sighting, "", ImageInfo(event.sighting.path))
+        arrival = _arrival(watched, event.sighting, "", _by_name(watched, event.sighting))
         acquisitions.note_waiting(db, arrival, state, event.reason, now)
         if given_up:
             line = f"{event.sighting.path} is not whole: {event.reason}"
@@ -259,7 +261,7 @@ def _take_part(db: Database, watched: Watch, event: PartOf, now: datetime) -> No
     set_files.note(db, watched.name, event.sighting, event.index.path)
     path = str(watched.folder / event.sighting.path)
     acquisitions.drop_unfinished(db, watched.name, path)
-    told = f"it belongs to the set that {event.index.path} lists"
+    told = f"it belongs to the set of {event.index.path}"
     acquisitions.now_a_part(db, watched.name, path, told, now)
     if event.index.size:
         return
@@ -275,7 +277,7 @@ def _take_parts(db: Database, watched: Watch, index: str, now: datetime) -> None
     # Files of a set that were taken for images before the file that lists it came.
     if suffix_of(index) not in INDICES:
         return
-    told = f"it belongs to the set that {index} lists"
+    told = f"it belongs to the set of {index}"
     for row in places.beside(db, watched.name, index):
         path = watched.folder / text_path(row.relative_path)
         if sets.index_by_name(path) == watched.folder / index:
@@ -322,6 +324,12 @@ def _arrival(
         info=info,
         ctime_ns=sighting.ctime_ns,
     )
+
+
+def _by_name(watched: Watch, sighting: Sighting) -> ImageInfo:
+    # What is known of a file that is not read yet.
+    well, field = sets.place_by_name(watched.folder / sighting.path)
+    return ImageInfo(sighting.path, well=well, field=field)
 
 
 def _local_date(sighting: Sighting) -> str:

@@ -13,10 +13,61 @@ from watchdog.observers.api import BaseObserver
 
 logger = logging.getLogger(__name__)
 
+AGAIN_S = 10.0  # after the folder was not there, or the observer ended
+REFUSED_AGAIN_S = 600.0  # after the kernel refused its events
 LIMITS = {  # of the kernel, by the error that says so
     errno.EMFILE: ". To raise the limit: sysctl fs.inotify.max_user_instances=1024",
     errno.ENOSPC: ". To raise the limit: sysctl fs.inotify.max_user_watches=1048576",
 }
+
+
+class Ears:
+    """The kernel's events on a folder, as far as it reports any.
+
+    Parameters
+    ----------
+    root : Path
+    is_asked : bool
+        Whether the kernel is asked at all.
+    """
+
+    def __init__(self, root: Path, *, is_asked: bool) -> None:
+        self._root, self._is_asked = root, is_asked
+        self.hints: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._observer: BaseObserver | None = None
+        self._next_at, self._lost = 0.0, n_lost()
+
+    @property
+    def are_open(self) -> bool:
+        """Say whether the kernel was asked."""
+        return self._observer is not None
+
+    def open(self, now: float) -> None:
+        """Ask the kernel, again where it has stopped answering."""
+        is_deaf = self._observer is None or not self._observer.is_alive()
+        if not self._is_asked or not is_deaf or now < self._next_at:
+            return
+        self._observer = observe(self._root, self.hints)
+        is_there = self._root.is_dir()
+        is_refused = self._observer is None and is_there
+        pause = REFUSED_AGAIN_S if is_refused else AGAIN_S
+        self._next_at = now + (pause if is_there else 0.0)
+
+    def have_missed(self) -> bool:
+        """Say whether events were lost since this was asked last."""
+        before, self._lost = self._lost, n_lost()
+        return self._lost != before
+
+    def clear(self) -> None:
+        """Drop all hints: a scan sees what they meant."""
+        while not self.hints.empty():
+            self.hints.get()
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._observer is not None and self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
 
 
 def observe(root: Path, hints: "queue.SimpleQueue[str]") -> BaseObserver | None:

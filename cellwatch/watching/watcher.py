@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from watchdog.observers.api import BaseObserver
-
+from cellwatch.files.members import file_of
 from cellwatch.images.structure import why_file_not_whole
-from cellwatch.watching.kernel_events import n_lost, observe
+from cellwatch.watching.kernel_events import Ears
 from cellwatch.watching.names import FileFilter
 from cellwatch.watching.scanner import LOCAL, Lister, item_of
 from cellwatch.watching.settle import SETTLE_S, Settler, Sighting
@@ -22,7 +21,6 @@ SCAN_SHARE = 0.01  # of the time that scans of a large folder may take beside ev
 SCAN_SHARE_ALONE = 0.1  # and where there are none
 OFFLINE_RETRY_S = 5.0
 INTERRUPTED_AFTER_S = 600.0  # an incomplete file that does not change for so long was given up
-OBSERVE_AGAIN_S = 600.0  # after the kernel refused its events
 LIVE = 4096  # hints waiting to be looked at; beyond it a scan is cheaper
 
 
@@ -127,6 +125,7 @@ class _Memory:
     reported: dict[str, Sighting] = field(default_factory=dict)
     unfinished: dict[str, tuple[Sighting, str, bool]] = field(default_factory=dict)
     again: set[str] = field(default_factory=set)  # unfinished ones that are to be looked at again
+    unseen: set[str] = field(default_factory=set)  # unfinished ones that the last scan did not find
     has_held: bool = False  # whether files were known or seen in the folder
     place: tuple[int, int] | None = None  # its device and inode when files were seen in this life
 
@@ -158,7 +157,7 @@ def watch(
     ------
     Finished, Unfinished, Gone or Scanned
     """
-    ears = _Ears(plan)
+    ears = Ears(plan.root, is_asked=plan.has_events)
     memory = _remembered(plan, known, stood)
     next_scan = 0.0
     try:
@@ -173,6 +172,7 @@ def watch(
                 reason, files = _scan_all(plan, memory, now)
                 pause = _until_next_scan(now, reason, has_events=ears.are_open)
                 if not reason:
+                    yield from _vanished(plan, memory)
                     yield from _ripe(plan, memory, now)
                 is_quiet = not memory.settler and (forget is None or forget.empty())
                 yield Scanned(files, is_quiet, reason, pause)
@@ -192,54 +192,7 @@ def watch(
 _ANSWERS = (Finished, Unfinished)
 
 
-class _Ears:
-    """The kernel's events on a folder, as far as it reports any.
-
-    Parameters
-    ----------
-    plan : WatchPlan
-    """
-
-    def __init__(self, plan: WatchPlan) -> None:
-        self._plan = plan
-        self.hints: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._observer: BaseObserver | None = None
-        self._next_at, self._lost = 0.0, n_lost()
-
-    @property
-    def are_open(self) -> bool:
-        """Say whether the kernel was asked."""
-        return self._observer is not None
-
-    def open(self, now: float) -> None:
-        """Ask the kernel, again where it has stopped answering."""
-        is_deaf = self._observer is None or not self._observer.is_alive()
-        if not self._plan.has_events or not is_deaf or now < self._next_at:
-            return
-        self._observer = observe(self._plan.root, self.hints)
-        is_there = self._plan.root.is_dir()
-        is_refused = self._observer is None and is_there
-        pause = OBSERVE_AGAIN_S if is_refused else RESCAN_S
-        self._next_at = now + (pause if is_there else 0.0)
-
-    def have_missed(self) -> bool:
-        """Say whether events were lost since this was asked last."""
-        before, self._lost = self._lost, n_lost()
-        return self._lost != before
-
-    def clear(self) -> None:
-        """Drop all hints: a scan sees what they meant."""
-        while not self.hints.empty():
-            self.hints.get()
-
-    def close(self) -> None:
-        """Ask no more."""
-        if self._observer is not None and self._observer.is_alive():
-            self._observer.stop()
-            self._observer.join()
-
-
-def _between_scans(plan: WatchPlan, memory: _Memory, ears: _Ears, now: float) -> Iterator[Event]:
+def _between_scans(plan: WatchPlan, memory: _Memory, ears: Ears, now: float) -> Iterator[Event]:
     try:
         yield from _take_hints(plan, memory, ears.hints, now)
         yield from _ripe(plan, memory, now)
@@ -264,17 +217,20 @@ def _forget(memory: "_Memory", names: "queue.SimpleQueue[str] | None") -> None:
 def _remembered(
     plan: WatchPlan, known: dict[str, Sighting], stood: Sequence[tuple[Sighting, float]]
 ) -> _Memory:
-    memory = _Memory(Settler(plan.settle_s), reported=dict(known), has_held=bool(known))
+    held = bool(known or stood)
+    memory = _Memory(Settler(plan.settle_s), reported=dict(known), has_held=held)
     for sighting, seconds in (each for each in stood if each[0].path not in known):
         memory.settler.see(_seen(plan, sighting), time.monotonic() - seconds)
+        memory.unfinished[sighting.path] = (sighting, "", False)
     return memory
 
 
 def _scan_all(plan: WatchPlan, memory: _Memory, now: float) -> tuple[str, int]:
-    files = 0
+    files, memory.unseen = 0, set(memory.unfinished)
     try:
         for sighting in plan.lister.scan(plan.root, plan.wanted):
             files += 1
+            memory.unseen.discard(sighting.path)
             _see(plan, memory, sighting, now)
     except OSError as error:
         return f"{plan.root} cannot be listed: {error.strerror or error}", files
@@ -305,9 +261,22 @@ def _take_hints(
         if sighting:
             _see(plan, memory, sighting, now)
         elif not _is_offline(plan, memory):
-            memory.settler.forget(relative)
-            if memory.unfinished.pop(relative, None):
-                yield Gone(relative)
+            yield from _gone(memory, relative)
+
+
+def _vanished(plan: WatchPlan, memory: _Memory) -> Iterator[Event]:
+    # Also where no event of the kernel said so: on a share, or while nobody watched.
+    for relative in sorted(memory.unseen & memory.unfinished.keys()):
+        is_member = file_of(plan.root / relative) != plan.root / relative
+        if not is_member and _look(plan, relative) is None:
+            yield from _gone(memory, relative)
+
+
+def _gone(memory: _Memory, relative: str) -> Iterator[Event]:
+    memory.settler.forget(relative)
+    memory.reported.pop(relative, None)  # should it come back, it is new
+    if memory.unfinished.pop(relative, None):
+        yield Gone(relative)
 
 
 def _look(plan: WatchPlan, relative: str) -> Sighting | None:

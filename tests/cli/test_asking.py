@@ -1,16 +1,18 @@
 """What people say of images and folders, as the station knows them."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from cellwatch.cli.client import as_known, refuse_station_folder
 from cellwatch.cli.effort import verdict
-from cellwatch.cli.status_training import show_learning
+from cellwatch.cli.status_training import learning_lines
 from cellwatch.config.parse import parse_config
 from cellwatch.errors import UsageError
 from cellwatch.storage.reports.learning import CorrectedImage, Night
 
+NOW = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
 CONFIG = """
 watch: [{folder: images}]
 output: {folder: masks}
@@ -70,20 +72,25 @@ def test_no_way_leads_into_a_folder_of_the_station(config, tmp_path, place):
     refuse_station_folder(config, tmp_path / "st/checkout", "--to")
 
 
-def test_status_advises_a_rerun_that_can_be_pasted(capsys):
+def test_status_advises_a_rerun_that_can_be_pasted():
     mixed = {
         "watch": "scope a", "experiment": "2026-11-26", "target": "cells", "models": 2,
         "model_ids": "x,y", "to_redo": 0,
     }  # fmt: skip
     nothing = {"flagged": 0, "dropped": {}, "groups": [], "training": None, "waiting": []}
-    show_learning({**nothing, "mixed_experiments": [mixed]}, is_running=True)
-
-    told = capsys.readouterr().out
-    assert told.endswith("cellwatch rerun 2026-11-26 --watch 'scope a'\n")
+    (told,) = learning_lines({**nothing, "mixed_experiments": [mixed]}, NOW, is_running=True)
+    assert told.endswith("cellwatch rerun 2026-11-26 --watch 'scope a'")
     under_way = {**nothing, "mixed_experiments": [{**mixed, "to_redo": 3}]}
-    show_learning(under_way, is_running=True)
-    told = capsys.readouterr().out
-    assert told.endswith("2 models (x,y); 3 of its images are being redone\n")
+    (told,) = learning_lines(under_way, NOW, is_running=True)
+    assert told.endswith("2 models (x,y); 3 of its images are being redone")
+
+
+def test_status_says_when_a_training_ends():
+    nothing = {"flagged": 0, "dropped": {}, "groups": [], "waiting": [], "mixed_experiments": []}
+    training = {"model_id": "m-1", "stage": "training", "step": 30, "steps": 90, "left_s": 5400.0}
+    (told,) = learning_lines({**nothing, "training": training}, NOW, is_running=True)
+    end = (NOW + timedelta(minutes=90)).astimezone().strftime("%H:%M")
+    assert told == f"training m-1: training, step 30 of 90, about 90 min to go, until {end}"
 
 
 def night(**facts):

@@ -146,7 +146,7 @@ def test_a_plate_is_taken_field_by_field_and_waits_for_the_file_that_lists_it(st
     assert (plate / "B/02/1/zarr.json").stat().st_ino == made
     assert_it_is_a_plate(plate)
     told = station.command("explain", str(late))
-    assert f"belongs to the set that {index} lists" in told.stderr
+    assert f"belongs to the set of {index}" in told.stderr
     assert told.stdout.count(" done since ") == 4
     assert "4 mask stores checked, 0 problems" in station.command("verify").stderr
     assert_wells_are_counted(station)
@@ -240,6 +240,9 @@ def test_files_that_a_pattern_joins_are_one_image_though_the_first_comes_last(st
     station.command("run", "--once", check=False)
     assert station.counts() == {"done": 2, "interrupted": 1}
     assert "no file of channel DAPI is there" in explained(station, "p/A01_f1_GFP.tif")
+    assert "copy it again, or delete it" in explained(station, "p/A01_f1_GFP.tif")
+    (well,) = json.loads(station.command("plates", "p", "--json").stdout)["well_counts"]
+    assert (well["well"], well["fields"], well["done"]) == ("A01", 2, 1)
 
     station.write("p/A01_f1_DAPI.tif", seed=9)
     station.command("run", "--once", check=False)
@@ -248,7 +251,7 @@ def test_files_that_a_pattern_joins_are_one_image_though_the_first_comes_last(st
     (plate,) = json.loads(station.command("plates", "--json").stdout)
     assert (plate["plate"], plate["wells"], plate["fields"], plate["done"]) == ("p", 1, 2, 2)
     told = station.command("explain", str(station.images / "p/A01_f1_GFP.tif"))
-    assert "belongs to the set that" in told.stderr
+    assert "belongs to the set of" in told.stderr
     assert "CYX [2, 96, 96]" in told.stdout
     assert "0 problems" in station.command("verify").stderr
 

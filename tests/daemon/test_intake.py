@@ -57,7 +57,7 @@ def test_files_are_parts_also_when_the_file_that_lists_them_comes_last(db, watch
         ("s/other.tif", "queued"),
     ]
     reason = db.table("acquisitions").get(1)["reason"]
-    assert reason == "it belongs to the set that s/cells.nd lists"
+    assert reason == "it belongs to the set of s/cells.nd"
 
 
 def test_a_file_that_was_renamed_while_it_is_segmented_is_asked_for_again(db, watched, now):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellwatch.watching import watcher
 from cellwatch.watching.names import ALWAYS_EXCLUDED, FileFilter
 from cellwatch.watching.scanner import scan
 from cellwatch.watching.settle import Sighting
@@ -125,7 +126,7 @@ def test_a_folder_that_is_not_there_yet_is_offline_until_it_is(tmp_path, monkeyp
 
 
 def test_lost_events_are_made_good_by_the_scan(tmp_path, monkeypatch):
-    monkeypatch.setattr("cellwatch.watching.watcher.observe", lambda *_: None)
+    monkeypatch.setattr("cellwatch.watching.kernel_events.observe", lambda *_: None)
     monkeypatch.setattr("cellwatch.watching.watcher.RESCAN_S", 0.3)
     with Watching(tmp_path) as watching:
         tifffile.imwrite(tmp_path / "a.tif", PIXELS)
@@ -232,6 +233,38 @@ def test_f25_a_folder_that_somebody_emptied_is_empty(tmp_path):
         assert watching.until(lambda: watching.of(Gone))
 
     assert watching.of(Scanned)[-1].reason == ""
+
+
+STOOD = [(Sighting("a.tif", 0, 1), 5.0), (Sighting("given up.tif", 9, 1), float("inf"))]
+
+
+def test_what_was_not_whole_and_was_deleted_while_nobody_watched_is_gone(tmp_path):
+    tifffile.imwrite(tmp_path / "other.tif", PIXELS)
+    with Watching(tmp_path, stood=STOOD) as watching:
+        assert watching.until(lambda: len(watching.of(Gone)) == 2)
+
+    assert [event.path for event in watching.of(Gone)] == ["a.tif", "given up.tif"]
+
+
+def test_f25_nothing_is_gone_with_the_disk_on_which_it_lay(tmp_path):
+    with Watching(tmp_path, stood=STOOD) as watching:
+        assert watching.until(lambda: watching.of(Scanned))
+
+    assert watching.of(Gone) == []
+    assert "its disk may not be mounted" in watching.of(Scanned)[-1].reason
+
+
+def test_on_a_share_a_scan_finds_that_a_file_is_gone_and_that_it_came_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(watcher, "RESCAN_S", 0.3)
+    tifffile.imwrite(tmp_path / "other.tif", PIXELS)
+    (tmp_path / "a.tif").write_bytes(b"II*")
+    with Watching(tmp_path, has_events=False, interrupted_after_s=0.5) as watching:
+        assert watching.until(lambda: [e for e in watching.of(Unfinished) if e.is_given_up])
+        (tmp_path / "a.tif").rename(tmp_path / "a.bak")
+        assert watching.until(lambda: watching.of(Gone) == [Gone("a.tif")])
+        told = len(watching.of(Unfinished))
+        (tmp_path / "a.bak").rename(tmp_path / "a.tif")
+        assert watching.until(lambda: len(watching.of(Unfinished)) > told)
 
 
 def test_f20_when_the_kernel_drops_events_everything_is_looked_at_at_once(tmp_path, caplog):

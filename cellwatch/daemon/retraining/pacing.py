@@ -10,6 +10,7 @@ from cellwatch.compute.pipe import receive
 from cellwatch.daemon.retraining.run_folder import LEFT
 
 SAY_EVERY_S = 2.0
+FEW_STEPS = 5  # tell nothing of how long the others take
 PAUSED = 5.0  # a step this many times as long as usual was a pause, not work
 
 
@@ -19,7 +20,7 @@ class Pacer:
     Parameters
     ----------
     tell : callable
-        Gets what there is to say, as JSON: `stage`, `step`, `steps`, `loss`, `seconds`.
+        Gets what there is to say, as JSON: `stage`, `step`, `steps`, `loss`, `seconds`, `left_s`.
     """
 
     def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
@@ -27,7 +28,7 @@ class Pacer:
         self._may_run = threading.Event()
         self._may_run.set()
         self._is_leaving = False
-        self._steps = self._done = 0
+        self._steps = self._done = self._done_before = 0
         self._stage = "reading the corrections"
         self._loss: float | None = None
         self._told_at = 0.0
@@ -66,6 +67,7 @@ class Pacer:
     def skip(self, steps: int) -> None:
         """Count batches that were done before."""
         self._done += steps
+        self._done_before += steps
 
     def say(self, stage: str, loss: float | None = None) -> None:
         """Say what is being done."""
@@ -103,5 +105,13 @@ class Pacer:
                 "steps": self._steps,
                 "loss": self._loss,
                 "seconds": self.seconds,
+                "left_s": self._left(),
             }
         )
+
+    def _left(self) -> float | None:
+        # Of the batches; what is scored after them takes a while more.
+        done = self._done - self._done_before
+        if done < FEW_STEPS:
+            return None
+        return round(self._working / done * max(0, self._steps - self._done), 1)

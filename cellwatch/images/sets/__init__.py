@@ -59,6 +59,12 @@ def may_be_of_set(path: Path) -> bool:
     return suffix_of(path.name) in TIFFS or pattern.named(path) is not None
 
 
+def place_by_name(path: Path) -> tuple[str, int | None]:
+    """Return the well and the field that a pattern of file names tells; ("", None): none does."""
+    named = pattern.named(path)
+    return (named.well, named.field) if named else ("", None)
+
+
 def lists_a_set(path: Path) -> bool:
     """Say whether an image file lists the planes of a set, all of which are there."""
     if not may_be_of_set(path):

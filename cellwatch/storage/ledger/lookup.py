@@ -1,6 +1,7 @@
 """Single questions about acquisitions, their targets and what was handed out of them."""
 
 import json
+import math
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
@@ -109,14 +110,20 @@ def known_files(db: Ledger, watch: str) -> dict[str, Sighting]:
 
 
 def waiting_files(db: Ledger, watch: str, now: datetime) -> list[tuple[Sighting, float]]:
-    """Return the incomplete files of a watched folder, and how long they have waited, in s."""
+    """Return the incomplete files of a watched folder, and how long they have waited, in s.
+
+    Of those that were given up it is infinite: they stay so, and are looked at once more.
+    """
     sql = """
-        SELECT relative_path, size, mtime_ns, ctime_ns, state_since FROM acquisitions
-        WHERE watch = ? AND fingerprint = '' AND state = 'waiting'
+        SELECT relative_path, size, mtime_ns, ctime_ns, state, state_since FROM acquisitions
+        WHERE watch = ? AND fingerprint = '' AND state IN ('waiting', 'interrupted')
+              AND superseded_by IS NULL
     """
     found = []
-    for path, size, mtime_ns, ctime_ns, since in db.execute(sql, [watch]).fetchall():
+    for path, size, mtime_ns, ctime_ns, state, since in db.execute(sql, [watch]).fetchall():
         waited = (now - datetime.fromisoformat(since)).total_seconds()
+        if state == AcquisitionState.INTERRUPTED:
+            waited = math.inf
         found.append((Sighting(text_path(path), size, mtime_ns, ctime_ns), max(0.0, waited)))
     return found
 

@@ -14,6 +14,7 @@ from cellwatch.storage.ledger.acquisitions import iso
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.storage.ledger.path_text import path_text, text_path
 from cellwatch.storage.reports.learning import GROUP_MODELS, GROUPS
+from cellwatch.storage.reports.station import DISK
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +147,11 @@ def root_moved(
     return len(rows)
 
 
-def heartbeat(db: Database, now: datetime) -> None:
-    """Record that the daemon is alive."""
+def heartbeat(db: Database, now: datetime, disk: str = "") -> None:
+    """Record that the daemon is alive, and how much room there is for masks."""
     with transaction(db):
         db.table("daemon").update(1, {"heartbeat_at": iso(now)})
+        db.table("station").upsert({"key": DISK, "value": disk}, pk="key")
 
 
 def daemon_stopped(db: Database, now: datetime) -> None:

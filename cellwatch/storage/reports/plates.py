@@ -103,16 +103,25 @@ def plates(db: Ledger, since: str = "", name: str = "") -> list[PlateSummary]:
 
 
 def wells(db: Ledger, watch: str, plate: str) -> list[WellCount]:
-    """Return what is known of each well of a plate, for each target, in the plate's order."""
+    """Return what is known of each well of a plate, for each target, in the plate's order.
+
+    Fields that wait for their files have no target yet, and are counted with each.
+    """
     sql = """
-        SELECT a.well, t.name AS target, count(*) AS fields,
-               sum(a.state = 'done' AND t.state = 'done') AS done,
+        WITH fields AS (SELECT * FROM acquisitions
+                        WHERE watch = ? AND plate = ? AND superseded_by IS NULL),
+             named AS (SELECT DISTINCT t.name FROM targets t
+                       JOIN fields a ON a.id = t.acquisition_id),
+             names AS (SELECT name FROM named
+                       UNION ALL SELECT '' WHERE NOT EXISTS (SELECT 1 FROM named))
+        SELECT a.well, n.name AS target, count(*) AS fields,
+               coalesce(sum(a.state = 'done' AND t.state = 'done'), 0) AS done,
                coalesce(sum(CASE WHEN a.state = 'done' THEN t.rois END), 0) AS rois,
                avg(CASE WHEN a.state = 'done' THEN t.rois END) AS rois_a_field,
-               sum(a.state = 'done' AND t.rois = 0) AS doubtful
-        FROM acquisitions a JOIN targets t ON t.acquisition_id = a.id
-        WHERE a.watch = ? AND a.plate = ? AND a.superseded_by IS NULL
-        GROUP BY a.well, t.name
+               coalesce(sum(a.state = 'done' AND t.rois = 0), 0) AS doubtful
+        FROM fields a CROSS JOIN names n
+        LEFT JOIN targets t ON t.acquisition_id = a.id AND t.name = n.name
+        GROUP BY a.well, n.name
     """
     found = records(db, WellCount, sql, [watch, path_text(plate)])
     return sorted(found, key=lambda each: (each.target, place_of(each.well)))

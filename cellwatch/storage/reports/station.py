@@ -19,6 +19,7 @@ LEDGER = "cellwatch.db"  # in the state folder
 # Keys of the table `station` that `status` shows.
 RELOAD_ERROR = "reload_error"
 LEDGER_MENDED = "ledger_mended"
+DISK = "disk"
 DEAD_AFTER = timedelta(seconds=30)  # without a heartbeat
 EVER = "1970-01-01T00:00:00+00:00"  # before any heartbeat
 MADE_WITHIN_S = 5.0  # a ledger has all its tables; the first start of a station makes it
@@ -240,31 +241,6 @@ def waiting(db: sqlite3.Connection, limit: int = 5) -> list[Incomplete]:
         WHERE state = 'waiting' ORDER BY id LIMIT ?
     """
     return records(db, Incomplete, sql, [limit])
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """What the latest acquisitions took: how many they are, their mean seconds, their ROIs."""
-
-    acquisitions: int
-    seconds: float | None
-    rois: int | None
-
-
-def speed(db: sqlite3.Connection, last: int = 100) -> Speed:
-    """Return how many ROIs and seconds the latest acquisitions took."""
-    sql = """
-        WITH latest AS (
-            SELECT id, seconds FROM acquisitions
-            WHERE state = 'done' AND superseded_by IS NULL ORDER BY id DESC LIMIT ?
-        )
-        SELECT count(*) AS acquisitions, avg(seconds) AS seconds,
-               (SELECT sum(rois) FROM targets
-                WHERE acquisition_id IN (SELECT id FROM latest)) AS rois
-        FROM latest
-    """
-    (found,) = records(db, Speed, sql, [last])
-    return found
 
 
 def finished_stores(
