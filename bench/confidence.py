@@ -18,7 +18,7 @@ from scipy.stats import rankdata, spearmanr
 from cellwatch.compute.device import choose_device, keep_freed_memory, precision_on
 from cellwatch.compute.models import Model, channels_for, ready_model
 from cellwatch.core.channels import take_channels
-from cellwatch.core.confidence import roi_confidences
+from cellwatch.core.confidence import image_confidence, roi_confidences, roi_probabilities
 from cellwatch.core.image import cleaned
 from cellwatch.core.labels import flow_errors, relabel
 from cellwatch.core.matching import match
@@ -88,15 +88,15 @@ def scores(found: Segmentation, cells: np.ndarray) -> dict[str, float]:
     foreground = probability > 0.5
     unsure = ((probability > 0.1) & (probability < 0.9)).sum()
     if not found.n_rois:
-        nothing = ("confidence", "low_rois", "flows", "edges", "kept", "sure_area", "contrast")
+        nothing = ("confidence", "probability", "flows", "edges", "kept", "sure_area", "contrast")
         return dict.fromkeys(nothing, 0.0)
-    each = roi_confidences(found.labels, found.cellprob)
+    each = roi_confidences(found.labels, found.cellprob, found.flows)
     errors = flow_errors(found.labels, found.flows)
     inside, outside = found.labels > 0, found.labels == 0
     spread = float(cells.std()) or 1.0
     return {
-        "confidence": round(float(each.mean()), 4),
-        "low_rois": round(float(np.percentile(each, 10)), 4),
+        "confidence": round(image_confidence(found.labels, found.cellprob, each), 4),
+        "probability": round(float(roi_probabilities(found.labels, found.cellprob).mean()), 4),
         "flows": round(float(1 - np.clip(errors, 0, 1).mean()), 4),
         "edges": round(float(probability[inside].mean() - probability[outside].mean()), 4)
         if outside.any() else 0.0,

@@ -3,7 +3,7 @@
 import csv
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -33,13 +33,21 @@ def measurements(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write: .csv or .parquet.")
     ] = None,
+    images: Annotated[
+        bool, typer.Option("--images", help="One row for each image and target, not each ROI.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Write one row for each ROI: image, place, size, shape and intensities. Without --out: CSV.
 
     Each image's own table lies beside its masks (output: also: [csv]); this puts them together.
+    With --images none is needed: the ledger has how many ROIs an image has, and how large they are.
     """
     station = read_station(config)
+    if images:
+        with ledger_of(station) as db:
+            _write_images(db, out, experiment, _moment(since))
+        return
     with ledger_of(station) as db:
         found = list(_tables(db, experiment, _moment(since)))
     if experiment and not found and not since:
@@ -49,17 +57,52 @@ def measurements(
     tables = [(row, path) for row, path in found if path is not None]
     if out is None:
         _write_csv(sys.stdout, tables)
-    elif out.suffix == ".csv":
-        with out.open("w", encoding="utf-8", newline="") as file:
-            _write_csv(file, tables)
-    elif out.suffix == ".parquet":
-        _write_parquet(out, tables)
     else:
-        raise UsageError(f"{out}: name a .csv or a .parquet file")
+        _into(out, lambda file: _write_csv(file, tables))
     if n_without := len(found) - len(tables):
         of = counted(n_without, "image")
         complain(f"{of} without a table: segmented without `also: [csv]`; rerun the experiment")
     tell(f"{counted(len(tables), 'image')}{f' into {out}' if out else ''}")
+
+
+def _write_images(
+    db: Any,  # Any: sqlite3.Connection
+    out: Path | None,
+    experiment: str,
+    since: str,
+) -> None:
+    from cellwatch.storage.reports.image_table import COLUMNS, image_rows
+
+    def write(file: TextIO) -> int:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        n = 0
+        for row in image_rows(db, experiment, since):
+            writer.writerow(["" if value is None else value for value in row])
+            n += 1
+        return n
+
+    n = write(sys.stdout) if out is None else _into(out, write)
+    tell(f"{counted(n, 'row')}{f' into {out}' if out else ''}")
+
+
+def _into(out: Path, write: Callable[[TextIO], int]) -> int:
+    # Parquet is made of a CSV file beside it, some megabytes at a time.
+    if out.suffix not in (".csv", ".parquet"):
+        raise UsageError(f"{out}: name a .csv or a .parquet file")
+    if out.suffix == ".csv":
+        with out.open("w", encoding="utf-8", newline="") as file:
+            return write(file)
+    from cellwatch.storage.masks.measurements import csv_to_parquet
+
+    aside = out.with_name(f".{out.name}.csv")
+    try:
+        with aside.open("w", encoding="utf-8", newline="") as file:
+            n = write(file)
+        csv_to_parquet(aside, out)
+    finally:
+        aside.unlink(missing_ok=True)
+    return n
 
 
 def _moment(since: str) -> str:
@@ -87,7 +130,7 @@ def _tables(
         yield row, next((place for place in places if place.is_file()), None)
 
 
-def _write_csv(file: TextIO, tables: list[tuple["Segmented", Path]]) -> None:
+def _write_csv(file: TextIO, tables: list[tuple["Segmented", Path]]) -> int:
     # Twice through the files: what columns there are, then the rows; memory stays flat.
     from cellwatch.storage.masks.measurements import columns_of
 
@@ -99,6 +142,7 @@ def _write_csv(file: TextIO, tables: list[tuple["Segmented", Path]]) -> None:
             _copy_rows(file, where, path)
         else:
             _write_rows(file, where, path, columns)
+    return len(tables)
 
 
 def _copy_rows(file: TextIO, where: list[str], path: Path) -> None:
@@ -120,15 +164,3 @@ def _write_rows(file: TextIO, where: list[str], path: Path, columns: list[str]) 
     for one in read_table(path):
         file.write(f"{start.getvalue()},")
         writer.writerow(one)
-
-
-def _write_parquet(out: Path, tables: list[tuple["Segmented", Path]]) -> None:
-    from cellwatch.storage.masks.measurements import csv_to_parquet
-
-    aside = out.with_name(f".{out.name}.csv")
-    try:
-        with aside.open("w", encoding="utf-8", newline="") as file:
-            _write_csv(file, tables)
-        csv_to_parquet(aside, out)
-    finally:
-        aside.unlink(missing_ok=True)

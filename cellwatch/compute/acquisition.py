@@ -10,10 +10,10 @@ import numpy as np
 
 from cellwatch.compute.device import trim_memory
 from cellwatch.compute.memory import LABELS_IN_MEMORY
+from cellwatch.compute.model_result import ModelResult, PlaneFacts, facts_of
 from cellwatch.compute.models import Chooser, Model, channels_for
-from cellwatch.core.arrays import Float32, Float64, Int32, Int64
-from cellwatch.core.channels import Channel, take_channels
-from cellwatch.core.confidence import roi_confidences
+from cellwatch.core.arrays import Float32, Float64, Int32
+from cellwatch.core.channels import take_channels
 from cellwatch.core.image import cleaned, percentiles
 from cellwatch.core.labels import count_rois, stitch_planes
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
@@ -24,15 +24,11 @@ from cellwatch.errors import OutputError
 from cellwatch.files.publish import why_unwritable
 from cellwatch.files.scratch import scratch_zeros
 from cellwatch.images import Planes, planes_of
-from cellwatch.records import ChannelChoice, ModelChoice, TargetResult
+from cellwatch.records import CONFIDENCE, ChannelChoice, ModelChoice, TargetResult
 
 # px; from here on freed memory is given back before each pass of the network: what was left between
 # arrays of other sizes fits nothing, and would add up.
 LARGE = 768 * 768
-UNSURE = 0.7  # confidence; below it a chosen model is compared with the general network
-# Times as much found. On T98G cells, which it knows less well, the general network finds up to 4.2
-# times as much as their specialist; on cytology, which that does not know, 19 times and more.
-BY_FAR = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +96,7 @@ def segment_acquisition(  # noqa: PLR0913
 
 
 def _target(
-    task: "_Task", found: "_ModelResult", why: ModelChoice | None, name: str
+    task: "_Task", found: "ModelResult", why: ModelChoice | None, name: str
 ) -> SegmentedTarget:
     labels, planes, card, params = found.labels, found.planes, found.model.card, task.params
     n_apart = _planes_apart(labels, params)
@@ -110,6 +106,7 @@ def _target(
         notes += [where + note for note in plane.notes]
     if n_apart:
         notes.append(_told_apart(labels, n_apart))
+    summary = found.summary
     result = TargetResult(
         name=name,
         rois=count_rois(labels, is_joined=not n_apart),
@@ -125,6 +122,9 @@ def _target(
         precision=params.precision,
         sharpness=found.sharpness,
         background=found.background,
+        median_area=summary["median_area"],
+        covered=summary["covered"],
+        intensity=summary["intensity"],
     )
     provenance = {
         "model": {"id": card.id, "sha256": card.sha256},
@@ -133,9 +133,10 @@ def _target(
         "pixel_size_um": task.pixel_size_um,
         "diameters_px": [round(plane.diameter, 3) for plane in planes],
         "novelty": result.novelty,
-        "confidence": result.confidence,
+        CONFIDENCE: result.confidence,
         "sharpness": result.sharpness,
         "background": result.background,
+        **summary,
         "planes_apart": n_apart,
         "choice": asdict(why) if why else None,
         "algorithm_version": ALGORITHM_VERSION,
@@ -144,71 +145,6 @@ def _target(
     is_joined = params.stitch_threshold > 0 and labels.shape[2] > 1
     each = () if is_joined else tuple(plane.confidences for plane in planes)
     return SegmentedTarget(labels, result, provenance, each)
-
-
-@dataclass(frozen=True, slots=True)
-class _PlaneFacts:
-    """What is kept of a plane's segmentation beside its labels."""
-
-    diameter: float
-    style: Float32
-    notes: tuple[str, ...]
-    confidences: Float64  # of its ROIs
-    areas: Int64  # px, of its ROIs
-
-
-@dataclass(frozen=True, slots=True)
-class _ModelResult:
-    """What a model made of an image."""
-
-    model: Model
-    chosen: Sequence[Channel]
-    notes: Sequence[str]
-    labels: Int32  # (P, T, Z, Y, X)
-    planes: Sequence[_PlaneFacts]
-    sharpness: float = 0.0  # of the middle plane, as is the background
-    background: float = 0.0
-
-    @property
-    def confidences(self) -> Float64:
-        """Return those of all ROIs of all planes."""
-        return np.concatenate([plane.confidences for plane in self.planes])
-
-    @property
-    def confidence(self) -> float | None:
-        """Return the mean; None: there are no ROIs."""
-        each = self.confidences
-        return round(float(each.mean()), 4) if each.size else None
-
-    @property
-    def weight(self) -> float:
-        """Return how much was found: an ROI of confidence 1 weighs 1, one of a half nothing."""
-        return float(np.maximum(0.0, 2 * self.confidences - 1).sum())
-
-    @property
-    def covered(self) -> float:
-        """Return the pixels of what was found, each ROI's multiplied by its weight."""
-        areas = np.concatenate([plane.areas for plane in self.planes])
-        return float((np.maximum(0.0, 2 * self.confidences - 1) * areas).sum())
-
-    def outdoes(self, other: "_ModelResult") -> bool:
-        """Tell whether this is to be used and not the other: it covers more, or finds far more.
-
-        The number of ROIs alone tells little: a network that does not know the cells finds their
-        bright spots, many and small.
-        """
-        if not self.weight:
-            return False
-        return self.covered >= other.covered or self.weight > BY_FAR * other.weight
-
-    @property
-    def doubt(self) -> str:
-        """Return why another model should be asked too; "": nothing in the result speaks for it."""
-        if self.confidence is None:  # but not where the image is constant or nothing but noise
-            return "it found nothing" if any(plane.style.any() for plane in self.planes) else ""
-        if self.confidence < UNSURE:
-            return f"it is not sure of what it found (confidence {self.confidence:.2f})"
-        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +158,7 @@ class _Task:
     on_plane: Callable[[], None]
     scratch: Path | None
 
-    def with_model(self, model: Model) -> _ModelResult:
+    def with_model(self, model: Model) -> ModelResult:
         image, params = self.image, self.params
         chosen, notes = channels_for(image, model.card, self.choice)
         limits = None
@@ -230,7 +166,7 @@ class _Task:
             whole = [cleaned(take_channels(plane, chosen))[0] for plane in planes_of(image)]
             limits = percentiles(np.stack(whole, axis=1), params.normalisation)
         labels = self._no_labels()
-        planes: list[_PlaneFacts] = []
+        planes: list[PlaneFacts] = []
         middle, quality = math.prod(image.shape[:3]) // 2, (0.0, 0.0)
         for at in np.ndindex(*image.shape[:3]):
             plane = image.plane(*at)
@@ -247,12 +183,10 @@ class _Task:
                 between=_nothing if plane[0].size < LARGE else trim_memory,
             )
             labels[at] = found.labels
-            confidences = roi_confidences(found.labels, found.cellprob)
-            areas = np.bincount(found.labels.ravel())[1:]
-            planes.append(_PlaneFacts(found.diameter, found.style, found.notes, confidences, areas))
+            planes.append(facts_of(found, given[0]))
             self.on_plane()
         _stitch(labels, params.stitch_threshold)
-        return _ModelResult(model, chosen, notes, labels, planes, *quality)
+        return ModelResult(model, chosen, notes, labels, planes, *quality)
 
     def _no_labels(self) -> Int32:
         shape = (*self.image.shape[:3], *self.image.shape[-2:])
@@ -265,7 +199,7 @@ class _Task:
             raise OutputError(why_unwritable(self.scratch, error)) from error
 
 
-def _chosen_by(chooser: Chooser, task: _Task) -> tuple[_ModelResult, ModelChoice]:
+def _chosen_by(chooser: Chooser, task: _Task) -> tuple[ModelResult, ModelChoice]:
     # With the model that the style calls for; where that or its result is in doubt also with the
     # general network, and then the better one. Both are recorded.
     diameter = task.params.diameter.in_px(task.pixel_size_um)
@@ -283,7 +217,7 @@ def _chosen_by(chooser: Chooser, task: _Task) -> tuple[_ModelResult, ModelChoice
     return better, replace(why, why=text, instead_of="" if better is first else first.model.card.id)
 
 
-def _n_rois(found: _ModelResult) -> int:
+def _n_rois(found: ModelResult) -> int:
     return count_rois(found.labels)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cellwatch.core.parameters import ALGORITHM_VERSION
 from cellwatch.errors import MaskStoreError
-from cellwatch.records import Job, ModelChoice, Outcome, TargetResult
+from cellwatch.records import CONFIDENCE, Job, ModelChoice, Outcome, TargetResult
 from cellwatch.storage.masks.store import StoreReport, check_store
 
 
@@ -41,12 +41,15 @@ def adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None:
             model_sha256=facts["model"]["sha256"],
             novelty=facts.get("novelty"),
             choice=choice_of(facts.get("choice")),
-            confidence=facts.get("confidence"),
+            confidence=facts.get(CONFIDENCE),
             planes_apart=facts.get("planes_apart", 0),
             precision=facts["params"].get("precision", ""),
             labels_sha256=facts["labels_sha256"],
             sharpness=facts.get("sharpness"),
             background=facts.get("background"),
+            median_area=facts.get("median_area"),
+            covered=facts.get("covered"),
+            intensity=facts.get("intensity"),
         )
         for name, facts in said["targets"].items()
     )

@@ -27,6 +27,7 @@ from cellwatch.records.ledger import (
     WorkerProcess,
 )
 from cellwatch.records.segmenting import (
+    CONFIDENCE,
     AcquisitionId,
     AcquisitionState,
     DaemonState,
@@ -50,6 +51,7 @@ from cellwatch.records.training import (
 )
 
 __all__ = [
+    "CONFIDENCE",
     "Acquisition",
     "AcquisitionId",
     "AcquisitionState",

@@ -13,6 +13,8 @@ from cellwatch.records.images import ChannelChoice, ImageInfo
 
 AcquisitionId = NewType("AcquisitionId", int)
 ModelId = NewType("ModelId", str)
+# The key of the confidence in provenance; stores of before have one that left the flows out.
+CONFIDENCE = "confidence_of_flows"
 
 
 class AcquisitionState(StrEnum):
@@ -202,7 +204,8 @@ class TargetResult:
     choice : ModelChoice or None
         None: the configuration names the model.
     confidence : float or None
-        Mean over the ROIs of all planes, 0 to 1; None: there are none.
+        As `core.confidence` has it, mean over the planes by how much is in each, 0 to 1; None:
+        there are no ROIs.
     planes_apart : int
         Over how many planes `rois` is a sum; 0: it is none.
     precision : str
@@ -211,6 +214,12 @@ class TargetResult:
         Of the label image; "": it lies in no mask store.
     sharpness, background : float or None
         Of the middle plane's channel with the ROIs, as `core.quality` has them; None: not known.
+    median_area : float or None, px
+        Of the ROIs of all planes; None: there are none, or it is not known, as the next two.
+    covered : float or None
+        The share of all pixels that lies in ROIs, 0 to 1.
+    intensity : float or None
+        Mean over the pixels of ROIs of the first channel fed.
     """
 
     name: str
@@ -228,6 +237,9 @@ class TargetResult:
     labels_sha256: str = ""
     sharpness: float | None = None
     background: float | None = None
+    median_area: float | None = None
+    covered: float | None = None
+    intensity: float | None = None
 
     @property
     def counted(self) -> str:

@@ -394,6 +394,7 @@ def test_the_measurements_of_an_experiment_become_one_table(tmp_path, tiny_model
     station.command("measurements", "--out", str(tmp_path / "all.csv"))
     later = station.command("measurements", "--since", "2999-01-01")
     wrong = station.command("measurements", "--out", "all.xls", check=False)
+    station.command("measurements", "--images", "--out", str(tmp_path / "images.csv"))
 
     rows = list(csv.DictReader(io.StringIO(day1.stdout)))
     assert {row["experiment"] for row in rows} == {"day1"}
@@ -401,3 +402,16 @@ def test_the_measurements_of_an_experiment_become_one_table(tmp_path, tiny_model
     assert len(list(csv.DictReader(io.StringIO((tmp_path / "all.csv").read_text())))) > len(rows)
     assert later.stdout.splitlines() == ["watch,experiment,path,plate,well,field"]
     assert "name a .csv or a .parquet file" in wrong.stderr
+    by_image = {}
+    for row in csv.DictReader(io.StringIO((tmp_path / "all.csv").read_text())):
+        by_image.setdefault(row["path"], []).append(row)
+    summaries = list(csv.DictReader(io.StringIO((tmp_path / "images.csv").read_text())))
+    assert sorted(Path(row["path"]).name for row in summaries) == ["0.tif", "1.tif", "2.tif"]
+    for row in summaries:
+        areas = [float(roi["area_px"]) for roi in by_image[row["path"]]]
+        totals = [float(roi["sum_0"]) for roi in by_image[row["path"]]]
+        assert int(row["rois"]) == len(areas)
+        assert float(row["median_area_px"]) == np.median(areas)
+        assert float(row["intensity"]) == pytest.approx(sum(totals) / sum(areas), rel=1e-4)
+        assert 0 < float(row["covered"]) < 1
+        assert 0 < float(row["confidence"]) <= 1

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 import torch
 
-from cellwatch.compute.acquisition import _ModelResult, _PlaneFacts, segment_acquisition
+from cellwatch.compute.acquisition import ModelResult, PlaneFacts, segment_acquisition
 from cellwatch.compute.models import Model, ready_either, ready_model
 from cellwatch.core.parameters import SegmentationParams
 from cellwatch.daemon.retraining.selection import _most_chosen
@@ -163,8 +163,9 @@ def test_an_image_unlike_most_of_its_kind_goes_to_the_model_that_covers_more(
 
 
 def found_by(model, areas, confidences):
-    plane = _PlaneFacts(30.0, np.ones(8, np.float32), (), np.array(confidences), np.array(areas))
-    return _ModelResult(model, (), (), np.zeros((1, 1, 1, 4, 4), np.int32), [plane])
+    style, sure = np.ones(8, np.float32), np.array(confidences)
+    plane = PlaneFacts(30.0, style, (), sure, sure, np.array(areas), 0.9, 0.0, 16)
+    return ModelResult(model, (), (), np.zeros((1, 1, 1, 4, 4), np.int32), [plane])
 
 
 @pytest.mark.parametrize(

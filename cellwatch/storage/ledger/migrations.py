@@ -132,3 +132,17 @@ def m012_moves_and_plates(db: Database) -> None:
         if place := plate_field(text_path(relative)):
             sql = "UPDATE acquisitions SET plate = ?, well = ?, field = ? WHERE id = ?"
             db.execute(sql, [path_text(place.plate), place.well, place.field, key])
+
+
+@migrations()
+def m013_summaries(db: Database) -> None:
+    """Keep what an image's measurements come to; forget the confidences that left the flows out.
+
+    Those are no measure for the ones of today.
+    """
+    for column in ("median_area", "covered", "intensity"):
+        db.execute(f"ALTER TABLE targets ADD COLUMN {column} REAL")
+    db.execute("UPDATE targets SET confidence = NULL")
+    db.execute(
+        "UPDATE alarms SET ended_at = raised_at WHERE measure = 'confidence' AND ended_at IS NULL"
+    )

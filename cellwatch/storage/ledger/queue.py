@@ -201,6 +201,9 @@ def finish(
                     "confidence": result.confidence,
                     "sharpness": result.sharpness,
                     "background": result.background,
+                    "median_area": result.median_area,
+                    "covered": result.covered,
+                    "intensity": result.intensity,
                     "finished_at": iso(now),
                 },
             )

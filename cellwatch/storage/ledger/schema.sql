@@ -100,6 +100,11 @@ CREATE TABLE targets (
     planes_apart INTEGER NOT NULL DEFAULT 0,
     sharpness REAL,                    -- of the middle plane: fine detail over all contrast
     background REAL,                   -- of the middle plane: its 5th percentile
+    -- Of all ROIs: their median area in px, the share of pixels in them, and the mean intensity
+    -- there of the first channel that was fed
+    median_area REAL,
+    covered REAL,
+    intensity REAL,
     UNIQUE (acquisition_id, name)
 );
 

@@ -1,3 +1,3 @@
 """The version of the ledger's tables; apart, since commands that only read import nothing else."""
 
-VERSION = 12  # as many as there are migrations
+VERSION = 13  # as many as there are migrations

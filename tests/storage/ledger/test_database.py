@@ -12,7 +12,10 @@ from sqlite_utils import Database
 from cellwatch.errors import LedgerOutdated, LedgerTooNew, StateLocked
 from cellwatch.storage.ledger.database import open_ledger, transaction
 from cellwatch.storage.ledger.locking import holder, is_locked, state_lock
-from cellwatch.storage.ledger.migrations import m008_states_instead_of_wording
+from cellwatch.storage.ledger.migrations import (
+    m008_states_instead_of_wording,
+    m013_summaries,
+)
 from cellwatch.storage.ledger.version import VERSION
 from cellwatch.storage.reports import learning, station
 from cellwatch.storage.reports.station import LEDGER
@@ -225,4 +228,28 @@ def test_what_was_read_off_wording_is_carried_over_into_columns(tmp_path):
 
     rows = db.execute(f"SELECT {', '.join(columns)} FROM corrections ORDER BY id").fetchall()
     assert rows == [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    db.close()
+
+
+def test_confidences_that_were_measured_otherwise_are_forgotten_and_alarm_nobody(tmp_path):
+    db = open_ledger(tmp_path)
+    of = {"watch": "w", "experiment": "e", "target": "cells", "told": "x", "raised_at": "t"}
+    image = {
+        "watch": "w", "path": "/a", "relative_path": "a", "experiment": "e", "fingerprint": "f",
+        "size": 1, "mtime_ns": 1, "state": "done", "state_since": "t", "arrived_at": "t",
+    }  # fmt: skip
+    db.table("acquisitions").insert({"id": 1, **image})
+    target = {"acquisition_id": 1, "name": "cells", "state": "done", "confidence": 0.9}
+    db.table("targets").insert({**target, "novelty": 0.4})
+    for measure in ("rois", "confidence"):
+        db.table("alarms").insert({**of, "acquisition_id": 1, "measure": measure})
+    for column in ("median_area", "covered", "intensity"):
+        db.execute(f"ALTER TABLE targets DROP COLUMN {column}")
+    db.conn.commit()
+
+    m013_summaries(db)
+
+    assert db.execute("SELECT confidence, novelty FROM targets").fetchall() == [(None, 0.4)]
+    rows = db.execute("SELECT measure, ended_at IS NULL FROM alarms ORDER BY id").fetchall()
+    assert rows == [("rois", 1), ("confidence", 0)]
     db.close()
