@@ -12,7 +12,7 @@ from cellwatch.daemon.life import Life, Ordinary
 from cellwatch.daemon.results import EDITED, ResultChanged
 from cellwatch.daemon.summaries import Later, Summaries
 from cellwatch.files.members import container_of
-from cellwatch.storage.ledger import revisits
+from cellwatch.storage.ledger import lookup, revisits
 from cellwatch.storage.ledger.database import transaction
 from cellwatch.watching.watcher import Scanned
 
@@ -79,10 +79,14 @@ def _take(life: Life, event: Ordinary) -> None:
 
 
 def _take_arrival(life: Life, event: FromWatcher, summaries: Summaries | Later) -> None:
+    name, is_scan = event.watch.name, isinstance(event.event, Scanned)
+    is_first = is_scan and not lookup.was_scanned(life.db, name)
     if again := take_in(life.db, event, life.config.output.folder, _now(), summaries):
-        life.forget[event.watch.name].put(container_of(again))
-    is_scan = isinstance(event.event, Scanned)
-    life.quiet[event.watch.name] = isinstance(event.event, Scanned) and event.event.is_quiet
+        life.notices[name].put(container_of(again))
+    if is_first:  # files that were there before need not be looked into
+        for sighting in lookup.known_files(life.db, name).values():
+            life.notices[name].put(sighting)
+    life.quiet[name] = isinstance(event.event, Scanned) and event.event.is_quiet
     if is_scan and not life.is_once:
         revisits.redo_with_metadata(life.db, event.watch.name, _now())
 

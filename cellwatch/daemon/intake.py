@@ -32,6 +32,7 @@ from cellwatch.watching.settle import Sighting
 from cellwatch.watching.watcher import (
     INTERRUPTED_AFTER_S,
     Gone,
+    Notices,
     Scanned,
     Unfinished,
     WatchPlan,
@@ -74,15 +75,15 @@ def start_watching(
     on_event: Callable[[FromWatcher], None],
     *,
     is_once: bool,
-    forget: "queues.SimpleQueue[str] | None" = None,
+    notices: "Notices | None" = None,
     stood: Sequence[tuple[Sighting, float]] = (),
 ) -> threading.Thread:
     """Watch one folder in a thread that opens files but never the ledger.
 
-    What is put into `forget` is reported again when it is there; `stood` is as `watch` takes it.
+    `notices` and `stood` are as `watch` takes them.
     """
     inspector = Inspector()
-    forget = forget if forget is not None else queues.SimpleQueue()
+    notices = notices if notices is not None else queues.SimpleQueue()
     lister = _lister_for(watched)
     plan = plan_for(watched, inspector, lister, is_once=is_once)
 
@@ -90,11 +91,11 @@ def start_watching(
         unread_at, taken = 0.0, set[Path]()
         while not stop.is_set():
             try:
-                for event in watch(plan, stop, known, forget, stood):
+                for event in watch(plan, stop, known, notices, stood):
                     for report in looked_into(watched, event, (inspector, lister), taken):
                         on_event(report)
                         if isinstance(report.event, PartOf) and report.event.index.size:
-                            forget.put(report.event.index.path)  # its set has grown
+                            notices.put(report.event.index.path)  # its set has grown
                     if isinstance(event, Scanned):
                         is_time = time.monotonic() >= unread_at
                         pause = max(UNREAD_EVERY_S, event.next_in_s)

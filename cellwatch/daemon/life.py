@@ -24,6 +24,7 @@ from cellwatch.daemon.summaries import Summaries
 from cellwatch.storage.ledger.queue import Claim
 from cellwatch.storage.ledger.turns import Turn
 from cellwatch.storage.masks.paths import SUPERSEDED
+from cellwatch.watching.watcher import Notices
 from cellwatch.zoo.cards import ModelPlace
 from cellwatch.zoo.classifiers import ClassifierPlace
 
@@ -140,10 +141,9 @@ class Life:
     stop: threading.Event = field(default_factory=threading.Event)
     slots: list[WorkerSlot] = field(default_factory=list)  # one for each device
     quiet: dict[str, bool] = field(default_factory=dict)
-    # Files that were gone when it was their turn, by watch: they may come back as they were.
-    forget: "dict[str, queues.SimpleQueue[str]]" = field(
-        default_factory=lambda: defaultdict(queues.SimpleQueue)
-    )
+    # By watch, what its watcher does not know: files that were gone when it was their turn, which
+    # may come back as they were, and files that are recorded already.
+    notices: dict[str, Notices] = field(default_factory=lambda: defaultdict(queues.SimpleQueue))
     space: DiskSpace = field(default_factory=DiskSpace)
     n_claims: int = 0
     served: dict[str, int] = field(default_factory=dict)  # by watch: which claim was its last

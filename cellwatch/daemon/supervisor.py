@@ -160,7 +160,7 @@ def _start_threads(life: Life) -> list[threading.Thread]:
             stop,
             put,
             is_once=life.is_once,
-            forget=life.forget[watched.name],
+            notices=life.notices[watched.name],
             stood=lookup.waiting_files(life.db, watched.name, _now()),
         )
         for watched in config.watch

@@ -220,7 +220,7 @@ def _record(life: Life, outcome: Outcome, flight: InFlight | None) -> None:
         if outcome.trouble == Trouble.DEVICE:
             training.leave(life.nights)
         if outcome.trouble == Trouble.MISSING:
-            life.forget[acquisition.watch].put(container_of(text_path(acquisition.relative_path)))
+            life.notices[acquisition.watch].put(container_of(text_path(acquisition.relative_path)))
         line = f"{path} is {state}: {outcome.reason}"
         life.summaries.say(logging.WARNING, f"images that are {state}", line, time.monotonic())
         return

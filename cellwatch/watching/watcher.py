@@ -115,6 +115,7 @@ class Scanned:
 
 
 Event = Finished | Unfinished | Gone | Scanned
+Notices = queue.SimpleQueue[str | Sighting]
 
 
 @dataclass
@@ -134,7 +135,7 @@ def watch(
     plan: WatchPlan,
     stop: threading.Event,
     known: dict[str, Sighting],
-    forget: "queue.SimpleQueue[str] | None" = None,
+    notices: "Notices | None" = None,
     stood: Sequence[tuple[Sighting, float]] = (),
 ) -> Iterator[Event]:
     """Report the files of a folder as they are finished, until told to stop.
@@ -146,9 +147,10 @@ def watch(
         Ends the generator within a tick.
     known : dict of str to Sighting
         Files that need no report unless they change, by relative path.
-    forget : SimpleQueue of str, or None
-        Files that are to be seen as new, should they be there: one that was gone when it was to be
-        read may come back as it was; one that lists a set has grown with a file of it.
+    notices : Notices or None
+        What becomes known of files meanwhile. A path is to be seen as new, should it be there: one
+        that was gone when it was to be read may come back as it was; one that lists a set has grown
+        with a file of it. A sighting needs no report unless it changes.
     stood : sequence of (Sighting, float)
         Files that were not whole when it was last watched, and for how many seconds they had stood
         still: their time continues.
@@ -163,7 +165,7 @@ def watch(
     try:
         while not stop.is_set():
             now = time.monotonic()
-            _forget(memory, forget)
+            _heed(memory, notices)
             ears.open(now)
             if ears.have_missed():
                 next_scan = now  # look at everything
@@ -174,7 +176,7 @@ def watch(
                 if not reason:
                     yield from _vanished(plan, memory)
                     yield from _ripe(plan, memory, now)
-                is_quiet = not memory.settler and (forget is None or forget.empty())
+                is_quiet = not memory.settler and (notices is None or notices.empty())
                 yield Scanned(files, is_quiet, reason, pause)
                 next_scan = now + pause
             else:
@@ -208,10 +210,15 @@ def _until_next_scan(began: float, reason: str, *, has_events: bool) -> float:
     return min(RESCAN_AT_MOST_S, max(RESCAN_S, (time.monotonic() - began) / share))
 
 
-def _forget(memory: "_Memory", names: "queue.SimpleQueue[str] | None") -> None:
-    while names is not None and not names.empty():
-        memory.settler.forget(name := names.get())
-        memory.reported.pop(name, None)
+def _heed(memory: "_Memory", notices: "Notices | None") -> None:
+    while notices is not None and not notices.empty():
+        notice = notices.get()
+        path = notice if isinstance(notice, str) else notice.path
+        memory.settler.forget(path)
+        if isinstance(notice, str):
+            memory.reported.pop(path, None)
+        else:
+            memory.reported[path] = notice
 
 
 def _remembered(

@@ -21,16 +21,16 @@ PIXELS = np.random.default_rng(0).integers(0, 999, (64, 64)).astype(np.uint16)
 class Watching:
     """A watcher in a thread, and what it reported."""
 
-    def __init__(self, root, known=None, forget=None, stood=(), **options):
+    def __init__(self, root, known=None, notices=None, stood=(), **options):
         plan = WatchPlan(
             root, FileFilter(("**",), ALWAYS_EXCLUDED, (".tif", ".png")), 0.4, **options
         )
-        self.events, self._stop, self._forget = [], threading.Event(), forget
+        self.events, self._stop, self._notices = [], threading.Event(), notices
         self._stood = stood
         self._thread = threading.Thread(target=self._run, args=(plan, known or {}))
 
     def _run(self, plan, known):
-        for event in watch(plan, self._stop, known, self._forget, self._stood):
+        for event in watch(plan, self._stop, known, self._notices, self._stood):
             self.events.append(event)
 
     def __enter__(self):
@@ -154,11 +154,11 @@ def test_a_scan_of_a_missing_folder_raises(tmp_path):
 
 def test_a_file_that_was_gone_when_it_was_to_be_read_is_reported_when_it_is_back(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", PIXELS)
-    forget = queue.SimpleQueue()
-    with Watching(tmp_path, forget=forget) as watching:
+    notices = queue.SimpleQueue()
+    with Watching(tmp_path, notices=notices) as watching:
         assert watching.until(lambda: watching.finished() == ["a.tif"])
         (tmp_path / "a.tif").rename(tmp_path / "aside")
-        forget.put("a.tif")
+        notices.put("a.tif")
         (tmp_path / "aside").rename(tmp_path / "a.tif")  # the very file
 
         assert watching.until(lambda: watching.finished() == ["a.tif", "a.tif"], 20.0)
@@ -233,6 +233,24 @@ def test_f25_a_folder_that_somebody_emptied_is_empty(tmp_path):
         assert watching.until(lambda: watching.of(Gone))
 
     assert watching.of(Scanned)[-1].reason == ""
+
+
+def test_a_file_that_became_known_meanwhile_is_not_looked_into_until_it_changes(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS)
+    (sighting,) = scan(tmp_path, FileFilter(("**",), (), (".tif",)))
+    notices = queue.SimpleQueue()
+    looked_into = []
+
+    def look(path):
+        looked_into.append(path.name)
+        return ""
+
+    notices.put(sighting)
+    with Watching(tmp_path, notices=notices, why_not_whole=look) as watching:
+        time.sleep(1.0)
+        assert looked_into == []
+        tifffile.imwrite(tmp_path / "a.tif", PIXELS + 1)
+        assert watching.until(lambda: watching.finished() == ["a.tif"])
 
 
 STOOD = [(Sighting("a.tif", 0, 1), 5.0), (Sighting("given up.tif", 9, 1), float("inf"))]
