@@ -144,7 +144,7 @@ def idle(folder: Path, options: argparse.Namespace) -> dict:
     with station:
         station.until("SELECT count(*) FROM folders WHERE scanned_at IS NOT NULL")
         station.until("SELECT device IS NOT NULL AND precision IS NOT NULL FROM daemon")
-        time.sleep(15)  # the libraries of the worker are loaded
+        time.sleep(60)  # libraries are loaded, and the first look ends
         before, began = station.seconds_used(), time.monotonic()
         time.sleep(options.seconds)
         share = (station.seconds_used() - before) / (time.monotonic() - began)

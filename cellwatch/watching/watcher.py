@@ -123,6 +123,7 @@ class _Memory:
     """What the watcher knows: files under observation, and how each was last reported."""
 
     settler: Settler
+    notices: Notices
     reported: dict[str, Sighting] = field(default_factory=dict)
     unfinished: dict[str, tuple[Sighting, str, bool]] = field(default_factory=dict)
     again: set[str] = field(default_factory=set)  # unfinished ones that are to be looked at again
@@ -160,12 +161,12 @@ def watch(
     Finished, Unfinished, Gone or Scanned
     """
     ears = Ears(plan.root, is_asked=plan.has_events)
-    memory = _remembered(plan, known, stood)
+    memory = _remembered(plan, known, stood, notices or queue.SimpleQueue())
     next_scan = 0.0
     try:
         while not stop.is_set():
             now = time.monotonic()
-            _heed(memory, notices)
+            _heed(memory)
             ears.open(now)
             if ears.have_missed():
                 next_scan = now  # look at everything
@@ -176,7 +177,7 @@ def watch(
                 if not reason:
                     yield from _vanished(plan, memory)
                     yield from _ripe(plan, memory, now)
-                is_quiet = not memory.settler and (notices is None or notices.empty())
+                is_quiet = not memory.settler and memory.notices.empty()
                 yield Scanned(files, is_quiet, reason, pause)
                 next_scan = now + pause
             else:
@@ -210,9 +211,9 @@ def _until_next_scan(began: float, reason: str, *, has_events: bool) -> float:
     return min(RESCAN_AT_MOST_S, max(RESCAN_S, (time.monotonic() - began) / share))
 
 
-def _heed(memory: "_Memory", notices: "Notices | None") -> None:
-    while notices is not None and not notices.empty():
-        notice = notices.get()
+def _heed(memory: _Memory) -> None:
+    while not memory.notices.empty():
+        notice = memory.notices.get()
         path = notice if isinstance(notice, str) else notice.path
         memory.settler.forget(path)
         if isinstance(notice, str):
@@ -222,10 +223,13 @@ def _heed(memory: "_Memory", notices: "Notices | None") -> None:
 
 
 def _remembered(
-    plan: WatchPlan, known: dict[str, Sighting], stood: Sequence[tuple[Sighting, float]]
+    plan: WatchPlan,
+    known: dict[str, Sighting],
+    stood: Sequence[tuple[Sighting, float]],
+    notices: Notices,
 ) -> _Memory:
     held = bool(known or stood)
-    memory = _Memory(Settler(plan.settle_s), reported=dict(known), has_held=held)
+    memory = _Memory(Settler(plan.settle_s), notices, reported=dict(known), has_held=held)
     for sighting, seconds in (each for each in stood if each[0].path not in known):
         memory.settler.see(_seen(plan, sighting), time.monotonic() - seconds)
         memory.unfinished[sighting.path] = (sighting, "", False)
@@ -302,6 +306,9 @@ def _seen(plan: WatchPlan, sighting: Sighting) -> Sighting:
 
 def _ripe(plan: WatchPlan, memory: _Memory, now: float) -> Iterator[Event]:
     for sighting in memory.settler.settled(now):
+        _heed(memory)
+        if sighting.path not in memory.settler:
+            continue  # it became known while others were looked at
         given_up = memory.settler.quiet_for(sighting.path, now) >= plan.interrupted_after_s
         is_known = memory.unfinished.get(sighting.path, (None,))[0] == sighting
         if is_known and not given_up and sighting.path not in memory.again:

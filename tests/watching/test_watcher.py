@@ -245,12 +245,13 @@ def test_a_file_that_became_known_meanwhile_is_not_looked_into_until_it_changes(
         looked_into.append(path.name)
         return ""
 
-    notices.put(sighting)
+    tifffile.imwrite(tmp_path / "b.tif", PIXELS)
     with Watching(tmp_path, notices=notices, why_not_whole=look) as watching:
-        time.sleep(1.0)
-        assert looked_into == []
+        notices.put(sighting)
+        assert watching.until(lambda: watching.finished() == ["b.tif"])
+        assert looked_into == ["b.tif"]
         tifffile.imwrite(tmp_path / "a.tif", PIXELS + 1)
-        assert watching.until(lambda: watching.finished() == ["a.tif"])
+        assert watching.until(lambda: watching.finished() == ["a.tif", "b.tif"])
 
 
 STOOD = [(Sighting("a.tif", 0, 1), 5.0), (Sighting("given up.tif", 9, 1), float("inf"))]
