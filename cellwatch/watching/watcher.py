@@ -17,7 +17,7 @@ from cellwatch.watching.settle import SETTLE_S, Settler, Sighting
 TICK_S = 0.1
 RESCAN_S = 10.0  # between scans, if these are quick
 RESCAN_AT_MOST_S = 600.0
-SCAN_SHARE = 0.01  # of the time that scans of a large folder may take beside events of the kernel
+SCAN_SHARE = 0.004  # of the time that scans of a large folder may take beside events of the kernel
 SCAN_SHARE_ALONE = 0.1  # and where there are none
 OFFLINE_RETRY_S = 5.0
 INTERRUPTED_AFTER_S = 600.0  # an incomplete file that does not change for so long was given up
