@@ -149,6 +149,10 @@ def _show_target(target: "TargetMasks") -> None:
         f"diameter {target.diameter or 0:.1f} px ({params['diameter']}), "
         f"{params.get('precision', 'float32')}"
     )
+    if target.confidence is not None:
+        typer.echo(
+            f"    confidence {target.confidence:.2f} (0 to 1; below {doubts.UNSURE:g}: doubtful)"
+        )
     if target.novelty is not None:
         typer.echo(
             f"    novelty {target.novelty:.2f} (up to 1: like the training images; above "

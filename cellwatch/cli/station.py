@@ -131,6 +131,18 @@ def _missing(folder: Path) -> str:
     return f" (nor is {folder.parent}: is the path right, and its disk mounted?)"
 
 
+def _paused(config: "Config") -> list[str]:
+    from cellwatch.storage.reports.pauses import pauses
+    from cellwatch.storage.reports.station import LEDGER, reader
+
+    with reader(config.state.folder / LEDGER) as db:
+        return [
+            f"{f'folder {each.watch!r}' if each.watch else 'everything'} is paused by {each.by}: "
+            "what waits is not segmented until cellwatch resume"
+            for each in pauses(db)
+        ]
+
+
 def run(
     config: ConfigOption = None,
     once: Annotated[
@@ -154,5 +166,7 @@ def run(
         bad = {s: n for s, n in ended.items() if n and s not in ("done", "skipped", "waiting")}
         summary = ", ".join(f"{n} {s}" for s, n in {"done": ended["done"], **bad}.items())
         tell(summary)
+        for line in _paused(checked):
+            complain(line)
         if strict and bad:
             raise typer.Exit(EXIT_FAILED)

@@ -27,7 +27,8 @@ def test_a_pause_holds_images_and_what_is_put_first_goes_first(station):
     said = station.command("pause").stdout
     assert "paused: images are taken in, and none is begun (cellwatch resume)" in said
 
-    station.command("run", "--once", check=False)
+    told = station.command("run", "--once", check=False).stderr
+    assert "everything is paused by " in told
 
     assert station.counts() == {"queued": 3}
     assert "all is paused by " in station.command("status", check=False).stdout

@@ -154,9 +154,12 @@ def why_left_alone(db: Database, arrival: Arrival) -> str:
 def skip_all(db: Database, arrivals: Sequence[Arrival], reason: str, now: datetime) -> None:
     """Record files that are left alone, all in one transaction."""
     with transaction(db):
-        for arrival in arrivals:
-            if _unfinished(db, arrival) is None:
-                _insert(db, arrival, AcquisitionState.SKIPPED, reason, now)
+        rows = [
+            _row(arrival, AcquisitionState.SKIPPED, reason, now)
+            for arrival in arrivals
+            if _unfinished(db, arrival) is None
+        ]
+        db.table("acquisitions").insert_all(rows)
 
 
 def set_state(
@@ -236,18 +239,21 @@ def facts_of_place(store: str) -> dict[str, str]:
 def _insert(
     db: Database, arrival: Arrival, state: AcquisitionState, reason: str | None, now: datetime
 ) -> AcquisitionId:
-    fingerprint = arrival.fingerprint if state == AcquisitionState.QUEUED else ""
-    table = db.table("acquisitions").insert(
-        {
-            **_facts(arrival),
-            "fingerprint": fingerprint,
-            "state": state,
-            "state_since": iso(now),
-            "reason": reason,
-            "arrived_at": iso(now),
-        }
-    )
+    table = db.table("acquisitions").insert(_row(arrival, state, reason, now))
     return AcquisitionId(int(table.last_pk))  # type: ignore[arg-type]  # None only before an insert
+
+
+def _row(
+    arrival: Arrival, state: AcquisitionState, reason: str | None, now: datetime
+) -> dict[str, Any]:  # Any: columns
+    return {
+        **_facts(arrival),
+        "fingerprint": arrival.fingerprint if state == AcquisitionState.QUEUED else "",
+        "state": state,
+        "state_since": iso(now),
+        "reason": reason,
+        "arrived_at": iso(now),
+    }
 
 
 def _facts(arrival: Arrival) -> dict[str, Any]:  # Any: columns

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
+from zlib import crc32
 
 import numpy as np
 
@@ -121,7 +122,9 @@ def simulate(
     if scenario not in WRITERS:
         raise UsageError(f"there is no scenario '{scenario}'; there are {', '.join(WRITERS)}")
     folder.mkdir(parents=True, exist_ok=True)
-    instrument = Instrument(folder, size, np.random.default_rng(seed), pause_s)
+    # Of each scenario other pictures: two of them in one station are no copies of each other.
+    rng = np.random.default_rng([seed, crc32(scenario.encode())])
+    instrument = Instrument(folder, size, rng, pause_s)
     written = []
     write, _ = WRITERS[scenario]
     for entry in write(instrument, n_images):

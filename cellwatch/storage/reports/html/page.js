@@ -60,6 +60,7 @@ function picture(path, alt) {
 function tile(image, why) {
   const counted = image.rois == null ? image.state : plural(image.rois, "ROI");
   const text = el("div", { class: "text" }, el("div", { text: image.file }),
+    el("div", { class: "soft", text: image.experiment }),
     el("div", { class: "soft", text: `${counted} · ${local(image.at)}` }));
   if (why) text.append(el("div", { class: "why", text: why }));
   return el("button", { class: "tile", type: "button", onclick: () => openDetail(image) },
