@@ -27,6 +27,7 @@ from cellwatch.core.segment import Segmentation, segment
 from cellwatch.core.styles import novelty_of
 from cellwatch.records import ChannelChoice
 from cellwatch.storage.datasets.pairs import find_pairs, load_pair
+from cellwatch.storage.reports.doubts import UNSURE
 from cellwatch.zoo.cards import find_model
 
 SETS = ("base", "adapt")
@@ -172,13 +173,17 @@ def draw(rows: list[dict], path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6, 5))
-    for name in dict.fromkeys(row["set"] for row in rows):
+    figure, axes = plt.subplots(figsize=(8, 5))
+    colours = plt.get_cmap("tab20").colors
+    for number, name in enumerate(dict.fromkeys(row["set"] for row in rows)):
         of = [row for row in rows if row["set"] == name]
-        axes.scatter([row[SCORE] for row in of], [row["ap50"] for row in of], s=14, label=name)
+        at = [row[SCORE] for row in of], [row["ap50"] for row in of]
+        colour = colours[(2 * number) % 20 + number // 10]
+        axes.scatter(*at, s=16, label=name, color=colour)
+    axes.axvline(UNSURE, color="grey", linewidth=0.8, linestyle="--")
     axes.set_xlabel("confidence, without ground truth")
     axes.set_ylabel("AP@0.5")
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
