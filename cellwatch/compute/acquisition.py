@@ -10,7 +10,7 @@ import numpy as np
 
 from cellwatch.compute.device import trim_memory
 from cellwatch.compute.memory import LABELS_IN_MEMORY
-from cellwatch.compute.model_result import ModelResult, PlaneFacts, facts_of
+from cellwatch.compute.model_result import ModelResult, PlaneFacts, facts_of, notes_of_planes
 from cellwatch.compute.models import Chooser, Model, channels_for
 from cellwatch.core.arrays import Float32, Float64, Int32
 from cellwatch.core.channels import take_channels
@@ -101,9 +101,7 @@ def _target(
     labels, planes, card, params = found.labels, found.planes, found.model.card, task.params
     n_apart = _planes_apart(labels, params)
     notes = [*task.image.info.notes, *found.notes, *([why.why] if why and why.why else [])]
-    for index, plane in enumerate(planes):
-        where = f"plane {index}: " if len(planes) > 1 else ""
-        notes += [where + note for note in plane.notes]
+    notes += notes_of_planes([plane.notes for plane in planes])
     if n_apart:
         notes.append(_told_apart(labels, n_apart))
     summary = found.summary

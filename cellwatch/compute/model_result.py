@@ -1,5 +1,6 @@
 """What a model made of an image, how sure it is of it, and whether another model did better."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from cellwatch.core.channels import Channel
 from cellwatch.core.confidence import image_confidence, roi_confidences, roi_probabilities
 from cellwatch.core.segment import Segmentation
 
+NUMBER = re.compile(r"\d+(?:[.]\d+)?")
 UNSURE = 0.7  # mean cell probability; below it a chosen model is compared with the general one
 # Times as much found. On T98G cells, which it knows less well, the general network finds up to 4.2
 # times as much as their specialist; on cytology, which that does not know, 19 times and more.
@@ -124,3 +126,40 @@ def facts_of(found: Segmentation, cells: Float32) -> PlaneFacts:
         float(cells[labels > 0].sum(dtype=np.float64)),
         labels.size,
     )
+
+
+def notes_of_planes(notes: Sequence[Sequence[str]]) -> list[str]:
+    """Return the notes of all planes; those that differ in their numbers alone are told once.
+
+    Examples
+    --------
+    >>> notes_of_planes([["flat"], [], ["flat"], ["flat"], ["flat"]])
+    ['planes 0, 2-4: flat']
+    >>> notes_of_planes([["no ROI at 20.1 px"], ["no ROI at 21.4 px"], []])
+    ['planes 0-1: no ROI at 20.1 px (numbers of plane 0)']
+    >>> notes_of_planes([["flat"]])
+    ['flat']
+    """
+    if len(notes) == 1:
+        return list(notes[0])
+    alike: dict[str, list[tuple[int, str]]] = {}
+    for index, said in enumerate(notes):
+        for note in said:
+            alike.setdefault(NUMBER.sub("#", note), []).append((index, note))
+    lines = []
+    for found in alike.values():
+        first, note = found[0]
+        of_first = f" (numbers of plane {first})" if len({text for _, text in found}) > 1 else ""
+        lines.append(f"{_named([index for index, _ in found])}: {note}{of_first}")
+    return lines
+
+
+def _named(indices: Sequence[int]) -> str:
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    spans = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    return f"plane{'s' if len(indices) > 1 else ''} {', '.join(spans)}"
