@@ -25,7 +25,7 @@ LOST_AT = 60  # frame
 SHARP, BLURRED = 1.2, 6.0  # px, sigma of the optics' blur
 COMMAND = [sys.executable, "-m", "cellwatch"]
 CONFIG = """
-watch: [{folder: images, settle: 1s, pixel_size_um: 0.65}]
+watch: [{folder: images, settle: 1s}]
 output: {folder: masks, preview: false}
 state: {folder: state}
 """
@@ -34,8 +34,8 @@ state: {folder: state}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--healthy", type=int, default=10, help="runs")
-    parser.add_argument("--frames", type=int, default=70)
-    parser.add_argument("--size", type=int, default=192, help="side of the images, px")
+    parser.add_argument("--frames", type=int, default=66)
+    parser.add_argument("--size", type=int, default=160, help="side of the images, px")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cellwatch-focus-") as name:

@@ -69,13 +69,16 @@ class Settler:
         self._since.pop(path, None)
 
     def settled(self, now: float) -> list[Sighting]:
-        """Return the files that have stood still for the quiet time, oldest first."""
+        """Return the files that have stood still for the quiet time, oldest first.
+
+        Of those that were first seen together, as a backlog is, that which was written first.
+        """
         ready = [
-            (since, sighting)
+            (since, sighting.mtime_ns, sighting.path, sighting)
             for sighting, since in self._since.values()
             if now - since >= self._quiet_s
         ]
-        return [sighting for _, sighting in sorted(ready, key=lambda pair: pair[0])]
+        return [sighting for *_, sighting in sorted(ready, key=lambda each: each[:3])]
 
     def quiet_for(self, path: str, now: float) -> float:
         """Return for how long a file has stood still, in s."""

@@ -35,3 +35,11 @@ def test_the_oldest_settled_comes_first_and_forgotten_ones_never():
 
     assert [s.path for s in settler.settled(10)] == ["c", "b"]
     assert len(settler) == 2
+
+
+def test_of_those_that_were_found_together_the_one_that_was_written_first_comes_first():
+    settler = Settler(1.0)
+    for name, written in (("t10", 30), ("t2", 20), ("t1", 20), ("t0", 10)):
+        settler.see(Sighting(name, 1, written), 0.0)
+
+    assert [s.path for s in settler.settled(10)] == ["t0", "t1", "t2", "t10"]
