@@ -13,6 +13,10 @@ MANY = 10_000  # rows of the review queue that are looked through
 TAKEN_OUT = """(SELECT max(k.checked_out_at) FROM checkouts k
                 WHERE k.acquisition_id = q.acquisition_id AND k.is_mirrored = 0) AS taken_out"""
 UNSURE = 0.75  # a lower mean confidence is worth a look
+# Of an acquisition `a` and its target `t`: nobody has corrected it.
+NOT_CORRECTED = """NOT EXISTS (
+    SELECT 1 FROM corrections c WHERE c.acquisition_id = a.id AND c.target = t.name
+    AND c.state IN ('trainable', 'used'))"""
 NOTED = "a.file_notes IS NOT NULL"  # what a file does not say was guessed, or said otherwise
 # Files that were written to since, whose masks in place are of what they held before.
 OUTDATED = """
@@ -89,9 +93,7 @@ def review_queue(db: sqlite3.Connection, limit: int = 20) -> list[ForReview]:
         FROM acquisitions a JOIN targets t ON t.acquisition_id = a.id
         WHERE a.superseded_by IS NULL AND t.state = 'done'
               AND (t.novelty > ? OR t.confidence < ? OR t.rois = 0 {noted})
-              AND NOT EXISTS (SELECT 1 FROM corrections c
-                              WHERE c.acquisition_id = a.id AND c.target = t.name
-                              AND c.state IN ('trainable', 'used'))
+              AND {NOT_CORRECTED}
         ORDER BY t.rois > 0 AND coalesce(t.novelty, 0) <= ? AND coalesce(t.confidence, 1) >= ?,
                  max(coalesce(t.novelty, 0) / ?, 1 - coalesce(t.confidence, 1)) DESC, a.id DESC
         LIMIT ?
@@ -110,8 +112,9 @@ def doubts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
     Returns
     -------
     mapping
-        `images` that are done; `unlike`: by model, those unlike what it was trained on; `empty`:
-        without any ROI; `unsure`: those on which the model was unsure; `noted`: read with a note;
+        `images` that are done; of those that nobody corrected, `unlike`: by model, those unlike
+        what it was trained on; `empty`: without any ROI; `unsure`: those on which the model was
+        unsure; `noted`: read with a note;
         `outdated`: overwritten, and not done again yet; `missing` and `edited`: mask
         stores that changed since they were written.
     """
@@ -120,24 +123,25 @@ def doubts(db: sqlite3.Connection) -> dict[str, Any]:  # Any: JSON
     sql = f"""
         SELECT t.model_id, count(DISTINCT a.id) FROM targets t
         JOIN acquisitions a ON a.id = t.acquisition_id
-        WHERE {done} AND t.novelty > ? GROUP BY t.model_id
+        WHERE {done} AND t.novelty > ? AND {NOT_CORRECTED} GROUP BY t.model_id
     """
     unlike = dict(db.execute(sql, [NOVEL]).fetchall())
     sql = f"""
         SELECT count(*) FROM acquisitions a WHERE {done}
         AND (SELECT sum(t.rois) FROM targets t WHERE t.acquisition_id = a.id) = 0
+        AND EXISTS (SELECT 1 FROM targets t WHERE t.acquisition_id = a.id AND {NOT_CORRECTED})
     """
     empty = db.execute(sql).fetchone()[0]
     sql = f"""
         SELECT count(DISTINCT a.id) FROM targets t JOIN acquisitions a ON a.id = t.acquisition_id
-        WHERE {done} AND t.confidence < ?
+        WHERE {done} AND t.confidence < ? AND {NOT_CORRECTED}
     """
     unsure = db.execute(sql, [UNSURE]).fetchone()[0]
     marks = {"outdated": n_outdated(db)}
     if has_marks(db):
         sql = f"""
             SELECT count(DISTINCT a.id) FROM targets t JOIN acquisitions a
-            ON a.id = t.acquisition_id WHERE {done} AND ({NOTED})
+            ON a.id = t.acquisition_id WHERE {done} AND ({NOTED}) AND {NOT_CORRECTED}
         """
         marks["noted"] = db.execute(sql).fetchone()[0]
         sql = """

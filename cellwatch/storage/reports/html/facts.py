@@ -114,12 +114,13 @@ def _plates(db: sqlite3.Connection) -> list[Facts]:
 
 
 def _experiments(db: sqlite3.Connection) -> list[Facts]:
+    open_ = doubts.NOT_CORRECTED if station.has_loop(db) else "1"
     sql = f"""
         SELECT a.watch, a.experiment, count(DISTINCT a.id) AS images,
                count(DISTINCT CASE WHEN a.state = 'done' THEN a.id END) AS done,
                coalesce(sum(CASE WHEN a.state = 'done' THEN t.rois END), 0) AS rois,
                avg(CASE WHEN a.state = 'done' THEN t.confidence END) AS confidence,
-               count(DISTINCT CASE WHEN a.state = 'done' AND (
+               count(DISTINCT CASE WHEN a.state = 'done' AND {open_} AND (
                      t.rois = 0 OR t.novelty > {doubts.NOVEL} OR t.confidence < {doubts.UNSURE})
                      THEN a.id END) AS doubtful,
                count(DISTINCT CASE WHEN a.id IN (SELECT id FROM failures) THEN a.id END) AS bad,
@@ -202,7 +203,7 @@ def _images(db: sqlite3.Connection, output: Path) -> Facts:
                 round(confidence, 3) if confidence is not None else None,
                 round(novelty, 2) if novelty is not None else None,
                 _number(names, model or ""),
-                _doubts(rois, confidence, novelty, state),
+                0 if is_corrected else _doubts(rois, confidence, novelty, state),
                 is_flagged + 2 * is_corrected,
                 _link(store, output) if state == "done" else "",
             ]

@@ -9,6 +9,15 @@ const images = D.images.map((r) => ({
   at: r[5], rois: r[6], confidence: r[7], novelty: r[8], model: D.names[r[9]], doubt: r[10],
   isFlagged: !!(r[11] & 1), isCorrected: !!(r[11] & 2), preview: r[12],
 }));
+const EXPLAINED = {
+  checkout: "take it out for correction (correct-masks.md says how it comes back)",
+  explain: "everything that is known about it", flag: "mark it for somebody to look at",
+};
+// The field of a plate is called after its well, its file being a list of all fields.
+for (const each of images) {
+  const field = `${each.folder}/${each.file}`.match(/\/([A-Z]{1,2}\d{2})\/(\d+)$/i);
+  each.label = field ? `${field[1]} field ${field[2]}` : each.file;
+}
 const byId = new Map(images.map((each) => [each.id, each]));
 
 function el(tag, attributes = {}, ...children) {
@@ -59,12 +68,12 @@ function picture(path, alt) {
 }
 function tile(image, why) {
   const counted = image.rois == null ? image.state : plural(image.rois, "ROI");
-  const text = el("div", { class: "text" }, el("div", { text: image.file }),
+  const text = el("div", { class: "text" }, el("div", { text: image.label }),
     el("div", { class: "soft", text: image.experiment }),
     el("div", { class: "soft", text: `${counted} · ${local(image.at)}` }));
   if (why) text.append(el("div", { class: "why", text: why }));
   return el("button", { class: "tile", type: "button", onclick: () => openDetail(image) },
-    picture(image.preview, `${image.file}, ${counted}`), text);
+    picture(image.preview, `${image.label}, ${counted}`), text);
 }
 function copyButton(text, label) {
   const button = el("button", { type: "button", text: label });
@@ -77,21 +86,26 @@ function copyButton(text, label) {
   });
   return button;
 }
+const whyOf = (each) => (each.by === "cellwatch" ? each.why : `flagged by ${each.by}${each.why ? `: ${each.why}` : ""}`);
 function openDetail(image) {
-  $("detail-title").textContent = image.file;
+  $("detail-title").textContent = image.label;
   const path = `${image.folder.split("/").slice(1).concat(image.file).join("/")}`;
   const facts = [["Folder", image.folder], ["Experiment", image.experiment], ["State", image.state],
     ["Finished", local(image.at)], ["ROIs", number(image.rois)], ["Model", image.model],
     ["Confidence", fixed(image.confidence)], ["Novelty", fixed(image.novelty)],
     ["Doubts", doubtsOf(image).join("; ")],
+    ["Why", [...D.failures, ...D.waiting].find((each) => each.id === image.id)?.reason],
+    ["To look at", D.review.filter((each) => each.acquisition_id === image.id).map(whyOf).join("; ")],
     ["People", [image.isFlagged && "flagged", image.isCorrected && "corrected"].filter(Boolean).join(", ")]];
   const rows = facts.filter(([, value]) => value).map(([key, value]) =>
     el("tr", {}, el("th", { scope: "row", text: key }), el("td", { text: value })));
-  const commands = ["checkout", "explain", "flag"].map((word) => `cellwatch ${word} ${quoted(path)}`);
+  const words = image.state === "done" ? ["checkout", "explain", "flag"] : ["explain"];
+  const commands = words.map((word) => [`cellwatch ${word} ${quoted(path)}`, EXPLAINED[word]]);
   $("detail-body").replaceChildren(
     ...(image.preview ? [el("img", { src: href(image.preview), alt: `${image.file} with outlines` })] : []),
     el("table", {}, el("tbody", {}, ...rows)),
-    ...commands.map((command) => el("p", {}, el("code", { text: command }), " ", copyButton(command, "Copy"))));
+    ...commands.map(([command, told]) => el("p", {}, el("code", { text: command }), " ",
+      copyButton(command, "Copy"), el("span", { class: "soft", text: ` ${told}` }))));
   $("detail").showModal();
 }
 
@@ -153,22 +167,24 @@ function alertWith(text, isBad = false) {
   $("alerts").append(el("p", { class: isBad ? "alert is-bad" : "alert", text }));
 }
 function showAlerts() {
+  if (D.state === "stopped") alertWith("The daemon does not run: it was stopped, and new images wait until somebody starts it.");
   if (D.trouble) alertWith(`No image is segmented at the moment: ${D.trouble}`, true);
   for (const each of D.alarms) alertWith(`Alarm since ${local(each.raised_at)}: ${each.watch}/${each.experiment}, ${each.target}: ${each.told}`, true);
   for (const each of D.folders) if (each.state === "offline") alertWith(`${each.path} is offline: ${each.reason}`, true);
   for (const each of D.pauses) alertWith(`${each.watch ? `Images in '${each.watch}' are` : "All is"} paused by ${each.by} since ${local(each.since)}`);
   const d = D.doubts;
-  for (const [model, n] of Object.entries(d.unlike || {})) alertWith(`${plural(n, "image")} of ${number(d.images)} are unlike what '${model}' was trained on`);
-  if (d.empty) alertWith(`Nothing was found in ${plural(d.empty, "image")}`);
-  if (d.unsure) alertWith(`The model was unsure of ${plural(d.unsure, "image")}`);
+  for (const [model, n] of Object.entries(d.unlike || {})) alertWith(`Doubtful: ${plural(n, "image")} of ${number(d.images)} are unlike what '${model}' was trained on (look at these first, below)`);
+  if (d.empty) alertWith(`Doubtful: nothing was found in ${plural(d.empty, "image")}`);
+  if (d.unsure) alertWith(`Doubtful: the model was unsure of ${plural(d.unsure, "image")}`);
   if (d.outdated) alertWith(`${plural(d.outdated, "image")} changed since: the masks in place are of what was there before`);
   if (d.missing) alertWith(`${plural(d.missing, "mask store")} are gone since they were written (cellwatch verify)`, true);
   for (const each of D.unread) alertWith(`${plural(each.files, "file")} of a kind that is not read: ${each.suffix}, such as ${each.example}`);
 }
 function showToday() {
   const waiting = (D.counts.queued || 0) + (D.counts.waiting || 0);
-  const cards = [["images done", D.today.done], ["ROIs found", D.today.rois], ["failed or stuck", D.today.bad],
-    ["waiting now", waiting], ["being segmented", D.counts.running], ["done in all", D.counts.done], ["flagged", D.flagged]];
+  const cards = [["images done today", D.today.done], ["ROIs found today", D.today.rois], ["failures today", D.today.bad],
+    ["waiting now", waiting], ["being segmented", D.counts.running], ["alarms now", D.alarms.length],
+    ["done in all", D.counts.done], ["flagged", D.flagged]];
   $("cards").replaceChildren(...cards.map(([name, n]) =>
     el("div", { class: "card" }, el("b", { text: number(n) }), el("span", { class: "soft", text: name }))));
   if (!D.hours.length) return;
@@ -198,8 +214,7 @@ function fill(gallery, tiles) {
 function showGalleries() {
   const first = D.review.map((each) => {
     const image = byId.get(each.acquisition_id);
-    const why = each.by === "cellwatch" ? each.why : `flagged by ${each.by}${each.why ? `: ${each.why}` : ""}`;
-    return image && tile(image, why);
+    return image && tile(image, whyOf(each));
   }).filter(Boolean);
   fill($("review-gallery"), first);
   $("review").hidden = !first.length;
@@ -232,15 +247,16 @@ function showPlates() {
     const head = el("tr", {}, el("td"), ...columns.map((c) => el("th", { scope: "col", text: String(c) })));
     const body = rows.map((r) => el("tr", {}, el("th", { scope: "row", text: letters(r) }), ...columns.map((c) => cell(at.get(`${r},${c}`)))));
     const fewest = wells.filter((w) => w.done).sort((a, b) => a.rois_a_field - b.rois_a_field)[0];
+    const summed = "; the numbers are ROIs in all fields of a well";
     $("plate-maps").append(el("div", { class: "plate" }, el("h3", { text: `${plate.plate}: ${target}` }),
-      el("p", { class: "soft", text: `${plate.done} of ${plural(plate.fields, "field")} done${plate.bad ? `, ${plate.bad} bad` : ""}${fewest ? `; fewest in ${fewest.well} (${fixed(fewest.rois_a_field, 1)} a field)` : ""}` }),
+      el("p", { class: "soft", text: `${plate.done} of ${plural(plate.fields, "field")} done${plate.bad ? `, ${plate.bad} failed` : ""}${fewest ? `; fewest in ${fewest.well} (${fixed(fewest.rois_a_field, 1)} a field)` : ""}${summed}` }),
       el("table", {}, el("tbody", {}, head, ...body))));
   }
 }
 function showExperiments() {
   table($("experiment-table"), [
     ["Experiment", (e) => `${e.watch}/${e.experiment}`], ["Images", (e) => e.images, true, (e) => number(e.images)],
-    ["Done", (e) => e.done, true, (e) => number(e.done)], ["Bad", (e) => e.bad, true, (e) => number(e.bad)],
+    ["Done", (e) => e.done, true, (e) => number(e.done)], ["Failures", (e) => e.bad, true, (e) => number(e.bad)],
     ["Doubtful", (e) => e.doubtful, true, (e) => number(e.doubtful)],
     ["ROIs an image", (e) => (e.done ? e.rois / e.done : null), true, (e) => (e.done ? fixed(e.rois / e.done, 1) : "")],
     ["Confidence", (e) => e.confidence, true, (e) => fixed(e.confidence)], ["Model", (e) => e.models || ""],
@@ -269,7 +285,7 @@ function showCourse() {
   const done = images.filter((each) => each.state === "done" && each.at).slice(0, 3000);
   const names = [...new Set(done.map((each) => each.experiment))].slice(0, COLOURS.length);
   const of = (value) => names.map((name) => ({ name, points: done.filter((i) => i.experiment === name && value(i) != null)
-    .slice(0, 500).map((i) => [new Date(i.at).getTime(), value(i), i.file]) }));
+    .slice(0, 500).map((i) => [new Date(i.at).getTime(), value(i), i.label]) }));
   const made = [chart("ROIs in each image", of((i) => i.rois)), chart("Confidence of each image", of((i) => i.confidence), "share")].filter(Boolean);
   $("charts").replaceChildren(...made);
   $("course").hidden = !made.length;
@@ -279,7 +295,7 @@ function showLearning() {
   for (const group of D.groups) {
     const counts = Object.entries(group.corrections).map(([state, n]) => `${n} ${state}`).join(", ");
     const box = el("div", {}, el("h3", { text: `Group ${group.group}` }),
-      el("p", { text: `Uses ${group.model || "its base"}${group.verdict ? ` (${group.verdict} ${group.since.slice(0, 10)})` : " (as configured)"}${counts ? `; corrections: ${counts}` : ""}` }),
+      el("p", { text: `Uses ${group.model || "its base"}${group.verdict ? ` (${group.verdict} ${group.since.slice(0, 10)})` : " (as configured)"}${counts ? `; corrections: ${counts}, of ${plural(new Set(group.effort.map((e) => e.path)).size, "image")}` : ""}` }),
       el("p", { text: group.told }));
     const seen = group.effort.filter((e) => e.is_unseen);
     const curve = chart("Before each correction: AP@0.5 of the masks, and the share of ROIs done by hand", [
@@ -301,14 +317,14 @@ function showLearning() {
 function showFailures() {
   const rows = [...D.failures, ...D.waiting];
   table($("failure-table"), [["Image", (f) => f.path], ["State", (f) => f.state], ["Why", (f) => f.reason || ""],
-    ["Since", (f) => f.state_since, false, (f) => local(f.state_since)], ["Again", (f) => f.retry_at, false, (f) => local(f.retry_at)]], rows);
+    ["Since", (f) => f.state_since, false, (f) => local(f.state_since)], ["Tried again", (f) => f.retry_at, false, (f) => local(f.retry_at)]], rows);
   $("failures").hidden = !rows.length;
 }
 function showImages() {
   const draw = table($("image-table"), [
-    ["Image", (i) => i.file], ["Folder", (i) => i.folder], ["State", (i) => i.state], ["ROIs", (i) => i.rois, true, (i) => number(i.rois)],
+    ["Image", (i) => i.label], ["Folder", (i) => i.folder], ["State", (i) => i.state], ["ROIs", (i) => i.rois, true, (i) => number(i.rois)],
     ["Confidence", (i) => i.confidence, true, (i) => fixed(i.confidence)], ["Novelty", (i) => i.novelty, true, (i) => fixed(i.novelty)],
-    ["Model", (i) => i.model], ["Doubt", (i) => (i.isFlagged ? 8 : 0) + i.doubt, false, (i) => [i.isFlagged && "flagged", ...doubtsOf(i)].filter(Boolean).join("; ")],
+    ["Model", (i) => i.model], ["Doubt", (i) => (i.isFlagged ? 8 : 0) + i.doubt, false, (i) => [i.isFlagged && "flagged", i.isCorrected && "corrected", ...doubtsOf(i)].filter(Boolean).join("; ")],
     ["When", (i) => i.at, false, (i) => local(i.at)]], images.slice(), openDetail);
   draw.isPaged = true;
   const options = (values) => [el("option", { value: "", text: "all" }), ...values.map((v) => el("option", { value: v, text: v }))];
