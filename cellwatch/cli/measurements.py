@@ -5,6 +5,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -17,6 +18,7 @@ from cellwatch.errors import UsageError
 if TYPE_CHECKING:
     from cellwatch.storage.reports.station import Segmented
 
+NONE_SEGMENTED = "no image of an experiment '{}' is segmented (cellwatch status)"
 FIRST = ("watch", "experiment", "path", "plate", "well", "field")
 
 
@@ -41,7 +43,7 @@ def measurements(
     """Write one row for each ROI: image, place, size, shape and intensities. Without --out: CSV.
 
     Each image's own table lies beside its masks (output: also: [csv]); this puts them together.
-    With --images none is needed: the ledger has how many ROIs an image has, and how large they are.
+    --images needs no such tables: the ledger records the number and the size of the ROIs.
     """
     station = read_station(config)
     if images:
@@ -51,9 +53,7 @@ def measurements(
     with ledger_of(station) as db:
         found = list(_tables(db, experiment, _moment(since)))
     if experiment and not found and not since:
-        raise UsageError(
-            f"no image of an experiment '{experiment}' is segmented (cellwatch status)"
-        )
+        raise UsageError(NONE_SEGMENTED.format(experiment))
     tables = [(row, path) for row, path in found if path is not None]
     if out is None:
         _write_csv(sys.stdout, tables)
@@ -73,11 +73,16 @@ def _write_images(
 ) -> None:
     from cellwatch.storage.reports.image_table import COLUMNS, image_rows
 
+    rows = image_rows(db, experiment, since)
+    first = next(rows, None)  # a ledger that lacks something says so before a file is written
+    if first is None and experiment and not since:
+        raise UsageError(NONE_SEGMENTED.format(experiment))
+
     def write(file: TextIO) -> int:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         n = 0
-        for row in image_rows(db, experiment, since):
+        for row in chain([first] if first else [], rows):
             writer.writerow(["" if value is None else value for value in row])
             n += 1
         return n
@@ -87,19 +92,19 @@ def _write_images(
 
 
 def _into(out: Path, write: Callable[[TextIO], int]) -> int:
-    # Parquet is made of a CSV file beside it, some megabytes at a time.
+    # Aside first; Parquet is made of that CSV file, some megabytes at a time.
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"{out}: name a .csv or a .parquet file")
-    if out.suffix == ".csv":
-        with out.open("w", encoding="utf-8", newline="") as file:
-            return write(file)
     from cellwatch.storage.masks.measurements import csv_to_parquet
 
     aside = out.with_name(f".{out.name}.csv")
     try:
         with aside.open("w", encoding="utf-8", newline="") as file:
             n = write(file)
-        csv_to_parquet(aside, out)
+        if out.suffix == ".csv":
+            aside.replace(out)
+        else:
+            csv_to_parquet(aside, out)
     finally:
         aside.unlink(missing_ok=True)
     return n

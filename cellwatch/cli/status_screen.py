@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cellwatch.cli.console import counted, local_time
-from cellwatch.cli.status_training import learning_lines, spelled
+from cellwatch.cli.status_training import clock, learning_lines, spelled
 from cellwatch.records import AcquisitionState, DaemonState
 from cellwatch.storage.ledger.locking import DAEMON
 from cellwatch.storage.ledger.path_text import printable
+from cellwatch.storage.reports import pace
 
 RUNS = (DaemonState.RUNNING, DaemonState.DEGRADED)
 SCAN_LATE_S = 60.0  # after the time at which a folder was to be looked into
@@ -53,10 +54,7 @@ def fitted(parts: Sequence[Sequence[str]], width: int, height: int) -> list[str]
     >>> fitted([["running"], ["watching a", "watching b", "watching c"]], 20, 3)
     ['running', 'watching a', '… and 2 more lines']
     """
-    wrapped = [
-        [row for line in part for row in textwrap.wrap(line, width, subsequent_indent="  ")]
-        for part in parts
-    ]
+    wrapped = [[row for line in part for row in _wrapped(line, width)] for part in parts]
     shown = [len(part) for part in wrapped]
     while sum(shown) > max(height, len(shown)):
         longest = max(range(len(shown)), key=shown.__getitem__)
@@ -67,6 +65,10 @@ def fitted(parts: Sequence[Sequence[str]], width: int, height: int) -> list[str]
         if n < len(part):
             lines.append(f"… and {len(part) - n + 1} more lines")
     return lines
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    return textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _folder(folder: Facts, now: datetime) -> str:
@@ -153,7 +155,8 @@ def _pace(facts: Facts, now: datetime) -> list[str]:
     speed, to_do = facts["speed"], facts["to_do"]
     lines = []
     if speed.get("acquisitions"):
-        hour = f", {n} done in the last hour" if (n := speed["last_hour"]) else ""
+        n = speed["last_hour"]
+        hour = f", {n}{' or more' if n >= pace.MANY else ''} done in the last hour" if n else ""
         lines.append(
             f"{speed['seconds']:.1f} s an acquisition, {speed['rois'] or 0} ROIs in the "
             f"last {speed['acquisitions']}{hour}"
@@ -163,16 +166,12 @@ def _pace(facts: Facts, now: datetime) -> list[str]:
         lines.append(f"segmented with {listed}")
     if facts["left_s"] is not None and to_do > 1 and facts["state"] in RUNS:
         left = timedelta(seconds=facts["left_s"])
-        clock = f", until {_clock(now + left, now)}" if facts["left_s"] > CLOCK_FROM_S else ""
-        lines.append(f"about {spelled(facts['left_s'])} for the {to_do} that wait{clock}")
+        is_far = facts["left_s"] > CLOCK_FROM_S
+        end = f", done at about {clock(now + left, now)}" if is_far else ""
+        lines.append(f"about {spelled(facts['left_s'])} for the {to_do} that wait{end}")
     if facts["state"] in RUNS and facts["disk"]:
         lines.append(facts["disk"])
     return lines
-
-
-def _clock(moment: datetime, now: datetime) -> str:
-    there, here = moment.astimezone(), now.astimezone()
-    return there.strftime("%H:%M" if there.date() == here.date() else "%a %H:%M")
 
 
 def doubt_of(doubts: dict[str, Any]) -> str:  # Any: JSON

@@ -75,8 +75,8 @@ def _training(training: dict[str, Any], now: datetime) -> str:  # Any: JSON
     stage = training.get("stage") or "starting"
     left = ""
     if (seconds := training.get("left_s")) is not None:
-        end = (now + timedelta(seconds=seconds)).isoformat()
-        left = f", about {spelled(seconds)} to go, until {local_time(end)[-8:-3]}"
+        end = clock(now + timedelta(seconds=seconds), now)
+        left = f", about {spelled(seconds)} to go, done at about {end}"
     return f"training {training['model_id']}: {stage}, step {training.get('step', 0)}{of}{left}"
 
 
@@ -88,6 +88,12 @@ def _mixed(mixed: dict[str, Any]) -> str:  # Any: JSON
         f"{mixed['models']} models ({mixed['model_ids']}); "
         + (f"{to_redo} of its images are being redone" if to_redo else f"make it one: {rerun}")
     )
+
+
+def clock(moment: datetime, now: datetime) -> str:
+    """Return a time of day for people, with the day of the week unless it is today."""
+    there, here = moment.astimezone(), now.astimezone()
+    return there.strftime("%H:%M" if there.date() == here.date() else "%a %H:%M")
 
 
 def spelled(seconds: float) -> str:

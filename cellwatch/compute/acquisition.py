@@ -123,6 +123,7 @@ def _target(
         median_area=summary["median_area"],
         covered=summary["covered"],
         intensity=summary["intensity"],
+        pixel_size_um=task.pixel_size_um,
     )
     provenance = {
         "model": {"id": card.id, "sha256": card.sha256},

@@ -50,6 +50,7 @@ def adopt(job: Job, store: Path, sha256: str, seconds: float) -> Outcome | None:
             median_area=facts.get("median_area"),
             covered=facts.get("covered"),
             intensity=facts.get("intensity"),
+            pixel_size_um=facts.get("pixel_size_um"),
         )
         for name, facts in said["targets"].items()
     )
@@ -84,6 +85,8 @@ def _is_same_work(job: Job, said: dict[str, Any], sha256: str) -> bool:  # Any: 
         name: (asked_for(facts), _telling(facts["params"]), facts["algorithm_version"])
         for name, facts in said["targets"].items()
     }
+    if not job.former_store and any(CONFIDENCE not in each for each in said["targets"].values()):
+        return False  # made before it was measured so; of an image that moved it is taken as it is
     declared = {"axes": job.axes, "pixel_size_um": job.pixel_size_um}
     if said.get("ome_zarr", "0.5") != job.ome_zarr:
         return False

@@ -78,7 +78,7 @@ class ModelResult:
         return float(np.maximum(0.0, 2 * self.probabilities - 1).sum())
 
     @property
-    def covered(self) -> float:
+    def weighted_area(self) -> float:
         """Return the pixels of what was found, each ROI's multiplied by its weight."""
         areas = np.concatenate([plane.areas for plane in self.planes])
         return float((np.maximum(0.0, 2 * self.probabilities - 1) * areas).sum())
@@ -91,7 +91,7 @@ class ModelResult:
         """
         if not self.weight:
             return False
-        return self.covered >= other.covered or self.weight > BY_FAR * other.weight
+        return self.weighted_area >= other.weighted_area or self.weight > BY_FAR * other.weight
 
     @property
     def doubt(self) -> str:
@@ -123,7 +123,7 @@ def facts_of(found: Segmentation, cells: Float32) -> PlaneFacts:
         each,
         np.bincount(labels.ravel())[1:],
         image_confidence(labels, cellprob, each),
-        float(cells[labels > 0].sum(dtype=np.float64)),
+        float(np.nan_to_num(cells[labels > 0], nan=0, posinf=0, neginf=0).sum(dtype=np.float64)),
         labels.size,
     )
 

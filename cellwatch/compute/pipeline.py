@@ -166,7 +166,8 @@ def compute(
         with writing(store):
             write_plate_around(job)  # its writer may have been killed before
         labels = {t: read_labels(store, t) for t in _names(job)}
-        known = {t: [np.asarray(each)] for t in labels if (each := read_confidences(store, t))}
+        names = {each.name for each in adopted.targets if each.confidence is not None}
+        known = {t: [np.asarray(each)] for t in names if (each := read_confidences(store, t))}
         made = Made(labels, adopted.targets, known)
         if needs_image(job):
             with contextlib.closing(_opened(job)) as image:

@@ -21,7 +21,7 @@ class DiskSpace:
 
     def __init__(self) -> None:
         self.trouble = ""
-        self.told = ""  # for `status`
+        self.room_text = ""  # for `status`
         self._look_at = 0.0
         self._warn_at: dict[Path, float] = {}
 
@@ -39,7 +39,9 @@ class DiskSpace:
         if now >= self._look_at:
             self._look_at = now + LOOK_EVERY_S
             room = free_bytes(output)
-            self.told = f"{room / 1e9:,.1f} GB free for masks in {output}" if room else ""
+            self.room_text = (
+                f"{room / 1e9:,.1f} GB free for masks in {output}" if room is not None else ""
+            )
             self.trouble = next(
                 (
                     f"the disk of {folder} has {free / 1e6:,.0f} MB left, and {least / 1e6:,.0f} "

@@ -13,20 +13,21 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from cellwatch.config.schema import Watch
+from cellwatch.daemon.arrival_facts import arrival_of, known_by_name
 from cellwatch.daemon.inspection import FromWatcher, Listed, PartOf, looked_into, wanted_in
 from cellwatch.daemon.inspector import Inspector
+from cellwatch.daemon.set_arrivals import take_gone, take_part, take_parts
 from cellwatch.daemon.share_lister import ShareLister
 from cellwatch.daemon.summaries import Later, Summaries
 from cellwatch.files.members import container_of
 from cellwatch.files.patience import is_gone
 from cellwatch.images import sets
-from cellwatch.images.suffixes import INDICES, suffix_of, unread_suffixes
+from cellwatch.images.suffixes import unread_suffixes
 from cellwatch.images.whole import why_not_whole
 from cellwatch.records import Acquisition, AcquisitionState, ImageInfo
 from cellwatch.storage.ledger import acquisitions, lookup, moves, places, service, set_files
 from cellwatch.storage.ledger.path_text import text_path
 from cellwatch.storage.masks.paths import store_path
-from cellwatch.watching.names import experiment_of
 from cellwatch.watching.scanner import LOCAL, Lister
 from cellwatch.watching.settle import Sighting
 from cellwatch.watching.watcher import (
@@ -138,7 +139,7 @@ def skip_existing(db: Database, watched: Watch, now: datetime) -> int:
         since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9
     with closing(_lister_for(watched)) as lister:
         old = [
-            _arrival(watched, sighting, "", _by_name(watched, sighting))
+            arrival_of(watched, sighting, "", ImageInfo(sighting.path))
             for sighting in lister.scan(watched.folder, wanted_in(watched))
             if (since is None or sighting.mtime_ns < since)
             and sets.index_by_name(watched.folder / sighting.path) is None
@@ -161,21 +162,19 @@ def take_in(
     if isinstance(event, Scanned):
         _take_scan(db, report, event, now)
     elif isinstance(event, PartOf):
-        _take_part(db, watched, event, now)
+        take_part(db, watched, event, now)
     elif isinstance(event, Listed):
         if event.is_apart:
             path = str(watched.folder / event.sighting.path)
             acquisitions.drop_unfinished(db, watched.name, path)
         set_files.note(db, watched.name, event.sighting, event.sighting.path)
-        _take_parts(db, watched, event.sighting.path, now)
+        take_parts(db, watched, event.sighting.path, now)
     elif isinstance(event, Gone):
-        if set_files.count(db, watched.name, event.path):
-            return ""  # a set whose files are here waits for the one that lists them
-        acquisitions.note_gone(db, watched.name, str(watched.folder / event.path), now)
+        take_gone(db, watched, event.path, now)
     elif isinstance(event, Unfinished):
         given_up = event.is_given_up
         state = AcquisitionState.INTERRUPTED if given_up else AcquisitionState.WAITING
-        arrival = _arrival(watched, event.sighting, "", _by_name(watched, event.sighting))
+        arrival = arrival_of(watched, event.sighting, "", known_by_name(watched, event.sighting))
         acquisitions.note_waiting(db, arrival, state, event.reason, now)
         if given_up:
             line = f"{event.sighting.path} is not whole: {event.reason}"
@@ -221,7 +220,7 @@ def _take_finished(
     where: tuple[Path, datetime, Summaries | Later],
 ) -> str:
     watched, (output, now, summaries) = report.watch, where
-    arrival = _arrival(watched, sighting, report.fingerprint, info)
+    arrival = arrival_of(watched, sighting, report.fingerprint, info)
     if info.reason:
         acquisitions.note_waiting(db, arrival, AcquisitionState.FAILED, info.reason, now)
         line = f"{arrival.path} cannot be used: {info.reason}"
@@ -256,35 +255,6 @@ def _moved(db: Database, arrival: acquisitions.Arrival) -> Acquisition | None:
     return next((a for a in alike if is_gone(Path(text_path(a.path)))), None)
 
 
-def _take_part(db: Database, watched: Watch, event: PartOf, now: datetime) -> None:
-    # Until its set is looked at again, that has grown: also if the daemon ends in between.
-    set_files.forget(db, watched.name, event.index.path)
-    set_files.note(db, watched.name, event.sighting, event.index.path)
-    path = str(watched.folder / event.sighting.path)
-    acquisitions.drop_unfinished(db, watched.name, path)
-    told = f"it belongs to the set of {event.index.path}"
-    acquisitions.now_a_part(db, watched.name, path, told, now)
-    if event.index.size:
-        return
-    waiting = set_files.count(db, watched.name, event.index.path)
-    name = event.index.path.rpartition("/")[2]
-    files = "1 file waits" if waiting == 1 else f"{waiting} files wait"
-    arrival = _arrival(watched, event.index, "", ImageInfo(event.index.path))
-    reason = f"{name}, which lists the files of the set, is not here: {files} for it"
-    acquisitions.note_waiting(db, arrival, AcquisitionState.WAITING, reason, now)
-
-
-def _take_parts(db: Database, watched: Watch, index: str, now: datetime) -> None:
-    # Files of a set that were taken for images before the file that lists it came.
-    if suffix_of(index) not in INDICES:
-        return
-    told = f"it belongs to the set of {index}"
-    for row in places.beside(db, watched.name, index):
-        path = watched.folder / text_path(row.relative_path)
-        if sets.index_by_name(path) == watched.folder / index:
-            acquisitions.now_a_part(db, watched.name, str(path), told, now)
-
-
 def _why_left_alone(db: Database, watched: Watch, arrival: acquisitions.Arrival) -> str:
     # An image of a file that was there before the folder was watched.
     file = container_of(arrival.relative_path)
@@ -307,33 +277,3 @@ def _unread(watched: Watch, lister: Lister, is_time: bool) -> Mapping[str, Seque
     if not is_time:
         return None
     return lister.unread_in(watched.folder, watched.excluded(), unread_suffixes(watched.include))
-
-
-def _arrival(
-    watched: Watch, sighting: Sighting, content: str, info: ImageInfo
-) -> acquisitions.Arrival:
-    return acquisitions.Arrival(
-        watch=watched.name,
-        path=str(watched.folder / sighting.path),
-        relative_path=sighting.path,
-        experiment=experiment_of(
-            container_of(sighting.path), watched.experiment, _local_date(sighting)
-        ),
-        fingerprint=content,
-        size=sighting.size,
-        mtime_ns=sighting.mtime_ns,
-        info=info,
-        ctime_ns=sighting.ctime_ns,
-    )
-
-
-def _by_name(watched: Watch, sighting: Sighting) -> ImageInfo:
-    # What is known of a file that is not read yet.
-    well, field = sets.place_by_name(watched.folder / sighting.path)
-    return ImageInfo(sighting.path, well=well, field=field)
-
-
-def _local_date(sighting: Sighting) -> str:
-    # By the file's own time: a scan after a night of being switched off finds yesterday's images.
-    seconds = min(sighting.mtime_ns, acquisitions.LATEST_NS) / 1e9
-    return datetime.fromtimestamp(seconds, UTC).astimezone().date().isoformat()

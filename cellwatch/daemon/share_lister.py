@@ -60,6 +60,14 @@ class ShareLister:
         path, *facts = found[0]
         return Sighting(text_path(path), *facts)
 
+    def is_gone(self, root: Path, relative: str) -> bool:
+        """Say whether a file is certainly not there; False where there is no answer."""
+        asked = {"relative": path_text(relative)}
+        try:
+            return bool(self._ask("gone", root, self._look_within_s, **asked)["is_gone"])
+        except OSError:
+            return False
+
     def place_of(self, folder: Path) -> Place | None:
         """Return the device and inode of a folder; None: it is not there, or does not answer."""
         try:
@@ -116,6 +124,8 @@ class Answers:
             wanted = FileFilter(**question["wanted"])
             seen = scanner.look(root, text_path(question["relative"]), wanted)
             return {"files": [_facts(seen)] if seen else []}
+        if kind == "gone":
+            return {"is_gone": scanner.is_gone(root, text_path(question["relative"]))}
         if kind == "unread":
             found = scanner.unread_in(root, question["exclude"], question["suffixes"])
             said = {suffix: (path_text(each[0]), len(each)) for suffix, each in found.items()}

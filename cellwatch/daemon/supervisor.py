@@ -269,7 +269,7 @@ def _turn(life: Life) -> None:
         _look_at_clock(life, time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
         if not life.is_output_claimed:
             life.is_output_claimed = claimed_output(life.config)
-        service.heartbeat(life.db, _now(), life.space.told)
+        service.heartbeat(life.db, _now(), life.space.room_text)
         life.heartbeat_at = now + HEARTBEAT_S
 
 

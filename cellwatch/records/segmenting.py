@@ -220,6 +220,8 @@ class TargetResult:
         The share of all pixels that lies in ROIs, 0 to 1.
     intensity : float or None
         Mean over the pixels of ROIs of the first channel fed.
+    pixel_size_um : float or None
+        That was used: declared, or the file's.
     """
 
     name: str
@@ -240,6 +242,7 @@ class TargetResult:
     median_area: float | None = None
     covered: float | None = None
     intensity: float | None = None
+    pixel_size_um: float | None = None
 
     @property
     def counted(self) -> str:

@@ -21,7 +21,7 @@ LIMITS = {  # of the kernel, by the error that says so
 }
 
 
-class Ears:
+class KernelEvents:
     """The kernel's events on a folder, as far as it reports any.
 
     Parameters
@@ -38,7 +38,7 @@ class Ears:
         self._next_at, self._lost = 0.0, n_lost()
 
     @property
-    def are_open(self) -> bool:
+    def is_open(self) -> bool:
         """Say whether the kernel was asked."""
         return self._observer is not None
 
@@ -53,7 +53,7 @@ class Ears:
         pause = REFUSED_AGAIN_S if is_refused else AGAIN_S
         self._next_at = now + (pause if is_there else 0.0)
 
-    def have_missed(self) -> bool:
+    def has_missed(self) -> bool:
         """Say whether events were lost since this was asked last."""
         before, self._lost = self._lost, n_lost()
         return self._lost != before

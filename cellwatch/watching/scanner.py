@@ -124,6 +124,29 @@ def look(root: Path, relative: str, wanted: FileFilter) -> Sighting | None:
     return Sighting(relative, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
+def is_gone(root: Path, relative: str) -> bool:
+    """Say whether a file is certainly not there: the folder above it can be listed, without it."""
+    path = root / relative
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return _is_listed(path.parent, root)
+    except OSError:
+        pass
+    return False
+
+
+def _is_listed(folder: Path, root: Path) -> bool:
+    # Or the folder above, where this one is gone too.
+    try:
+        with os.scandir(folder):
+            return True
+    except (FileNotFoundError, NotADirectoryError):
+        return folder != root and _is_listed(folder.parent, root)
+    except OSError:
+        return False
+
+
 def item_of(relative: str, suffixes: Sequence[str]) -> str:
     """Return what an event on a path means: the path, or the folder that is treated as one file.
 
@@ -162,6 +185,9 @@ class Lister(Protocol):
     def look(self, root: Path, relative: str, wanted: FileFilter) -> Sighting | None:
         """Return what `look` returns; raise OSError where there is no answer."""
 
+    def is_gone(self, root: Path, relative: str) -> bool:
+        """Return what `is_gone` returns; False where there is no answer."""
+
     def place_of(self, folder: Path) -> Place | None:
         """Return what `place_of` returns."""
 
@@ -182,6 +208,7 @@ class _Local:
 
     scan = staticmethod(scan)
     look = staticmethod(look)
+    is_gone = staticmethod(is_gone)
     place_of = staticmethod(place_of)
     is_bare = staticmethod(is_bare)
     unread_in = staticmethod(unread_in)

@@ -80,6 +80,11 @@ class Settler:
         ]
         return [sighting for *_, sighting in sorted(ready, key=lambda each: each[:3])]
 
+    def held(self, path: str) -> Sighting | None:
+        """Return a file under observation as it was seen last."""
+        known = self._since.get(path)
+        return known[0] if known else None
+
     def quiet_for(self, path: str, now: float) -> float:
         """Return for how long a file has stood still, in s."""
         known = self._since.get(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cellwatch.files.members import file_of
 from cellwatch.images.structure import why_file_not_whole
-from cellwatch.watching.kernel_events import Ears
+from cellwatch.watching.kernel_events import KernelEvents
 from cellwatch.watching.names import FileFilter
 from cellwatch.watching.scanner import LOCAL, Lister, item_of
 from cellwatch.watching.settle import SETTLE_S, Settler, Sighting
@@ -160,20 +160,20 @@ def watch(
     ------
     Finished, Unfinished, Gone or Scanned
     """
-    ears = Ears(plan.root, is_asked=plan.has_events)
+    events = KernelEvents(plan.root, is_asked=plan.has_events)
     memory = _remembered(plan, known, stood, notices or queue.SimpleQueue())
     next_scan = 0.0
     try:
         while not stop.is_set():
             now = time.monotonic()
             _heed(memory)
-            ears.open(now)
-            if ears.have_missed():
+            events.open(now)
+            if events.has_missed():
                 next_scan = now  # look at everything
-            if now >= next_scan or ears.hints.qsize() > LIVE:
-                ears.clear()
+            if now >= next_scan or events.hints.qsize() > LIVE:
+                events.clear()
                 reason, files = _scan_all(plan, memory, now)
-                pause = _until_next_scan(now, reason, has_events=ears.are_open)
+                pause = _until_next_scan(now, reason, has_events=events.is_open)
                 if not reason:
                     yield from _vanished(plan, memory)
                     yield from _ripe(plan, memory, now)
@@ -181,7 +181,7 @@ def watch(
                 yield Scanned(files, is_quiet, reason, pause)
                 next_scan = now + pause
             else:
-                ripe = list(_between_scans(plan, memory, ears, now))
+                ripe = list(_between_scans(plan, memory, events, now))
                 yield from ripe
                 if any(isinstance(event, Scanned) for event in ripe):
                     next_scan = time.monotonic() + OFFLINE_RETRY_S
@@ -189,15 +189,17 @@ def watch(
                     next_scan = now  # everything was reported: make sure of it
             stop.wait(TICK_S)
     finally:
-        ears.close()
+        events.close()
 
 
 _ANSWERS = (Finished, Unfinished)
 
 
-def _between_scans(plan: WatchPlan, memory: _Memory, ears: Ears, now: float) -> Iterator[Event]:
+def _between_scans(
+    plan: WatchPlan, memory: _Memory, events: KernelEvents, now: float
+) -> Iterator[Event]:
     try:
-        yield from _take_hints(plan, memory, ears.hints, now)
+        yield from _take_hints(plan, memory, events.hints, now)
         yield from _ripe(plan, memory, now)
     except OSError as error:  # a share that does not answer: all else waits for it
         yield Scanned(0, False, f"{plan.root}: {error}", OFFLINE_RETRY_S)
@@ -214,12 +216,27 @@ def _until_next_scan(began: float, reason: str, *, has_events: bool) -> float:
 def _heed(memory: _Memory) -> None:
     while not memory.notices.empty():
         notice = memory.notices.get()
-        path = notice if isinstance(notice, str) else notice.path
-        memory.settler.forget(path)
         if isinstance(notice, str):
-            memory.reported.pop(path, None)
+            memory.settler.forget(notice)
+            memory.reported.pop(notice, None)
         else:
-            memory.reported[path] = notice
+            _know(memory, notice)
+
+
+def _heed_known(memory: _Memory) -> None:
+    # What is to be seen as new stays for the next turn: forgotten here, it would not be reported.
+    notices = [memory.notices.get() for _ in range(memory.notices.qsize())]
+    for notice in notices:
+        if isinstance(notice, str):
+            memory.notices.put(notice)
+        else:
+            _know(memory, notice)
+
+
+def _know(memory: _Memory, sighting: Sighting) -> None:
+    memory.reported[sighting.path] = sighting
+    if sighting.is_like(memory.settler.held(sighting.path) or sighting):
+        memory.settler.forget(sighting.path)  # a version that was written since settles as ever
 
 
 def _remembered(
@@ -279,7 +296,7 @@ def _vanished(plan: WatchPlan, memory: _Memory) -> Iterator[Event]:
     # Also where no event of the kernel said so: on a share, or while nobody watched.
     for relative in sorted(memory.unseen & memory.unfinished.keys()):
         is_member = file_of(plan.root / relative) != plan.root / relative
-        if not is_member and _look(plan, relative) is None:
+        if not is_member and plan.lister.is_gone(plan.root, relative):
             yield from _gone(memory, relative)
 
 
@@ -306,7 +323,7 @@ def _seen(plan: WatchPlan, sighting: Sighting) -> Sighting:
 
 def _ripe(plan: WatchPlan, memory: _Memory, now: float) -> Iterator[Event]:
     for sighting in memory.settler.settled(now):
-        _heed(memory)
+        _heed_known(memory)
         if sighting.path not in memory.settler:
             continue  # it became known while others were looked at
         given_up = memory.settler.quiet_for(sighting.path, now) >= plan.interrupted_after_s

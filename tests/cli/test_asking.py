@@ -90,7 +90,7 @@ def test_status_says_when_a_training_ends():
     training = {"model_id": "m-1", "stage": "training", "step": 30, "steps": 90, "left_s": 5400.0}
     (told,) = learning_lines({**nothing, "training": training}, NOW, is_running=True)
     end = (NOW + timedelta(minutes=90)).astimezone().strftime("%H:%M")
-    assert told == f"training m-1: training, step 30 of 90, about 90 min to go, until {end}"
+    assert told == f"training m-1: training, step 30 of 90, about 90 min to go, done at about {end}"
 
 
 def night(**facts):

@@ -51,7 +51,7 @@ def test_pace_models_and_the_end_of_the_backlog_are_told(facts):
     assert "30.0 s an acquisition, 900 ROIs in the last 60, 48 done in the last hour" in said
     assert "segmented with nuclei (50), general (10)" in said
     assert any(
-        re.fullmatch(rf"about 100 min for the 400 that wait, until (\w+ )?{end}", line)
+        re.fullmatch(rf"about 100 min for the 400 that wait, done at about (\w+ )?{end}", line)
         for line in said
     )
     assert "812.4 GB free for masks in /masks" in said

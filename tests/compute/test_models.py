@@ -10,9 +10,11 @@ import pytest
 import tifffile
 import torch
 
-from cellwatch.compute.acquisition import ModelResult, PlaneFacts, segment_acquisition
+from cellwatch.compute.acquisition import segment_acquisition
+from cellwatch.compute.model_result import ModelResult, PlaneFacts, facts_of
 from cellwatch.compute.models import Model, ready_either, ready_model
 from cellwatch.core.parameters import SegmentationParams
+from cellwatch.core.segment import Segmentation
 from cellwatch.daemon.retraining.selection import _most_chosen
 from cellwatch.images import load
 from cellwatch.records import ChannelChoice
@@ -266,3 +268,14 @@ def test_a_model_named_by_its_path_is_copied_into_the_zoo_once(zoo, tmp_path):
     assert hold_model(str(zoo / "discs"), tmp_path) == "discs"
     assert hold_model(str(zoo / "discs"), tmp_path) == "discs"
     assert (tmp_path / "discs/weights.safetensors").is_file()
+
+
+def test_pixels_that_are_no_number_count_for_nothing_in_the_intensity():
+    labels = np.zeros((8, 8), np.int32)
+    labels[2:6, 2:6] = 1
+    cells = np.full((8, 8), 7.0, np.float32)
+    cells[3, 3] = np.nan
+    flows, style = np.zeros((2, 8, 8), np.float32), np.ones(8, np.float32)
+    found = Segmentation(labels, style, 4.0, np.zeros((8, 8), np.float32), flows)
+
+    assert facts_of(found, cells).total == 15 * 7.0

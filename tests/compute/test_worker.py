@@ -14,7 +14,7 @@ from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
 from cellwatch.core.segment import segment
 from cellwatch.errors import UnreadableImage
 from cellwatch.files.digests import fingerprint
-from cellwatch.records import ChannelChoice, Job, Outcome, TargetJob, Trouble
+from cellwatch.records import CONFIDENCE, ChannelChoice, Job, Outcome, TargetJob, Trouble
 from cellwatch.storage.masks.store import check_store, read_labels, read_provenance
 from cellwatch.zoo.catalog import load_model
 from tests.discs import disc_picture
@@ -77,6 +77,24 @@ def test_a_store_that_holds_this_very_work_is_adopted(job, models, tmp_path, now
 
     assert again.targets == first.targets
     assert (Path(job.store) / "zarr.json").stat().st_mtime_ns == written
+
+
+def test_a_store_of_a_version_that_measured_otherwise_is_made_again_unless_its_image_moved(
+    job, models, tmp_path, now
+):
+    first = perform(job, models, tmp_path / "old", now)
+    place = Path(job.store) / "zarr.json"
+    place.write_text(place.read_text().replace(CONFIDENCE, "confidence"))
+
+    def no_model(_):
+        raise AssertionError("the work was done again")
+
+    moved = perform(replace(job, former_store=job.store), no_model, tmp_path / "old", now)
+    again = perform(job, models, tmp_path / "old", now)
+
+    assert moved.targets[0].confidence is None
+    assert again.targets == first.targets
+    assert again.targets[0].confidence is not None
 
 
 def test_other_parameters_replace_the_store_and_keep_the_old(job, models, tmp_path, now):

@@ -14,7 +14,7 @@ def test_f61_a_disk_that_is_nearly_full_pauses_and_one_with_room_does_not(tmp_pa
     assert str(tmp_path) in told
     assert space.why_none(tmp_path, 1.0, tmp_path, 1.0) == told  # it is not asked each time
     assert space.why_none(tmp_path, 1.0, tmp_path, 11.0) == ""
-    assert space.told.endswith(f" GB free for masks in {tmp_path}")
+    assert space.room_text.endswith(f" GB free for masks in {tmp_path}")
 
 
 def test_f95_the_disk_of_the_microscope_is_warned_of_once_an_hour(tmp_path, caplog, monkeypatch):

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from cellwatch.config.parse import parse_config
-from cellwatch.daemon.inspection import FromWatcher, Listed
+from cellwatch.daemon.inspection import FromWatcher, Listed, PartOf
 from cellwatch.daemon.intake import skip_existing, take_in
 from cellwatch.records import ImageInfo
 from cellwatch.storage.ledger.database import open_ledger
 from cellwatch.watching.settle import Sighting
-from cellwatch.watching.watcher import Finished
+from cellwatch.watching.watcher import Finished, Gone, Unfinished
 
 TEXT = "watch: [{folder: scope}]\noutput: {folder: out}\nstate: {folder: st}\n"
 
@@ -140,3 +140,34 @@ def test_the_model_of_an_experiment_goes_with_its_folder_alone(
 
     found = [name for (name,) in db.execute("SELECT experiment FROM pins ORDER BY experiment")]
     assert found == pinned
+
+
+def unfinished(watched, name, reason):
+    return FromWatcher(watched, Unfinished(Sighting(name, 10, 20, 30), reason, is_given_up=False))
+
+
+def waits(db):
+    row = db.table("acquisitions").get(1)
+    return row["state"], row["reason"]
+
+
+def test_a_set_that_was_deleted_waits_for_nothing_and_one_whose_list_is_gone_for_that(
+    db, watched, now
+):
+    index, part = Sighting("s/cells.nd", 5, 6, 7), Sighting("s/cells_w1_s1.tif", 5, 6, 7)
+    take_in(db, unfinished(watched, "s/cells.nd", "3 files are missing"), Path("/out"), now)
+    take_in(db, FromWatcher(watched, Listed(index, is_apart=False)), Path("/out"), now)
+    take_in(db, FromWatcher(watched, PartOf(part, index)), Path("/out"), now)
+    (watched.folder / "s").mkdir(parents=True)
+    (watched.folder / part.path).touch()
+
+    take_in(db, FromWatcher(watched, Gone("s/cells.nd")), Path("/out"), now)
+    assert waits(db) == (
+        "waiting",
+        "cells.nd, which lists the files of the set, is not here: 1 file waits for it",
+    )
+
+    (watched.folder / part.path).unlink()
+    take_in(db, FromWatcher(watched, Gone("s/cells.nd")), Path("/out"), now)
+    assert waits(db) == ("missing", "it vanished before it was whole")
+    assert db.table("set_files").count == 0

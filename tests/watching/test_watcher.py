@@ -11,7 +11,7 @@ import tifffile
 
 from cellwatch.watching import watcher
 from cellwatch.watching.names import ALWAYS_EXCLUDED, FileFilter
-from cellwatch.watching.scanner import scan
+from cellwatch.watching.scanner import is_gone, scan
 from cellwatch.watching.settle import Sighting
 from cellwatch.watching.watcher import Finished, Gone, Scanned, Unfinished, WatchPlan, watch
 
@@ -27,11 +27,14 @@ class Watching:
         )
         self.events, self._stop, self._notices = [], threading.Event(), notices
         self._stood = stood
+        self.when_finished = lambda _: None
         self._thread = threading.Thread(target=self._run, args=(plan, known or {}))
 
     def _run(self, plan, known):
         for event in watch(plan, self._stop, known, self._notices, self._stood):
             self.events.append(event)
+            if isinstance(event, Finished):
+                self.when_finished(event.sighting.path)
 
     def __enter__(self):
         self._thread.start()
@@ -252,6 +255,33 @@ def test_a_file_that_became_known_meanwhile_is_not_looked_into_until_it_changes(
         assert looked_into == ["b.tif"]
         tifffile.imwrite(tmp_path / "a.tif", PIXELS + 1)
         assert watching.until(lambda: watching.finished() == ["a.tif", "b.tif"])
+
+
+@pytest.mark.timeout(40)
+def test_what_is_to_be_seen_as_new_while_it_ripens_is_reported_before_all_is_quiet(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(watcher, "RESCAN_S", 0.4)  # as long as files take to settle
+    names = ["a.tif", "z.tif"]
+    for name in names:
+        tifffile.imwrite(tmp_path / name, PIXELS)
+    notices = queue.SimpleQueue()
+    with Watching(tmp_path, notices=notices, has_events=False) as watching:
+        watching.when_finished = lambda path: notices.put("z.tif") if path == "a.tif" else None
+        assert watching.until(lambda: watching.finished() == names)
+        quiet = [n for n, e in enumerate(watching.events) if isinstance(e, Scanned) and e.is_quiet]
+        last = max(n for n, e in enumerate(watching.events) if isinstance(e, Finished))
+    assert not [n for n in quiet if n < last]
+
+
+def test_a_file_is_gone_only_where_its_folder_can_be_listed(tmp_path):
+    (tmp_path / "day1").mkdir()
+    (tmp_path / "day1/a.tif").touch()
+
+    assert not is_gone(tmp_path, "day1/a.tif")
+    assert is_gone(tmp_path, "day1/b.tif")
+    assert is_gone(tmp_path, "day2/deeper/b.tif")
+    assert not is_gone(tmp_path / "nowhere", "b.tif")
 
 
 STOOD = [(Sighting("a.tif", 0, 1), 5.0), (Sighting("given up.tif", 9, 1), float("inf"))]

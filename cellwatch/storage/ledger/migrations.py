@@ -140,7 +140,7 @@ def m013_summaries(db: Database) -> None:
 
     Those are no measure for the ones of today.
     """
-    for column in ("median_area", "covered", "intensity"):
+    for column in ("median_area", "covered", "intensity", "pixel_size_um"):
         db.execute(f"ALTER TABLE targets ADD COLUMN {column} REAL")
     db.execute("UPDATE targets SET confidence = NULL")
     db.execute(

@@ -204,6 +204,7 @@ def finish(
                     "median_area": result.median_area,
                     "covered": result.covered,
                     "intensity": result.intensity,
+                    "pixel_size_um": result.pixel_size_um,
                     "finished_at": iso(now),
                 },
             )

@@ -105,6 +105,7 @@ CREATE TABLE targets (
     median_area REAL,
     covered REAL,
     intensity REAL,
+    pixel_size_um REAL,                -- that was used: declared, or the file's
     UNIQUE (acquisition_id, name)
 );
 

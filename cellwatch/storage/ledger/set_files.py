@@ -34,6 +34,20 @@ def forget(db: Database, watch: str, index: str) -> None:
         )
 
 
+def forget_all(db: Database, watch: str, index: str) -> None:
+    """Drop all files of a set, none of which is there any more."""
+    with transaction(db):
+        db.execute(
+            "DELETE FROM set_files WHERE watch = ? AND index_path = ?", [watch, path_text(index)]
+        )
+
+
+def listed_by(db: Ledger, watch: str, index: str) -> list[str]:
+    """Return the files of a set that were seen, and the file that lists them if it was."""
+    sql = "SELECT relative_path FROM set_files WHERE watch = ? AND index_path = ?"
+    return [text_path(path) for (path,) in db.execute(sql, [watch, path_text(index)])]
+
+
 def count(db: Ledger, watch: str, index: str) -> int:
     """Return how many files of a set were seen."""
     sql = """

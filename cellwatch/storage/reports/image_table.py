@@ -30,8 +30,9 @@ def image_rows(
     rows = db.execute(
         """
         SELECT a.watch, a.experiment, a.path, a.plate, a.well, a.field, t.name, t.rois,
-               t.median_area, a.pixel_size_um, t.covered, t.intensity, t.confidence,
-               t.novelty, t.sharpness, t.background, t.model_id, a.arrived_at, t.finished_at
+               t.median_area, coalesce(t.pixel_size_um, a.pixel_size_um), t.covered, t.intensity,
+               t.confidence, t.novelty, t.sharpness, t.background, t.model_id, a.arrived_at,
+               t.finished_at
         FROM acquisitions a JOIN targets t ON t.acquisition_id = a.id AND t.state = 'done'
         WHERE a.state = 'done' AND a.superseded_by IS NULL AND ?1 IN ('', a.experiment)
               AND (?2 = '' OR a.finished_at >= ?2) ORDER BY a.id, t.id

@@ -4,10 +4,16 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cellwatch.storage.ledger.rows import NOT_PAUSED, records
+from cellwatch.storage.ledger.rows import records
+from cellwatch.storage.reports.pauses import pauses
 from cellwatch.storage.reports.station import has_marks
 
-MANY = 5_000  # acquisitions that are looked through for a number
+MANY = 5_000  # attempts that are looked through for a number
+# The acquisitions that were done last, also those that were done again.
+LATEST = """
+    SELECT DISTINCT acquisition_id AS id FROM (
+        SELECT acquisition_id FROM attempts WHERE outcome = 'done' ORDER BY id DESC LIMIT ?)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +40,16 @@ class Speed:
 
 def speed(db: sqlite3.Connection, now: datetime, last: int = 100) -> Speed:
     """Return how many ROIs and seconds the latest acquisitions took."""
-    sql = """
-        WITH latest AS (
-            SELECT id, seconds FROM acquisitions
-            WHERE state = 'done' AND superseded_by IS NULL ORDER BY id DESC LIMIT ?
-        )
+    sql = f"""
+        WITH latest AS ({LATEST})
         SELECT count(*) AS acquisitions, avg(seconds) AS seconds,
                (SELECT sum(rois) FROM targets
                 WHERE acquisition_id IN (SELECT id FROM latest)) AS rois,
-               (SELECT count(*) FROM (
-                    SELECT finished_at FROM acquisitions
-                    WHERE state = 'done' AND superseded_by IS NULL ORDER BY id DESC LIMIT ?
-                ) WHERE finished_at >= ?) AS last_hour
-        FROM latest
+               (SELECT count(DISTINCT acquisition_id) FROM (
+                    SELECT acquisition_id, ended_at FROM attempts
+                    WHERE outcome = 'done' ORDER BY id DESC LIMIT ?
+                ) WHERE ended_at >= ?) AS last_hour
+        FROM acquisitions WHERE id IN (SELECT id FROM latest)
     """
     hour_ago = (now - timedelta(hours=1)).isoformat(timespec="milliseconds")
     (found,) = records(db, Speed, sql, [last, MANY, hour_ago])
@@ -55,11 +58,9 @@ def speed(db: sqlite3.Connection, now: datetime, last: int = 100) -> Speed:
 
 def models_of_latest(db: sqlite3.Connection, last: int = 100) -> dict[str, int]:
     """Return which models segmented the latest acquisitions, and how many each, most first."""
-    sql = """
+    sql = f"""
         SELECT model_id, count(DISTINCT acquisition_id) AS n FROM targets
-        WHERE state = 'done' AND acquisition_id IN (
-            SELECT id FROM acquisitions WHERE state = 'done' AND superseded_by IS NULL
-            ORDER BY id DESC LIMIT ?)
+        WHERE state = 'done' AND acquisition_id IN ({LATEST})
         GROUP BY model_id ORDER BY n DESC, model_id
     """
     return dict(db.execute(sql, [last]).fetchall())
@@ -67,7 +68,10 @@ def models_of_latest(db: sqlite3.Connection, last: int = 100) -> dict[str, int]:
 
 def n_to_do(db: sqlite3.Connection) -> int:
     """Count the acquisitions that wait for their turn, and whose turn will come: none is paused."""
-    is_waiting = "state = 'queued' AND superseded_by IS NULL"
-    paused = f"AND {NOT_PAUSED}" if has_marks(db) else ""
-    sql = f"SELECT count(*) FROM acquisitions WHERE {is_waiting} {paused}"
-    return int(db.execute(sql).fetchone()[0])
+    sql = """
+        SELECT watch, count(*) FROM acquisitions
+        WHERE state = 'queued' AND superseded_by IS NULL GROUP BY watch
+    """
+    waiting = dict(db.execute(sql).fetchall())
+    paused = {each.watch for each in pauses(db)} if has_marks(db) else set()
+    return sum(n for watch, n in waiting.items() if not paused & {"", watch})

@@ -93,7 +93,7 @@ def plates(db: Ledger, since: str = "", name: str = "") -> list[PlateSummary]:
         FROM acquisitions a LEFT JOIN (
             SELECT acquisition_id, sum(rois) AS rois FROM targets WHERE state = 'done'
             GROUP BY acquisition_id) t ON t.acquisition_id = a.id AND a.state = 'done'
-        WHERE a.plate IS NOT NULL AND a.superseded_by IS NULL
+        WHERE a.plate IS NOT NULL AND a.superseded_by IS NULL AND a.state != 'skipped'
               AND (?2 = '' OR a.plate = ?2 OR substr(a.plate, -length(?3)) = ?3)
         GROUP BY a.watch, a.plate HAVING latest >= ?1 OR (?1 != '' AND fields > done + bad)
         ORDER BY latest DESC
@@ -109,7 +109,8 @@ def wells(db: Ledger, watch: str, plate: str) -> list[WellCount]:
     """
     sql = """
         WITH fields AS (SELECT * FROM acquisitions
-                        WHERE watch = ? AND plate = ? AND superseded_by IS NULL),
+                        WHERE watch = ? AND plate = ? AND superseded_by IS NULL
+                              AND state != 'skipped'),
              named AS (SELECT DISTINCT t.name FROM targets t
                        JOIN fields a ON a.id = t.acquisition_id),
              names AS (SELECT name FROM named

@@ -243,7 +243,7 @@ def test_confidences_that_were_measured_otherwise_are_forgotten_and_alarm_nobody
     db.table("targets").insert({**target, "novelty": 0.4})
     for measure in ("rois", "confidence"):
         db.table("alarms").insert({**of, "acquisition_id": 1, "measure": measure})
-    for column in ("median_area", "covered", "intensity"):
+    for column in ("median_area", "covered", "intensity", "pixel_size_um"):
         db.execute(f"ALTER TABLE targets DROP COLUMN {column}")
     db.conn.commit()
 
