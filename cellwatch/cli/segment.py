@@ -144,17 +144,7 @@ def segment(
     ready = load_for(model, zoo, device)
     params = replace(params, precision=resolved(device, precision))
     how = _How(params, choice, axes, pixel_size)
-    failed = 0
-    with progress("segmenting", len(images)) as advance:
-        for image, place in zip(images, places, strict=True):
-            try:
-                tell(_segment_one(image, place, ready, how))
-            except Exception as error:  # noqa: BLE001  told as what it is, and the next is done
-                told = str(error) if isinstance(error, CellwatchError) else _bug(error)
-                complain(told if str(image) in told else f"{image}: {told}")
-                failed += 1
-            _give_memory_back()
-            advance()
+    failed = _segment_all(images, places, ready, how)
     if failed:
         complain(f"{failed} of {len(images)} images failed")
         raise typer.Exit(EXIT_FAILED)
@@ -168,6 +158,32 @@ class _How:
     choice: ChannelChoice
     axes: str
     pixel_size_um: float | None
+
+
+def _segment_all(
+    images: list[Path], places: list[Path], ready: "Model | Chooser", how: _How
+) -> int:
+    # How many failed.
+    failed = seen = 0
+    try:
+        with progress("segmenting", len(images)) as advance:
+            for image, place in zip(images, places, strict=True):
+                try:
+                    tell(_segment_one(image, place, ready, how))
+                except Exception as error:  # noqa: BLE001  told as what it is; the next is done
+                    told = str(error) if isinstance(error, CellwatchError) else _bug(error)
+                    complain(told if str(image) in told else f"{image}: {told}")
+                    failed += 1
+                seen += 1
+                _give_memory_back()
+                advance()
+    except KeyboardInterrupt:
+        tell(
+            f"stopped: {seen - failed} of {counted(len(images), 'image')} segmented, {failed} "
+            "failed; the same command with --skip-existing does the others"
+        )
+        raise
+    return failed
 
 
 def _to_do(

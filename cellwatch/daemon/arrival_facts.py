@@ -1,4 +1,4 @@
-"""What the ledger is told of a file that a watcher saw."""
+"""What is recorded of a file that a watcher saw."""
 
 from datetime import UTC, datetime
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -126,6 +127,36 @@ def test_segment_goes_on_after_a_bad_file_and_ends_with_one(tmp_path, pairs, tin
     assert ended.returncode == 1
     assert "not a TIFF file" in ended.stderr
     assert (tmp_path / "out/disc0_img.tif.zarr/zarr.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+def test_segment_that_is_interrupted_says_what_is_done_and_goes_on(tmp_path, tiny_model):
+    for n in range(60):
+        tifffile.imwrite(tmp_path / f"im{n:02d}.tif", disc_picture(n % 3, size=96, n=5)[0])
+    out = tmp_path / "out"
+    words = ("segment", tmp_path, "--out", out, "--model", tiny_model.path)
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "cellwatch", *map(str, words)], stderr=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 60
+    while not list(out.glob("*_masks.tif")) and time.monotonic() < end:
+        time.sleep(0.02)
+    begun.send_signal(signal.SIGINT)
+    told = begun.communicate()[1]
+
+    n_done = len(list(out.glob("*_masks.tif")))
+    assert begun.returncode == 130
+    assert 0 < n_done < 60
+    assert "of 60 images segmented, 0 failed; the same command with --skip-existing" in told
+    written = {path: path.stat().st_mtime_ns for path in out.glob("*_masks.tif")}
+
+    again = cellwatch(*words, "--skip-existing")
+
+    assert again.returncode == 0
+    assert f"{60 - n_done} to do" in again.stderr
+    assert len(list(out.glob("*_masks.tif"))) == 60
+    assert all(path.stat().st_mtime_ns == at for path, at in written.items())
 
 
 def test_two_inputs_of_one_name_are_refused_before_work_starts(tmp_path, tiny_model):

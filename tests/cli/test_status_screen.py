@@ -99,7 +99,7 @@ def test_watched_status_is_painted_over_itself_and_fits_its_terminal(tmp_path):
         while seen.count(b"\x1b[J") < 2 and time.monotonic() < end:
             seen += os.read(leader, 4096)
         shown.send_signal(signal.SIGINT)
-        assert shown.wait(10) == 130
+        assert shown.wait(30) == 130
     os.close(leader)
     os.close(follower)
 
