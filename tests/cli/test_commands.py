@@ -27,6 +27,7 @@ from cellwatch.records import AcquisitionState
 from cellwatch.storage.ledger.database import open_ledger
 from cellwatch.storage.ledger.locking import DAEMON, state_lock
 from cellwatch.training.dataset import training_image
+from tests.cli.test_status_screen import hearing_interrupts
 from tests.daemon.stations import Station
 from tests.discs import disc_picture
 
@@ -136,8 +137,9 @@ def test_segment_that_is_interrupted_says_what_is_done_and_goes_on(tmp_path, tin
         tifffile.imwrite(tmp_path / f"im{n:02d}.tif", disc_picture(n % 3, size=96, n=5)[0])
     out = tmp_path / "out"
     words = ("segment", tmp_path, "--out", out, "--model", tiny_model.path)
+    command = [sys.executable, "-m", "cellwatch", *map(str, words)]
     begun = subprocess.Popen(
-        [sys.executable, "-m", "cellwatch", *map(str, words)], stderr=subprocess.PIPE, text=True
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=hearing_interrupts
     )
     end = time.monotonic() + 60
     while not list(out.glob("*_masks.tif")) and time.monotonic() < end:

@@ -22,6 +22,11 @@ from cellwatch.records import AcquisitionState, DaemonState
 NOW = datetime(2026, 11, 30, 22, 0, tzinfo=UTC)
 
 
+def hearing_interrupts():
+    """Hear Ctrl-C also where the tests run in the background of a shell, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def facts(tmp_path):
     """Return those of a station that never ran, as one that runs would have them."""
@@ -94,7 +99,9 @@ def test_watched_status_is_painted_over_itself_and_fits_its_terminal(tmp_path):
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 6, 50, 0, 0))
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
     words = [sys.executable, "-m", "cellwatch", "status", "--watch", "--config", str(config)]
-    with subprocess.Popen(words, stdout=follower, env=environment) as shown:
+    with subprocess.Popen(
+        words, stdout=follower, env=environment, preexec_fn=hearing_interrupts
+    ) as shown:
         seen, end = b"", time.monotonic() + 30
         while seen.count(b"\x1b[J") < 2 and time.monotonic() < end:
             seen += os.read(leader, 4096)

@@ -119,7 +119,8 @@ def test_f9_an_image_of_zeros_waits_to_be_filled_and_then_counts(station):
 
     with sqlite3.connect(station.folder / "state/cellwatch.db") as db:
         outcomes = [outcome for (outcome,) in db.execute("SELECT outcome FROM attempts")]
-    assert outcomes == ["waiting", "done"]
+    assert set(outcomes[:-1]) == {"waiting"}
+    assert outcomes[-1] == "done"
     assert station.counts() == {"done": 1}
     assert "constant" in station.command("explain", str(station.images / "zeros.tif")).stdout
 
