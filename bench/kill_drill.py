@@ -72,6 +72,8 @@ def main() -> None:
     parser.add_argument("--scenario", default="rename", help="how the images are written")
     parser.add_argument("--serial", type=int, default=0, help="images compared; 0: all")
     parser.add_argument("--within", type=float, default=3000, help="s")
+    parser.add_argument("--model", default="auto", help="a cheaper one where arrival is on trial")
+    parser.add_argument("--diameter", default="auto", help="auto, model, or a number of px")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cellwatch-drill-") as name:
         drill(Path(name), given)
@@ -83,6 +85,7 @@ def drill(folder: Path, given: argparse.Namespace) -> None:
     subprocess.run([*COMMAND, "init", str(station)], check=True, capture_output=True)
     manifest = folder / "manifest.json"
     life = Life(station)
+    choose(life.config, given)
     life.start()
     microscope = subprocess.Popen(
         [*COMMAND, "simulate", given.scenario, "--to", str(station / "images/drill"),
@@ -103,6 +106,13 @@ def drill(folder: Path, given: argparse.Namespace) -> None:
     life.process.send_signal(signal.SIGTERM)
     print(f"SIGTERM: exit code {life.process.wait(10)}")
     examine(life, folder, manifest, given)
+
+
+def choose(config: Path, given: argparse.Namespace) -> None:
+    """Write the model and the diameter that are given into the station's configuration."""
+    text = config.read_text()
+    text = text.replace("\n  model: auto ", f"\n  model: {given.model} ", 1)
+    config.write_text(text.replace("\n  diameter: auto ", f"\n  diameter: {given.diameter} ", 1))
 
 
 def kill(life: Life, victim: str, rng: random.Random) -> None:
@@ -140,7 +150,8 @@ def examine(life: Life, folder: Path, manifest: Path, given: argparse.Namespace)
     for path in compared:
         (folder / "chosen" / path.name).hardlink_to(path)
     subprocess.run(
-        [*COMMAND, "segment", str(folder / "chosen"), "--out", str(folder / "serial")],
+        [*COMMAND, "segment", str(folder / "chosen"), "--out", str(folder / "serial"),
+         "--model", given.model, "--diameter", given.diameter],
         check=True, capture_output=True,
     )  # fmt: skip
     unequal = 0
