@@ -9,6 +9,7 @@ import typer
 from cellwatch.cli.console import ConfigOption, JsonOption, print_json, progress, tell
 from cellwatch.config.locate import find_config
 from cellwatch.errors import EXIT_FAILED, UsageError
+from cellwatch.files.publish import HALF, OLD
 from cellwatch.storage.ledger.path_text import path_text
 from cellwatch.storage.reports import doubts, station, stories
 
@@ -93,7 +94,7 @@ def _strange(story: "AcquisitionStory", report: "StoreReport") -> list[str]:
 
 
 def _leftovers(output: Path) -> list[str]:
-    left = (p for p in output.rglob(".*") if ".tmp-" in p.name or ".old-" in p.name)
+    left = (p for p in output.rglob(".*") if HALF in p.name or OLD in p.name)
     return [f"{path}: left over from a write that was cut off" for path in left]
 
 

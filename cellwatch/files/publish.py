@@ -1,10 +1,12 @@
 """Make files and folders appear whole or not at all.
 
-What is written lies beside its place under a name that starts with a dot, is forced to disk, and is
+What is written lies in a hidden folder beside its place (`.NAME.tmp-`), is forced to disk, and is
 then renamed. Where something exists already, the two are exchanged in one step and the old one is
-set aside, never deleted.
+set aside, never deleted; on its way out it lies in `.NAME.old-`. These folders are there while
+something is written only, and are found by their names: a folder of many results is never listed.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -17,6 +19,8 @@ from pathlib import Path
 from cellwatch.errors import OutputError
 from cellwatch.files.atomic import flush
 
+HALF = ".tmp-"  # ends the name of the folder of what is not published yet
+OLD = ".old-"  # and of what was published and is on its way out
 RENAME_EXCHANGE = 2  # linux/fs.h
 AT_FDCWD = -100  # fcntl.h
 
@@ -37,9 +41,9 @@ def written_aside(path: Path, superseded: Path) -> Iterator[Path]:
     OutputError
         When the place cannot be written; nothing is left behind.
     """
-    aside = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        aside = _new_piece(path, HALF)
     except OSError as error:
         raise OutputError(why_unwritable(path, error)) from error
     try:
@@ -51,6 +55,7 @@ def written_aside(path: Path, superseded: Path) -> Iterator[Path]:
         raise OutputError(why_unwritable(path, error)) from error
     finally:
         _remove(aside)
+        _leave(aside)
 
 
 def why_unwritable(path: Path, error: OSError) -> str:
@@ -92,19 +97,41 @@ def sweep(path: Path, superseded: Path) -> int:
     What was never published is removed. What had been published and was on its way out is set
     aside, or put back where nothing took its place.
     """
-    if not path.parent.is_dir():
-        return 0
-    beside = list(path.parent.iterdir())
-    half = [p for p in beside if p.name.startswith(f".{path.name}.tmp-")]
-    old = [p for p in beside if p.name.startswith(f".{path.name}.old-")]
-    for piece in half:
-        _remove(piece)
-    for piece in old:
+    half, old = _room_of(path, HALF), _room_of(path, OLD)
+    pieces = [piece for room in (half, old) for piece in room.glob("*/*")]
+    if half.is_dir():
+        _remove(half)
+    for piece in old.glob("*/*"):
         if path.exists():
             _set_aside(piece, path, superseded)
         else:
             piece.rename(path)
-    return len(half) + len(old)
+        _leave(piece)
+    return len(pieces)
+
+
+def _room_of(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}{kind}")
+
+
+def _new_piece(path: Path, kind: str) -> Path:
+    # Each has a folder of its own in the room, which another writer of the same place removes when
+    # it finds it empty.
+    folder = _room_of(path, kind) / uuid.uuid4().hex[:12]
+    while True:
+        folder.parent.mkdir(exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileNotFoundError:
+            continue
+        return folder / path.name
+
+
+def _leave(piece: Path) -> None:
+    # Its folder and its room, unless somebody else has something there.
+    with contextlib.suppress(OSError):
+        piece.parent.rmdir()
+        piece.parent.parent.rmdir()
 
 
 def move_published(old: Path, new: Path, superseded: Path) -> None:
@@ -120,9 +147,10 @@ def move_published(old: Path, new: Path, superseded: Path) -> None:
     try:
         new.parent.mkdir(parents=True, exist_ok=True)
         if new.exists():
-            leaving = new.with_name(f".{new.name}.old-{uuid.uuid4().hex[:12]}")
+            leaving = _new_piece(new, OLD)
             new.rename(leaving)
             _set_aside(leaving, new, superseded)
+            _leave(leaving)
         old.rename(new)
         flush(new.parent)
         flush(old.parent)
@@ -146,13 +174,16 @@ def _swap_in(aside: Path, path: Path, superseded: Path) -> None:
         aside.rename(path)
         return
     # From here on the old one has a name that is never removed, only moved.
-    old = path.with_name(f".{path.name}.old-{uuid.uuid4().hex[:12]}")
-    if _exchange(aside, path):
-        aside.rename(old)
-    else:  # a file system without exchange: for a moment only the old one is there, mended by sweep
-        path.rename(old)
-        aside.rename(path)
-    _set_aside(old, path, superseded)
+    old = _new_piece(path, OLD)
+    try:
+        if _exchange(aside, path):
+            aside.rename(old)
+        else:  # a file system without exchange: for a moment only the old one is there, see `sweep`
+            path.rename(old)
+            aside.rename(path)
+        _set_aside(old, path, superseded)
+    finally:
+        _leave(old)
 
 
 def _set_aside(old: Path, path: Path, superseded: Path) -> None:

@@ -110,12 +110,12 @@ def test_other_parameters_replace_the_store_and_keep_the_old(job, models, tmp_pa
 
 
 def test_what_a_killed_worker_left_is_swept(job, models, tmp_path, now):
-    left = Path(job.store).parent / ".a.tif.zarr.tmp-0123456789ab"
+    left = Path(job.store).parent / ".a.tif.zarr.tmp-/0123456789ab/a.tif.zarr"
     left.mkdir(parents=True)
 
     perform(job, models, tmp_path / "old", now)
 
-    assert not left.exists()
+    assert not left.parent.parent.exists()
 
 
 def test_a_file_that_changed_in_the_queue_is_refused_and_nothing_is_written(

@@ -37,12 +37,42 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path):
 
 def test_what_a_killed_writer_left_is_swept(tmp_path):
     place = tmp_path / "a.zarr"
-    (tmp_path / ".a.zarr.tmp-0123").mkdir()
-    (tmp_path / ".a.zarr.tmp-0123" / "chunk").write_text("half")
-    (tmp_path / ".b.zarr.tmp-0123").mkdir()
+    (tmp_path / ".a.zarr.tmp-/0123/a.zarr").mkdir(parents=True)
+    (tmp_path / ".a.zarr.tmp-/0123/a.zarr/chunk").write_text("half")
+    (tmp_path / ".a.zarr.tmp-/4567").mkdir()
+    (tmp_path / ".b.zarr.tmp-").mkdir()
 
     assert sweep(place, tmp_path / "s") == 1
-    assert [p.name for p in tmp_path.iterdir()] == [".b.zarr.tmp-0123"]
+    assert [p.name for p in tmp_path.iterdir()] == [".b.zarr.tmp-"]
+
+
+def test_a_folder_of_many_results_is_not_listed_for_each(tmp_path, monkeypatch):
+    for number in range(3):
+        (tmp_path / f"{number}.tif").write_text("")
+    listed = []
+    for name in ("listdir", "scandir"):
+        real = getattr(os, name)
+        told = lambda place=".", real=real: listed.append(os.fspath(place)) or real(place)  # noqa: E731
+        monkeypatch.setattr(os, name, told)
+
+    sweep(tmp_path / "a.tif", tmp_path / "s")
+    with written_aside(tmp_path / "a.tif", tmp_path / "s") as aside:
+        aside.write_text("new")
+
+    assert str(tmp_path) not in listed
+
+
+def test_a_writer_whose_room_another_one_removed_makes_it_again(tmp_path):
+    place, old = tmp_path / "a.tif", tmp_path / "s"
+
+    with written_aside(place, old) as first, written_aside(place, old) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+
+    assert place.read_text() == "first"
+    assert [p.read_text() for p in old.iterdir()] == ["second"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif", "s"]
 
 
 def test_a_place_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
@@ -58,7 +88,7 @@ def test_a_place_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
 @pytest.mark.parametrize("is_replaced", [True, False])
 def test_a_published_piece_on_its_way_out_is_never_lost(tmp_path, is_replaced):
     place, aside = tmp_path / "a.zarr", tmp_path / "s"
-    (tmp_path / ".a.zarr.old-0123").mkdir()
+    (tmp_path / ".a.zarr.old-/0123/a.zarr").mkdir(parents=True)
     if is_replaced:
         place.mkdir()
 
@@ -80,7 +110,7 @@ def test_the_old_one_survives_when_it_cannot_be_set_aside(tmp_path):
     with pytest.raises(OutputError):
         replace()
     assert place.read_text() == "new"
-    assert [p.read_text() for p in tmp_path.glob(".a.tif.old-*")] == ["old"]
+    assert [p.read_text() for p in tmp_path.glob(".a.tif.old-/*/a.tif")] == ["old"]
 
 
 def test_f62_a_place_that_rights_forbid_names_owner_mode_and_remedy(tmp_path):

@@ -3,12 +3,15 @@
 Files of Micro-Manager are none: each is read for the planes that it holds.
 """
 
+from functools import lru_cache
 from pathlib import Path
 from xml.etree import ElementTree
 
 import tifffile
 
+from cellwatch.errors import UnreadableImage
 from cellwatch.images import ome_set, tiff
+from cellwatch.images.planes import stamp_of
 from cellwatch.images.sets.planes import ImageSet, Plane, SetImage, base_name
 
 COMPANION = ".companion.ome"
@@ -22,6 +25,15 @@ def index_of(path: Path) -> Path | None:
     """
     if path.suffix.lower() not in TIFFS:
         return None
+    try:
+        return _index_of_once(path, stamp_of(path))
+    except UnreadableImage:
+        return None
+
+
+@lru_cache(maxsize=256)
+def _index_of_once(path: Path, stamp: tuple[int, ...]) -> Path | None:
+    del stamp  # it tells that the file is the same
     try:
         with tifffile.TiffFile(path, is_mmstack=False, is_ndtiff=False, _multifile=False) as file:
             xml = file.ome_metadata if file.is_ome and not file.is_micromanager else None
