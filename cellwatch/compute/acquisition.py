@@ -1,7 +1,7 @@
 """Segment every plane of an image: what a worker does to an acquisition and `segment` to a file."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from cellwatch.compute.device import trim_memory
+from cellwatch.compute.former import At, FormerPlanes, Segmented, is_joined
 from cellwatch.compute.memory import LABELS_IN_MEMORY
-from cellwatch.compute.model_result import ModelResult, PlaneFacts, facts_of, notes_of_planes
+from cellwatch.compute.model_result import ModelResult, notes_of_planes
 from cellwatch.compute.models import Chooser, Model, channels_for
 from cellwatch.core.arrays import Float32, Float64, Int32
-from cellwatch.core.channels import take_channels
+from cellwatch.core.channels import Channel, take_channels
 from cellwatch.core.image import cleaned, percentiles
 from cellwatch.core.labels import count_rois, stitch_planes
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
+from cellwatch.core.plane_facts import PlaneFacts, digest_of, facts_of
 from cellwatch.core.quality import background, sharpness
 from cellwatch.core.segment import segment
 from cellwatch.core.styles import novelty_of
@@ -29,6 +31,7 @@ from cellwatch.records import CONFIDENCE, ChannelChoice, ModelChoice, TargetResu
 # px; from here on freed memory is given back before each pass of the network: what was left between
 # arrays of other sizes fits nothing, and would add up.
 LARGE = 768 * 768
+Limits = Sequence[tuple[float, float]]  # of each channel, the intensities that become 0 and 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,15 @@ class SegmentedTarget:
     confidences : tuple of (n,) float64
         Of the ROIs of each plane, in the order of their labels; empty where ROIs were joined over
         planes, and have other labels.
+    planes : tuple of PlaneFacts
+        Of all planes; empty where there is only one.
     """
 
     labels: Int32
     result: TargetResult
     provenance: Mapping[str, Any]  # Any: JSON
     confidences: tuple[Float64, ...] = ()
+    planes: tuple[PlaneFacts, ...] = ()
 
 
 def segment_acquisition(  # noqa: PLR0913
@@ -62,6 +68,7 @@ def segment_acquisition(  # noqa: PLR0913
     pixel_size_um: float | None = None,
     on_plane: Callable[[], None] = lambda: None,
     scratch: Path | None = None,
+    former: FormerPlanes | None = None,
 ) -> SegmentedTarget:
     """Segment all planes of an image with one model, named or chosen by the image's style.
 
@@ -78,6 +85,8 @@ def segment_acquisition(  # noqa: PLR0913
         Called after each plane.
     scratch : Path or None
         A folder on a disk for labels that are too large for memory; None: memory is used.
+    former : FormerPlanes or None
+        The result that the image had before: of planes that are the same it is taken.
 
     Raises
     ------
@@ -87,7 +96,7 @@ def segment_acquisition(  # noqa: PLR0913
         When a parameter is in µm and the pixel size is missing or nonsensical.
     """
     pixel_size = pixel_size_um if pixel_size_um is not None else image.info.pixel_size_um
-    task = _Task(image, params, choice, pixel_size, on_plane, scratch)
+    task = _Task(image, params, choice, pixel_size, on_plane, scratch, former)
     if isinstance(model, Chooser):
         found, why = _chosen_by(model, task)
     else:
@@ -137,13 +146,15 @@ def _target(
         "background": result.background,
         **summary,
         "planes_apart": n_apart,
+        "planes_unchanged": found.n_unchanged,
         "choice": asdict(why) if why else None,
         "algorithm_version": ALGORITHM_VERSION,
         "notes": notes,
     }
-    is_joined = params.stitch_threshold > 0 and labels.shape[2] > 1
-    each = () if is_joined else tuple(plane.confidences for plane in planes)
-    return SegmentedTarget(labels, result, provenance, each)
+    is_one = is_joined(params, labels.shape[2])
+    each = () if is_one else tuple(plane.confidences for plane in planes)
+    kept = tuple(planes) if len(planes) > 1 else ()
+    return SegmentedTarget(labels, result, provenance, each, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +167,7 @@ class _Task:
     pixel_size_um: float | None
     on_plane: Callable[[], None]
     scratch: Path | None
+    former: FormerPlanes | None
 
     def with_model(self, model: Model) -> ModelResult:
         image, params = self.image, self.params
@@ -164,28 +176,29 @@ class _Task:
         if params.normalisation.over == "acquisition":
             whole = [cleaned(take_channels(plane, chosen))[0] for plane in planes_of(image)]
             limits = percentiles(np.stack(whole, axis=1), params.normalisation)
-        labels = self._no_labels()
-        planes: list[PlaneFacts] = []
-        middle, quality = math.prod(image.shape[:3]) // 2, (0.0, 0.0)
-        for at in np.ndindex(*image.shape[:3]):
-            plane = image.plane(*at)
-            given = take_channels(plane, chosen)
-            if len(planes) == middle:
-                quality = (round(sharpness(given[0]), 4), round(background(given[0]), 4))
-            found = segment(
-                given,
-                model.network,
-                params,
-                pixel_size_um=self.pixel_size_um,
-                limits=limits,
-                size_model=model.styles.size,
-                between=_nothing if plane[0].size < LARGE else trim_memory,
-            )
-            labels[at] = found.labels
-            planes.append(facts_of(found, given[0]))
-            self.on_plane()
-        _stitch(labels, params.stitch_threshold)
-        return ModelResult(model, chosen, notes, labels, planes, *quality)
+        work = _Planes(self, model, chosen, limits)
+        labels, planes, n_unchanged = self._no_labels(), list[PlaneFacts](), 0
+        for ats in self._together():
+            known = work.known(ats)
+            for at, each in zip(ats, known or map(work.segmented, ats), strict=True):
+                labels[at] = each[0]
+                planes.append(each[1])
+                self.on_plane()
+            n_unchanged += len(known)
+            if len(ats) > 1 and not known:
+                position, t, _ = ats[0]
+                volume = stitch_planes(list(labels[position, t]), params.stitch_threshold)
+                labels[position, t] = volume
+        middle = work.given(list(np.ndindex(*image.shape[:3]))[len(planes) // 2])[0]
+        quality = round(sharpness(middle), 4), round(background(middle), 4)
+        return ModelResult(model, chosen, notes, labels, planes, *quality, n_unchanged)
+
+    def _together(self) -> Iterator[Sequence[At]]:
+        # Planes whose ROIs are joined, and every other one alone.
+        shape = self.image.shape[:3]
+        size = shape[2] if is_joined(self.params, shape[2]) else 1
+        ats: list[At] = list(np.ndindex(*shape))
+        yield from (ats[first : first + size] for first in range(0, len(ats), size))
 
     def _no_labels(self) -> Int32:
         shape = (*self.image.shape[:3], *self.image.shape[-2:])
@@ -196,6 +209,51 @@ class _Task:
             return scratch_zeros(shape, np.int32, self.scratch)
         except OSError as error:
             raise OutputError(why_unwritable(self.scratch, error)) from error
+
+
+class _Planes:
+    """The planes of a task, as one model is given them and answers."""
+
+    def __init__(
+        self,
+        task: _Task,
+        model: Model,
+        chosen: Sequence[Channel],
+        limits: Sequence[tuple[float, float]] | None,
+    ) -> None:
+        self._task, self._model, self._chosen, self._limits = task, model, chosen, limits
+        self._is_one = math.prod(task.image.shape[:3]) == 1
+        said = [{"index": channel.index, "name": channel.name} for channel in chosen]
+        asked = (model.card.sha256, task.params, said, task.pixel_size_um)
+        self._former = task.former if task.former and task.former.fits(*asked) else None
+        self._last: tuple[At, Float32] | None = None
+
+    def given(self, at: At) -> Float32:
+        """Return what is fed of a plane, as (C, Y, X); that of the last one is kept."""
+        if self._last is None or self._last[0] != at:
+            self._last = at, take_channels(self._task.image.plane(*at), self._chosen)
+        return self._last[1]
+
+    def known(self, ats: Sequence[At]) -> list[Segmented]:
+        """Return the labels and facts of planes that are as they were; empty: not all are."""
+        if self._former is None:
+            return []
+        return self._former.find([digest_of(self.given(at)) for at in ats])
+
+    def segmented(self, at: At) -> Segmented:
+        """Segment a plane."""
+        given, task = self.given(at), self._task
+        found = segment(
+            given,
+            self._model.network,
+            task.params,
+            pixel_size_um=task.pixel_size_um,
+            limits=self._limits,
+            size_model=self._model.styles.size,
+            between=_nothing if given[0].size < LARGE else trim_memory,
+        )
+        digest = "" if self._is_one else digest_of(given)
+        return found.labels, facts_of(found, given[0], digest)
 
 
 def _chosen_by(chooser: Chooser, task: _Task) -> tuple[ModelResult, ModelChoice]:
@@ -223,8 +281,7 @@ def _n_rois(found: ModelResult) -> int:
 def _planes_apart(labels: Int32, params: SegmentationParams) -> int:
     # P, T, Z, Y, X. Planes of one volume that were joined are no planes apart.
     n_positions, n_t, n_z = labels.shape[:3]
-    is_joined = params.stitch_threshold > 0 and n_z > 1
-    n_planes = n_positions * n_t * (1 if is_joined else n_z)
+    n_planes = n_positions * n_t * (1 if is_joined(params, n_z) else n_z)
     return n_planes if n_planes > 1 else 0
 
 
@@ -247,11 +304,3 @@ def _novelty(model: Model, styles: Sequence[Float32]) -> float | None:
     novelties = [novelty_of(style, known) for style in seen]
     told = [novelty for novelty in novelties if novelty is not None]
     return round(float(np.median(told)), 3) if told else None
-
-
-def _stitch(labels: Int32, threshold: float) -> None:
-    # In place, one volume at a time.
-    if threshold <= 0 or labels.shape[2] == 1:
-        return
-    for at in np.ndindex(*labels.shape[:2]):
-        labels[at] = stitch_planes(list(labels[at]), threshold)

@@ -7,31 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellwatch.compute.models import Model
-from cellwatch.core.arrays import Float32, Float64, Int32, Int64
+from cellwatch.core.arrays import Float64, Int32
 from cellwatch.core.channels import Channel
-from cellwatch.core.confidence import image_confidence, roi_confidences, roi_probabilities
-from cellwatch.core.segment import Segmentation
+from cellwatch.core.plane_facts import PlaneFacts
 
 NUMBER = re.compile(r"\d+(?:[.]\d+)?")
 UNSURE = 0.7  # mean cell probability; below it a chosen model is compared with the general one
 # Times as much found. On T98G cells, which it knows less well, the general network finds up to 4.2
 # times as much as their specialist; on cytology, which that does not know, 19 times and more.
 BY_FAR = 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class PlaneFacts:
-    """What is kept of a plane's segmentation beside its labels."""
-
-    diameter: float
-    style: Float32
-    notes: tuple[str, ...]
-    probabilities: Float64  # of its ROIs, as are
-    confidences: Float64
-    areas: Int64  # px
-    confidence: float  # of all of it
-    total: float  # of the first channel's intensities in ROIs
-    size: int  # px
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +29,7 @@ class ModelResult:
     planes: Sequence[PlaneFacts]
     sharpness: float = 0.0  # of the middle plane, as is the background
     background: float = 0.0
+    n_unchanged: int = 0  # planes that were taken from the image's former result
 
     @property
     def confidence(self) -> float | None:
@@ -102,30 +87,6 @@ class ModelResult:
         if each.mean() < UNSURE:
             return f"it is not sure of what it found (cell probability {each.mean():.2f})"
         return ""
-
-
-def facts_of(found: Segmentation, cells: Float32) -> PlaneFacts:
-    """Return what is kept of a plane's segmentation.
-
-    Parameters
-    ----------
-    found : Segmentation
-    cells : (Y, X), any real dtype
-        The first channel that was fed.
-    """
-    labels, cellprob = found.labels, found.cellprob
-    each = roi_confidences(labels, cellprob, found.flows)
-    return PlaneFacts(
-        found.diameter,
-        found.style,
-        found.notes,
-        roi_probabilities(labels, cellprob),
-        each,
-        np.bincount(labels.ravel())[1:],
-        image_confidence(labels, cellprob, each),
-        float(np.nan_to_num(cells[labels > 0], nan=0, posinf=0, neginf=0).sum(dtype=np.float64)),
-        labels.size,
-    )
 
 
 def notes_of_planes(notes: Sequence[Sequence[str]]) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 from cellwatch import __version__
 from cellwatch.compute.acquisition import SegmentedTarget, segment_acquisition
 from cellwatch.compute.adoption import adopt, is_of_same_work
+from cellwatch.compute.former import FormerPlanes
 from cellwatch.compute.memory import require_memory
 from cellwatch.compute.models import Chooser, Model
 from cellwatch.compute.opening import open_or_load
@@ -241,6 +242,7 @@ def _content(
         pixel_size_um=job.pixel_size_um or image.info.pixel_size_um,
         version=_version(job),
         confidences={name: each.tolist() for name, each in sure.items()},
+        planes={name: found.planes for name, found in segmented.items()},
     )
 
 
@@ -289,6 +291,7 @@ def _segment(
     image: Planes, target: TargetJob, job: Job, models: Models, on_plane: Callable[[], None]
 ) -> SegmentedTarget:
     params = SegmentationParams.from_json(target.params)
+    former = FormerPlanes.of(Path(job.store), target.name) if n_planes(image) > 1 else None
     while True:
         try:
             return segment_acquisition(
@@ -300,6 +303,7 @@ def _segment(
                 pixel_size_um=job.pixel_size_um,
                 on_plane=on_plane,
                 scratch=Path(job.store).parent,
+                former=former,
             )
         except torch.OutOfMemoryError as error:
             if params.batch_size == 1:

@@ -15,7 +15,12 @@ from cellwatch.core.segment import segment
 from cellwatch.errors import UnreadableImage
 from cellwatch.files.digests import fingerprint
 from cellwatch.records import CONFIDENCE, ChannelChoice, Job, Outcome, TargetJob, Trouble
-from cellwatch.storage.masks.store import check_store, read_labels, read_provenance
+from cellwatch.storage.masks.store import (
+    check_store,
+    read_labels,
+    read_plane_facts,
+    read_provenance,
+)
 from cellwatch.zoo.catalog import load_model
 from tests.discs import disc_picture
 
@@ -144,6 +149,55 @@ def test_troubles_are_told_apart(job, models, tmp_path, now):
     assert trouble(replace(job, targets=(wrong_model,)))[0] == Trouble.SURROUNDINGS
     assert trouble(replace(job, targets=(wrong_channel,)))[0] == Trouble.FILE
     assert trouble(replace(job, targets=(odd,)))[0] == Trouble.OTHER
+
+
+@pytest.mark.parametrize(
+    ("axes", "stitch", "changed", "unchanged"),
+    [("TYX", 0.0, None, 3), ("TYX", 0.0, 1, 2), ("ZYX", 0.3, None, 0), ("TZYX", 0.3, 2, 2)],
+)
+def test_planes_of_a_series_that_grew_are_taken_as_they_were(
+    job, models, tmp_path, now, axes, stitch, changed, unchanged
+):
+    shape = (-1, 2, 128, 128) if axes == "TZYX" else (-1, 128, 128)
+    frames = np.stack([disc_picture(seed)[0] for seed in range(6)])
+    target = replace(job.targets[0], params=SegmentationParams(stitch_threshold=stitch).to_json())
+
+    def written(frames, store):
+        tifffile.imwrite(job.path, frames.reshape(shape), imagej=True, metadata={"axes": axes})
+        kept = replace(job, fingerprint=fingerprint(Path(job.path)), targets=(target,), store=store)
+        return perform(kept, models, tmp_path / "old", now)
+
+    written(frames[: 4 if axes == "TZYX" else 3], job.store)
+    if changed is not None:
+        frames[changed] = frames[5]
+    again = written(frames, job.store)
+    afresh = written(frames, str(tmp_path / "masks/afresh.tif.zarr"))
+
+    facts, others = (
+        read_provenance(Path(store))["targets"]["cells"]
+        for store in (job.store, str(tmp_path / "masks/afresh.tif.zarr"))
+    )
+    assert facts.pop("planes_unchanged") == unchanged
+    assert others.pop("planes_unchanged") == 0
+    assert facts == others
+    assert again.targets == afresh.targets
+    assert read_plane_facts(Path(job.store), "cells")[-1].digest
+
+
+def test_planes_are_segmented_again_where_something_else_is_asked_of_them(
+    job, models, tmp_path, now
+):
+    frames = np.stack([disc_picture(seed)[0] for seed in range(4)])
+    for n, params in enumerate([{}, {"cellprob_threshold": 1.0}, {"flow_threshold": 0.0}]):
+        tifffile.imwrite(job.path, frames[: n + 2], imagej=True, metadata={"axes": "TYX"})
+        asked = SegmentationParams.from_json({**job.targets[0].params, **params}).to_json()
+        target = replace(job.targets[0], params=asked)
+        changed = replace(job, fingerprint=fingerprint(Path(job.path)), targets=(target,))
+
+        perform(changed, models, tmp_path / "old", now)
+
+        facts = read_provenance(Path(job.store))["targets"]["cells"]
+        assert facts["planes_unchanged"] == 0
 
 
 def test_every_time_point_is_segmented(job, models, tmp_path, now):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cellwatch.core.plane_facts import PlaneFacts
 from cellwatch.images import Planes
 
 Array = NDArray[np.generic]
@@ -37,6 +38,8 @@ class StoreContent:
     confidences : mapping of str to sequence of float
         By target, of the ROIs of its only plane, in the order of their labels; what has several
         planes has none.
+    planes : mapping of str to sequence of PlaneFacts
+        By target, of all of its planes; a target of one plane has none.
     """
 
     labels: Mapping[str, NDArray[np.int32]]
@@ -47,3 +50,4 @@ class StoreContent:
     pixel_size_um: float | None = None
     version: Literal["0.5", "0.4"] = "0.5"
     confidences: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    planes: Mapping[str, Sequence[PlaneFacts]] = field(default_factory=dict)

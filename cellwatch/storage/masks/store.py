@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from zarr.errors import BaseZarrError
 
 from cellwatch.core.labels import count_rois
+from cellwatch.core.plane_facts import PlaneFacts
 from cellwatch.errors import MaskStoreError
 from cellwatch.files.publish import written_aside
 from cellwatch.images import Planes
 from cellwatch.storage.masks.content import Json, StoreContent
 from cellwatch.storage.masks.levels import Source, axes_of, write_levels
 from cellwatch.storage.masks.ngff import attributes, read_attributes, zarr_format
+from cellwatch.storage.masks.plane_facts import read_planes, write_planes
 
 MOST_PROPERTIES = 5000  # ROIs of which each has an entry in the metadata
 COLORS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
@@ -145,6 +147,17 @@ def read_confidences(path: Path, target: str) -> list[float]:
     return [float(each["confidence"]) for each in properties]
 
 
+def read_plane_facts(path: Path, target: str) -> list[PlaneFacts]:
+    """Return the facts of a target's planes, in their order; empty: the store has none."""
+    n_positions = read_provenance(path)["targets"][target]["shape"][0]
+    positions = ["."] if n_positions == 1 else [str(p) for p in range(n_positions)]
+    found = []
+    for position in positions:
+        label = path / position / "labels" / target
+        found += read_planes(label if label.is_dir() else path / position / target)
+    return found
+
+
 def read_provenance(path: Path) -> Json:
     """Read what a store says of itself.
 
@@ -183,8 +196,8 @@ def check_store(path: Path) -> StoreReport:
 
 def _write_position(group: zarr.Group, content: StoreContent, position: int) -> Json:
     if content.image is None:
-        for target, labels in content.labels.items():
-            _write_labels(group, target, labels[position], content, is_under_image=False)
+        for target in content.labels:
+            _write_labels(group, target, position, content, is_under_image=False)
         return {}
     axes = axes_of(content.axes, has_channels=True)
     scales = write_levels(
@@ -192,8 +205,8 @@ def _write_position(group: zarr.Group, content: StoreContent, position: int) -> 
     )
     names = group.create_group("labels")
     names.attrs.update(attributes({"labels": list(content.labels)}, content.version))
-    for target, labels in content.labels.items():
-        _write_labels(names, target, labels[position], content, is_under_image=True)
+    for target in content.labels:
+        _write_labels(names, target, position, content, is_under_image=True)
     return {**scales, "omero": _omero(content)}
 
 
@@ -214,12 +227,12 @@ def _pixels_of(image: Planes, position: int, axes: str) -> Source:
 def _write_labels(
     parent: zarr.Group,
     target: str,
-    labels: NDArray[np.int32],
+    position: int,
     content: StoreContent,
     *,
     is_under_image: bool,
 ) -> None:
-    group = parent.create_group(target)
+    group, labels = parent.create_group(target), content.labels[target][position]
     axes = axes_of(content.axes, has_channels=False)
     kept = [n for n, axis in zip(labels.shape, "tzyx", strict=True) if axis in axes]
     ome = write_levels(group, Source.of(labels.reshape(kept)), axes, content, is_label=True)
@@ -231,6 +244,9 @@ def _write_labels(
             {"label-value": number, "confidence": round(float(sure), 4)} for number, sure in numbers
         ]
     group.attrs.update(attributes({**ome, "image-label": label}, content.version))
+    if planes := content.planes.get(target):
+        n_planes = labels.shape[0] * labels.shape[1]
+        write_planes(group, planes[position * n_planes : (position + 1) * n_planes])
 
 
 def _omero(content: StoreContent) -> Json:
