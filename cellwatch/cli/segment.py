@@ -295,7 +295,7 @@ def _segment_one(path: Path, place: Path, model: "Model | Chooser", how: "_How")
         size = how.pixel_size_um
         with closing(open_or_load(path, info, how.axes)) as image:
             target = segment_acquisition(
-                image, model, how.params, how.choice, pixel_size_um=size, scratch=place.parent
+                image, model, how.params, how.choice, pixel_size_um=size, store=place
             )
         write_label_tiff(place, target.labels, superseded, size or info.pixel_size_um)
         result = target.result

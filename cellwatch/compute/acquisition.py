@@ -4,29 +4,31 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellwatch.compute.device import trim_memory
-from cellwatch.compute.former import At, FormerPlanes, Segmented, is_joined
 from cellwatch.compute.memory import LABELS_IN_MEMORY
-from cellwatch.compute.model_result import ModelResult, notes_of_planes
+from cellwatch.compute.model_result import ModelResult, facts_of, notes_of_planes
 from cellwatch.compute.models import Chooser, Model, channels_for
 from cellwatch.core.arrays import Float32, Float64, Int32
 from cellwatch.core.channels import Channel, take_channels
 from cellwatch.core.image import cleaned, percentiles
 from cellwatch.core.labels import count_rois, stitch_planes
 from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
-from cellwatch.core.plane_facts import PlaneFacts, digest_of, facts_of
+from cellwatch.core.plane_facts import PlaneFacts, digest_of
 from cellwatch.core.quality import background, sharpness
 from cellwatch.core.segment import segment
 from cellwatch.core.styles import novelty_of
 from cellwatch.errors import OutputError
 from cellwatch.files.publish import why_unwritable
 from cellwatch.files.scratch import scratch_zeros
-from cellwatch.images import Planes, planes_of
+from cellwatch.images import Planes, n_planes, planes_of
 from cellwatch.records import CONFIDENCE, ChannelChoice, ModelChoice, TargetResult
+
+if TYPE_CHECKING:
+    from cellwatch.compute.former import At, FormerPlanes, Segmented
 
 # px; from here on freed memory is given back before each pass of the network: what was left between
 # arrays of other sizes fits nothing, and would add up.
@@ -67,8 +69,7 @@ def segment_acquisition(  # noqa: PLR0913
     target: str = "cells",
     pixel_size_um: float | None = None,
     on_plane: Callable[[], None] = lambda: None,
-    scratch: Path | None = None,
-    former: FormerPlanes | None = None,
+    store: Path | None = None,
 ) -> SegmentedTarget:
     """Segment all planes of an image with one model, named or chosen by the image's style.
 
@@ -83,10 +84,9 @@ def segment_acquisition(  # noqa: PLR0913
         What a person declared; None: what the file says.
     on_plane : callable
         Called after each plane.
-    scratch : Path or None
-        A folder on a disk for labels that are too large for memory; None: memory is used.
-    former : FormerPlanes or None
-        The result that the image had before: of planes that are the same it is taken.
+    store : Path or None
+        The mask store that the result goes to. Labels that are too large for memory lie beside it
+        meanwhile, and of planes that have not changed the labels that it has are taken. None: none.
 
     Raises
     ------
@@ -96,12 +96,22 @@ def segment_acquisition(  # noqa: PLR0913
         When a parameter is in µm and the pixel size is missing or nonsensical.
     """
     pixel_size = pixel_size_um if pixel_size_um is not None else image.info.pixel_size_um
+    scratch = store.parent if store else None
+    former = _former(store, target) if store and n_planes(image) > 1 else None
     task = _Task(image, params, choice, pixel_size, on_plane, scratch, former)
     if isinstance(model, Chooser):
         found, why = _chosen_by(model, task)
     else:
         found, why = task.with_model(model), None
     return _target(task, found, why, target)
+
+
+def _former(store: Path, target: str) -> "FormerPlanes | None":
+    if not store.is_dir():
+        return None
+    from cellwatch.compute.former import FormerPlanes  # and zarr, which few need here
+
+    return FormerPlanes.of(store, target)
 
 
 def _target(
@@ -151,8 +161,7 @@ def _target(
         "algorithm_version": ALGORITHM_VERSION,
         "notes": notes,
     }
-    is_one = is_joined(params, labels.shape[2])
-    each = () if is_one else tuple(plane.confidences for plane in planes)
+    each = () if params.joins(labels.shape[2]) else tuple(plane.confidences for plane in planes)
     kept = tuple(planes) if len(planes) > 1 else ()
     return SegmentedTarget(labels, result, provenance, each, kept)
 
@@ -167,7 +176,7 @@ class _Task:
     pixel_size_um: float | None
     on_plane: Callable[[], None]
     scratch: Path | None
-    former: FormerPlanes | None
+    former: "FormerPlanes | None"
 
     def with_model(self, model: Model) -> ModelResult:
         image, params = self.image, self.params
@@ -193,11 +202,11 @@ class _Task:
         quality = round(sharpness(middle), 4), round(background(middle), 4)
         return ModelResult(model, chosen, notes, labels, planes, *quality, n_unchanged)
 
-    def _together(self) -> Iterator[Sequence[At]]:
+    def _together(self) -> "Iterator[Sequence[At]]":
         # Planes whose ROIs are joined, and every other one alone.
         shape = self.image.shape[:3]
-        size = shape[2] if is_joined(self.params, shape[2]) else 1
-        ats: list[At] = list(np.ndindex(*shape))
+        size = shape[2] if self.params.joins(shape[2]) else 1
+        ats = list(np.ndindex(*shape))
         yield from (ats[first : first + size] for first in range(0, len(ats), size))
 
     def _no_labels(self) -> Int32:
@@ -228,19 +237,19 @@ class _Planes:
         self._former = task.former if task.former and task.former.fits(*asked) else None
         self._last: tuple[At, Float32] | None = None
 
-    def given(self, at: At) -> Float32:
+    def given(self, at: "At") -> Float32:
         """Return what is fed of a plane, as (C, Y, X); that of the last one is kept."""
         if self._last is None or self._last[0] != at:
             self._last = at, take_channels(self._task.image.plane(*at), self._chosen)
         return self._last[1]
 
-    def known(self, ats: Sequence[At]) -> list[Segmented]:
+    def known(self, ats: "Sequence[At]") -> "list[Segmented]":
         """Return the labels and facts of planes that are as they were; empty: not all are."""
         if self._former is None:
             return []
         return self._former.find([digest_of(self.given(at)) for at in ats])
 
-    def segmented(self, at: At) -> Segmented:
+    def segmented(self, at: "At") -> "Segmented":
         """Segment a plane."""
         given, task = self.given(at), self._task
         found = segment(
@@ -281,7 +290,7 @@ def _n_rois(found: ModelResult) -> int:
 def _planes_apart(labels: Int32, params: SegmentationParams) -> int:
     # P, T, Z, Y, X. Planes of one volume that were joined are no planes apart.
     n_positions, n_t, n_z = labels.shape[:3]
-    n_planes = n_positions * n_t * (1 if is_joined(params, n_z) else n_z)
+    n_planes = n_positions * n_t * (1 if params.joins(n_z) else n_z)
     return n_planes if n_planes > 1 else 0
 
 

@@ -63,7 +63,7 @@ class FormerPlanes:
             return None
         ats: list[At] = [(p, t, z) for p, t, z in np.ndindex(*shape)]
         facts = dict(zip(ats, found, strict=True))
-        size = shape[2] if is_joined(SegmentationParams.from_json(said["params"]), shape[2]) else 1
+        size = shape[2] if SegmentationParams.from_json(said["params"]).joins(shape[2]) else 1
         runs = [tuple(ats[i : i + size]) for i in range(0, len(ats), size)]
         places = {tuple(facts[at].digest for at in run): run for run in runs}
         return cls(store, inode, target, said, facts, places)
@@ -96,8 +96,3 @@ class FormerPlanes:
         if is_replaced:
             return []
         return [(each, self.facts[at]) for each, at in zip(labels, places, strict=True)]
-
-
-def is_joined(params: SegmentationParams, n_z: int) -> bool:
-    """Say whether the ROIs of the z planes of an image are joined, so that one needs all."""
-    return params.stitch_threshold > 0 and n_z > 1

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellwatch.compute.models import Model
-from cellwatch.core.arrays import Float64, Int32
+from cellwatch.core.arrays import Float32, Float64, Int32
 from cellwatch.core.channels import Channel
+from cellwatch.core.confidence import image_confidence, roi_confidences, roi_probabilities
 from cellwatch.core.plane_facts import PlaneFacts
+from cellwatch.core.segment import Segmentation
 
 NUMBER = re.compile(r"\d+(?:[.]\d+)?")
 UNSURE = 0.7  # mean cell probability; below it a chosen model is compared with the general one
@@ -87,6 +89,33 @@ class ModelResult:
         if each.mean() < UNSURE:
             return f"it is not sure of what it found (cell probability {each.mean():.2f})"
         return ""
+
+
+def facts_of(found: Segmentation, cells: Float32, digest: str = "") -> PlaneFacts:
+    """Return what is kept of a plane's segmentation.
+
+    Parameters
+    ----------
+    found : Segmentation
+    cells : (Y, X), any real dtype
+        The first channel that was fed.
+    digest : str
+        Of all channels that were.
+    """
+    labels, cellprob = found.labels, found.cellprob
+    each = roi_confidences(labels, cellprob, found.flows)
+    return PlaneFacts(
+        found.diameter,
+        found.style,
+        found.notes,
+        roi_probabilities(labels, cellprob),
+        each,
+        np.bincount(labels.ravel())[1:],
+        image_confidence(labels, cellprob, each),
+        float(np.nan_to_num(cells[labels > 0], nan=0, posinf=0, neginf=0).sum(dtype=np.float64)),
+        labels.size,
+        digest,
+    )
 
 
 def notes_of_planes(notes: Sequence[Sequence[str]]) -> list[str]:

@@ -14,7 +14,6 @@ import torch
 from cellwatch import __version__
 from cellwatch.compute.acquisition import SegmentedTarget, segment_acquisition
 from cellwatch.compute.adoption import adopt, is_of_same_work
-from cellwatch.compute.former import FormerPlanes
 from cellwatch.compute.memory import require_memory
 from cellwatch.compute.models import Chooser, Model
 from cellwatch.compute.opening import open_or_load
@@ -291,7 +290,6 @@ def _segment(
     image: Planes, target: TargetJob, job: Job, models: Models, on_plane: Callable[[], None]
 ) -> SegmentedTarget:
     params = SegmentationParams.from_json(target.params)
-    former = FormerPlanes.of(Path(job.store), target.name) if n_planes(image) > 1 else None
     while True:
         try:
             return segment_acquisition(
@@ -302,8 +300,7 @@ def _segment(
                 target=target.name,
                 pixel_size_um=job.pixel_size_um,
                 on_plane=on_plane,
-                scratch=Path(job.store).parent,
-                former=former,
+                store=Path(job.store),
             )
         except torch.OutOfMemoryError as error:
             if params.batch_size == 1:

@@ -195,6 +195,10 @@ class SegmentationParams:
     batch_size: int = 8
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
+    def joins(self, n_z: int) -> bool:
+        """Say whether the ROIs of an image's z planes, n_z of them, are joined to volumes."""
+        return self.stitch_threshold > 0 and n_z > 1
+
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values, as a person would write them in the configuration."""
         data = asdict(self)

@@ -6,11 +6,7 @@ So a plane that has not changed since it was segmented need not be segmented aga
 import hashlib
 from dataclasses import dataclass
 
-import numpy as np
-
 from cellwatch.core.arrays import Float32, Float64, Int64
-from cellwatch.core.confidence import image_confidence, roi_confidences, roi_probabilities
-from cellwatch.core.segment import Segmentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,33 +44,6 @@ class PlaneFacts:
     total: float
     size: int
     digest: str = ""
-
-
-def facts_of(found: Segmentation, cells: Float32, digest: str = "") -> PlaneFacts:
-    """Return what is kept of a plane's segmentation.
-
-    Parameters
-    ----------
-    found : Segmentation
-    cells : (Y, X), any real dtype
-        The first channel that was fed.
-    digest : str
-        Of all channels that were.
-    """
-    labels, cellprob = found.labels, found.cellprob
-    each = roi_confidences(labels, cellprob, found.flows)
-    return PlaneFacts(
-        found.diameter,
-        found.style,
-        found.notes,
-        roi_probabilities(labels, cellprob),
-        each,
-        np.bincount(labels.ravel())[1:],
-        image_confidence(labels, cellprob, each),
-        float(np.nan_to_num(cells[labels > 0], nan=0, posinf=0, neginf=0).sum(dtype=np.float64)),
-        labels.size,
-        digest,
-    )
 
 
 def digest_of(pixels: Float32) -> str:

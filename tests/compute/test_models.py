@@ -11,10 +11,10 @@ import tifffile
 import torch
 
 from cellwatch.compute.acquisition import segment_acquisition
-from cellwatch.compute.model_result import ModelResult
+from cellwatch.compute.model_result import ModelResult, facts_of
 from cellwatch.compute.models import Model, ready_either, ready_model
 from cellwatch.core.parameters import SegmentationParams
-from cellwatch.core.plane_facts import PlaneFacts, facts_of
+from cellwatch.core.plane_facts import PlaneFacts
 from cellwatch.core.segment import Segmentation
 from cellwatch.daemon.retraining.selection import _most_chosen
 from cellwatch.images import load
