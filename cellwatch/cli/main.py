@@ -22,6 +22,7 @@ BEFORE_TORCH = {"OMP_WAIT_POLICY": "PASSIVE", "ONEDNN_PRIMITIVE_CACHE_CAPACITY":
 # `status` is to answer within a blink on a machine that is busy.
 MODULES: Mapping[str, tuple[str, ...]] = {
     "station": ("init", "run", "status", "config"),
+    "doctor": ("doctor",),
     "explain": ("explain",),
     "verify": ("verify",),
     "segment": ("segment",),

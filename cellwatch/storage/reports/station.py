@@ -224,6 +224,27 @@ def recent_failures(db: sqlite3.Connection, now: datetime, limit: int = 5) -> li
 
 
 @dataclass(frozen=True, slots=True)
+class TroubleCount:
+    """Files that are not segmented for one reason: in what state, how many, and one of them."""
+
+    state: AcquisitionState
+    reason: str | None
+    files: int
+    example: str
+
+
+def troubles(db: sqlite3.Connection, limit: int) -> list[TroubleCount]:
+    """Return why files are not segmented, the reasons of most files first."""
+    sql = """
+        SELECT state, reason, count(*) AS files, min(path) AS example FROM acquisitions
+        WHERE superseded_by IS NULL
+        AND state IN ('failed', 'quarantined', 'blocked', 'interrupted')
+        GROUP BY state, reason ORDER BY files DESC, reason LIMIT ?
+    """
+    return records(db, TroubleCount, sql, [limit])
+
+
+@dataclass(frozen=True, slots=True)
 class Incomplete:
     """A file that is there and not whole yet."""
 
