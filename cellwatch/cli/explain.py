@@ -100,7 +100,8 @@ def _show(story: stories.AcquisitionStory, part: reports.PeoplesPart, there: str
     since = local_time(row.state_since)
     typer.echo(f"{printable(row.path)}\n  {row.state} since {since}{mark}{printable(reason)}")
     if row.state == AcquisitionState.INTERRUPTED:
-        typer.echo("  it is looked at again when it changes: copy it again, or delete it")
+        typer.echo("  it is looked at again when it changes: copy it again, or delete it; a series")
+        typer.echo("  that was stopped early is segmented as it is with interrupted: process")
     if changed := row.output_mark:
         what = "was edited" if changed == "edited" else "is gone"
         typer.echo(f"  its mask store {what} since it was written (cellwatch verify)")

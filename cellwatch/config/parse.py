@@ -16,6 +16,7 @@ from cellwatch.config.conflicts import Place, conflicts_in
 from cellwatch.config.locate import LOADER
 from cellwatch.config.schema import Config, Watch
 from cellwatch.errors import ConfigError
+from cellwatch.images import aborted
 from cellwatch.images.sets import pattern
 from cellwatch.zoo.cards import is_path
 
@@ -47,6 +48,7 @@ def read_config(path: Path) -> Config:
     config = parse_config(text, str(path), path.absolute().parent)
     # For every reader of images in this process and its children.
     pattern.declare({watched.folder: watched.files for watched in config.watch})
+    aborted.declare(w.folder for w in config.watch if w.interrupted == "process")
     return config
 
 

@@ -105,6 +105,7 @@ class WatchDefaults(Segmenting):
     settle: Annotated[float | None, BeforeValidator(as_settle)] = None
     experiment: Annotated[str, BeforeValidator(as_experiment)] = "folder"
     files: Annotated[str, BeforeValidator(as_files)] = ""
+    interrupted: Literal["leave", "process"] = "leave"
     polling: Literal["auto", "always", "never"] = "auto"
     priority: int = 0
     order: Literal["oldest", "newest"] = "oldest"

@@ -90,7 +90,10 @@ def looked_into(
         yield FromWatcher(watched, event)
         if isinstance(event, Unfinished):
             taken = set() if taken is None or event.is_given_up else taken
-            yield from _complete_images(watched, event.sighting, inspector, taken)
+            if event.is_given_up and watched.interrupted == "process":
+                yield from _as_far_as_whole(watched, event.sighting, inspector)
+            else:
+                yield from _complete_images(watched, event.sighting, inspector, taken)
         return
     file = watched.folder / event.sighting.path
     if (part := _part_of_set(watched, event.sighting, inspector, lister)) is not None:
@@ -117,6 +120,16 @@ def _complete_images(
         more = [image for image in images if image != file and image not in taken]
         taken.update(more)
         yield from _inspected(watched, sighting, more, inspector)
+
+
+def _as_far_as_whole(
+    watched: Watch, sighting: Sighting, inspector: Inspector
+) -> Iterator[FromWatcher]:
+    # Of a series that was aborted; what is whole of none of its images stays interrupted.
+    images, _ = inspector.images_in(watched.folder / sighting.path, is_given_up=True)
+    for report in _inspected(watched, sighting, images, inspector):
+        if report.info is not None and not report.info.reason:
+            yield report
 
 
 def _inspected(

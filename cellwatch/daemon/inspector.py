@@ -51,9 +51,12 @@ class Inspector:
         paths = {key: text_path(said[key]) for key in ("path", "lacks")}
         return str(answer["fingerprint"]), ImageInfo.from_json({**said, **paths})
 
-    def images_in(self, path: Path) -> tuple[list[Path], str]:
-        """Return the images of a file, and "" or why they cannot be told."""
-        answer, trouble = self._ask("members", path)
+    def images_in(self, path: Path, *, is_given_up: bool = False) -> tuple[list[Path], str]:
+        """Return the images of a file, and "" or why they cannot be told.
+
+        Of a set that is given up, those that are read as far as they are whole are among them.
+        """
+        answer, trouble = self._ask("given up" if is_given_up else "members", path)
         if answer is None:
             return [path], trouble
         return [Path(text_path(name)) for name in answer["images"]], str(answer["reason"])
@@ -96,8 +99,8 @@ def answer_to(question: Message) -> Message:
     try:
         if question["kind"] == "whole":
             return {"reason": _why_not_whole(path)}
-        if question["kind"] == "members":
-            return _images_in(path)
+        if question["kind"] in ("members", "given up"):
+            return _images_in(path, is_given_up=question["kind"] == "given up")
         if question["kind"] == "index":
             return {"index": _index_of(path)}
         return _described(path, str(question["axes"]))
@@ -121,11 +124,12 @@ def _index_of(path: Path) -> str:
     return path_text(str(index)) if index is not None and index != path else ""
 
 
-def _images_in(path: Path) -> Message:
+def _images_in(path: Path, *, is_given_up: bool) -> Message:
     from cellwatch.images import images_in
 
     try:
-        return {"images": [path_text(str(each)) for each in images_in(path)], "reason": ""}
+        images = images_in(path, is_given_up=is_given_up)
+        return {"images": [path_text(str(each)) for each in images], "reason": ""}
     except UnreadableImage as error:
         return {"images": [path_text(str(path))], "reason": error.reason}
 

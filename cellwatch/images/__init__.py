@@ -16,6 +16,7 @@ import numpy as np
 
 from cellwatch.errors import UnreadableImage
 from cellwatch.files.members import WITH_MEMBERS, file_of, member_of
+from cellwatch.images import aborted
 from cellwatch.images.identity import size_of
 from cellwatch.images.planes import (
     Array,
@@ -92,8 +93,15 @@ def is_image(path: Path) -> bool:
     return suffix_of(file_of(path).name) in SUFFIXES
 
 
-def images_in(path: Path) -> list[Path]:
+def images_in(path: Path, *, is_given_up: bool = False) -> list[Path]:
     """Return the images of a file, as paths below it; the file itself where it is one image.
+
+    Parameters
+    ----------
+    path : Path
+    is_given_up : bool
+        Whether a set that is not whole will not become so: then images that are read as far as they
+        are whole are among them.
 
     Raises
     ------
@@ -103,7 +111,8 @@ def images_in(path: Path) -> list[Path]:
     suffix = suffix_of(path.name)
     if suffix not in WITH_MEMBERS or suffix not in SUFFIXES or member_of(path) or path.is_dir():
         return [path]
-    return [path / name for name in _module(suffix).members(path)] or [path]
+    more = {"is_given_up": True} if is_given_up and suffix in INDICES else {}
+    return [path / name for name in _module(suffix).members(path, **more)] or [path]
 
 
 def _format(path: Path) -> Format:
@@ -135,6 +144,14 @@ def describe(path: Path, axes: str = "") -> ImageInfo:
     UnreadableImage
         When the file is not an image of a known format, or its header cannot be true.
     """
+    return _as_far_as_whole(path, _described(path, axes))
+
+
+def _as_far_as_whole(path: Path, info: ImageInfo) -> ImageInfo:
+    return info if _lists_a_set(path) else aborted.cut(path, info)
+
+
+def _described(path: Path, axes: str) -> ImageInfo:
     if not is_image(path):
         raise UnreadableImage(path, why_unread(suffix_of(file_of(path).name)))
     size = size_of(path)
@@ -164,8 +181,10 @@ def open_image(path: Path, axes: str = "", *, is_labels: bool = False) -> OpenIm
         When it cannot be read.
     """
     stamp = stamp_of(path)
-    info = describe(path, axes)
+    declared = _described(path, axes)
+    info = _as_far_as_whole(path, declared)
     pages = _format(path).open_pages(path, is_labels=is_labels)
+    pages = aborted.cut_pages(pages, info.shape[0], declared.shape[0])
     try:
         dtype = _plain_type(path, info, pages, is_labels=is_labels)
         return OpenImage(path, info, pages, dtype, stamp)

@@ -256,6 +256,31 @@ def test_files_that_a_pattern_joins_are_one_image_though_the_first_comes_last(st
     assert "0 problems" in station.command("verify").stderr
 
 
+def test_an_aborted_series_is_segmented_as_far_as_it_is_whole_where_the_folder_says_so(station):
+    path = station.images / "a.ome.tif"
+    frames = np.stack([disc_picture(seed, size=96, n=5)[0] for seed in range(3)])
+    tifffile.imwrite(path, frames, ome=True, metadata={"axes": "TYX"}, photometric="minisblack")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'SizeT="3"', b'SizeT="5"'))
+    station.command("run", "--once", check=False)
+    assert station.counts() == {"interrupted": 1}
+
+    also(station, "interrupted: process")
+    station.command("run", "--once", check=False)
+
+    assert station.counts() == {"done": 1}
+    told = explained(station, "a.ome.tif")
+    assert "TYX [3, 96, 96]" in told
+    assert "the series was aborted: 3 of 5 time points are whole" in told
+
+    path.write_bytes(whole)
+    station.command("run", "--once", check=False)
+
+    assert station.counts() == {"done": 1}
+    assert "the series was aborted" not in explained(station, "a.ome.tif")
+    assert "0 problems" in station.command("verify").stderr
+
+
 def test_fields_are_segmented_while_their_plate_is_still_being_written(station):
     made = station.folder / "made"
     plates.write_operetta(made, channels=("DAPI",), make=picture)

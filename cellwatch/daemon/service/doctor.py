@@ -125,7 +125,7 @@ def _watched(folder: Path) -> tuple[str, str, str]:
         told = f"{folder} has {n_folders:,} folders; the kernel reports events of {limit:,}"
         return Verdict.NOTE, told, "sysctl fs.inotify.max_user_watches=1048576"
     is_share = is_network(folder)
-    how = "looked through from time to time" if is_share else "the kernel tells of new files"
+    how = "looked through from time to time" if is_share else "the kernel reports new files"
     return Verdict.OK, f"{_place(folder)}: {how}", ""
 
 

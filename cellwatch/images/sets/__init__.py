@@ -13,6 +13,7 @@ from typing import Any
 
 from cellwatch.errors import UnreadableImage
 from cellwatch.files.members import file_of, member_of
+from cellwatch.images import aborted
 from cellwatch.images.planes import Pages, Span, stamp_of
 from cellwatch.images.sets import pages, pattern, planes
 from cellwatch.images.sets.planes import ImageSet, SetImage
@@ -79,15 +80,23 @@ def lists_a_set(path: Path) -> bool:
 @lru_cache(maxsize=64)
 def _lists_a_set_once(path: Path, stamp: tuple[int, ...]) -> bool:
     del stamp  # it tells that nothing was changed
-    return index_of(path) == path and not why_not_whole(path)
+    return index_of(path) == path and (aborted.is_read(path) or not why_not_whole(path))
 
 
-def members(file: Path) -> tuple[str, ...]:
-    """Return the names of the complete images of a set; () where all of it is one acquisition."""
+def members(file: Path, *, is_given_up: bool = False) -> tuple[str, ...]:
+    """Return the names of the complete images of a set; () where all of it is one acquisition.
+
+    Of a set that is given up, images that are read as far as they are whole are among them.
+    """
     found = _read(file)
-    if not _are_apart(found) or (not found.is_plate and planes.why_lacking(found)):
+    is_cut = is_given_up and aborted.is_read(file)
+    if not _are_apart(found) or (not (found.is_plate or is_cut) and planes.why_lacking(found)):
         return ()  # whether positions are alike is known when all are there
-    return tuple(image.name for image in found.images if not planes.why_image_lacks(image))
+    return tuple(
+        image.name
+        for image in found.images
+        if not planes.why_image_lacks(image) or (is_cut and planes.as_far_as_whole([image]))
+    )
 
 
 def why_not_whole(path: Path) -> str:
@@ -117,7 +126,9 @@ def open_pages(path: Path, *, is_labels: bool = False) -> Pages:
 def spans(file: Path, member: str) -> list[Span]:
     """Return the bytes of a set, or of one image of it, in all of its files."""
     found = _read(file)
-    images = [_image(file / member, found)] if member else found.images
+    images = [_image(file / member, found)] if member else list(found.images)
+    if aborted.is_read(file):
+        images = planes.as_far_as_whole(images) or images
     for image in images:
         planes.require_files(file / member, image)
     return [
@@ -138,8 +149,9 @@ def _chosen(path: Path) -> tuple[ImageSet, list[SetImage]]:
         raise UnreadableImage(path, told)
     else:
         images = list(found.images)
-    for image in images:
-        if reason := planes.why_image_lacks(image):
+    if reason := next((why for image in images if (why := planes.why_image_lacks(image))), ""):
+        images = planes.as_far_as_whole(images) if aborted.is_read(path) else []
+        if not images:
             raise UnreadableImage(path, reason)
     if not images:
         raise UnreadableImage(path, planes.why_lacking(found))

@@ -1,13 +1,14 @@
 """A set of files as images: which plane lies in which file, whatever program wrote them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path, PureWindowsPath
 
 from cellwatch.errors import UnreadableImage
 from cellwatch.files.digests import status_of
+from cellwatch.images.aborted import note
 from cellwatch.images.planes import Span
 from cellwatch.images.structure import why_file_not_whole
 
@@ -138,6 +139,49 @@ def why_image_lacks(image: SetImage) -> str:
         if reason := _why_file_not_whole(file, status.st_size, status.st_mtime_ns):
             return f"{file.name}: {reason}"
     return ""
+
+
+def as_far_as_whole(images: Sequence[SetImage]) -> list[SetImage]:
+    """Return images as far as all of them are whole, with a note; empty: nothing of them is.
+
+    That is the first time points of which every plane is there, or where there is one time point
+    the first z planes.
+    """
+    axis = 0 if any(len(image.grid[0]) > 1 for image in images) else 1
+    n = min((_n_whole(image, axis) for image in images), default=0)
+    if not n:
+        return []
+    return [_cut(image, axis, n) for image in images]
+
+
+def _n_whole(image: SetImage, axis: int) -> int:
+    times, depths, channels = image.grid
+    for n, value in enumerate(image.grid[axis]):
+        row = [value] if axis == 0 else times, [value] if axis == 1 else depths, channels
+        planes = [image.planes.get(place) for place in product(*row)]
+        if not all(plane is not None and _is_whole(plane) for plane in planes):
+            return n
+    return len(image.grid[axis])
+
+
+def _is_whole(plane: Plane) -> bool:
+    try:
+        status = plane.file.stat()
+    except OSError:
+        return False
+    is_raw = plane.raw is not None
+    return is_raw or not _why_file_not_whole(plane.file, status.st_size, status.st_mtime_ns)
+
+
+def _cut(image: SetImage, axis: int, n: int) -> SetImage:
+    values = image.grid[axis]
+    if n == len(values) and not why_image_lacks(image):
+        return image
+    kept = {place: plane for place, plane in image.planes.items() if place[axis] in values[:n]}
+    said = note(n, len(values), "TZ"[axis])
+    if n == len(values):
+        said = f"the series was aborted: {image.lacks}"
+    return replace(image, planes=kept, notes=(*image.notes, said), lacks="")
 
 
 @lru_cache(maxsize=100_000)
