@@ -24,6 +24,8 @@ ENVIRONMENT = {
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
 }
 STRANDED_WITHIN_S = 5.0
+ENDS_WITHIN_S = 10.0  # a worker that was killed
+STUCK = "killed, it does not end: the disk or the share that it reads or writes does not answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,11 @@ class Worker:
         self.is_ready = False
         self.is_unfit = False  # its device is not there
         self.why_over = ""  # why it ends by itself and another one follows
+        self.is_stuck = False  # it was killed, and does not end
         self.acquisition_id: int | None = None  # that it computes
         self.publishing_id: int | None = None  # whose masks it writes meanwhile
         self._on_message = on_message
+        self._gone_by = float("inf")
         threading.Thread(target=self._read, daemon=True, name=f"worker-{self.pid}").start()
 
     @property
@@ -124,6 +128,16 @@ class Worker:
     def kill(self) -> None:
         """End it at once."""
         self._process.kill()
+        self._gone_by = min(self._gone_by, time.monotonic() + ENDS_WITHIN_S)
+
+    def give_up_if_stuck(self, now: float) -> None:
+        """Report the end of a worker that was killed and that the kernel does not let go of.
+
+        It waits in the kernel for a disk or a share, and does nothing more when that answers.
+        """
+        if now > self._gone_by and not self.is_stuck and self._process.poll() is None:
+            self.is_stuck = True
+            self._on_message(FromWorker(self, None))
 
     def wait(self, timeout: float) -> bool:
         """Wait until it has ended; False when it has not."""
@@ -134,7 +148,9 @@ class Worker:
         return True
 
     def how_it_ended(self) -> str:
-        """Return the signal or exit code of a worker that ended."""
+        """Return the signal or exit code of a worker that ended, or why it is given up."""
+        if self.is_stuck and self._process.poll() is None:
+            return STUCK
         code = self._process.wait()
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 

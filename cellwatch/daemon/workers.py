@@ -50,6 +50,8 @@ def look_after(life: Life) -> None:
         if slot.worker is not None and slot.worker.is_idle:
             give_job(life, slot, slot.worker)
         _end_hanging(slot, time.monotonic())
+        if slot.worker is not None:
+            slot.worker.give_up_if_stuck(time.monotonic())
 
 
 def listen(life: Life) -> None:
@@ -247,7 +249,11 @@ def _record(life: Life, outcome: Outcome, flight: InFlight | None) -> None:
 def _ended(life: Life, slot: WorkerSlot | None, worker: Worker) -> None:
     how = worker.how_it_ended()
     now = time.monotonic()
-    if lost := worker.in_hand:
+    if worker.is_stuck and worker.in_hand:
+        for each in worker.in_hand:  # it was not the image's fault: it waits for its disk
+            _record(life, Outcome(each, reason=how, trouble=Trouble.SURROUNDINGS), None)
+        worker.acquisition_id, worker.publishing_id = None, None
+    elif lost := worker.in_hand:
         # Either image may have killed it: each is tried again alone.
         with transaction(life.db):
             states = [recovery.worker_died(life.db, each, how, _now()) for each in lost]

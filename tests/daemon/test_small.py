@@ -3,13 +3,16 @@
 import io
 import json
 import os
+import queue
 import socket
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from cellwatch.compute import executor
 from cellwatch.compute.device import choose_device, keep_freed_memory
 from cellwatch.compute.executor import process_started
 from cellwatch.compute.pipe import receive, send
@@ -50,6 +53,32 @@ def test_messages_cross_a_pipe_and_a_broken_one_is_the_end():
 
     assert [receive(whole) for _ in range(3)] == [{"a": "æ"}, {"b": 2}, None]
     assert [receive(cut) for _ in range(2)] == [{"a": "æ"}, None]
+
+
+def test_f24_a_worker_that_the_kernel_holds_back_is_given_up_and_its_end_is_heard_later(
+    tmp_path, monkeypatch
+):
+    # No process of a test can be made to survive SIGKILL, as one that waits for a share does.
+    said = queue.SimpleQueue()
+    worker = executor.Worker("cpu", tmp_path, said.put)
+    end, worker._process.kill = worker._process.kill, lambda: None
+    monkeypatch.setattr(executor, "ENDS_WITHIN_S", 0.1)
+    worker.give_up_if_stuck(time.monotonic() + 60)
+    assert not worker.is_stuck
+
+    worker.kill()
+    worker.give_up_if_stuck(time.monotonic() + 1)
+    worker.give_up_if_stuck(time.monotonic() + 2)
+
+    while said.get(timeout=30).message is not None:
+        pass
+    assert worker.is_stuck
+    assert "does not answer" in worker.how_it_ended()
+    end()
+    while said.get(timeout=30).message is not None:
+        pass
+    assert worker.how_it_ended() == "SIGKILL"
+    worker.close()
 
 
 def test_systemd_is_told_when_it_listens(tmp_path, monkeypatch):
