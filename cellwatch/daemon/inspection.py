@@ -83,18 +83,38 @@ def looked_into(
     taken : set of Path, or None
         Images of sets that are still incomplete, and were reported; those that are, are added.
     """
-    inspector, lister = by
     if isinstance(event, Scanned):
         return
-    if not isinstance(event, Finished):
+    if isinstance(event, Finished):
+        yield from _finished(watched, event, by)
+    elif isinstance(event, Unfinished):
+        yield from _unfinished(watched, event, by, taken)
+    else:
         yield FromWatcher(watched, event)
-        if isinstance(event, Unfinished):
-            taken = set() if taken is None or event.is_given_up else taken
-            if event.is_given_up and watched.interrupted == "process":
-                yield from _as_far_as_whole(watched, event.sighting, inspector)
-            else:
-                yield from _complete_images(watched, event.sighting, inspector, taken)
-        return
+
+
+def _unfinished(
+    watched: Watch, event: Unfinished, by: tuple[Inspector, Lister], taken: set[Path] | None
+) -> Iterator[FromWatcher]:
+    inspector, lister = by
+    if suffix_of(event.sighting.path) in INDICES:
+        # A list of a part, as each time point of a plate has: the whole list tells what there is.
+        part = _part_of_set(watched, event.sighting, inspector, lister)
+        if part is not None:
+            yield FromWatcher(watched, part)
+            return
+    yield FromWatcher(watched, event)
+    if event.is_given_up and watched.interrupted == "process":
+        yield from _as_far_as_whole(watched, event.sighting, inspector)
+    else:
+        taken = set() if taken is None or event.is_given_up else taken
+        yield from _complete_images(watched, event.sighting, inspector, taken)
+
+
+def _finished(
+    watched: Watch, event: Finished, by: tuple[Inspector, Lister]
+) -> Iterator[FromWatcher]:
+    inspector, lister = by
     file = watched.folder / event.sighting.path
     if (part := _part_of_set(watched, event.sighting, inspector, lister)) is not None:
         yield FromWatcher(watched, part)

@@ -16,6 +16,7 @@ from ome_zarr.io import parse_url
 from ome_zarr.reader import Reader
 from PIL import Image as Pillow
 
+from cellwatch.storage.masks.store import read_provenance
 from tests.daemon.stations import Station
 from tests.discs import disc_picture
 from tests.images import plates
@@ -277,8 +278,24 @@ def test_an_aborted_series_is_segmented_as_far_as_it_is_whole_where_the_folder_s
     station.command("run", "--once", check=False)
 
     assert station.counts() == {"done": 1}
-    assert "the series was aborted" not in explained(station, "a.ome.tif")
+    facts = read_provenance(station.masks / "images/a.ome.tif.zarr")["targets"]["cells"]
+    assert not any("aborted" in note for note in facts["notes"])
+    assert facts["planes_unchanged"] == 3
     assert "0 problems" in station.command("verify").stderr
+
+
+def test_lists_of_time_points_below_a_plate_are_no_plates_of_their_own(station):
+    plates.write_imagexpress(station.images / "p", planned=6)
+    also(station, "channels: {cell: 0}")
+
+    station.command("run", "--once", check=False)
+
+    assert station.counts() == {"done": 2, "interrupted": 1}
+    (waiting,) = station.status()["failures"]
+    assert waiting["path"] == str(station.images / "p/9987.HTD")
+    assert "2 of 6 time points are there" in waiting["reason"]
+    inside = station.command("explain", str(station.images / "p/TimePoint_1/9987.HTD"), check=False)
+    assert "belongs to the set of" in inside.stderr
 
 
 def test_fields_are_segmented_while_their_plate_is_still_being_written(station):

@@ -65,7 +65,7 @@ def write_cellvoyager(folder):
     return index, planes
 
 
-def write_imagexpress(folder, *, late=()):
+def write_imagexpress(folder, *, late=(), planned=0):
     """Write a plate of two wells and two time points; `late`: channels of the first one alone."""
     folder.mkdir()
     planes = {}
@@ -75,7 +75,7 @@ def write_imagexpress(folder, *, late=()):
         for n in range(1, 4)
     )  # fmt: skip
     said = f'"Description", "plate \xe4"\n"YWells", 3\n{rows}\n"WaveName1", "DAPI"\n'
-    said += '"WaveName2", "Cy5"\n"EndFile"\n'
+    said += f'"WaveName2", "Cy5"\n"TimePoints", {planned or 2}\n"EndFile"\n'
     index = folder / "9987.HTD"
     index.write_bytes(said.encode("latin-1"))
     for t in (1, 2):
