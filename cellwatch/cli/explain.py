@@ -20,7 +20,7 @@ from cellwatch.cli.status_training import show_people
 from cellwatch.config.locate import find_config
 from cellwatch.errors import EXIT_FAILED
 from cellwatch.files.members import WITH_MEMBERS, file_of
-from cellwatch.images.suffixes import suffix_of, watched_suffixes, why_unread
+from cellwatch.images.suffixes import INDICES, LISTING, suffix_of, watched_suffixes, why_unread
 from cellwatch.records import AcquisitionState
 from cellwatch.storage.ledger import set_files
 from cellwatch.storage.ledger.path_text import path_text, printable
@@ -100,8 +100,9 @@ def _show(story: stories.AcquisitionStory, part: reports.PeoplesPart, there: str
     since = local_time(row.state_since)
     typer.echo(f"{printable(row.path)}\n  {row.state} since {since}{mark}{printable(reason)}")
     if row.state == AcquisitionState.INTERRUPTED:
-        typer.echo("  it is looked at again when it changes: copy it again, or delete it; a series")
-        typer.echo("  that was stopped early is segmented as it is with interrupted: process")
+        typer.echo("  it is looked at again when it changes: copy it again, or delete it")
+        if suffix_of(row.path) in (*LISTING, *INDICES):
+            typer.echo("  a series that was stopped early: see interrupted: in the configuration")
     if changed := row.output_mark:
         what = "was edited" if changed == "edited" else "is gone"
         typer.echo(f"  its mask store {what} since it was written (cellwatch verify)")

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 # px; from here on freed memory is given back before each pass of the network: what was left between
 # arrays of other sizes fits nothing, and would add up.
 LARGE = 768 * 768
-Limits = Sequence[tuple[float, float]]  # of each channel, the intensities that become 0 and 1
 
 
 @dataclass(frozen=True, slots=True)

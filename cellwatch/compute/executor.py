@@ -25,7 +25,7 @@ ENVIRONMENT = {
 }
 STRANDED_WITHIN_S = 5.0
 ENDS_WITHIN_S = 10.0  # a worker that was killed
-STUCK = "killed, it does not end: the disk or the share that it reads or writes does not answer"
+STUCK = "killed, it does not end: it waits in the kernel for a disk, a share or a device"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from cellwatch.core.parameters import ALGORITHM_VERSION, SegmentationParams
 from cellwatch.core.plane_facts import PlaneFacts
 from cellwatch.errors import MaskStoreError
 from cellwatch.records import CONFIDENCE
-from cellwatch.storage.masks.store import read_plane, read_plane_facts, read_provenance
+from cellwatch.storage.masks.store import check_store, read_plane, read_plane_facts
 
 At = tuple[int, int, int]
 Segmented = tuple[Int32, PlaneFacts]
@@ -49,16 +49,21 @@ class FormerPlanes:
 
     @classmethod
     def of(cls, store: Path, target: str) -> "FormerPlanes | None":
-        """Open those of a target; None: there are none that could be used."""
+        """Open those of a target; None: there are none, or none that could be used.
+
+        Labels that are not those that were written were edited or damaged: none of them is used.
+        """
         try:
             inode = store.stat().st_ino
-            said = read_provenance(store)["targets"][target]
+            report = check_store(store)
+            found = read_plane_facts(store, target)
+            said = report.provenance["targets"][target]
         except (OSError, MaskStoreError, KeyError):
             return None
-        if said["algorithm_version"] != ALGORITHM_VERSION or CONFIDENCE not in said:
+        is_ours = said["algorithm_version"] == ALGORITHM_VERSION and CONFIDENCE in said
+        if report.problems or not is_ours:
             return None
         shape = said["shape"][:3]
-        found = read_plane_facts(store, target)
         if len(found) != np.prod(shape):
             return None
         ats: list[At] = [(p, t, z) for p, t, z in np.ndindex(*shape)]

@@ -42,6 +42,7 @@ from cellwatch.images import (
     n_planes,
     planes_of,
 )
+from cellwatch.images.aborted import is_read
 from cellwatch.images.identity import content_sha256, fingerprint
 from cellwatch.records import Job, Outcome, TargetJob, TargetResult
 from cellwatch.storage.ledger.path_text import path_text
@@ -177,7 +178,7 @@ def compute(
         return adopted
     image = _opened(job)
     try:
-        _refuse_changed(path, before)
+        _refuse_changed(path, before, job.fingerprint)
         segmented = {
             target.name: _segment(image, target, job, models, on_plane) for target in job.targets
         }
@@ -310,8 +311,9 @@ def _segment(
             torch.cuda.empty_cache()
 
 
-def _refuse_changed(path: Path, before: tuple[int, int, int, int]) -> None:
-    if _stamp(path) != before:
+def _refuse_changed(path: Path, before: tuple[int, int, int, int], name: str) -> None:
+    # Of a set that was aborted, a file may have come since: its planes belong to another content.
+    if _stamp(path) != before or (is_read(path) and fingerprint(path) != name):
         raise UnreadableImage(path, "the file changed while it was read")
 
 

@@ -8,6 +8,7 @@ from cellwatch.config.schema import Watch
 from cellwatch.daemon.inspector import Inspector
 from cellwatch.files.members import WITH_MEMBERS
 from cellwatch.images import sets
+from cellwatch.images.aborted import is_noted
 from cellwatch.images.suffixes import INDICES, LISTING, suffix_of, watched_suffixes
 from cellwatch.records import ImageInfo
 from cellwatch.watching.names import FileFilter, is_wanted
@@ -145,10 +146,13 @@ def _complete_images(
 def _as_far_as_whole(
     watched: Watch, sighting: Sighting, inspector: Inspector
 ) -> Iterator[FromWatcher]:
-    # Of a series that was aborted; what is whole of none of its images stays interrupted.
-    images, _ = inspector.images_in(watched.folder / sighting.path, is_given_up=True)
+    # Of a series that was aborted; what is not read with a note on that stays interrupted, as a
+    # copy that was cut does.
+    file = watched.folder / sighting.path
+    images, _ = inspector.images_in(file, is_given_up=True)
     for report in _inspected(watched, sighting, images, inspector):
-        if report.info is not None and not report.info.reason:
+        info = report.info
+        if info is not None and not info.reason and (images != [file] or is_noted(info)):
             yield report
 
 

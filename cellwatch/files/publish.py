@@ -106,7 +106,10 @@ def sweep(path: Path, superseded: Path) -> int:
             _set_aside(piece, path, superseded)
         else:
             piece.rename(path)
-        _leave(piece)
+    with contextlib.suppress(OSError):
+        for folder in old.iterdir():  # those of a writer that was killed are empty, or are now
+            folder.rmdir()
+        old.rmdir()
     return len(pieces)
 
 
@@ -124,7 +127,7 @@ def _new_piece(path: Path, kind: str) -> Path:
             folder.mkdir()
         except FileNotFoundError:
             continue
-        return folder / path.name
+        return folder / "piece"  # not its name: it is no mask store yet, for whoever looks for some
 
 
 def _leave(piece: Path) -> None:
@@ -173,14 +176,15 @@ def _swap_in(aside: Path, path: Path, superseded: Path) -> None:
     if not path.exists():
         aside.rename(path)
         return
-    # From here on the old one has a name that is never removed, only moved.
+    # From here on both have names that are never removed, only moved: see `sweep`.
     old = _new_piece(path, OLD)
     try:
-        if _exchange(aside, path):
-            aside.rename(old)
-        else:  # a file system without exchange: for a moment only the old one is there, see `sweep`
+        aside.rename(old)
+        if not _exchange(old, path):  # a file system without: for a moment nothing is in the place
+            new, old = old, _new_piece(path, OLD)
             path.rename(old)
-            aside.rename(path)
+            new.rename(path)
+            _leave(new)
         _set_aside(old, path, superseded)
     finally:
         _leave(old)

@@ -8,14 +8,16 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 
 from cellwatch.errors import UnreadableImage
 from cellwatch.images.planes import CalledPages, Pages
-from cellwatch.images.structure import planes_declared
+from cellwatch.images.suffixes import TIFFS, suffix_of
 from cellwatch.records import ImageInfo
 
 VARIABLE = "CELLWATCH_ABORTED_SERIES"  # of the environment
+ABORTED = "the series was aborted"  # so begins the note on one that is read
 CALLED = {"P": "positions", "T": "time points", "Z": "z planes"}
 
 
@@ -40,24 +42,32 @@ def _roots(said: str) -> tuple[Path, ...]:
 
 def note(n: int, total: int, axis: str) -> str:
     """Return the note on a series of which so much is whole, along T, Z or P."""
-    return f"the series was aborted: {n} of {total} {CALLED[axis]} are whole and were segmented"
+    return f"{ABORTED}: {n} of {total} {CALLED[axis]} are whole and were segmented"
+
+
+def is_noted(info: ImageInfo) -> bool:
+    """Say whether an image was read as far as it is whole."""
+    return any(said.startswith(ABORTED) for said in info.notes)
 
 
 def cut(path: Path, info: ImageInfo) -> ImageInfo:
-    """Return what a single TIFF file holds as far as its planes are there.
+    """Return what a single OME-TIFF holds as far as its planes are there.
 
-    Such a file may be written plane by plane, and say before how many there will be.
+    Such a file may be written plane by plane, and say before how many there will be. One whose
+    slowest axis is not time, z or position is returned as it is.
 
     Raises
     ------
     UnreadableImage
         When not even the first time point (position, z plane) is whole.
     """
-    declared, there = planes_declared(path) if is_read(path) else (0, 0)
-    if there >= declared or info.axes[0] not in CALLED:
+    if suffix_of(path.name) not in TIFFS or not is_read(path) or info.axes[0] not in CALLED:
         return info
+    there, declared = import_module("cellwatch.images.tiff").leading_pages(path)
     total = info.shape[0]
-    whole = total * there // declared
+    if there >= declared or declared % total:
+        return info
+    whole = there // (declared // total)
     if not whole:
         raise UnreadableImage(path, f"none of its {total} {CALLED[info.axes[0]]} is whole")
     notes = (*info.notes, note(whole, total, info.axes[0]))

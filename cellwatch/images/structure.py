@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from cellwatch.images.containers import CONTAINERS
 from cellwatch.images.suffixes import TIFFS, suffix_of
-from cellwatch.images.tiff_structure import Unlikely, count_planes, why_tiff_not_whole
+from cellwatch.images.tiff_structure import Unlikely, why_tiff_not_whole
 
 TIFF_BASED = (*TIFFS, ".svs", ".ndpi", ".vsi")
 CLASSIC = 1 << 32  # bytes up to which a TIFF's numbers of four bytes say where things are
@@ -27,20 +27,6 @@ def why_file_not_whole(path: Path) -> str:
         return str(error)
     except (struct.error, ValueError, OverflowError, LookupError, ZeroDivisionError) as error:
         return f"the file ends inside its structure ({error})"
-
-
-def planes_declared(path: Path) -> tuple[int, int]:
-    """Return how many planes a TIFF file declares and has; (0, 0) where that cannot be told."""
-    if suffix_of(path.name) not in TIFFS or path.is_dir():
-        return 0, 0
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            found = count_planes(file, size, path.name)
-    except (OSError, struct.error, ValueError, OverflowError, LookupError, ZeroDivisionError):
-        return 0, 0
-    return (0, 0) if isinstance(found, str) else found
 
 
 def _structure(file: BinaryIO, size: int, name: str) -> str:

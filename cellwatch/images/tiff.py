@@ -84,6 +84,20 @@ def kind_of_page(path: Path, page: int) -> tuple[tuple[int, ...], str]:
         return turned_shape(shape, file.pages.first), str(np.dtype(at.dtype))
 
 
+def leading_pages(path: Path) -> tuple[int, int]:
+    """Return how many pages of an OME-TIFF are there from the first on, and how many it declares.
+
+    In the order of the axes. (0, 0) where that is not told: of other kinds, and of several images.
+    """
+    with _open(path) as file, _decoding(path):
+        series = _series(file) if file.is_ome else []
+        if len(series) != 1:
+            return 0, 0
+        pages = list(series[0].pages)
+        there = next((n for n, page in enumerate(pages) if page is None), len(pages))
+        return there, len(pages)
+
+
 def _opened(
     path: Path,
     pages_in: Callable[[Path, tifffile.TiffFile], Pages],

@@ -76,20 +76,6 @@ def why_tiff_not_whole(file: BinaryIO, size: int, name: str) -> str:
     struct.error, ValueError, OverflowError, LookupError, ZeroDivisionError
         When it ends inside its structure.
     """
-    found = count_planes(file, size, name)
-    if isinstance(found, str):
-        return found
-    declared, there = found
-    if declared <= there:
-        return ""
-    return f"the stack is cut: {declared} planes are declared and {there} are there"
-
-
-def count_planes(file: BinaryIO, size: int, name: str) -> tuple[int, int] | str:
-    """Return how many planes a TIFF file declares (0: nothing is said) and has, or why it is cut.
-
-    The arguments and errors are those of `why_tiff_not_whole`.
-    """
     head = file.read(16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     version = struct.unpack(f"{order}H", head[2:4])[0] if order and len(head) >= 8 else 0
@@ -110,8 +96,7 @@ def count_planes(file: BinaryIO, size: int, name: str) -> tuple[int, int] | str:
             if reason := _run_of_planes(description, directory, layout):
                 return reason
         n_planes += 1
-    declared = _ome_planes(description, name)
-    return declared or (_imagej_images(description) if n_planes > 1 else 0), n_planes
+    return _declared_planes(description, n_planes, name)
 
 
 def _directories(file: BinaryIO, offset: int, layout: _Layout) -> Iterator[_Directory | str]:
@@ -262,6 +247,15 @@ def _imagej_images(description: bytes) -> int:
         return 0
     match = re.search(rb"^images=(\d+)", description, re.MULTILINE)
     return int(match[1]) if match else 1
+
+
+def _declared_planes(description: bytes, n_planes: int, name: str) -> str:
+    declared = _ome_planes(description, name) or (
+        _imagej_images(description) if n_planes > 1 else 0
+    )
+    if declared > n_planes:
+        return f"the stack is cut: {declared} planes are declared and {n_planes} are there"
+    return ""
 
 
 def _ome_planes(description: bytes, name: str) -> int:

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import zarr
 
 from cellwatch import __version__
 from cellwatch.compute.outcomes import caught
@@ -182,6 +184,26 @@ def test_planes_of_a_series_that_grew_are_taken_as_they_were(
     assert facts == others
     assert again.targets == afresh.targets
     assert read_plane_facts(Path(job.store), "cells")[-1].digest
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_planes_whose_labels_were_edited_or_lost_are_segmented_again(
+    job, models, tmp_path, now, is_lost
+):
+    frames = np.stack([disc_picture(seed)[0] for seed in range(3)])
+    for n in (2, 3):
+        tifffile.imwrite(job.path, frames[:n], imagej=True, metadata={"axes": "TYX"})
+        perform(
+            replace(job, fingerprint=fingerprint(Path(job.path))), models, tmp_path / "old", now
+        )
+        if n == 2 and is_lost:
+            chunk = next((Path(job.store) / "labels/cells/0/c").rglob("0"))
+            chunk.unlink() if chunk.is_file() else shutil.rmtree(chunk)
+        elif n == 2:
+            zarr.open_array(job.store, path="labels/cells/0", mode="r+")[1] = 7
+
+    assert read_provenance(Path(job.store))["targets"]["cells"]["planes_unchanged"] == 0
+    assert check_store(Path(job.store)).problems == ()
 
 
 def test_planes_are_segmented_again_where_something_else_is_asked_of_them(

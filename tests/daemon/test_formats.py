@@ -284,6 +284,23 @@ def test_an_aborted_series_is_segmented_as_far_as_it_is_whole_where_the_folder_s
     assert "0 problems" in station.command("verify").stderr
 
 
+def test_a_copy_that_was_cut_stays_interrupted_also_where_aborted_series_are_read(station):
+    also(station, "interrupted: process")
+    frames = np.stack([disc_picture(seed, size=96, n=5)[0] for seed in range(6)])
+    options = {"imagej": {"imagej": True}, "ome": {"ome": True}, "plain": {"metadata": None}}
+    for name, kind in options.items():
+        path = station.images / f"{name}.tif"
+        tifffile.imwrite(path, frames, photometric="minisblack", **kind)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    Pillow.fromarray(frames[0].astype(np.uint8)).save(station.images / "a.png")
+    whole = (station.images / "a.png").read_bytes()
+    (station.images / "a.png").write_bytes(whole[: len(whole) // 2])
+
+    station.command("run", "--once", check=False)
+
+    assert station.counts() == {"interrupted": 4}
+
+
 def test_lists_of_time_points_below_a_plate_are_no_plates_of_their_own(station):
     plates.write_imagexpress(station.images / "p", planned=6)
     also(station, "channels: {cell: 0}")

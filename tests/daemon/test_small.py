@@ -73,7 +73,7 @@ def test_f24_a_worker_that_the_kernel_holds_back_is_given_up_and_its_end_is_hear
     while said.get(timeout=30).message is not None:
         pass
     assert worker.is_stuck
-    assert "does not answer" in worker.how_it_ended()
+    assert worker.how_it_ended() == executor.STUCK
     end()
     while said.get(timeout=30).message is not None:
         pass

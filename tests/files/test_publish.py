@@ -89,6 +89,7 @@ def test_a_place_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
 def test_a_published_piece_on_its_way_out_is_never_lost(tmp_path, is_replaced):
     place, aside = tmp_path / "a.zarr", tmp_path / "s"
     (tmp_path / ".a.zarr.old-/0123/a.zarr").mkdir(parents=True)
+    (tmp_path / ".a.zarr.old-/4567").mkdir()
     if is_replaced:
         place.mkdir()
 
@@ -96,6 +97,7 @@ def test_a_published_piece_on_its_way_out_is_never_lost(tmp_path, is_replaced):
 
     assert place.is_dir()
     assert len(list(aside.glob("a.zarr.*"))) == (1 if is_replaced else 0)
+    assert not (tmp_path / ".a.zarr.old-").exists()
 
 
 def test_the_old_one_survives_when_it_cannot_be_set_aside(tmp_path):
@@ -110,7 +112,7 @@ def test_the_old_one_survives_when_it_cannot_be_set_aside(tmp_path):
     with pytest.raises(OutputError):
         replace()
     assert place.read_text() == "new"
-    assert [p.read_text() for p in tmp_path.glob(".a.tif.old-/*/a.tif")] == ["old"]
+    assert [p.read_text() for p in tmp_path.glob(".a.tif.old-/*/*")] == ["old"]
 
 
 def test_f62_a_place_that_rights_forbid_names_owner_mode_and_remedy(tmp_path):

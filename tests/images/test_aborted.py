@@ -7,6 +7,7 @@ import tifffile
 from cellwatch.errors import UnreadableImage
 from cellwatch.images import aborted, describe, images_in, load, open_image
 from cellwatch.images.identity import fingerprint
+from cellwatch.images.sets import pattern
 from cellwatch.images.whole import why_not_whole
 from tests.images import plates
 
@@ -106,3 +107,48 @@ def test_fields_of_an_aborted_plate_are_among_its_images_when_it_is_given_up(tmp
     assert (image.info.axes, image.info.shape[0]) == ("CYX", 2)
     np.testing.assert_array_equal(image.pixels[0, 0, 0, 1], planes["B02", 1, 2])
     assert "1 of 2 time points are whole" in image.info.notes[-1]
+
+
+def test_a_series_whose_pages_do_not_tell_what_is_whole_is_not_cut(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    for axes, said in (("CTYX", b'SizeC="2"'), ("CYX", b'SizeC="6"')):
+        pixels = STACK.transpose(1, 0, 2, 3) if axes == "CTYX" else STACK[:, 0]
+        tifffile.imwrite(path, pixels, ome=True, metadata={"axes": axes}, photometric="minisblack")
+        path.write_bytes(path.read_bytes().replace(said, b'SizeC="7"'))
+        aborted.declare([tmp_path])
+
+        assert why_not_whole(path)
+        assert not aborted.is_noted(describe(path))
+
+
+def test_time_points_are_not_numbered_over_a_gap(tmp_path):
+    folder = tmp_path / "series"
+    index, _ = plates.write_metamorph(folder)
+    text = index.read_text().replace(
+        '"DoTimelapse", FALSE', '"DoTimelapse", TRUE\n"NTimePoints", 5'
+    )
+    index.write_text(text.replace('"DoStage", TRUE', '"DoStage", FALSE'))
+    for file in folder.glob("*.tif"):
+        for t in (1, 2, 4) if "_s1" in file.name else ():
+            (folder / file.name.replace("_s1", f"_t{t}")).write_bytes(file.read_bytes())
+        file.unlink()
+    assert "4 of 10 files are not there" in why_not_whole(index)
+    aborted.declare([tmp_path])
+
+    info = describe(index)
+
+    assert (info.axes, info.shape[0]) == ("TZCYX", 2)
+    assert "2 of 3 time points are whole" in info.notes[-1]
+
+
+def test_a_set_that_lacks_a_channel_is_not_read_without_it(tmp_path):
+    pattern.declare({tmp_path: r"(?P<well>A\d\d)_(?P<c>DAPI|GFP)[.]tif"})
+    try:
+        index = tmp_path / "A01_GFP.tif"
+        tifffile.imwrite(index, STACK[0, 0])
+        aborted.declare([tmp_path])
+
+        with pytest.raises(UnreadableImage, match="no file of channel DAPI is there"):
+            describe(index)
+    finally:
+        pattern.declare({})

@@ -3,9 +3,12 @@
 Nothing is left changed by looking. A folder that does not answer is given up after a few seconds.
 """
 
+import errno
+import itertools
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,6 +29,7 @@ from cellwatch.storage.reports import station
 from cellwatch.zoo.classifiers import check_weights, find_either
 
 ANSWER_WITHIN_S = 5.0
+COUNTED_WITHIN_S = 2.0
 MAX_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 CLOCK_SLACK = timedelta(minutes=1)
 REASONS = 6  # of which files wait or failed
@@ -54,12 +58,19 @@ def examine(path: Path, now: datetime) -> Iterator[Finding]:
         yield _answered(f"watch {watched.name}", watched.folder, _watched)
     for name, section in (("corrections", config.corrections), ("flags", config.flags)):
         if section is not None:
-            yield _answered(name, section.folder, _written)
+            yield _answered(name, section.folder, _dropped)
     yield _answered(
         "output", config.output.folder, partial(_written, reserve=config.output.reserve)
     )
-    yield _answered("state", config.state.folder, _state)
-    yield from _ledger(config, now)
+    state = _answered("state", config.state.folder, _state)
+    yield state
+    if state.verdict == Verdict.PROBLEM:
+        return  # a ledger on a disk that does not answer, or may not be read
+    try:
+        yield from _ledger(config, now)
+    except OSError as error:
+        told = f"the ledger cannot be looked at: {error.strerror or error}"
+        yield Finding("ledger", Verdict.PROBLEM, told, _rights(config.state.folder, error))
 
 
 def _models(config: Config) -> Iterator[Finding]:
@@ -67,7 +78,7 @@ def _models(config: Config) -> Iterator[Finding]:
     for name in names:
         try:
             check_weights(place := find_either(name, config.zoo))
-        except CellwatchError as error:
+        except (CellwatchError, OSError) as error:
             yield Finding("model", Verdict.PROBLEM, str(error))
         else:
             yield Finding("model", Verdict.OK, f"{place.card.id}: weights as its card says")
@@ -116,7 +127,7 @@ def _watched(folder: Path) -> tuple[str, str, str]:
         return Verdict.NOTE, f"{folder} is not there", "watched as soon as it is: see its mount"
     with os.scandir(folder):  # it can be listed
         pass
-    n_folders = sum(1 for _ in os.walk(folder)) if not is_network(folder) else 0
+    n_folders = _n_folders(folder) if not is_network(folder) else 0
     try:
         limit = int(MAX_WATCHES.read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -129,16 +140,31 @@ def _watched(folder: Path) -> tuple[str, str, str]:
     return Verdict.OK, f"{_place(folder)}: {how}", ""
 
 
-def _written(folder: Path, reserve: float = 0.0) -> tuple[str, str, str]:
+def _dropped(folder: Path) -> tuple[str, str, str]:
+    # Where people drop files: nothing is written there to try it.
+    if not folder.is_dir() or os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return _written(folder, is_tried=False)
+    raise PermissionError(errno.EACCES, "it cannot be written", str(folder))
+
+
+def _n_folders(folder: Path) -> int:
+    # As many as are found in a while: a large archive takes longer than anybody waits.
+    until = time.monotonic() + COUNTED_WITHIN_S
+    each = itertools.takewhile(lambda _: time.monotonic() < until, os.walk(folder))
+    return sum(1 for _ in each)
+
+
+def _written(folder: Path, reserve: float = 0.0, *, is_tried: bool = True) -> tuple[str, str, str]:
     if not folder.is_dir():
         if not folder.parent.is_dir():
             told = f"{folder} is not there, nor is {folder.parent}"
             return Verdict.PROBLEM, told, "see whether its disk is mounted"
         if not os.access(folder.parent, os.W_OK):
-            raise PermissionError(13, "it is not there, and cannot be made", str(folder))
+            raise PermissionError(errno.EACCES, "it is not there, and cannot be made", str(folder))
         return Verdict.OK, f"{folder} is not there yet; the daemon makes it", ""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".cellwatch-doctor-"):
-        pass
+    if is_tried:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".cellwatch-doctor-"):
+            pass
     free = free_bytes(folder)
     if free is not None and free < reserve:
         told = f"{folder}: {free / 1e6:,.0f} MB are free, {reserve / 1e6:,.0f} MB are to stay free"
@@ -188,9 +214,10 @@ def _daemon(state: DaemonState, facts: station.DaemonFacts | None) -> Finding:
         return Finding("daemon", Verdict.NOTE, "it does not run", "start it: cellwatch run")
     told = f"{state}, process {facts.pid} on {facts.device}, cellwatch {facts.version}"
     if state == DaemonState.DEAD:
-        beat = f"last sign of life {facts.heartbeat_at}"
+        beat = datetime.fromisoformat(facts.heartbeat_at or station.EVER)
+        told = f"{told}; last sign of life {_local(beat)}"
         remedy = "see its log (journalctl -u 'cellwatch@*'), and start it again: nothing is lost"
-        return Finding("daemon", Verdict.PROBLEM, f"{told}; {beat}", remedy)
+        return Finding("daemon", Verdict.PROBLEM, told, remedy)
     verdict = Verdict.PROBLEM if facts.trouble else Verdict.OK
     return Finding("daemon", verdict, f"{told}; {facts.trouble}" if facts.trouble else told)
 
@@ -199,8 +226,12 @@ def _clock(facts: station.DaemonFacts | None, now: datetime) -> Finding | None:
     beat = datetime.fromisoformat((facts.heartbeat_at if facts else None) or station.EVER)
     if beat.astimezone(UTC) <= now + CLOCK_SLACK:
         return None
-    told = f"the ledger was written at {beat.isoformat()}, and now is {now.isoformat()}"
+    told = f"the ledger was written at {_local(beat)}, and now is {_local(now)}"
     return Finding("clock", Verdict.PROBLEM, told, "set the clock: timedatectl")
+
+
+def _local(moment: datetime) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _waiting(troubles: list[station.TroubleCount]) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ The path of a set is that of its index. The fields of a plate, and positions tha
 are images of their own (`9987.HTD/B02/1`); positions that are alike belong to one acquisition.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -95,7 +95,7 @@ def members(file: Path, *, is_given_up: bool = False) -> tuple[str, ...]:
     return tuple(
         image.name
         for image in found.images
-        if not planes.why_image_lacks(image) or (is_cut and planes.as_far_as_whole([image]))
+        if not planes.why_image_lacks(image) or (is_cut and _as_far_as_whole(file, found, [image]))
     )
 
 
@@ -127,8 +127,8 @@ def spans(file: Path, member: str) -> list[Span]:
     """Return the bytes of a set, or of one image of it, in all of its files."""
     found = _read(file)
     images = [_image(file / member, found)] if member else list(found.images)
-    if aborted.is_read(file):
-        images = planes.as_far_as_whole(images) or images
+    if member or not _are_apart(found):
+        images = _as_far_as_whole(file, found, images) or images
     for image in images:
         planes.require_files(file / member, image)
     return [
@@ -149,13 +149,28 @@ def _chosen(path: Path) -> tuple[ImageSet, list[SetImage]]:
         raise UnreadableImage(path, told)
     else:
         images = list(found.images)
-    if reason := next((why for image in images if (why := planes.why_image_lacks(image))), ""):
-        images = planes.as_far_as_whole(images) if aborted.is_read(path) else []
+    if not aborted.is_read(path) and (reason := _why_lacking(images)):
+        raise UnreadableImage(path, reason)
+    if aborted.is_read(path) and images:
+        reason = _why_lacking(images) or found.lacks
+        images = _as_far_as_whole(path, found, images)
         if not images:
             raise UnreadableImage(path, reason)
     if not images:
         raise UnreadableImage(path, planes.why_lacking(found))
     return found, images
+
+
+def _as_far_as_whole(path: Path, found: ImageSet, images: list[SetImage]) -> list[SetImage]:
+    # All that there is of what is whole; empty where it cannot be told what is.
+    reason = _why_lacking(images) or ("" if found.is_plate else found.lacks)
+    if not reason or not aborted.is_read(path):
+        return images
+    return planes.as_far_as_whole(images, reason)
+
+
+def _why_lacking(images: Sequence[SetImage]) -> str:
+    return next((why for image in images if (why := planes.why_image_lacks(image))), "")
 
 
 def _image(path: Path, found: ImageSet) -> SetImage:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cellwatch.images import tiff
-from cellwatch.images.sets.planes import ImageSet, Plane, SetImage
+from cellwatch.images.sets.planes import LACKS_CHANNEL, ImageSet, Plane, SetImage
 
 # Of the environment: the patterns of the configuration by folder, for child processes as well.
 VARIABLE = "CELLWATCH_FILE_PATTERNS"
@@ -251,7 +251,7 @@ def _lacks(index: Path, files: Sequence[tuple[Path, Named]], said: _Said) -> str
         others = _folder(index.parent).values()
         meant = {each.place[2] for image in others for _, each in image}
     if absent := sorted(meant - present):
-        return f"no file of channel {', '.join(absent)} is there"
+        return f"{LACKS_CHANNEL} {', '.join(absent)} is there"
     return ""
 
 

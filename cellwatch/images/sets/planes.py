@@ -1,18 +1,22 @@
 """A set of files as images: which plane lies in which file, whatever program wrote them."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path, PureWindowsPath
 
+import numpy as np
+
 from cellwatch.errors import UnreadableImage
 from cellwatch.files.digests import status_of
-from cellwatch.images.aborted import note
+from cellwatch.images.aborted import ABORTED, note
 from cellwatch.images.planes import Span
 from cellwatch.images.structure import why_file_not_whole
 
 NAMED = 3  # files that a reason names
+LACKS_CHANNEL = "no file of channel"  # in what an image lacks
 
 Place = tuple[int, int, int]  # time point, z, channel; as the files number them
 
@@ -141,27 +145,36 @@ def why_image_lacks(image: SetImage) -> str:
     return ""
 
 
-def as_far_as_whole(images: Sequence[SetImage]) -> list[SetImage]:
-    """Return images as far as all of them are whole, with a note; empty: nothing of them is.
+def as_far_as_whole(images: Sequence[SetImage], reason: str) -> list[SetImage]:
+    """Return images as far as all of them are whole, with a note; empty: that cannot be told.
 
     That is the first time points of which every plane is there, or where there is one time point
-    the first z planes.
+    the first z planes. Where nothing is missing of those, so many are yet to come; with a single
+    one it may be a channel that lacks.
+
+    Parameters
+    ----------
+    images : sequence of SetImage
+    reason : str
+        Why they are not complete.
     """
     axis = 0 if any(len(image.grid[0]) > 1 for image in images) else 1
     n = min((_n_whole(image, axis) for image in images), default=0)
-    if not n:
+    if not n or any(_may_lack_a_channel(image, axis, n) for image in images):
         return []
-    return [_cut(image, axis, n) for image in images]
+    return [_cut(image, axis, n, reason) for image in images]
 
 
 def _n_whole(image: SetImage, axis: int) -> int:
     times, depths, channels = image.grid
-    for n, value in enumerate(image.grid[axis]):
+    values = image.grid[axis]
+    for n, value in enumerate(values):
         row = [value] if axis == 0 else times, [value] if axis == 1 else depths, channels
         planes = [image.planes.get(place) for place in product(*row)]
-        if not all(plane is not None and _is_whole(plane) for plane in planes):
+        is_next = n == 0 or value == values[n - 1] + 1
+        if not is_next or not all(plane is not None and _is_whole(plane) for plane in planes):
             return n
-    return len(image.grid[axis])
+    return len(values)
 
 
 def _is_whole(plane: Plane) -> bool:
@@ -169,18 +182,24 @@ def _is_whole(plane: Plane) -> bool:
         status = plane.file.stat()
     except OSError:
         return False
-    is_raw = plane.raw is not None
-    return is_raw or not _why_file_not_whole(plane.file, status.st_size, status.st_mtime_ns)
+    if plane.raw is not None:
+        start, shape, dtype = plane.raw
+        return start + math.prod(shape) * np.dtype(dtype).itemsize <= status.st_size
+    return not _why_file_not_whole(plane.file, status.st_size, status.st_mtime_ns)
 
 
-def _cut(image: SetImage, axis: int, n: int) -> SetImage:
+def _may_lack_a_channel(image: SetImage, axis: int, n: int) -> bool:
+    if LACKS_CHANNEL in image.lacks:
+        return True
+    return bool(image.lacks) and n == len(image.grid[axis]) == 1
+
+
+def _cut(image: SetImage, axis: int, n: int, reason: str) -> SetImage:
     values = image.grid[axis]
-    if n == len(values) and not why_image_lacks(image):
-        return image
     kept = {place: plane for place, plane in image.planes.items() if place[axis] in values[:n]}
     said = note(n, len(values), "TZ"[axis])
     if n == len(values):
-        said = f"the series was aborted: {image.lacks}"
+        said = f"{ABORTED}: {reason}"
     return replace(image, planes=kept, notes=(*image.notes, said), lacks="")
 
 
