@@ -185,8 +185,8 @@ def compute(
     except BaseException:
         image.close()
         raise
-    seconds = time.monotonic() - started
-    provenance = _provenance(job, segmented, sha256, image.info.lacks, seconds, now)
+    seconds, lacks = time.monotonic() - started, image.info.lacks
+    provenance = _provenance(job, segmented, sha256, lacks, seconds, now)
     content = _content(job, image, segmented, provenance)
     results = tuple(target.result for target in segmented.values())
     sure = {name: target.confidences for name, target in segmented.items()}
@@ -259,8 +259,7 @@ def with_precision(job: Job, precision: str) -> Job:
 
 
 def _opened(job: Job) -> Image | OpenImage:
-    path = Path(job.path)
-    info = describe(path, job.axes)
+    info = describe(path := Path(job.path), job.axes)
     require_memory(info, [SegmentationParams.from_json(t.params) for t in job.targets])
     with contextlib.ExitStack() as stack:
         image = stack.enter_context(contextlib.closing(open_or_load(path, info, job.axes)))
