@@ -75,7 +75,8 @@ def write_imagexpress(folder, *, late=(), planned=0):
         for n in range(1, 4)
     )  # fmt: skip
     said = f'"Description", "plate \xe4"\n"YWells", 3\n{rows}\n"WaveName1", "DAPI"\n'
-    said += f'"WaveName2", "Cy5"\n"TimePoints", {planned or 2}\n"EndFile"\n'
+    said += '"WaveName2", "Cy5"\n' + (f'"TimePoints", {planned}\n' if planned else "")
+    said += '"EndFile"\n'
     index = folder / "9987.HTD"
     index.write_bytes(said.encode("latin-1"))
     for t in (1, 2):
